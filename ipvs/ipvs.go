@@ -1,0 +1,209 @@
+// Package ipvs holds the kernel's IPVS table as values: virtual servers, their real servers, and the operations that
+// change them. A Kernel is such a table; Conn is the running kernel's and Fake one in memory that refuses what the
+// kernel refuses.
+package ipvs
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+)
+
+// A Protocol is an IP protocol number (IANA "Protocol Numbers"); IPVS balances TCP, UDP and SCTP.
+type Protocol uint8
+
+// The protocols that IPVS and Kubernetes Services share.
+const (
+	TCP  Protocol = 6
+	UDP  Protocol = 17
+	SCTP Protocol = 132
+)
+
+// String returns the protocol's lower-case name, or its number.
+func (p Protocol) String() string {
+	switch p {
+	case TCP:
+		return "tcp"
+	case UDP:
+		return "udp"
+	case SCTP:
+		return "sctp"
+	}
+	return fmt.Sprintf("protocol(%d)", uint8(p))
+}
+
+// A Key identifies a virtual server; no two servers of a table share one. A server is found by its frontend (Proto,
+// Addr, Port), or by the firewall mark of a packet, which the kernel looks up before the address.
+type Key struct {
+	Addr  netip.Addr // the virtual address; in the key of a mark, the unspecified address of the family
+	Mark  uint32     // the firewall mark, or 0
+	Port  uint16     // 0 in the key of a mark
+	Proto Protocol   // 0 in the key of a mark
+}
+
+// AddrKey returns the key of the server at an address and port.
+func AddrKey(proto Protocol, at netip.AddrPort) Key {
+	return Key{Addr: at.Addr(), Port: at.Port(), Proto: proto}
+}
+
+// MarkKey returns the key of the server for a firewall mark. Addr says the family: IPv6 if it is an IPv6 address.
+func MarkKey(mark uint32, family netip.Addr) Key {
+	if family.Is6() {
+		return Key{Addr: netip.IPv6Unspecified(), Mark: mark}
+	}
+	return Key{Addr: netip.IPv4Unspecified(), Mark: mark}
+}
+
+// AddrPort returns the frontend's address and port.
+func (k Key) AddrPort() netip.AddrPort { return netip.AddrPortFrom(k.Addr, k.Port) }
+
+// String returns the key as ipvsadm's arguments, such as "-t 10.96.0.10:53".
+func (k Key) String() string {
+	switch {
+	case k.Mark != 0 && k.Addr.Is6():
+		return fmt.Sprintf("-f %d -6", k.Mark)
+	case k.Mark != 0:
+		return fmt.Sprintf("-f %d", k.Mark)
+	case k.Proto == UDP:
+		return "-u " + k.AddrPort().String()
+	case k.Proto == SCTP:
+		return "--sctp-service " + k.AddrPort().String()
+	}
+	return "-t " + k.AddrPort().String()
+}
+
+// Compare orders keys by protocol, address, port and mark, so that every listing is repeatable.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(cmp.Compare(k.Proto, o.Proto), k.Addr.Compare(o.Addr), cmp.Compare(k.Port, o.Port), cmp.Compare(k.Mark, o.Mark))
+}
+
+// A Server is what a virtual server is set to.
+type Server struct {
+	Scheduler string // the scheduler's name, such as "rr": at most 15 bytes
+	Timeout   uint32 // seconds for which a client stays with its real server; 0: no persistence
+	Flags     Flags  // scheduler flags
+}
+
+// Flags are a virtual server's scheduler flags (include/uapi/linux/ip_vs.h, IP_VS_SVC_F_SCHED1 to 3). What they mean
+// depends on the scheduler. The kernel's own flags (persistent, hashed) never appear here.
+type Flags uint32
+
+// Scheduler flags by the names of ipvsadm -b.
+const (
+	Flag1 Flags = 0x08 // mh-fallback, sh-fallback
+	Flag2 Flags = 0x10 // mh-port, sh-port
+	Flag3 Flags = 0x20
+)
+
+// A RealKey identifies a real server: the virtual server that it belongs to, and its own address and port.
+type RealKey struct {
+	Server Key
+	Addr   netip.Addr
+	Port   uint16
+}
+
+// RealKeyOf returns the key of the real server at an address and port behind a virtual server.
+func RealKeyOf(server Key, at netip.AddrPort) RealKey {
+	return RealKey{Server: server, Addr: at.Addr(), Port: at.Port()}
+}
+
+// AddrPort returns the real server's address and port.
+func (k RealKey) AddrPort() netip.AddrPort { return netip.AddrPortFrom(k.Addr, k.Port) }
+
+// Compare orders real servers by their virtual server, address and port.
+func (k RealKey) Compare(o RealKey) int {
+	return cmp.Or(k.Server.Compare(o.Server), k.Addr.Compare(o.Addr), cmp.Compare(k.Port, o.Port))
+}
+
+// A Real is what a real server is set to. Packets to it are forwarded by NAT ("masquerading" in ipvsadm).
+type Real struct {
+	Weight uint32 // share of new connections relative to its siblings; 0: none, established ones go on
+}
+
+// A RealState is a real server as the kernel reports it.
+type RealState struct {
+	Real
+	Active   uint32 // connections in an established state
+	Inactive uint32 // connections in any other state
+}
+
+// An Entry is one virtual server with its real servers.
+type Entry struct {
+	Server Server
+	Reals  map[netip.AddrPort]RealState
+}
+
+// A Table is all of a kernel's virtual servers.
+type Table map[Key]Entry
+
+// A Verb says what an Op does.
+type Verb uint8
+
+// The verbs, in the order in which a server comes and goes.
+const (
+	AddServer Verb = iota
+	SetServer
+	DelServer
+	AddReal
+	SetReal
+	DelReal
+)
+
+// An Op is one change to a table. It prints as the ipvsadm command that would make it.
+type Op struct {
+	Verb   Verb
+	Key    Key
+	Server Server         // for AddServer and SetServer
+	Addr   netip.AddrPort // for the verbs of real servers
+	Real   Real           // for AddReal and SetReal
+}
+
+// String returns the op as an operator would type it.
+func (op Op) String() string {
+	switch op.Verb {
+	case AddServer:
+		return fmt.Sprintf("ipvsadm -A %v %v", op.Key, op.Server)
+	case SetServer:
+		return fmt.Sprintf("ipvsadm -E %v %v", op.Key, op.Server)
+	case DelServer:
+		return fmt.Sprintf("ipvsadm -D %v", op.Key)
+	case AddReal:
+		return fmt.Sprintf("ipvsadm -a %v -r %v -m -w %d", op.Key, op.Addr, op.Real.Weight)
+	case SetReal:
+		return fmt.Sprintf("ipvsadm -e %v -r %v -m -w %d", op.Key, op.Addr, op.Real.Weight)
+	case DelReal:
+		return fmt.Sprintf("ipvsadm -d %v -r %v", op.Key, op.Addr)
+	}
+	return fmt.Sprintf("verb(%d) %v", op.Verb, op.Key)
+}
+
+// String returns the settings as ipvsadm's arguments, such as "-s rr -p 10800".
+func (s Server) String() string {
+	out := "-s " + s.Scheduler
+	if s.Timeout != 0 {
+		out += fmt.Sprintf(" -p %d", s.Timeout)
+	}
+	for i, f := range []Flags{Flag1, Flag2, Flag3} {
+		if s.Flags&f != 0 {
+			out += fmt.Sprintf(" -b flag-%d", i+1)
+		}
+	}
+	return out
+}
+
+// A Kernel is an IPVS table that can be read and changed.
+type Kernel interface {
+	// Read returns the whole table. After an error what it returns means nothing: an unreadable table is not an
+	// empty one.
+	Read(context.Context) (Table, error)
+
+	// ReadServer returns one virtual server with its real servers. The error is os.ErrNotExist if there is none.
+	ReadServer(context.Context, Key) (Entry, error)
+
+	// Do carries out the ops in their order and returns one error for each, or nil if all went well. One that fails
+	// stops no other. Deleting what is gone is success. errors.Is tells os.ErrExist (an add of what is there),
+	// os.ErrNotExist (a change of what is not, a real server of a server that is not, an unknown scheduler) and
+	// os.ErrPermission.
+	Do(context.Context, []Op) []error
+}
