@@ -1,0 +1,121 @@
+package sysctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// A Fake is a Kernel in memory. It has the settings that it was made with and no others, as a kernel does. It is safe
+// for use by several goroutines.
+type Fake struct {
+	mu       sync.Mutex
+	values   map[string]string
+	readOnly bool
+	ops      int
+	reads    int
+}
+
+var _ Kernel = (*Fake)(nil)
+
+// NewFake returns a kernel with these settings.
+func NewFake(settings ...Setting) *Fake {
+	f := &Fake{values: make(map[string]string)}
+	for _, s := range settings {
+		f.values[s.Name] = Normal(s.Value)
+	}
+	return f
+}
+
+// SetReadOnly says whether writing is refused with os.ErrPermission.
+func (f *Fake) SetReadOnly(readOnly bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.readOnly = readOnly
+}
+
+// Ops returns how many settings Do was given so far.
+func (f *Fake) Ops() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ops
+}
+
+// Reads returns how many times Read was called so far.
+func (f *Fake) Reads() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.reads
+}
+
+// Read implements Kernel.
+func (f *Fake) Read(ctx context.Context, names []string) (map[string]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reads++
+	values := make(map[string]string, len(names))
+	var errs []error
+	for _, name := range names {
+		v, ok := f.values[name]
+		switch {
+		case ctx.Err() != nil:
+			errs = append(errs, fmt.Errorf("sysctl %s: %w", name, ctx.Err()))
+		case !ok:
+			errs = append(errs, fmt.Errorf("sysctl %s: %w", name, os.ErrNotExist))
+		default:
+			values[name] = v
+		}
+	}
+	return values, errors.Join(errs...)
+}
+
+// Do implements Kernel.
+func (f *Fake) Do(ctx context.Context, settings []Setting) []error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	errs := make([]error, len(settings))
+	failed := false
+	for i, s := range settings {
+		f.ops++
+		if err := f.set(ctx, s); err != nil {
+			errs[i] = fmt.Errorf("%v: %w", s, err)
+			failed = true
+		}
+	}
+	if !failed {
+		return nil
+	}
+	return errs
+}
+
+func (f *Fake) set(ctx context.Context, s Setting) error {
+	now, ok := f.values[s.Name]
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case !ok:
+		return os.ErrNotExist
+	case now == Normal(s.Value):
+		return nil
+	case f.readOnly:
+		return os.ErrPermission
+	}
+	f.values[s.Name] = Normal(s.Value)
+	return nil
+}
+
+// String returns all settings, sorted, a line each, as sysctl(8) would take them.
+func (f *Fake) String() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(f.values)) {
+		fmt.Fprintln(&b, Setting{name, f.values[name]})
+	}
+	return b.String()
+}
