@@ -1,8 +1,6 @@
 package netlink
 
-import (
-	"encoding/binary"
-)
+import "encoding/binary"
 
 // A walk goes through the messages of a datagram. What is no message ends it.
 type walk struct {
