@@ -1,0 +1,57 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+
+	"golang.org/x/sys/unix"
+)
+
+// hostKernel is the kernel that runs already: the job gets network, mount and process namespaces of its own. They end
+// with the first process in them.
+type hostKernel struct{}
+
+func (hostKernel) userMode() bool { return false }
+
+func (hostKernel) command(dir string, _ options) (*exec.Cmd, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("namespaces on the host need root; without it use -kernel=uml")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self)
+	cmd.Env = []string{jobVariable + "=" + dir}
+	cmd.SysProcAttr = &unix.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID,
+	}
+	return cmd, nil
+}
+
+// choose finds the kernel of that name. auto takes the host's if it can do what the tests need.
+func choose(name string) (kernel, error) {
+	switch name {
+	case "uml":
+		return userModeLinux{}, nil
+	case "host":
+		return hostKernel{}, nil
+	case "auto":
+		if os.Geteuid() == 0 && hostHasIPVS() {
+			return hostKernel{}, nil
+		}
+		return userModeLinux{}, nil
+	}
+	return nil, fmt.Errorf("-kernel=%s: want uml, host or auto", name)
+}
+
+// hostHasIPVS loads ip_vs where that is possible, and looks for its file. A missing modprobe or module is an answer, too.
+func hostHasIPVS() bool {
+	if modprobe, err := lookTool("modprobe"); err == nil {
+		_ = exec.Command(modprobe, "--quiet", "ip_vs").Run()
+	}
+	_, err := os.Stat("/proc/net/ip_vs")
+	return err == nil
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// jobVariable names, in the environment of process 1, the folder that holds the job and takes its outcome.
+const jobVariable = "INKERNEL_JOB"
+
+// job is what process 1 is to run. It goes through a file: a kernel's command line is short and knows no quoting of quotes.
+type job struct {
+	Argv     []string // Argv[0] is an absolute path
+	Dir      string
+	Env      []string
+	UserMode bool // process 1 of user-mode Linux, not of namespaces on the host
+}
+
+// outcome is how a job ended. Its absence says that the kernel died first.
+type outcome struct {
+	Status  int    // the program's exit status
+	Failure string // why the program could not be run at all; then Status says nothing
+}
+
+// newJob describes the program as seen from here: same folder, same environment, plus extra.
+func newJob(argv, extra []string) (job, error) {
+	program, err := exec.LookPath(argv[0])
+	if err != nil {
+		return job{}, err
+	}
+	if program, err = filepath.Abs(program); err != nil {
+		return job{}, err
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return job{}, err
+	}
+	j := job{Argv: append([]string{program}, argv[1:]...), Dir: dir, Env: append(os.Environ(), extra...)}
+	return j, errors.Join(visible(program), visible(dir))
+}
+
+// visible returns an error if path lies where the test kernel mounts a file system of its own.
+func visible(path string) error {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
+	for _, hidden := range []string{"/dev/", "/proc/", "/run/", "/sys/"} {
+		if strings.HasPrefix(real+"/", hidden) {
+			return fmt.Errorf("%s is not seen inside the test kernel, which has its own %s (set TMPDIR elsewhere?)", path, hidden)
+		}
+	}
+	return nil
+}
+
+func (j job) write(dir string) error        { return writeJSON(filepath.Join(dir, "job"), j) }
+func (o outcome) write(dir string) error    { return writeJSON(filepath.Join(dir, "outcome"), o) }
+func readJob(dir string) (j job, err error) { return j, readJSON(filepath.Join(dir, "job"), &j) }
+func readOutcome(dir string) (outcome, error) {
+	var o outcome
+	err := readJSON(filepath.Join(dir, "outcome"), &o)
+	return o, err
+}
+
+// writeJSON writes v and makes sure that the other kernel sees all of it.
+func writeJSON(path string, v any) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(json.NewEncoder(f).Encode(v), f.Sync(), f.Close())
+}
+
+func readJSON(path string, v any) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, v); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
