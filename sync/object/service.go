@@ -1,0 +1,172 @@
+package object
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"kube-ipvs/sync/plan"
+)
+
+// ProxyNameLabel on a Service, with any value, gives it to another proxy.
+const ProxyNameLabel = "service.kubernetes.io/service-proxy-name"
+
+// Service returns what the plan needs of a Service. It is false for one that is left alone: headless, an ExternalName, or
+// another proxy's.
+func Service(svc *corev1.Service) (plan.Service, bool) {
+	return service(svc, &pool{})
+}
+
+func service(svc *corev1.Service, p *pool) (plan.Service, bool) {
+	if leftAlone(svc) {
+		return plan.Service{}, false
+	}
+	r := reportOn("Service", svc.Namespace, svc.Name)
+	spec := &svc.Spec
+	out := plan.Service{
+		Name:          plan.Name{Namespace: p.intern(svc.Namespace), Name: p.intern(svc.Name)},
+		UID:           strings.Clone(string(svc.UID)),
+		Created:       svc.CreationTimestamp.UTC(),
+		Ports:         r.ports(spec, p),
+		InternalLocal: r.internalLocal(spec),
+		ExternalLocal: r.externalLocal(spec),
+		Affinity:      r.affinity(spec),
+	}
+	r.addresses(&out, svc)
+	out.HealthCheckNodePort = r.healthCheckNodePort(spec, out.ExternalLocal)
+	out.Problems = exact(r.problems)
+	return out, true
+}
+
+// leftAlone says that no proxy, or another one, serves the Service.
+func leftAlone(svc *corev1.Service) bool {
+	_, another := svc.Labels[ProxyNameLabel]
+	spec := &svc.Spec
+	return another || spec.ClusterIP == "" || spec.ClusterIP == corev1.ClusterIPNone ||
+		spec.Type == corev1.ServiceTypeExternalName
+}
+
+// hasNodePorts says that the Service's type comes with node ports.
+func hasNodePorts(spec *corev1.ServiceSpec) bool {
+	return spec.Type == corev1.ServiceTypeNodePort || spec.Type == corev1.ServiceTypeLoadBalancer
+}
+
+func (r *report) internalLocal(spec *corev1.ServiceSpec) bool {
+	if spec.InternalTrafficPolicy == nil {
+		return false
+	}
+	return r.local("spec.internalTrafficPolicy", string(*spec.InternalTrafficPolicy))
+}
+
+// externalLocal reads a policy that means nothing unless the Service can be reached from outside.
+func (r *report) externalLocal(spec *corev1.ServiceSpec) bool {
+	return r.local("spec.externalTrafficPolicy", string(spec.ExternalTrafficPolicy)) &&
+		(hasNodePorts(spec) || len(spec.ExternalIPs) > 0)
+}
+
+// local reads a traffic policy; both kinds have the same words.
+func (r *report) local(field, policy string) bool {
+	switch policy {
+	case "Local":
+		return true
+	case "Cluster", "":
+		return false
+	}
+	r.add(field, "%q is not a traffic policy (Cluster, Local); it is read as Cluster", policy)
+	return false
+}
+
+// affinity returns how long a client stays with an endpoint, in whole seconds.
+func (r *report) affinity(spec *corev1.ServiceSpec) time.Duration {
+	switch spec.SessionAffinity {
+	case corev1.ServiceAffinityNone, "":
+		return 0
+	case corev1.ServiceAffinityClientIP:
+	default:
+		r.add("spec.sessionAffinity", "%q is not an affinity (None, ClientIP); it is read as None", spec.SessionAffinity)
+		return 0
+	}
+	const day = 86400 // the API's limit
+	seconds := corev1.DefaultClientIPServiceAffinitySeconds
+	if c := spec.SessionAffinityConfig; c != nil && c.ClientIP != nil && c.ClientIP.TimeoutSeconds != nil {
+		seconds = *c.ClientIP.TimeoutSeconds
+	}
+	if seconds < 1 || seconds > day {
+		r.add("spec.sessionAffinityConfig.clientIP.timeoutSeconds", "%d is not between 1 and %d; it is read as %d",
+			seconds, day, corev1.DefaultClientIPServiceAffinitySeconds)
+		seconds = corev1.DefaultClientIPServiceAffinitySeconds
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+func (r *report) healthCheckNodePort(spec *corev1.ServiceSpec, local bool) uint16 {
+	if spec.Type != corev1.ServiceTypeLoadBalancer || !local || spec.HealthCheckNodePort == 0 {
+		return 0
+	}
+	n, _ := r.portNumber("spec.healthCheckNodePort", spec.HealthCheckNodePort)
+	return n
+}
+
+// ports returns the ports that can be served.
+func (r *report) ports(spec *corev1.ServiceSpec, p *pool) []plan.Port {
+	out := make([]plan.Port, 0, len(spec.Ports))
+	for i := range spec.Ports {
+		field := fmt.Sprintf("spec.ports[%d]", i)
+		port, ok := r.port(field, &spec.Ports[i])
+		if ok && hasNodePorts(spec) {
+			port.NodePort = r.nodePort(field+".nodePort", &spec.Ports[i], out)
+		}
+		if ok && !r.repeats(field, port, out) {
+			port.Name = p.intern(port.Name)
+			out = append(out, port)
+		}
+	}
+	return exact(out)
+}
+
+// port returns one port, without its node port.
+func (r *report) port(field string, in *corev1.ServicePort) (plan.Port, bool) {
+	proto, known := protocol(in.Protocol)
+	if !known {
+		r.add(field+".protocol", "%q is not a protocol that can be served (TCP, UDP, SCTP)", in.Protocol)
+	}
+	n, valid := r.portNumber(field+".port", in.Port)
+	return plan.Port{Name: in.Name, Proto: proto, Port: n}, known && valid
+}
+
+// nodePort returns a port's node port, or 0. One that cannot be used costs the node port alone.
+func (r *report) nodePort(field string, in *corev1.ServicePort, others []plan.Port) uint16 {
+	if in.NodePort == 0 {
+		return 0
+	}
+	n, ok := r.portNumber(field, in.NodePort)
+	if !ok {
+		return 0
+	}
+	proto, _ := protocol(in.Protocol)
+	for _, o := range others {
+		if o.Proto == proto && o.NodePort == n {
+			r.add(field, "another port of this Service has %d/%v already", n, proto)
+			return 0
+		}
+	}
+	return n
+}
+
+// repeats reports a port that cannot be told from another one of the Service.
+func (r *report) repeats(field string, port plan.Port, others []plan.Port) bool {
+	for _, o := range others {
+		switch {
+		case o.Proto != port.Proto:
+		case o.Port == port.Port:
+			r.add(field+".port", "another port of this Service is %d/%v already", port.Port, port.Proto)
+			return true
+		case o.Name == port.Name:
+			r.add(field+".name", "another %v port of this Service is named %q already", port.Proto, port.Name)
+			return true
+		}
+	}
+	return false
+}
