@@ -1,9 +1,56 @@
 package ipset
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"kube-ipvs/internal/netlink"
+)
 
 // The errors of sets, beside those of package os.
 var (
 	ErrFull  = errors.New("set is full")
 	ErrInUse = errors.New("set is in use by a rule")
 )
+
+// words replaces the kernel's own error numbers, which package syscall has no text for, by words and by errors that
+// errors.Is tells.
+func words(err error) error {
+	var e *netlink.Error
+	if !errors.As(err, &e) || e.Errno < errnoPrivate {
+		return err
+	}
+	switch e.Errno {
+	case errnoHashFull:
+		return ErrFull
+	case errnoBusy, errnoReferenced:
+		return ErrInUse
+	case errnoFindType:
+		return fmt.Errorf("%w: the kernel has no such set type", errors.ErrUnsupported)
+	case errnoMaxSets:
+		return errors.New("the kernel has as many sets as it can have")
+	}
+	return fmt.Errorf("%w: %s", os.ErrInvalid, refusal(e.Errno))
+}
+
+func refusal(errno syscall.Errno) string {
+	switch errno {
+	case errnoProtocol:
+		return "the kernel does not understand the request for this set"
+	case errnoTypeMismatch:
+		return "the set is of another type"
+	case errnoInvalidCIDR:
+		return "prefix length"
+	case errnoInvalidFamily, errnoNotIPv4, errnoNotIPv6:
+		return "address family"
+	case errnoSkbInfo:
+		return "the set has no marks (it was created without skbinfo)"
+	case errnoHashElem:
+		return "a set of this type cannot hold the unspecified address"
+	case errnoInvalidProto, errnoMissingProto:
+		return "protocol"
+	}
+	return fmt.Sprintf("ipset error %d", uint(errno))
+}

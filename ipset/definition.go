@@ -1,0 +1,103 @@
+package ipset
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"kube-ipvs/internal/netlink"
+)
+
+// A definition is what the kernel says of a set, beside its members.
+type definition struct {
+	typ     Type
+	family  Family
+	flags   uint32 // IPSET_FLAG_WITH_*
+	maxElem uint32
+	timeout bool // members expire
+	netmask bool // addresses are cut
+}
+
+// A header is the attributes of one message of a dump up to the members. typ is empty in all but a set's first.
+type header struct {
+	name    string
+	typ     Type
+	family  Family
+	data    netlink.Attrs // the definition's other parts
+	members netlink.Attrs
+}
+
+// parseHeader parses a message of a dump. What it returns lies in payload.
+func parseHeader(payload []byte) (header, error) {
+	if len(payload) < nfgenLen {
+		return header{}, fmt.Errorf("list of %d bytes: %w", len(payload), netlink.ErrMalformed)
+	}
+	var h header
+	a := netlink.Parse(payload[nfgenLen:])
+	for a.Next() {
+		switch a.Type() {
+		case attrSetName:
+			h.name = a.Text()
+		case attrTypeName:
+			h.typ = Type(a.Text())
+		case attrFamily:
+			h.family = Family(a.Uint8())
+		case attrData:
+			h.data = a.Nested()
+		case attrADT:
+			h.members = a.Nested()
+		}
+	}
+	if err := a.Err(); err != nil {
+		return header{}, fmt.Errorf("list: %w", err)
+	}
+	return h, nil
+}
+
+func (h header) definition() (definition, error) {
+	d := definition{typ: h.typ, family: h.family}
+	for h.data.Next() {
+		switch h.data.Type() {
+		case attrDataFlags:
+			d.flags = h.data.Uint32BE()
+		case attrMaxElem:
+			d.maxElem = h.data.Uint32BE()
+		case attrTimeout:
+			d.timeout = true
+		case attrNetmask:
+			d.netmask = true
+		}
+	}
+	if err := h.data.Err(); err != nil {
+		return definition{}, fmt.Errorf("definition of set %s: %w", h.name, err)
+	}
+	return d, nil
+}
+
+// serves says whether a set that is there can be used as s: nil, or os.ErrExist with what differs. More room than is
+// needed, counters and comments do no harm.
+func (d definition) serves(s Set) error {
+	var errs []error
+	differs := func(what string, got, want any) {
+		errs = append(errs, fmt.Errorf("it has %s %v, not %v", what, got, want))
+	}
+	if d.typ != s.Type {
+		differs("type", d.typ, s.Type)
+	}
+	if d.family != s.Family {
+		differs("family", d.family, s.Family)
+	}
+	if s.Marks && d.flags&flagWithSkbInfo == 0 {
+		differs("skbinfo", false, true)
+	}
+	if d.maxElem < MaxElem {
+		differs("maxelem", d.maxElem, MaxElem)
+	}
+	if d.timeout || d.netmask || d.flags&flagForceAdd != 0 {
+		errs = append(errs, errors.New("it has a timeout, netmask or forceadd, which change members"))
+	}
+	if errs == nil {
+		return nil
+	}
+	return fmt.Errorf("set %s: %w: %w", s.Name, os.ErrExist, errors.Join(errs...))
+}

@@ -1,0 +1,45 @@
+package ipset
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// String returns the definition as ipset(8) would take it, such as "create KIPVS-X hash:ip,port family inet skbinfo".
+func (s Set) String() string {
+	family := "inet"
+	if s.Family == IPv6 {
+		family = "inet6"
+	}
+	out := fmt.Sprintf("create %s %s family %s maxelem %d", s.Name, s.Type, family, MaxElem)
+	if s.Marks {
+		out += " skbinfo"
+	}
+	return out
+}
+
+// Save returns a set and its members in the form of "ipset save", a line each, the members in the order of Compare.
+func Save(s Set, members map[Member]Mark) string {
+	var b strings.Builder
+	fmt.Fprintln(&b, s)
+	for _, m := range slices.SortedFunc(maps.Keys(members), Member.Compare) {
+		fmt.Fprintf(&b, "add %s %v%s\n", s.Name, m, members[m].save())
+	}
+	return b.String()
+}
+
+// save returns the mark as "ipset save" appends it to a member: not at all if it changes nothing, and without a mask of
+// all ones.
+func (m Mark) save() string {
+	switch m.Mask {
+	case 0:
+		if m.Value == 0 {
+			return ""
+		}
+	case 0xffffffff:
+		return fmt.Sprintf(" skbmark 0x%x", m.Value)
+	}
+	return " skbmark " + m.String()
+}

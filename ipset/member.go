@@ -1,0 +1,105 @@
+package ipset
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"kube-ipvs/internal/netlink"
+)
+
+// encodeMember appends the attributes of a member. The kernel wants addresses and ports in network order, marked so.
+func encodeMember(b *netlink.Batch, m Member) {
+	encodeAddr(b, attrIP, m.Addr)
+	if m.Proto == 0 {
+		return
+	}
+	b.Uint16BE(attrPort|netOrder, m.Port)
+	b.Uint8(attrProto, m.Proto)
+	if !m.Other.IsValid() {
+		return
+	}
+	encodeAddr(b, attrIP2, m.Other.Addr())
+	if !m.Other.IsSingleIP() {
+		b.Uint8(attrCIDR2, uint8(m.Other.Bits()))
+	}
+}
+
+func encodeAddr(b *netlink.Batch, typ uint16, a netip.Addr) {
+	nest := b.Nest(typ)
+	if a.Is4() {
+		b.Addr(attrIPv4|netOrder, a)
+	} else {
+		b.Addr(attrIPv6|netOrder, a)
+	}
+	b.Unnest(nest)
+}
+
+// encodeMark appends the skbinfo extension's mark: value and mask in one number of 64 bits.
+func encodeMark(b *netlink.Batch, m Mark) {
+	var v [8]byte
+	binary.BigEndian.PutUint32(v[:], m.Value)
+	binary.BigEndian.PutUint32(v[4:], m.Mask)
+	b.Data(attrSkbMark|netOrder, v[:])
+}
+
+// parseMember parses one member of a dump. Extensions that the proxy does not use, such as counters, are passed over.
+func parseMember(a netlink.Attrs) (Member, Mark, error) {
+	var m Member
+	var mark Mark
+	var other netip.Addr
+	bits := -1
+	for a.Next() {
+		var err error
+		switch a.Type() {
+		case attrIP:
+			m.Addr, err = parseAddr(a.Nested())
+		case attrIP2:
+			other, err = parseAddr(a.Nested())
+		case attrCIDR2:
+			bits = int(a.Uint8())
+		case attrPort:
+			m.Port = a.Uint16BE()
+		case attrProto:
+			m.Proto = a.Uint8()
+		case attrSkbMark:
+			mark, err = parseMark(a.Data())
+		}
+		if err != nil {
+			return Member{}, Mark{}, err
+		}
+	}
+	if a.Err() != nil || !m.Addr.IsValid() {
+		return Member{}, Mark{}, fmt.Errorf("member: %w", netlink.ErrMalformed)
+	}
+	if other.IsValid() {
+		if bits < 0 {
+			bits = other.BitLen()
+		}
+		if m.Other = netip.PrefixFrom(other, bits); !m.Other.IsValid() {
+			return Member{}, Mark{}, fmt.Errorf("member with a prefix length of %d: %w", bits, netlink.ErrMalformed)
+		}
+	}
+	return m, mark, nil
+}
+
+func parseAddr(a netlink.Attrs) (netip.Addr, error) {
+	var addr netip.Addr
+	for a.Next() {
+		if want := map[uint16]int{attrIPv4: 4, attrIPv6: 16}[a.Type()]; want == 0 || len(a.Data()) != want {
+			return netip.Addr{}, fmt.Errorf("address: %w", netlink.ErrMalformed)
+		}
+		addr = a.Addr()
+	}
+	if a.Err() != nil || !addr.IsValid() {
+		return netip.Addr{}, fmt.Errorf("address: %w", netlink.ErrMalformed)
+	}
+	return addr, nil
+}
+
+func parseMark(p []byte) (Mark, error) {
+	if len(p) != 8 {
+		return Mark{}, fmt.Errorf("mark of %d bytes: %w", len(p), netlink.ErrMalformed)
+	}
+	return Mark{Value: binary.BigEndian.Uint32(p), Mask: binary.BigEndian.Uint32(p[4:])}, nil
+}

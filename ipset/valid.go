@@ -1,0 +1,105 @@
+package ipset
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+)
+
+// check says what is wrong with a set's definition: os.ErrInvalid.
+func (s Set) check() error {
+	switch {
+	case s.Name == "" || len(s.Name) > maxNameLen:
+		return fmt.Errorf("set name %q: %w: it must have 1 to %d bytes", s.Name, os.ErrInvalid, maxNameLen)
+	case s.Type.revision() == 0:
+		return fmt.Errorf("set %s: %w: type %q", s.Name, os.ErrInvalid, s.Type)
+	case s.Family != IPv4 && s.Family != IPv6:
+		return fmt.Errorf("set %s: %w: family %d", s.Name, os.ErrInvalid, s.Family)
+	}
+	return nil
+}
+
+// checkMember says why a set of this definition cannot hold the member: os.ErrInvalid. It refuses what the kernel
+// refuses, and what the kernel would store as something else.
+func (s Set) checkMember(m Member) error {
+	reason := s.checkAddr(m.Addr)
+	switch {
+	case reason != "":
+	case s.Type == HashIP:
+		reason = m.checkAlone()
+	case m.Proto == 0:
+		reason = "no protocol"
+	case m.Port != 0 && !hasPorts(m.Proto):
+		reason = "this protocol has no ports"
+	default:
+		reason = s.checkOther(m.Other)
+	}
+	if reason != "" {
+		return fmt.Errorf("%w for set %s: %s", os.ErrInvalid, s.Name, reason)
+	}
+	return nil
+}
+
+func (s Set) checkAddr(a netip.Addr) string {
+	switch {
+	case !a.IsValid():
+		return "no address"
+	case a.Is4In6() || a.Zone() != "":
+		return "address in a form that sets do not have"
+	case FamilyOf(a) != s.Family:
+		return "address of the other family"
+	}
+	return ""
+}
+
+// checkAlone says what is wrong with a member of one address.
+func (m Member) checkAlone() string {
+	switch {
+	case m.Proto != 0 || m.Port != 0 || m.Other.IsValid():
+		return "more than an address"
+	case m.Addr.IsUnspecified():
+		return "the unspecified address cannot be stored"
+	}
+	return ""
+}
+
+func (s Set) checkOther(p netip.Prefix) string {
+	if s.Type == HashIPPort {
+		if p.IsValid() {
+			return "more than an address and port"
+		}
+		return ""
+	}
+	if reason := s.checkAddr(p.Addr()); reason != "" {
+		return "third part: " + reason
+	}
+	switch {
+	case s.Type == HashIPPortIP && !p.IsSingleIP():
+		return "third part: not a single address"
+	case p.Bits() <= 0:
+		return "third part: a prefix of length 0 cannot be stored"
+	case p != p.Masked():
+		return "third part: bits beyond the prefix length"
+	}
+	return ""
+}
+
+// hasPorts says whether the kernel keeps the port of a protocol (ip_set_proto_with_ports in
+// include/linux/netfilter/ipset/ip_set_getport.h): TCP, UDP, SCTP and UDP-Lite.
+func hasPorts(proto uint8) bool {
+	return proto == 6 || proto == 17 || proto == 132 || proto == 136
+}
+
+// revision returns the type's revision that brought skbinfo (Linux 3.18), or 0 for a type that is unknown here. Sets are
+// created with the lowest revision that has what is needed, so that older versions of ipset(8) can list them.
+func (t Type) revision() uint8 {
+	switch t {
+	case HashIP:
+		return 4
+	case HashIPPort, HashIPPortIP:
+		return 5
+	case HashIPPortNet:
+		return 7
+	}
+	return 0
+}
