@@ -41,6 +41,9 @@ func (b *Batch) Len() int { return len(b.starts) }
 // Size returns the number of bytes of all messages so far, the unfinished one included.
 func (b *Batch) Size() int { return len(b.buf) }
 
+// Bytes returns the messages as encoded so far. The slice is the batch's own.
+func (b *Batch) Bytes() []byte { return b.buf }
+
 // Begin starts a message of a type with the given flags beside NLM_F_REQUEST. Do and Query decide on NLM_F_ACK.
 func (b *Batch) Begin(typ, flags uint16) {
 	b.starts = append(b.starts, len(b.buf))

@@ -1,0 +1,182 @@
+package ipvs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"kube-ipvs/internal/netlink"
+)
+
+// Conn is the running kernel's table, in the network namespace of the thread that opened it; who reads it must be in the
+// same. It may be used by many goroutines.
+type Conn struct {
+	mu     sync.Mutex // guards what follows: one exchange at a time
+	nl     *netlink.Conn
+	batch  netlink.Batch
+	family uint16 // the kernel's number for IPVS; another one after the module was loaded anew
+
+	listing  func() ([]byte, error) // the text of /proc/net/ip_vs
+	messages atomic.Uint64
+	dumps    atomic.Uint64
+	errors   atomic.Uint64
+}
+
+var _ Kernel = (*Conn)(nil)
+
+// Stats counts what a Conn did since it was opened.
+type Stats struct {
+	Messages uint64 // messages sent
+	Dumps    uint64 // dumps asked for, readings of /proc/net/ip_vs included
+	Errors   uint64 // messages that the kernel refused, and dumps that failed
+}
+
+// Open connects to the running kernel. The error is ErrNoModule if it has no IPVS, and os.ErrPermission without
+// CAP_NET_ADMIN.
+func Open() (*Conn, error) {
+	nl, err := netlink.Dial(unix.NETLINK_GENERIC)
+	if err != nil {
+		return nil, fmt.Errorf("ipvs: %w", err)
+	}
+	c, err := open(nl, readListing)
+	if err != nil {
+		return nil, errors.Join(err, nl.Close())
+	}
+	return c, nil
+}
+
+func open(nl *netlink.Conn, listing func() ([]byte, error)) (*Conn, error) {
+	c := &Conn{nl: nl, listing: listing}
+	if err := c.resolve(context.Background()); err != nil {
+		return nil, err
+	}
+	version, err := c.version(context.Background())
+	if err != nil {
+		return nil, fmt.Errorf("ipvs: GET_INFO: %w", err)
+	}
+	if version < oldestVersion {
+		return nil, fmt.Errorf("ipvs: version %d.%d.%d of the kernel's table is too old", version>>16, version>>8&0xff, version&0xff)
+	}
+	return c, nil
+}
+
+// Close closes the connection. The table stays as it is.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.nl.Close()
+}
+
+// Stats returns what the connection did so far.
+func (c *Conn) Stats() Stats {
+	return Stats{Messages: c.messages.Load(), Dumps: c.dumps.Load(), Errors: c.errors.Load()}
+}
+
+// Do implements Kernel.
+func (c *Conn) Do(ctx context.Context, ops []Op) []error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	errs := c.send(ctx, ops)
+	if again := indexes(errs, unix.ENOENT); again != nil {
+		c.retry(ctx, ops, errs, again)
+	}
+	return c.judge(ops, errs)
+}
+
+// judge returns what the kernel's answers are to the caller.
+func (c *Conn) judge(ops []Op, answers []error) (errs []error) {
+	for i, op := range ops {
+		var err error
+		if answers != nil {
+			err = answers[i]
+		}
+		if err = op.verdict(err); err == nil {
+			continue
+		}
+		if errs == nil {
+			errs = make([]error, len(ops))
+		}
+		errs[i] = err
+		c.errors.Add(1)
+	}
+	return errs
+}
+
+func (c *Conn) send(ctx context.Context, ops []Op) []error {
+	c.batch.Reset()
+	for _, op := range ops {
+		appendOp(&c.batch, c.family, op)
+	}
+	c.messages.Add(uint64(len(ops)))
+	return c.nl.Do(ctx, &c.batch)
+}
+
+// retry sends what failed for want of something once more, if that something was the family: the module was loaded anew
+// and has another number.
+func (c *Conn) retry(ctx context.Context, ops []Op, errs []error, again []int) {
+	changed, err := c.changed(ctx)
+	if err == nil && !changed {
+		return
+	}
+	var retried []Op
+	for _, i := range again {
+		errs[i] = err
+		retried = append(retried, ops[i])
+	}
+	if err != nil {
+		return
+	}
+	for i, err := range c.send(ctx, retried) {
+		errs[again[i]] = err
+	}
+}
+
+// changed asks the kernel again for the family's number and says whether it is another one.
+func (c *Conn) changed(ctx context.Context) (bool, error) {
+	before := c.family
+	err := c.resolve(ctx)
+	return c.family != before, err
+}
+
+func (c *Conn) resolve(ctx context.Context) error {
+	family, err := c.nl.Family(ctx, familyName)
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("ipvs: %w: %v", ErrNoModule, err) // not os.ErrNotExist: that is about servers
+	}
+	if err != nil {
+		return fmt.Errorf("ipvs: %w", err)
+	}
+	c.family = family
+	return nil
+}
+
+func (c *Conn) version(ctx context.Context) (version uint32, err error) {
+	c.batch.Reset()
+	c.batch.BeginGeneric(c.family, 0, cmdGetInfo, familyVersion)
+	c.batch.End()
+	err = c.query(ctx, func(_ uint16, p []byte) error {
+		a := netlink.ParseGeneric(p)
+		for a.Next() {
+			if a.Type() == attrInfoVersion {
+				version = a.Uint32()
+			}
+		}
+		return a.Err()
+	})
+	return version, err
+}
+
+// query sends the question in the batch.
+func (c *Conn) query(ctx context.Context, fn func(uint16, []byte) error) error {
+	c.messages.Add(1)
+	err := c.nl.Query(ctx, &c.batch, fn)
+	if err != nil {
+		c.errors.Add(1)
+	}
+	return err
+}

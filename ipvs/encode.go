@@ -1,0 +1,116 @@
+package ipvs
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"kube-ipvs/internal/netlink"
+)
+
+// commands of the verbs.
+var commands = [...]uint8{
+	AddServer: cmdNewService, SetServer: cmdSetService, DelServer: cmdDelService,
+	AddReal: cmdNewDest, SetReal: cmdSetDest, DelReal: cmdDelDest,
+}
+
+// invalid says what of an op cannot be said to the kernel. It is asked because an address without bytes would be taken
+// for the unspecified address.
+func (op Op) invalid() error {
+	switch {
+	case int(op.Verb) >= len(commands):
+		return fmt.Errorf("verb: %w", os.ErrInvalid)
+	case !op.Key.Addr.IsValid():
+		return fmt.Errorf("virtual address: %w", os.ErrInvalid)
+	case op.Verb >= AddReal && !op.Addr.IsValid():
+		return fmt.Errorf("real address: %w", os.ErrInvalid)
+	}
+	return nil
+}
+
+// appendOp encodes an op as one message. One that cannot be said becomes a message that does nothing, so that the
+// numbers of messages stay those of the ops.
+func appendOp(b *netlink.Batch, family uint16, op Op) {
+	if op.invalid() != nil {
+		b.Begin(unix.NLMSG_NOOP, 0)
+		b.End()
+		return
+	}
+	b.BeginGeneric(family, 0, commands[op.Verb], familyVersion)
+	nest := b.Nest(attrService)
+	appendKey(b, op.Key)
+	if op.Verb == AddServer || op.Verb == SetServer {
+		appendServer(b, op.Key.Addr, op.Server)
+	}
+	b.Unnest(nest)
+	if op.Verb >= AddReal {
+		appendReal(b, op.Addr, op.Real)
+	}
+	b.End()
+}
+
+// appendGet encodes a question about one virtual server.
+func appendGet(b *netlink.Batch, family, flags uint16, cmd uint8, key Key) {
+	b.BeginGeneric(family, flags, cmd, familyVersion)
+	nest := b.Nest(attrService)
+	appendKey(b, key)
+	b.Unnest(nest)
+	b.End()
+}
+
+func appendKey(b *netlink.Batch, k Key) {
+	b.Uint16(svcFamily, addressFamily(k.Addr))
+	if k.Mark != 0 {
+		b.Uint32(svcMark, k.Mark)
+		return
+	}
+	b.Uint16(svcProtocol, uint16(k.Proto))
+	b.Addr(svcAddr, k.Addr)
+	b.Uint16BE(svcPort, k.Port)
+}
+
+func appendServer(b *netlink.Batch, family netip.Addr, s Server) {
+	flags := uint32(s.Flags)
+	if s.Timeout != 0 {
+		flags |= flagPersist
+	}
+	b.Text(svcScheduler, s.Scheduler)
+	withMask := flagsAndMask(flags)
+	b.Data(svcFlags, withMask[:])
+	b.Uint32(svcTimeout, s.Timeout)
+	// Persistence is by the client's full address. The netmask is one in network order for IPv4, a length for IPv6.
+	if family.Is4() {
+		b.Uint32(svcNetmask, netmaskIPv4)
+	} else {
+		b.Uint32(svcNetmask, prefixLenIPv6)
+	}
+}
+
+// flagsAndMask is struct ip_vs_flags: the flags, and which of them are meant.
+func flagsAndMask(flags uint32) (p [8]byte) {
+	binary.NativeEndian.PutUint32(p[:], flags)
+	binary.NativeEndian.PutUint32(p[4:], ^uint32(0))
+	return p
+}
+
+func appendReal(b *netlink.Batch, at netip.AddrPort, r Real) {
+	nest := b.Nest(attrDest)
+	b.Uint16(destFamily, addressFamily(at.Addr()))
+	b.Addr(destAddr, at.Addr())
+	b.Uint16BE(destPort, at.Port())
+	b.Uint32(destForward, forwardMasq)
+	b.Uint32(destWeight, r.Weight)
+	b.Uint32(destUpper, 0)
+	b.Uint32(destLower, 0)
+	b.Unnest(nest)
+}
+
+func addressFamily(a netip.Addr) uint16 {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}

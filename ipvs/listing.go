@@ -1,0 +1,152 @@
+package ipvs
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// readListing reads the kernel's own listing of the table, which has the real servers of all virtual servers: one
+// reading instead of a dump for each. A process's other threads may be in other network namespaces.
+func readListing() ([]byte, error) { return os.ReadFile("/proc/thread-self/net/ip_vs") }
+
+// reals are the real servers of virtual servers.
+type reals map[Key]map[netip.AddrPort]RealState
+
+// parseListing parses the text of /proc/net/ip_vs (ip_vs_info_seq_show in net/netfilter/ipvs/ip_vs_ctl.c):
+//
+//	IP Virtual Server version 1.2.1 (size=4096)
+//	Prot LocalAddress:Port Scheduler Flags
+//	  -> RemoteAddress:Port Forward Weight ActiveConn InActConn
+//	TCP  0A60000A:0050 rr persistent 10800 FFFFFFFF
+//	  -> 0AF40102:1F90      Masq    1      0          0
+//	TCP  [fd00:0000:0000:0000:0000:0000:0000:000a]:0050 rr
+//	FWM  00000001 rr
+//
+// The line of a mark does not say the family: it is that of its real servers, and a mark without any is left out. So are
+// servers of protocols that are not ours.
+func parseListing(text []byte) (reals, error) {
+	l := listing{found: make(reals)}
+	for n := 1; len(text) > 0; n++ {
+		var line []byte
+		line, text, _ = bytes.Cut(text, []byte{'\n'})
+		if n <= 3 { // the heading
+			continue
+		}
+		if err := l.take(line); err != nil {
+			return nil, fmt.Errorf("/proc/net/ip_vs: line %d: %w", n, err)
+		}
+	}
+	l.flush()
+	return l.found, nil
+}
+
+// A listing is what of the text was taken.
+type listing struct {
+	found reals
+	key   Key // of the virtual server whose real servers come; without Addr for a mark, zero for one that is left out
+	state map[netip.AddrPort]RealState
+}
+
+func (l *listing) take(line []byte) error {
+	if real, ok := bytes.CutPrefix(line, []byte("  -> ")); ok {
+		if l.state == nil {
+			return fmt.Errorf("real server %q without virtual server", line)
+		}
+		return l.real(real)
+	}
+	l.flush()
+	key, err := parseListedKey(line)
+	l.key, l.state = key, make(map[netip.AddrPort]RealState)
+	return err
+}
+
+func (l *listing) real(line []byte) error {
+	var s RealState
+	at, rest := word(line)
+	_, rest = word(rest) // the forwarding method
+	weight, rest := word(rest)
+	active, rest := word(rest)
+	inactive, _ := word(rest)
+	addr, err := parseListedAddr(at)
+	if err != nil {
+		return err
+	}
+	for _, n := range []struct {
+		to   *uint32
+		text []byte
+	}{{&s.Weight, weight}, {&s.Active, active}, {&s.Inactive, inactive}} {
+		v, err := strconv.ParseInt(string(n.text), 10, 32)
+		if err != nil {
+			return err
+		}
+		*n.to = uint32(v)
+	}
+	l.state[addr] = s
+	return nil
+}
+
+// flush files the virtual server whose last line was taken.
+func (l *listing) flush() {
+	if l.key.Addr.IsValid() {
+		l.found[l.key] = l.state
+	}
+	if l.key.Mark == 0 {
+		return
+	}
+	for at := range l.state {
+		// Real servers of another family than the first's would be tunnelled; whose they are is not told here.
+		l.found[MarkKey(l.key.Mark, at.Addr())] = l.state
+	}
+}
+
+func parseListedKey(line []byte) (Key, error) {
+	proto, rest := word(line)
+	at, _ := word(rest)
+	if string(proto) == "FWM" {
+		mark, err := strconv.ParseUint(string(at), 16, 32)
+		return Key{Mark: uint32(mark)}, err
+	}
+	addr, err := parseListedAddr(at)
+	if err != nil {
+		return Key{}, err
+	}
+	for _, p := range []Protocol{TCP, UDP, SCTP} {
+		if strings.EqualFold(string(proto), p.String()) {
+			return AddrKey(p, addr), nil
+		}
+	}
+	return Key{}, nil
+}
+
+// parseListedAddr parses "0A60000A:0050" and "[fd00:0000:...:000a]:0050". Ports are hexadecimal.
+func parseListedAddr(p []byte) (netip.AddrPort, error) {
+	i := bytes.LastIndexByte(p, ':')
+	if i < 0 {
+		return netip.AddrPort{}, fmt.Errorf("address %q", p)
+	}
+	port, err := strconv.ParseUint(string(p[i+1:]), 16, 16)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	host := p[:i]
+	if len(host) > 2 && host[0] == '[' && host[len(host)-1] == ']' {
+		addr, err := netip.ParseAddr(string(host[1 : len(host)-1]))
+		return netip.AddrPortFrom(addr, uint16(port)), err
+	}
+	v, err := strconv.ParseUint(string(host), 16, 32)
+	addr := netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)})
+	return netip.AddrPortFrom(addr, uint16(port)), err
+}
+
+// word returns the first word of a line and what is behind it.
+func word(p []byte) (first, rest []byte) {
+	p = bytes.TrimLeft(p, " ")
+	if i := bytes.IndexByte(p, ' '); i >= 0 {
+		return p[:i], p[i:]
+	}
+	return p, nil
+}

@@ -1,0 +1,154 @@
+package ipvs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Read implements Kernel. It costs one dump of the virtual servers and one reading of /proc/net/ip_vs. Neither is a
+// snapshot: while someone else writes, either can miss a server (ip_vs_genl_dump_services goes on by position). A
+// server that only one of the two has, or all if there is no listing, is asked for by itself.
+func (c *Conn) Read(ctx context.Context) (Table, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	table, err := c.servers(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read IPVS table: %w", err)
+	}
+	for _, key := range table.join(c.listed()) {
+		if err := c.readInto(ctx, table, key); err != nil {
+			return nil, fmt.Errorf("read IPVS table: %w", err)
+		}
+	}
+	return table, nil
+}
+
+// listed returns the real servers of the listing, or none if it cannot be read: then each server is asked for.
+func (c *Conn) listed() reals {
+	c.dumps.Add(1)
+	text, err := c.listing()
+	if err == nil {
+		var found reals
+		if found, err = parseListing(text); err == nil {
+			return found
+		}
+	}
+	c.errors.Add(1)
+	return nil
+}
+
+// join gives the servers their real servers and returns the keys of those that only one side has.
+func (t Table) join(found reals) (odd []Key) {
+	for key, entry := range t {
+		reals, ok := found[key]
+		if !ok {
+			odd = append(odd, key)
+			continue
+		}
+		entry.Reals = reals
+		t[key] = entry
+	}
+	for key := range found {
+		if _, ok := t[key]; !ok {
+			odd = append(odd, key)
+		}
+	}
+	return odd
+}
+
+// readInto brings one server of the table up to date.
+func (c *Conn) readInto(ctx context.Context, table Table, key Key) error {
+	entry, err := c.readServer(ctx, key)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		delete(table, key)
+		return nil
+	case err != nil:
+		return err
+	}
+	table[key] = entry
+	return nil
+}
+
+// ReadServer implements Kernel.
+func (c *Conn) ReadServer(ctx context.Context, key Key) (Entry, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.readServer(ctx, key)
+}
+
+func (c *Conn) readServer(ctx context.Context, key Key) (Entry, error) {
+	if !key.Addr.IsValid() {
+		return Entry{}, fmt.Errorf("read %v: virtual address: %w", key, os.ErrInvalid)
+	}
+	entry := Entry{Reals: make(map[netip.AddrPort]RealState)}
+	err := c.ask(ctx, key, cmdGetService, func(_ uint16, p []byte) (err error) {
+		_, entry.Server, err = parseService(p)
+		return err
+	})
+	if err != nil {
+		return Entry{}, fmt.Errorf("read %v: %w", key, atEdge(err))
+	}
+	err = c.ask(ctx, key, cmdGetDest, func(_ uint16, p []byte) error {
+		at, state, err := parseDest(p, addressFamily(key.Addr))
+		entry.Reals[at] = state
+		return err
+	})
+	if err != nil {
+		return Entry{}, fmt.Errorf("read real servers of %v: %w", key, atEdge(err))
+	}
+	return entry, nil
+}
+
+// servers dumps the virtual servers, without real servers.
+func (c *Conn) servers(ctx context.Context) (Table, error) {
+	table := make(Table)
+	c.dumps.Add(1)
+	err := c.again(ctx, func() error {
+		clear(table)
+		c.batch.Reset()
+		c.batch.BeginGeneric(c.family, unix.NLM_F_DUMP, cmdGetService, familyVersion)
+		c.batch.End()
+		return c.query(ctx, func(_ uint16, p []byte) error {
+			key, server, err := parseService(p)
+			table[key] = Entry{Server: server, Reals: make(map[netip.AddrPort]RealState)}
+			return err
+		})
+	})
+	return table, err
+}
+
+// ask asks about one virtual server. GET_DEST is a dump by nature, and an empty one where the server is not there.
+func (c *Conn) ask(ctx context.Context, key Key, cmd uint8, fn func(uint16, []byte) error) error {
+	var flags uint16
+	if cmd == cmdGetDest {
+		flags = unix.NLM_F_DUMP
+		c.dumps.Add(1)
+	}
+	return c.again(ctx, func() error {
+		c.batch.Reset()
+		appendGet(&c.batch, c.family, flags, cmd, key)
+		return c.query(ctx, fn)
+	})
+}
+
+// again asks a second time where the first found no family of that number and there is another by now.
+func (c *Conn) again(ctx context.Context, question func() error) error {
+	err := question()
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	changed, resolveErr := c.changed(ctx)
+	switch {
+	case resolveErr != nil:
+		return resolveErr
+	case changed:
+		return question()
+	}
+	return err
+}
