@@ -81,28 +81,20 @@ func (c *Conn) Stats() Stats {
 func (c *Conn) Do(ctx context.Context, ops []Op) []error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	errs := c.send(ctx, ops)
-	if again := indexes(errs, unix.ENOENT); again != nil {
-		c.retry(ctx, ops, errs, again)
+	answers := c.send(ctx, ops)
+	if again := indexes(answers, unix.ENOENT); again != nil {
+		c.retry(ctx, ops, answers, again)
 	}
-	return c.judge(ops, errs)
-}
-
-// judge returns what the kernel's answers are to the caller.
-func (c *Conn) judge(ops []Op, answers []error) (errs []error) {
-	for i, op := range ops {
-		var err error
-		if answers != nil {
-			err = answers[i]
+	errs := judge(ops, func(i int) error {
+		if answers == nil {
+			return nil
 		}
-		if err = op.verdict(err); err == nil {
-			continue
+		return answers[i]
+	})
+	for _, err := range errs {
+		if err != nil {
+			c.errors.Add(1)
 		}
-		if errs == nil {
-			errs = make([]error, len(ops))
-		}
-		errs[i] = err
-		c.errors.Add(1)
 	}
 	return errs
 }

@@ -21,6 +21,20 @@ func atEdge(err error) error {
 	return err
 }
 
+// judge returns what the kernel's answers to ops are to the caller, or nil if all is well.
+func judge(ops []Op, answer func(i int) error) (errs []error) {
+	for i, op := range ops {
+		err := op.verdict(answer(i))
+		if err != nil && errs == nil {
+			errs = make([]error, len(ops))
+		}
+		if err != nil {
+			errs[i] = err
+		}
+	}
+	return errs
+}
+
 // verdict returns what the kernel's answer to an op is to the caller: nothing where a deletion found nothing to delete.
 func (op Op) verdict(answer error) error {
 	err := op.invalid()

@@ -98,7 +98,7 @@ func (l *listing) flush() {
 		return
 	}
 	for at := range l.state {
-		// Real servers of another family than the first's would be tunnelled; whose they are is not told here.
+		// A mark with real servers of both families (tunnelled ones) is filed twice; no dump has one of the keys.
 		l.found[MarkKey(l.key.Mark, at.Addr())] = l.state
 	}
 }

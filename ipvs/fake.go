@@ -1,0 +1,189 @@
+package ipvs
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Fake is a table in memory that refuses what the kernel refuses, with the same errors. It may be used by many
+// goroutines. The zero Fake is an empty table.
+type Fake struct {
+	mu    sync.Mutex
+	table Table
+	calls Calls
+}
+
+var _ Kernel = (*Fake)(nil)
+
+// Calls counts what a Fake was asked.
+type Calls struct {
+	Do          int // calls of Do
+	Ops         int // ops in them
+	Read        int // calls of Read
+	ReadServer  int // calls of ReadServer
+	Connections int // calls of SetConnections
+}
+
+// Calls returns what the table was asked so far.
+func (f *Fake) Calls() Calls {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.calls
+}
+
+// Table returns a copy of the table. It is not counted as a Read.
+func (f *Fake) Table() Table {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.table.clone()
+}
+
+// SetConnections sets how many connections a real server has. The error is os.ErrNotExist if it is not there.
+func (f *Fake) SetConnections(key RealKey, active, inactive uint32) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls.Connections++
+	state, ok := f.table[key.Server].Reals[key.AddrPort()]
+	if !ok {
+		return fmt.Errorf("connections of %v behind %v: %w", key.AddrPort(), key.Server, os.ErrNotExist)
+	}
+	state.Active, state.Inactive = active, inactive
+	f.table[key.Server].Reals[key.AddrPort()] = state
+	return nil
+}
+
+// Read implements Kernel.
+func (f *Fake) Read(ctx context.Context) (Table, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls.Read++
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("read IPVS table: %w", err)
+	}
+	return f.table.clone(), nil
+}
+
+// ReadServer implements Kernel.
+func (f *Fake) ReadServer(ctx context.Context, key Key) (Entry, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls.ReadServer++
+	if err := ctx.Err(); err != nil {
+		return Entry{}, fmt.Errorf("read %v: %w", key, err)
+	}
+	entry, ok := f.table[key]
+	if !ok {
+		return Entry{}, fmt.Errorf("read %v: %w", key, atEdge(unix.ESRCH))
+	}
+	return entry.clone(), nil
+}
+
+// Do implements Kernel.
+func (f *Fake) Do(ctx context.Context, ops []Op) []error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls.Do++
+	f.calls.Ops += len(ops)
+	if f.table == nil {
+		f.table = make(Table)
+	}
+	return judge(ops, func(i int) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return f.table.apply(ops[i])
+	})
+}
+
+// apply carries out an op, or returns the kernel's refusal.
+func (t Table) apply(op Op) error {
+	entry, ok := t[op.Key]
+	switch {
+	case op.invalid() != nil:
+		return nil // is told before the kernel is asked
+	case op.Verb == AddServer && ok:
+		return unix.EEXIST
+	case op.Verb != AddServer && !ok:
+		return unix.ESRCH
+	}
+	switch op.Verb {
+	case AddServer, SetServer:
+		return t.put(op, entry)
+	case DelServer:
+		delete(t, op.Key)
+		return nil
+	}
+	return entry.apply(op)
+}
+
+// schedulers are those that Linux has; "none" is a server without one.
+var schedulers = []string{"none", "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh"}
+
+// put adds a server, or gives it other settings.
+func (t Table) put(op Op, entry Entry) error {
+	if !slices.Contains(schedulers, op.Server.Scheduler) {
+		return unix.ENOENT
+	}
+	if entry.Reals == nil {
+		entry.Reals = make(map[netip.AddrPort]RealState)
+	}
+	entry.Server = op.Server
+	t[op.Key] = entry
+	return nil
+}
+
+// apply carries out an op on a real server.
+func (e Entry) apply(op Op) error {
+	state, ok := e.Reals[op.Addr]
+	switch {
+	case op.Verb == DelReal && !ok:
+		return unix.ENOENT
+	case op.Verb == DelReal:
+		delete(e.Reals, op.Addr)
+		return nil
+	case op.Addr.Addr().Is4() != op.Key.Addr.Is4():
+		return unix.EINVAL
+	case op.Real.Weight > math.MaxInt32:
+		return unix.ERANGE
+	case op.Verb == AddReal && ok:
+		return unix.EEXIST
+	case op.Verb == SetReal && !ok:
+		return unix.ENOENT
+	case op.Verb == AddReal && !reachable(op.Addr.Addr()):
+		return unix.EINVAL
+	}
+	state.Real = op.Real
+	e.Reals[op.Addr] = state
+	return nil
+}
+
+// reachable says whether the kernel takes an address for a real server's (ip_vs_new_dest).
+func reachable(a netip.Addr) bool {
+	switch {
+	case a.IsMulticast() || a.IsUnspecified():
+		return false
+	case a.Is6():
+		return !a.IsLinkLocalUnicast()
+	}
+	return a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+func (t Table) clone() Table {
+	out := make(Table, len(t))
+	for key, entry := range t {
+		out[key] = entry.clone()
+	}
+	return out
+}
+
+func (e Entry) clone() Entry {
+	return Entry{Server: e.Server, Reals: maps.Clone(e.Reals)}
+}
