@@ -1,0 +1,392 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kube-ipvs/ipset"
+)
+
+// An ipsetHost is a kernel with sets, and a hand that does to it what the interface cannot.
+type ipsetHost struct {
+	ipset.Kernel
+	small func(s ipset.Set, members int) // creates a set that holds few members
+	refer func(name string, on bool)     // makes something refer to a set, or no more
+}
+
+func TestIPSetFake(t *testing.T) {
+	ipsetConforms(t, func(t *testing.T) ipsetHost {
+		f := ipset.NewFake()
+		return ipsetHost{
+			Kernel: f,
+			small: func(s ipset.Set, members int) {
+				f.SetLimit(members)
+				if err := f.Create(t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+			},
+			refer: f.SetInUse,
+		}
+	})
+}
+
+// ipsetConforms states what every ipset.Kernel does, the one in memory and the real one.
+func ipsetConforms(t *testing.T, open func(*testing.T) ipsetHost) {
+	tests := map[string]func(*testing.T, ipsetHost){
+		"members come back":          ipsetRoundTrip,
+		"definitions":                ipsetDefinitions,
+		"one op after the other":     ipsetOps,
+		"errors amid a full set":     ipsetFull,
+		"in use":                     ipsetInUse,
+		"nothing there":              ipsetMissing,
+		"members that cannot be":     ipsetInvalid,
+		"a context that is done":     ipsetDone,
+		"more than a message holds":  ipsetMany,
+		"sets and verbs interleaved": ipsetInterleaved,
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+	}
+}
+
+// ipsetSamples are members of each type and family.
+func ipsetSamples(s ipset.Set) []ipset.Member {
+	a, b, narrow, wide := "10.96.0.10", "192.0.2.255", "198.51.100.7/32", "128.0.0.0/1"
+	if s.Family == ipset.IPv6 {
+		a, b, narrow, wide = "fd00::10", "2001:db8::ffff", "2001:db8::7/128", "8000::/1"
+	}
+	first, second := netip.MustParseAddr(a), netip.MustParseAddr(b)
+	host := netip.PrefixFrom(second, second.BitLen())
+	switch s.Type {
+	case ipset.HashIP:
+		return []ipset.Member{{Addr: first}, {Addr: second}}
+	case ipset.HashIPPort:
+		return []ipset.Member{{Addr: first, Proto: 6, Port: 80}, {Addr: first, Proto: 17, Port: 80}, {Addr: second, Proto: 132, Port: 65535}}
+	case ipset.HashIPPortIP:
+		return []ipset.Member{{Addr: first, Proto: 6, Port: 80, Other: host}, {Addr: second, Proto: 17, Port: 1, Other: host}}
+	}
+	return []ipset.Member{
+		{Addr: first, Proto: 6, Port: 80, Other: netip.MustParsePrefix(narrow)},
+		{Addr: first, Proto: 6, Port: 80, Other: netip.MustParsePrefix(wide)},
+		{Addr: second, Proto: 132, Port: 443, Other: host},
+	}
+}
+
+func ipsetKinds() []ipset.Set {
+	var sets []ipset.Set
+	for _, typ := range []ipset.Type{ipset.HashIP, ipset.HashIPPort, ipset.HashIPPortIP, ipset.HashIPPortNet} {
+		for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
+			for _, marks := range []bool{false, true} {
+				sets = append(sets, ipset.Set{Name: fmt.Sprintf("KIPVS-%s-%d-%t", typ, family, marks), Type: typ, Family: family, Marks: marks})
+			}
+		}
+	}
+	return sets
+}
+
+func ipsetRoundTrip(t *testing.T, k ipsetHost) {
+	var names []string
+	for _, s := range ipsetKinds() {
+		ipsetCreate(t, k, s)
+		ipsetCreate(t, k, s)
+		want := make(map[ipset.Member]ipset.Mark)
+		for i, m := range ipsetSamples(s) {
+			op := ipset.Op{Set: s, Member: m}
+			if s.Marks {
+				op.Mark = ipset.Mark{Value: 0x8000_0001 + uint32(i), Mask: 0xc000_ffff}
+			}
+			want[m] = op.Mark
+			ipsetDo(t, k, op)
+		}
+		ipsetHas(t, k, s, want)
+		names = append(names, s.Name)
+	}
+	got, err := k.Names(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(names)
+	if diff := cmp.Diff(names, got); diff != "" {
+		t.Errorf("names (-want +got):\n%s", diff)
+	}
+	for _, s := range ipsetKinds() {
+		for _, m := range ipsetSamples(s) {
+			ipsetDo(t, k, ipset.Op{Verb: ipset.Del, Set: s, Member: m})
+		}
+		ipsetHas(t, k, s, map[ipset.Member]ipset.Mark{})
+		if err := k.Destroy(t.Context(), s.Name); err != nil {
+			t.Error(err)
+		}
+	}
+	if got, err := k.Names(t.Context()); err != nil || len(got) != 0 {
+		t.Errorf("Names after all were destroyed = %v, %v", got, err)
+	}
+}
+
+func ipsetDefinitions(t *testing.T, k ipsetHost) {
+	s := ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: ipset.IPv4, Marks: true}
+	plain := ipset.Set{Name: "KIPVS-B", Type: ipset.HashIPPort, Family: ipset.IPv4}
+	ipsetCreate(t, k, s)
+	ipsetCreate(t, k, plain)
+	tests := []struct {
+		name string
+		set  ipset.Set
+		want error
+	}{
+		{"another type", ipset.Set{Name: "KIPVS-A", Type: ipset.HashIP, Family: ipset.IPv4, Marks: true}, os.ErrExist},
+		{"another family", ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: ipset.IPv6, Marks: true}, os.ErrExist},
+		{"marks where there are none", ipset.Set{Name: "KIPVS-B", Type: ipset.HashIPPort, Family: ipset.IPv4, Marks: true}, os.ErrExist},
+		{"no need of marks", ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: ipset.IPv4}, nil},
+		{"no name", ipset.Set{Type: ipset.HashIP, Family: ipset.IPv4}, os.ErrInvalid},
+		{"a name too long", ipset.Set{Name: "KIPVS-0123456789-0123456789-0123", Type: ipset.HashIP, Family: ipset.IPv4}, os.ErrInvalid},
+		{"a type that is none", ipset.Set{Name: "KIPVS-C", Type: "hash:mac", Family: ipset.IPv4}, os.ErrInvalid},
+		{"a family that is none", ipset.Set{Name: "KIPVS-C", Type: ipset.HashIP}, os.ErrInvalid},
+	}
+	for _, tt := range tests {
+		if err := k.Create(t.Context(), tt.set); !errors.Is(err, tt.want) {
+			t.Errorf("%s: Create = %v, want %v", tt.name, err, tt.want)
+		}
+	}
+	if _, err := k.Read(t.Context(), tests[0].set); !errors.Is(err, os.ErrExist) {
+		t.Errorf("Read as another type = %v, want os.ErrExist", err)
+	}
+}
+
+func ipsetOps(t *testing.T, k ipsetHost) {
+	s := ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: ipset.IPv4, Marks: true}
+	m := ipsetSamples(s)[0]
+	one, two := ipset.Mark{Value: 0x8000, Mask: 0xc000}, ipset.Mark{Value: 0x4000, Mask: 0xe000}
+	ipsetCreate(t, k, s)
+	add := func(mark ipset.Mark) ipset.Op { return ipset.Op{Set: s, Member: m, Mark: mark} }
+	del := ipset.Op{Verb: ipset.Del, Set: s, Member: m}
+	tests := []struct {
+		name string
+		ops  []ipset.Op
+		want map[ipset.Member]ipset.Mark
+	}{
+		{"delete what is not there", []ipset.Op{del}, map[ipset.Member]ipset.Mark{}},
+		{"add", []ipset.Op{add(one)}, map[ipset.Member]ipset.Mark{m: one}},
+		{"add again", []ipset.Op{add(one)}, map[ipset.Member]ipset.Mark{m: one}},
+		{"add with another mark", []ipset.Op{add(two)}, map[ipset.Member]ipset.Mark{m: two}},
+		{"add with no mark", []ipset.Op{add(ipset.Mark{})}, map[ipset.Member]ipset.Mark{m: {}}},
+		{"delete and add", []ipset.Op{del, add(one)}, map[ipset.Member]ipset.Mark{m: one}},
+		{"add and delete", []ipset.Op{add(two), del}, map[ipset.Member]ipset.Mark{}},
+		{"the last of several marks", []ipset.Op{add(one), add(two), del, add(two), add(one)}, map[ipset.Member]ipset.Mark{m: one}},
+		{"nothing", nil, map[ipset.Member]ipset.Mark{m: one}},
+	}
+	for _, tt := range tests {
+		ipsetDo(t, k, tt.ops...)
+		t.Log(tt.name)
+		ipsetHas(t, k, s, tt.want)
+	}
+}
+
+// ipsetFull fills a set of 100 members and goes on. What fails must be exactly the new members.
+func ipsetFull(t *testing.T, k ipsetHost) {
+	const room = 100
+	s := ipset.Set{Name: "KIPVS-SMALL", Type: ipset.HashIPPort, Family: ipset.IPv4, Marks: true}
+	k.small(s, room)
+	first, second := ipset.Mark{Value: 1, Mask: 1}, ipset.Mark{Value: 2, Mask: 2}
+	var ops []ipset.Op
+	for i := range room {
+		ops = append(ops, ipset.Op{Set: s, Member: ipsetMember(i), Mark: first})
+	}
+	want := make([]error, room)
+	for i := range room {
+		ops = append(ops, ipset.Op{Set: s, Member: ipsetMember(room + i), Mark: first}, ipset.Op{Set: s, Member: ipsetMember(i), Mark: second})
+		want = append(want, ipset.ErrFull, nil)
+	}
+	ops = append(ops, ipset.Op{Verb: ipset.Del, Set: s, Member: ipsetMember(0)}, ipset.Op{Set: s, Member: ipsetMember(room), Mark: first})
+	want = append(want, nil, nil)
+	errs := k.Do(t.Context(), ops)
+	if len(errs) != len(ops) {
+		t.Fatalf("%d errors for %d ops: %v", len(errs), len(ops), errs)
+	}
+	for i, err := range errs {
+		if !errors.Is(err, want[i]) {
+			t.Errorf("op %d, %v: %v, want %v", i, ops[i], err, want[i])
+		}
+	}
+	members := map[ipset.Member]ipset.Mark{ipsetMember(room): first}
+	for i := 1; i < room; i++ {
+		members[ipsetMember(i)] = second
+	}
+	ipsetHas(t, k, s, members)
+}
+
+func ipsetInUse(t *testing.T, k ipsetHost) {
+	s := ipset.Set{Name: "KIPVS-A", Type: ipset.HashIP, Family: ipset.IPv4}
+	ipsetCreate(t, k, s)
+	k.refer(s.Name, true)
+	if err := k.Destroy(t.Context(), s.Name); !errors.Is(err, ipset.ErrInUse) {
+		t.Errorf("Destroy of a set in use = %v, want ErrInUse", err)
+	}
+	k.refer(s.Name, false)
+	if err := k.Destroy(t.Context(), s.Name); err != nil {
+		t.Errorf("Destroy of a set no longer in use = %v", err)
+	}
+}
+
+func ipsetMissing(t *testing.T, k ipsetHost) {
+	s := ipset.Set{Name: "KIPVS-NONE", Type: ipset.HashIP, Family: ipset.IPv4}
+	there := ipset.Set{Name: "KIPVS-THERE", Type: ipset.HashIP, Family: ipset.IPv4}
+	ipsetCreate(t, k, there)
+	m := ipset.Member{Addr: netip.MustParseAddr("10.0.0.1")}
+	if _, err := k.Read(t.Context(), s); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Read = %v, want os.ErrNotExist", err)
+	}
+	if err := k.Destroy(t.Context(), s.Name); err != nil {
+		t.Errorf("Destroy = %v, want success", err)
+	}
+	errs := k.Do(t.Context(), []ipset.Op{{Set: s, Member: m}, {Set: there, Member: m}, {Verb: ipset.Del, Set: s, Member: m}})
+	if len(errs) != 3 || !errors.Is(errs[0], os.ErrNotExist) || errs[1] != nil || !errors.Is(errs[2], os.ErrNotExist) {
+		t.Errorf("Do = %v, want os.ErrNotExist for the set that is not there alone", errs)
+	}
+	ipsetHas(t, k, there, map[ipset.Member]ipset.Mark{m: {}})
+}
+
+func ipsetInvalid(t *testing.T, k ipsetHost) {
+	v4, v6 := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")
+	at := func(a netip.Addr, other string) ipset.Member {
+		m := ipset.Member{Addr: a, Proto: 6, Port: 80}
+		if other != "" {
+			m.Other = netip.MustParsePrefix(other)
+		}
+		return m
+	}
+	tests := []struct {
+		name   string
+		typ    ipset.Type
+		member ipset.Member
+	}{
+		{"no address", ipset.HashIP, ipset.Member{}},
+		{"other family", ipset.HashIP, ipset.Member{Addr: v6}},
+		{"mapped address", ipset.HashIP, ipset.Member{Addr: netip.AddrFrom16(v4.As16())}},
+		{"unspecified address", ipset.HashIP, ipset.Member{Addr: netip.IPv4Unspecified()}},
+		{"an address with a port", ipset.HashIP, at(v4, "")},
+		{"no protocol", ipset.HashIPPort, ipset.Member{Addr: v4, Port: 80}},
+		{"a port of a protocol without", ipset.HashIPPort, ipset.Member{Addr: v4, Proto: 50, Port: 80}},
+		{"more than a port", ipset.HashIPPort, at(v4, "10.0.0.0/8")},
+		{"no third part", ipset.HashIPPortIP, at(v4, "")},
+		{"a network for an address", ipset.HashIPPortIP, at(v4, "10.0.0.0/8")},
+		{"third part of the other family", ipset.HashIPPortIP, at(v4, "fd00::1/128")},
+		{"prefix length 0", ipset.HashIPPortNet, at(v4, "0.0.0.0/0")},
+		{"bits beyond the prefix", ipset.HashIPPortNet, at(v4, "10.0.0.1/8")},
+	}
+	for _, typ := range []ipset.Type{ipset.HashIP, ipset.HashIPPort, ipset.HashIPPortIP, ipset.HashIPPortNet} {
+		ipsetCreate(t, k, ipset.Set{Name: "KIPVS-" + string(typ), Type: typ, Family: ipset.IPv4})
+	}
+	for _, tt := range tests {
+		s := ipset.Set{Name: "KIPVS-" + string(tt.typ), Type: tt.typ, Family: ipset.IPv4}
+		good := ipset.Op{Set: s, Member: ipsetSamples(s)[0]}
+		errs := k.Do(t.Context(), []ipset.Op{{Set: s, Member: tt.member}, good})
+		if len(errs) != 2 || !errors.Is(errs[0], os.ErrInvalid) || errs[1] != nil {
+			t.Errorf("%s: Do = %v, want os.ErrInvalid and nil", tt.name, errs)
+		}
+	}
+	// The definition in the op is not that of the set.
+	liars := []ipset.Op{
+		{Set: ipset.Set{Name: "KIPVS-hash:ip", Type: ipset.HashIP, Family: ipset.IPv6}, Member: ipset.Member{Addr: v6}},
+		{Set: ipset.Set{Name: "KIPVS-hash:ip", Type: ipset.HashIP, Family: ipset.IPv4, Marks: true}, Member: ipset.Member{Addr: v4}, Mark: ipset.Mark{Value: 1, Mask: 1}},
+	}
+	for _, op := range liars {
+		if err := errors.Join(k.Do(t.Context(), []ipset.Op{op})...); !errors.Is(err, os.ErrInvalid) {
+			t.Errorf("%v: %v, want os.ErrInvalid", op, err)
+		}
+	}
+}
+
+func ipsetDone(t *testing.T, k ipsetHost) {
+	s := ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: ipset.IPv4}
+	ipsetCreate(t, k, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, readErr := k.Read(ctx, s)
+	_, namesErr := k.Names(ctx)
+	errs := []error{readErr, namesErr, k.Create(ctx, s), k.Destroy(ctx, s.Name), errors.Join(k.Do(ctx, []ipset.Op{{Set: s, Member: ipsetMember(1)}})...)}
+	for i, err := range errs {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("call %d = %v, want context.Canceled", i, err)
+		}
+	}
+	ipsetHas(t, k, s, map[ipset.Member]ipset.Mark{})
+}
+
+// ipsetMany writes what takes several messages, of the longest members, and reads what takes several datagrams.
+func ipsetMany(t *testing.T, k ipsetHost) {
+	const n = 5000
+	s := ipset.Set{Name: "KIPVS-MANY", Type: ipset.HashIPPortNet, Family: ipset.IPv6, Marks: true}
+	ipsetCreate(t, k, s)
+	want := make(map[ipset.Member]ipset.Mark, n)
+	ops := make([]ipset.Op, n)
+	for i := range ops {
+		m := ipset.Member{Addr: netip.AddrFrom16([16]byte{0: 0xfd, 14: byte(i >> 8), 15: byte(i)}), Proto: 6, Port: uint16(i), Other: netip.MustParsePrefix("2001:db8::/32")}
+		ops[i] = ipset.Op{Set: s, Member: m, Mark: ipset.Mark{Value: uint32(i), Mask: 0xffff}}
+		want[m] = ops[i].Mark
+	}
+	ipsetDo(t, k, ops...)
+	ipsetHas(t, k, s, want)
+}
+
+func ipsetInterleaved(t *testing.T, k ipsetHost) {
+	a := ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: ipset.IPv4, Marks: true}
+	b := ipset.Set{Name: "KIPVS-B", Type: ipset.HashIPPort, Family: ipset.IPv4}
+	none := ipset.Set{Name: "KIPVS-NONE", Type: ipset.HashIPPort, Family: ipset.IPv4}
+	ipsetCreate(t, k, a)
+	ipsetCreate(t, k, b)
+	var ops []ipset.Op
+	wantA, wantB := make(map[ipset.Member]ipset.Mark), make(map[ipset.Member]ipset.Mark)
+	for i := range 700 {
+		m, mark := ipsetMember(i), ipset.Mark{Value: uint32(i), Mask: 0xffff}
+		ops = append(ops, ipset.Op{Set: a, Member: m, Mark: mark}, ipset.Op{Set: none, Member: m}, ipset.Op{Set: b, Member: m})
+		wantA[m], wantB[m] = mark, ipset.Mark{}
+		if i%3 == 0 {
+			ops = append(ops, ipset.Op{Verb: ipset.Del, Set: b, Member: m})
+			delete(wantB, m)
+		}
+	}
+	for i, err := range k.Do(t.Context(), ops) {
+		if missing := ops[i].Set == none; missing != errors.Is(err, os.ErrNotExist) || !missing && err != nil {
+			t.Errorf("%v: %v", ops[i], err)
+		}
+	}
+	ipsetHas(t, k, a, wantA)
+	ipsetHas(t, k, b, wantB)
+}
+
+// ipsetMember returns a member of ip,port of IPv4, another for each number.
+func ipsetMember(i int) ipset.Member {
+	return ipset.Member{Addr: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), Proto: 6, Port: uint16(80 + i%7)}
+}
+
+func ipsetCreate(t *testing.T, k ipset.Kernel, s ipset.Set) {
+	t.Helper()
+	if err := k.Create(t.Context(), s); err != nil {
+		t.Fatalf("Create(%v): %v", s, err)
+	}
+}
+
+func ipsetDo(t *testing.T, k ipset.Kernel, ops ...ipset.Op) {
+	t.Helper()
+	if errs := k.Do(t.Context(), ops); errs != nil {
+		t.Fatalf("Do: %v", errors.Join(errs...))
+	}
+}
+
+func ipsetHas(t *testing.T, k ipset.Kernel, s ipset.Set, want map[ipset.Member]ipset.Mark) {
+	t.Helper()
+	got, err := k.Read(t.Context(), s)
+	if err != nil {
+		t.Fatalf("Read(%s): %v", s.Name, err)
+	}
+	if diff := cmp.Diff(ipset.Save(s, want), ipset.Save(s, got)); diff != "" {
+		t.Errorf("members (-want +got):\n%s", diff)
+	}
+}
