@@ -1,0 +1,185 @@
+// Package cluster starts a real Kubernetes control plane for tests: etcd and the API server, with authorization by RBAC
+// and Services of both families. No controller manager and no scheduler run, so nobody but the test makes objects.
+//
+// It needs etcd (Debian's etcd-server), the Go tool, which builds the API server from the module test/kubernetes, and,
+// for a network namespace of its own, root and nsenter (Debian's util-linux).
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+// The address ranges from which the API server gives Services their cluster IPs.
+const (
+	ServiceCIDR4 = "10.96.0.0/16"
+	ServiceCIDR6 = "fd00:10:96::/112"
+)
+
+// A Config says where the control plane runs. Its zero value means 127.0.0.1 in the current network namespace.
+type Config struct {
+	// Namespace asks for a network namespace of its own, with the tap device TapName in it. The API server listens on
+	// the device's IPv4 address, where a kernel that is attached to the device reaches it, and is what the Service
+	// default/kubernetes leads to.
+	Namespace bool
+}
+
+// A Cluster is a running control plane. Its methods may be called at the same time.
+type Cluster struct {
+	dir       string     // sockets, keys, data and logs
+	port      port       // where the API server listens
+	namespace *namespace // nil: the current one
+	authority *authority // whom the API server trusts for client certificates, and who vouches for it
+	processes []*process // in the order in which they were started
+}
+
+// Start builds what is not built yet and starts a control plane. It returns when the API server can serve every request
+// a test makes. The context covers the start alone; Close ends what was started. The first build on a machine takes
+// minutes, a start some five seconds.
+func Start(ctx context.Context, config Config) (*Cluster, error) {
+	server, err := Build(ctx, "kube-apiserver")
+	if err != nil {
+		return nil, err
+	}
+	c := new(Cluster)
+	if err := c.start(ctx, config, server); err != nil {
+		return nil, errors.Join(fmt.Errorf("start control plane: %w", err), c.Close())
+	}
+	return c, nil
+}
+
+func (c *Cluster) start(ctx context.Context, config Config, server string) (err error) {
+	if c.dir, err = os.MkdirTemp("", "cluster-"); err != nil {
+		return err
+	}
+	if err := c.place(config); err != nil {
+		return err
+	}
+	if c.authority, err = newAuthority(); err != nil {
+		return err
+	}
+	if err := c.writeKeys(); err != nil {
+		return err
+	}
+	if err := c.run("etcd", etcdFlags()...); err != nil {
+		return err
+	}
+	if err := c.run(server, c.serverFlags()...); err != nil {
+		return err
+	}
+	return c.waitReady(ctx)
+}
+
+// place decides where the API server listens.
+func (c *Cluster) place(config Config) (err error) {
+	if !config.Namespace {
+		c.port, err = reservePort()
+		return err
+	}
+	c.port = tapPort()
+	c.namespace, err = newNamespace()
+	return err
+}
+
+// run starts a server in the cluster's folder.
+func (c *Cluster) run(program string, flags ...string) error {
+	p, err := startProcess(filepath.Base(program), c.Command(program, flags...), c.dir)
+	if err == nil {
+		c.processes = append(c.processes, p)
+	}
+	return err
+}
+
+// waitReady returns when the API server is ready, or with what its processes last said.
+func (c *Cluster) waitReady(ctx context.Context) error {
+	admin, err := c.Admin()
+	if err != nil {
+		return err
+	}
+	client, err := admin.Client()
+	if err != nil {
+		return err
+	}
+	// On two busy cores a start was seen to take half a minute.
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	for {
+		err := ready(ctx, client)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err, c.lastWords())
+		}
+		for _, p := range c.processes {
+			if p.ended() {
+				return c.lastWords()
+			}
+		}
+	}
+}
+
+// ready returns nil if the API server serves, and has made the namespaces and service CIDRs that it makes by itself: it
+// makes them after it has said that it is ready.
+func ready(ctx context.Context, client kubernetes.Interface) error {
+	if _, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx); err != nil {
+		return err
+	}
+	for _, namespace := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem} {
+		if _, err := client.CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{}); err != nil {
+			return err
+		}
+	}
+	_, err := client.NetworkingV1().ServiceCIDRs().Get(ctx, "kubernetes", metav1.GetOptions{})
+	return err
+}
+
+// lastWords returns the end of each process's log as an error.
+func (c *Cluster) lastWords() error {
+	var errs []error
+	for _, p := range c.processes {
+		errs = append(errs, p.lastWords())
+	}
+	return errors.Join(errs...)
+}
+
+// URL returns the address of the API server, "https://HOST:PORT". With Config.Namespace it is reachable only from within
+// the namespace: by Command, by a kernel on the tap device and by the clients of a User.
+func (c *Cluster) URL() string { return "https://" + c.address() }
+
+func (c *Cluster) address() string { return net.JoinHostPort(c.port.host, c.port.number) }
+
+// Command returns a command that runs where the API server runs: in the cluster's network namespace if it has one of its
+// own. The process has the program's own pid.
+func (c *Cluster) Command(name string, args ...string) *exec.Cmd {
+	if c.namespace == nil {
+		return exec.Command(name, args...)
+	}
+	return c.namespace.command(name, args...)
+}
+
+// Close ends the processes and removes all that they wrote. The namespace goes with the last process in it.
+func (c *Cluster) Close() error {
+	var errs []error
+	for i := len(c.processes) - 1; i >= 0; i-- {
+		errs = append(errs, c.processes[i].kill())
+	}
+	if c.namespace != nil {
+		errs = append(errs, c.namespace.close())
+	}
+	if c.dir != "" {
+		errs = append(errs, os.RemoveAll(c.dir))
+	}
+	return errors.Join(append(errs, c.port.release())...)
+}
