@@ -3,6 +3,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"time"
@@ -15,6 +16,11 @@ type Name struct{ Namespace, Name string }
 
 // String returns the name as kubectl writes it: "namespace/name".
 func (n Name) String() string { return n.Namespace + "/" + n.Name }
+
+// Compare orders names by namespace, then name.
+func (n Name) Compare(o Name) int {
+	return cmp.Or(cmp.Compare(n.Namespace, o.Namespace), cmp.Compare(n.Name, o.Name))
+}
 
 // A Service is what the proxy needs to know of a Service object, parsed. Its lists hold both families; a frontend gets the
 // endpoints of its own.
@@ -87,7 +93,8 @@ type Endpoint struct {
 type Node struct {
 	Name      string
 	Zone      string       // label topology.kubernetes.io/zone, or ""
-	Addresses []netip.Addr // the local addresses that serve node ports, of both families
+	Own       []netip.Addr // the node's own addresses, of both families
+	Addresses []netip.Addr // those of them that serve node ports
 }
 
 // A Problem is something in an object that cannot be used, or a conflict between objects, in the words of a user.

@@ -36,27 +36,33 @@ type Marks struct {
 	Numbers    uint32 // the bits that numbers are made of
 }
 
-// MarksFor returns the marks for --iptables-masquerade-bit, 0 to 31. The other bits are taken from the same half of the
-// mark: the highest for diverting (kubelet's old drop mark, which nothing uses any more where it could meet ours) and
-// the next for Inside.
+// portmapBit is the bit by which the CNI plugin "portmap" masquerades in POSTROUTING (its default markMasqBit), where our
+// numbers are still on the packet.
+const portmapBit = 13
+
+// MarksFor returns the marks for --iptables-masquerade-bit, 0 to 31. The others are taken from the same half of the
+// mark, from the top: diverting, Inside, and twelve bits for numbers.
 func MarksFor(masqueradeBit int) Marks {
-	top := 15
-	if masqueradeBit > top {
-		top = 31
+	bit := 15
+	if masqueradeBit > bit {
+		bit = 31
 	}
-	var free []uint32
-	m := Marks{Masquerade: 1 << masqueradeBit}
-	for bit := top; bit > top-16; bit-- {
-		if bit != masqueradeBit {
-			free = append(free, 1<<bit)
+	next := func() uint32 {
+		for bit == masqueradeBit || bit == portmapBit {
+			bit--
 		}
+		bit--
+		return 1 << (bit + 1)
 	}
-	m.Divert, m.Inside = free[0], free[1]
-	for _, bit := range free[2:] {
-		m.Numbers |= bit
+	m := Marks{Masquerade: 1 << masqueradeBit, Divert: next(), Inside: next()}
+	for range numberBits {
+		m.Numbers |= next()
 	}
 	return m
 }
+
+// numberBits is how many bits a number has: half a mark less the three of a treatment and portmap's.
+const numberBits = 12
 
 // Mask is the bits that a treatment is written in.
 func (m Marks) Mask() uint32 { return m.Divert | m.Masquerade | m.Inside }
@@ -75,10 +81,10 @@ func (m Marks) Value(t Treatment) uint32 {
 // Of is the mark of a frontend's set member.
 func (m Marks) Of(t Treatment) ipset.Mark { return ipset.Mark{Value: m.Value(t), Mask: m.Mask()} }
 
-// Capacity is the highest number that Number takes.
-func (m Marks) Capacity() uint32 { return 1<<13 - 1 }
+// Capacity is the highest number that Number takes: how many second lists a family can have.
+const Capacity = 1<<numberBits - 1
 
-// Number is the whole mark of packets from inside for the n-th second list of real servers, 1 to Capacity: n, written
+// Number is the whole mark of packets from inside for the n-th second list of real servers, 1 to Capacity: n written
 // in the bits of Numbers, with the Inside bit.
 func (m Marks) Number(n uint32) uint32 {
 	v := m.Inside
@@ -92,4 +98,22 @@ func (m Marks) Number(n uint32) uint32 {
 		n >>= 1
 	}
 	return v
+}
+
+// NumberOf is the number that a whole mark carries, or 0 if it carries none.
+func (m Marks) NumberOf(mark uint32) uint32 {
+	if mark&^m.Numbers != m.Inside {
+		return 0
+	}
+	var n, place uint32 = 0, 1
+	for bit := uint32(1); bit != 0; bit <<= 1 {
+		if m.Numbers&bit == 0 {
+			continue
+		}
+		if mark&bit != 0 {
+			n |= place
+		}
+		place <<= 1
+	}
+	return n
 }

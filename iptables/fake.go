@@ -1,0 +1,101 @@
+package iptables
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// A Fake is a Kernel in memory. It is safe for use by several goroutines. The zero Fake is ready for use.
+type Fake struct {
+	// Fail, if set, is asked before each call and may refuse it.
+	Fail func() error
+
+	mu       sync.Mutex
+	standing map[Family]Ruleset
+	changed  map[Family]bool
+	ensured  int
+}
+
+var _ Kernel = (*Fake)(nil)
+
+// Ensure is part of Kernel.
+func (f *Fake) Ensure(ctx context.Context, r Ruleset) error {
+	if err := f.refused(ctx); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, j := range r.Jumps {
+		if !hasChain(r, j.Table, j.To) {
+			return errors.New(j.String() + ": no such chain")
+		}
+	}
+	if f.standing == nil {
+		f.standing, f.changed = map[Family]Ruleset{}, map[Family]bool{}
+	}
+	f.standing[r.Family], f.changed[r.Family] = r, false
+	f.ensured++
+	return nil
+}
+
+func hasChain(r Ruleset, table, name string) bool {
+	for _, c := range r.Chains {
+		if c.Table == table && c.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// Stands is part of Kernel.
+func (f *Fake) Stands(ctx context.Context, family Family) (bool, error) {
+	if err := f.refused(ctx); err != nil {
+		return false, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, ok := f.standing[family]
+	return ok && !f.changed[family], nil
+}
+
+// Remove is part of Kernel.
+func (f *Fake) Remove(ctx context.Context, family Family) error {
+	if err := f.refused(ctx); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.standing, family)
+	return nil
+}
+
+// Change lets somebody else change the rules of a family.
+func (f *Fake) Change(family Family) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changed[family] = true
+}
+
+// Standing returns the family's ruleset.
+func (f *Fake) Standing(family Family) Ruleset {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.standing[family]
+}
+
+// Ensured returns how many times Ensure succeeded.
+func (f *Fake) Ensured() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ensured
+}
+
+func (f *Fake) refused(ctx context.Context) error {
+	if f.Fail != nil {
+		if err := f.Fail(); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}

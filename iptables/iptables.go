@@ -1,0 +1,107 @@
+// Package iptables keeps chains of ours in the kernel's packet filter. A Ruleset is a constant: whole chains, and the
+// jumps that lead to them from the built-in ones. It is put in place in one go, and what stands is read back to see
+// whether somebody changed it.
+package iptables
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// A Family is an address family of the packet filter.
+type Family uint8
+
+// The families.
+const (
+	IPv4 Family = 4
+	IPv6 Family = 6
+)
+
+// String returns the family's name.
+func (f Family) String() string { return fmt.Sprintf("IPv%d", uint8(f)) }
+
+// Prefix begins the name of every chain of ours; a chain is ours by nothing else.
+const Prefix = "KIPVS-"
+
+// A Chain is a chain of ours with all of its rules.
+type Chain struct {
+	Table string   // "mangle", "nat" or "filter"
+	Name  string   // begins with Prefix, at most 28 bytes
+	Rules []string // each as iptables-restore takes it, without "-A NAME"
+}
+
+// A Jump is a rule in a built-in chain that leads all packets to a chain of ours. It stands first where it is put in,
+// and is left wherever it is found.
+type Jump struct{ Table, From, To string }
+
+// String returns the jump as an operator would type it.
+func (j Jump) String() string {
+	return fmt.Sprintf("iptables -t %s -I %s -j %s", j.Table, j.From, j.To)
+}
+
+// A Ruleset is all that stands in one family.
+type Ruleset struct {
+	Family Family
+	Chains []Chain
+	Jumps  []Jump
+}
+
+// Tables returns the names of the tables that the ruleset has chains in, each once, in order of appearance.
+func (r Ruleset) Tables() []string {
+	var out []string
+	seen := map[string]bool{}
+	for _, c := range r.Chains {
+		if !seen[c.Table] {
+			seen[c.Table] = true
+			out = append(out, c.Table)
+		}
+	}
+	return out
+}
+
+// String returns the chains as iptables-restore --noflush takes them: each chain is made if it is missing, emptied and
+// filled, a table at a time and all or nothing. Jumps are not part of it.
+func (r Ruleset) String() string {
+	var b strings.Builder
+	for _, table := range r.Tables() {
+		fmt.Fprintf(&b, "*%s\n", table)
+		for _, c := range r.Chains {
+			if c.Table == table {
+				fmt.Fprintf(&b, ":%s - [0:0]\n", c.Name)
+			}
+		}
+		for _, c := range r.Chains {
+			for _, rule := range c.Rules {
+				if c.Table == table {
+					fmt.Fprintf(&b, "-A %s %s\n", c.Name, rule)
+				}
+			}
+		}
+		b.WriteString("COMMIT\n")
+	}
+	return b.String()
+}
+
+// Count returns how many rules the ruleset has, jumps included.
+func (r Ruleset) Count() int {
+	n := len(r.Jumps)
+	for _, c := range r.Chains {
+		n += len(c.Rules)
+	}
+	return n
+}
+
+// A Kernel keeps rulesets, one in each family.
+type Kernel interface {
+	// Ensure makes the ruleset stand as it is given. What it does not name is left alone, but for chains of ours that
+	// it no longer has: they are removed. The sets that rules refer to must be there.
+	Ensure(context.Context, Ruleset) error
+
+	// Stands says whether all of the last ensured ruleset of the family is still as Ensure left it. After an error
+	// its answer means nothing.
+	Stands(context.Context, Family) (bool, error)
+
+	// Remove removes all chains of ours in the family and the jumps to them. That there are none is success.
+	Remove(context.Context, Family) error
+}

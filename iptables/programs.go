@@ -1,0 +1,178 @@
+package iptables
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-iptables/iptables"
+)
+
+// Programs is the running kernel's packet filter, through the programs of the iptables package. Each use starts
+// processes, so it is used at start and to repair, and not otherwise. It is safe for use by several goroutines.
+type Programs struct {
+	variant string // "", "-nft" or "-legacy": what stands between "iptables" and "-save"
+	run     runner
+
+	mu       sync.Mutex
+	standing map[Family]string // what Ensure left, as iptables-save prints it
+}
+
+var _ Kernel = (*Programs)(nil)
+
+// A runner runs a program with that standard input and returns its standard output.
+type runner func(ctx context.Context, stdin, name string, arg ...string) (string, error)
+
+// The limits of one program: how long it waits for the lock that all iptables programs share, and how long it may take
+// in all.
+const (
+	lockWait = "5"
+	runLimit = 30 * time.Second
+)
+
+// Open finds out which iptables this node uses: nft or legacy. Both may work, but rules in one that nobody else uses are
+// rules that nobody finds. Kubelet leaves a hint since 1.26 (KEP-3178); without it the node's default counts. The error
+// is exec.ErrNotFound if iptables is not installed.
+func Open(ctx context.Context) (*Programs, error) { return open(ctx, run) }
+
+func open(ctx context.Context, run runner) (*Programs, error) {
+	for _, variant := range []string{"-nft", "-legacy"} {
+		out, err := run(ctx, "", "iptables"+variant+"-save", "-t", "mangle")
+		if err == nil && (strings.Contains(out, "KUBE-IPTABLES-HINT") || strings.Contains(out, "KUBE-KUBELET-CANARY")) {
+			return programs(variant, run), nil
+		}
+	}
+	var errs []error
+	for _, variant := range []string{"", "-nft", "-legacy"} {
+		_, err := run(ctx, "", "iptables"+variant+"-save", "-t", "mangle")
+		if err == nil {
+			return programs(variant, run), nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, fmt.Errorf("no iptables works here: %w", errors.Join(errs...))
+}
+
+func programs(variant string, run runner) *Programs {
+	return &Programs{variant: variant, run: run, standing: map[Family]string{}}
+}
+
+// Variant returns the iptables in use: "nft", "legacy", or "default" for the node's own choice.
+func (p *Programs) Variant() string {
+	if p.variant == "" {
+		return "default"
+	}
+	return p.variant[1:]
+}
+
+// Ensure is part of Kernel.
+func (p *Programs) Ensure(ctx context.Context, r Ruleset) error {
+	found, err := p.found(ctx, r.Family)
+	if err != nil {
+		return err
+	}
+	if err := p.restore(ctx, r.Family, r.String()); err != nil {
+		return err
+	}
+	if err := p.jump(r, found); err != nil {
+		return err
+	}
+	if err := p.restore(ctx, r.Family, found.without(r).removal()); err != nil {
+		return err
+	}
+	left, err := p.found(ctx, r.Family)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.standing[r.Family] = left.String()
+	return nil
+}
+
+// jump puts in the jumps that are missing.
+func (p *Programs) jump(r Ruleset, found ours) error {
+	protocol := iptables.ProtocolIPv4
+	if r.Family == IPv6 {
+		protocol = iptables.ProtocolIPv6
+	}
+	var tables *iptables.IPTables
+	for _, j := range r.Jumps {
+		if found.has(j) {
+			continue
+		}
+		if tables == nil {
+			var err error
+			tables, err = iptables.New(iptables.IPFamily(protocol), iptables.Path(p.program(r.Family, "")), iptables.Timeout(5))
+			if err != nil {
+				return fmt.Errorf("jumps: %w", err)
+			}
+		}
+		if err := tables.InsertUnique(j.Table, j.From, 1, "-j", j.To); err != nil {
+			return fmt.Errorf("%v: %w", j, err)
+		}
+	}
+	return nil
+}
+
+// Stands is part of Kernel.
+func (p *Programs) Stands(ctx context.Context, f Family) (bool, error) {
+	found, err := p.found(ctx, f)
+	if err != nil {
+		return false, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return found.String() == p.standing[f], nil
+}
+
+// Remove is part of Kernel.
+func (p *Programs) Remove(ctx context.Context, f Family) error {
+	found, err := p.found(ctx, f)
+	if err != nil {
+		return err
+	}
+	return p.restore(ctx, f, found.removal())
+}
+
+// found reads what of ours stands.
+func (p *Programs) found(ctx context.Context, f Family) (ours, error) {
+	out, err := p.run(ctx, "", p.program(f, "-save"))
+	if err != nil {
+		return nil, err
+	}
+	return parse(out), nil
+}
+
+func (p *Programs) restore(ctx context.Context, f Family, text string) error {
+	if text == "" {
+		return nil
+	}
+	_, err := p.run(ctx, text, p.program(f, "-restore"), "--noflush", "--wait", lockWait)
+	return err
+}
+
+func (p *Programs) program(f Family, suffix string) string {
+	if f == IPv6 {
+		return "ip6tables" + p.variant + suffix
+	}
+	return "iptables" + p.variant + suffix
+}
+
+// run runs a program. Its complaint becomes the error, with the rule that it names by its line.
+func run(ctx context.Context, stdin, name string, arg ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, runLimit)
+	defer cancel()
+	var out, complaint bytes.Buffer
+	cmd := exec.CommandContext(ctx, name, arg...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &complaint
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%s: %w%s", strings.Join(append([]string{name}, arg...), " "), err, explain(complaint.String(), stdin))
+	}
+	return out.String(), nil
+}

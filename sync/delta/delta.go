@@ -1,0 +1,150 @@
+// Package delta holds tables that know what is wanted, what is known to be there, and the difference, at the cost of what
+// changed: no method but Observe looks at more than one object.
+package delta
+
+import (
+	"iter"
+	"maps"
+)
+
+// A Table is one kind of kernel objects: each has a key and a value. Objects are wanted by Services and known from the
+// kernel. The zero Table is not ready for use; see New.
+//
+//	      wanted                    known
+//	┌──────────────────┬───────────────────────┬─────────┐
+//	│ Missing: to make │ as wanted, or Changed │ Extra   │
+//	└──────────────────┴───────────────────────┴─────────┘
+type Table[K, V comparable] struct {
+	objects map[K]object[V]
+	missing map[K]struct{} // wanted, and not known or known with another value
+	extra   map[K]struct{} // known and not wanted
+}
+
+type object[V comparable] struct {
+	wanted, known V
+	claims        int32 // how many want it
+	isKnown       bool
+}
+
+// New returns an empty table.
+func New[K, V comparable]() *Table[K, V] {
+	return &Table[K, V]{objects: map[K]object[V]{}, missing: map[K]struct{}{}, extra: map[K]struct{}{}}
+}
+
+// Want adds a claim to an object. Where several want the same object the last value counts; such objects have no value
+// in practice.
+func (t *Table[K, V]) Want(key K, value V) {
+	o := t.objects[key]
+	o.claims++
+	o.wanted = value
+	t.put(key, o)
+}
+
+// Set changes the value that a wanted object is to have. Of an object that nobody wants it does nothing.
+func (t *Table[K, V]) Set(key K, value V) {
+	if o := t.objects[key]; o.claims > 0 {
+		o.wanted = value
+		t.put(key, o)
+	}
+}
+
+// Drop takes a claim back. It does nothing if there is none.
+func (t *Table[K, V]) Drop(key K) {
+	if o := t.objects[key]; o.claims > 0 {
+		o.claims--
+		t.put(key, o)
+	}
+}
+
+// Learn notes that the kernel has the object with that value: it was made, or read.
+func (t *Table[K, V]) Learn(key K, value V) {
+	o := t.objects[key]
+	o.known, o.isKnown = value, true
+	t.put(key, o)
+}
+
+// Forget notes that the kernel does not have the object.
+func (t *Table[K, V]) Forget(key K) {
+	o := t.objects[key]
+	var none V
+	o.known, o.isKnown = none, false
+	t.put(key, o)
+}
+
+// Observe replaces all that is known by what was read.
+func (t *Table[K, V]) Observe(read iter.Seq2[K, V]) {
+	seen := make(map[K]struct{})
+	for k, v := range read {
+		seen[k] = struct{}{}
+		t.Learn(k, v)
+	}
+	for k := range t.objects {
+		if _, ok := seen[k]; !ok {
+			t.Forget(k)
+		}
+	}
+}
+
+// Wanted returns the value that the object is to have, and whether it is wanted.
+func (t *Table[K, V]) Wanted(key K) (V, bool) {
+	o := t.objects[key]
+	return o.wanted, o.claims > 0
+}
+
+// Known returns the value that the kernel has, and whether it has the object.
+func (t *Table[K, V]) Known(key K) (V, bool) {
+	o := t.objects[key]
+	return o.known, o.isKnown
+}
+
+// Missing yields what is wanted and not there, or there with another value, in no order. The table may be changed
+// meanwhile.
+func (t *Table[K, V]) Missing() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for k := range t.missing {
+			if !yield(k, t.objects[k].wanted) {
+				return
+			}
+		}
+	}
+}
+
+// Extra yields what is there and not wanted, in no order. The table may be changed meanwhile.
+func (t *Table[K, V]) Extra() iter.Seq[K] { return maps.Keys(t.extra) }
+
+// Pending returns how many objects are not as wanted.
+func (t *Table[K, V]) Pending() int { return len(t.missing) + len(t.extra) }
+
+// Len returns how many objects are wanted or known.
+func (t *Table[K, V]) Len() int { return len(t.objects) }
+
+// put stores an object and keeps the difference.
+func (t *Table[K, V]) put(key K, o object[V]) {
+	wanted := o.claims > 0
+	mark(t.missing, key, wanted && (!o.isKnown || o.known != o.wanted))
+	mark(t.extra, key, o.isKnown && !wanted)
+	if !wanted && !o.isKnown {
+		delete(t.objects, key)
+		return
+	}
+	t.objects[key] = o
+}
+
+func mark[K comparable](in map[K]struct{}, key K, yes bool) {
+	if yes {
+		in[key] = struct{}{}
+	} else {
+		delete(in, key)
+	}
+}
+
+// All yields what is known to be there, in no order.
+func (t *Table[K, V]) All() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for k, o := range t.objects {
+			if o.isKnown && !yield(k, o.known) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package loop
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"kube-ipvs/ipset"
+	"kube-ipvs/iptables"
+	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/delta"
+	"kube-ipvs/sync/plan"
+)
+
+// A setOp makes or destroys a set.
+type setOp struct {
+	destroy bool
+	set     ipset.Set
+}
+
+// String returns the op as an operator would type it.
+func (op setOp) String() string {
+	if op.destroy {
+		return "ipset destroy " + op.set.Name
+	}
+	return fmt.Sprintf("ipset create %s %s", op.set.Name, op.set.Type)
+}
+
+// setsLayer is the layer of the sets themselves. Those of ours that are wanted no more are destroyed.
+func (l *Loop) setsLayer() layer {
+	t := delta.New[string, struct{}]()
+	defined := map[string]ipset.Set{}
+	for _, sets := range l.tables.families {
+		for _, set := range sets.All() {
+			t.Want(set.Name, struct{}{})
+			defined[set.Name] = set
+		}
+	}
+	return &tableLayer[string, struct{}, setOp]{
+		title: "sets", table: t, compare: strings.Compare, doubted: true, count: l.count.layer("sets"),
+		read: func(ctx context.Context) (iter.Seq2[string, struct{}], error) {
+			names, err := l.cfg.Sets.Names(ctx)
+			return func(yield func(string, struct{}) bool) {
+				for _, name := range names {
+					if strings.HasPrefix(name, plan.SetPrefix) && !yield(name, struct{}{}) {
+						return
+					}
+				}
+			}, err
+		},
+		do:  l.doSets,
+		add: func(name string, _ struct{}, _ bool) setOp { return setOp{set: defined[name]} },
+		del: func(name string) setOp { return setOp{destroy: true, set: ipset.Set{Name: name}} },
+	}
+}
+
+// doSets makes and destroys sets. A set that was just made has no members, whatever was known of one with its name.
+func (l *Loop) doSets(ctx context.Context, ops []setOp) []error {
+	errs := make([]error, len(ops))
+	for i, op := range ops {
+		if op.destroy {
+			errs[i] = l.cfg.Sets.Destroy(ctx, op.set.Name)
+			continue
+		}
+		errs[i] = l.cfg.Sets.Create(ctx, op.set)
+		l.tables.members[op.set.Name].Observe(func(func(ipset.Member, ipset.Mark) bool) {})
+	}
+	return errs
+}
+
+// A rulesLayer is the layer of one family's rules, which are one object.
+type rulesLayer struct {
+	kernel iptables.Kernel
+	rules  iptables.Ruleset
+	count  *counters
+
+	stands     bool
+	doubted    bool // it may not stand any more
+	unreadable bool // and that could not be looked at
+}
+
+func (l *Loop) rulesLayer(f ipset.Family) *rulesLayer {
+	rules := plan.Rules(plan.RulesConfig{Marks: l.cfg.Marks, Detector: l.cfg.Detector, Bind: l.cfg.Plan.Bind}, f)
+	return &rulesLayer{kernel: l.cfg.Rules, rules: rules, count: l.count.layer("rules " + rules.Family.String())}
+}
+
+func (r *rulesLayer) name() string                { return "rules " + r.rules.Family.String() }
+func (r *rulesLayer) doubt()                      { r.doubted = true }
+func (r *rulesLayer) unread() bool                { return r.unreadable }
+func (r *rulesLayer) prune(context.Context) error { return nil }
+
+func (r *rulesLayer) pending() int {
+	if r.stands {
+		return 0
+	}
+	return 1
+}
+
+// observe looks whether what was ensured stands. At start nothing was, and nothing is looked at.
+func (r *rulesLayer) observe(ctx context.Context) error {
+	if !r.doubted || !r.stands {
+		return nil
+	}
+	r.count.reads.Inc()
+	stands, err := r.kernel.Stands(ctx, r.rules.Family)
+	r.unreadable = err != nil
+	if err != nil {
+		return fmt.Errorf("read %s: %w", r.name(), err)
+	}
+	r.stands, r.doubted = stands, false
+	return nil
+}
+
+func (r *rulesLayer) ensure(ctx context.Context) error {
+	if r.stands {
+		return nil
+	}
+	r.count.operations.Inc()
+	if err := r.kernel.Ensure(ctx, r.rules); err != nil {
+		r.count.failures.Inc()
+		return fmt.Errorf("%s: %w", r.name(), err)
+	}
+	r.stands, r.doubted = true, false
+	return nil
+}
+
+// base wants what is there whatever the Services are: the link, and for each family the way to this host and the rule
+// of last resort.
+func (l *Loop) base() {
+	t := l.tables.vips
+	t.Want(vip.Item{Kind: vip.Link}, struct{}{})
+	for _, f := range l.cfg.Families {
+		all := everything(f)
+		t.Want(vip.Item{Kind: vip.Divert, Prefix: all, Mark: l.cfg.Marks.Divert}, struct{}{})
+		t.Want(vip.Item{Kind: vip.LastResort, Prefix: all}, struct{}{})
+	}
+}
+
+// stands says that the base of a family stands, and frontends may be turned on.
+func (l *Loop) stands(f ipset.Family) bool {
+	_, diverts := l.tables.vips.Known(vip.Item{Kind: vip.Divert, Prefix: everything(f), Mark: l.cfg.Marks.Divert})
+	i := slices.Index(l.cfg.Families, f)
+	return diverts && i >= 0 && l.rules[i].stands
+}
+
+// reroute routes the service CIDRs to the link instead of those that were.
+func (l *Loop) reroute(cidrs []netip.Prefix) {
+	was := l.cfg.Plan.ServiceCIDRs
+	for _, p := range cidrs {
+		l.tables.vips.Want(vip.Item{Kind: vip.Route, Prefix: p}, struct{}{})
+	}
+	for _, p := range was {
+		l.tables.vips.Drop(vip.Item{Kind: vip.Route, Prefix: p})
+	}
+	l.cfg.Plan.ServiceCIDRs = cidrs
+}
+
+// everything is the prefix of all addresses of a family.
+func everything(f ipset.Family) netip.Prefix {
+	if f == ipset.IPv4 {
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+}
+
+func (l *Loop) inServiceCIDR(a netip.Addr) bool {
+	return slices.ContainsFunc(l.cfg.Plan.ServiceCIDRs, func(p netip.Prefix) bool { return p.Contains(a) })
+}

@@ -1,0 +1,222 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"maps"
+	"os"
+	"strings"
+
+	"kube-ipvs/ipset"
+	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/sysctl"
+	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/delta"
+	"kube-ipvs/sync/plan"
+)
+
+// layersOf returns the layers in the order in which they are ensured. From the frontends up, a packet's way is ready
+// before it is opened: settings, link and routes, sets, rules, what guards a frontend, its servers, and at last the
+// member that turns it on. Pruning goes the other way.
+func (l *Loop) layersOf() []layer {
+	layers := []layer{l.settingsLayer(), l.vipLayer(), l.setsLayer()}
+	var on []layer
+	for _, f := range l.cfg.Families {
+		s := l.tables.families[f]
+		layers = append(layers, l.membersLayer(s.Owned, nil, l.servedNoMore))
+		for _, set := range []ipset.Set{s.Addresses, s.Allowed, s.Hairpins} {
+			layers = append(layers, l.membersLayer(set, nil, nil))
+		}
+		layers = append(layers, l.membersLayer(s.Ranged, nil, l.offOrOpen(s)))
+		l.rules = append(l.rules, l.rulesLayer(f))
+		layers = append(layers, l.rules[len(l.rules)-1])
+		on = append(on,
+			l.membersLayer(s.Inside, l.secondStands(s), nil),
+			l.membersLayer(s.Frontends, l.mayTurnOn(f, s), nil))
+	}
+	l.realLayer = l.realsLayer()
+	return append(append(layers, l.serversLayer(), l.realLayer), on...)
+}
+
+func (l *Loop) settingsLayer() layer {
+	t := delta.New[string, string]()
+	for _, s := range l.cfg.Settings {
+		t.Want(s.Name, s.Value)
+	}
+	return &tableLayer[string, string, sysctl.Setting]{
+		title: "settings", table: t, compare: strings.Compare, doubted: true, count: l.count.layer("settings"),
+		read: func(ctx context.Context) (iter.Seq2[string, string], error) {
+			var names []string
+			for _, s := range l.cfg.Settings {
+				names = append(names, s.Name)
+			}
+			values, err := l.cfg.Sysctl.Read(ctx, names)
+			if errors.Is(err, os.ErrNotExist) {
+				err = nil // making it will say so
+			}
+			return maps.All(values), err
+		},
+		do:  l.cfg.Sysctl.Do,
+		add: func(name, value string, _ bool) sysctl.Setting { return sysctl.Setting{Name: name, Value: value} },
+	}
+}
+
+func (l *Loop) vipLayer() layer {
+	return &tableLayer[vip.Item, struct{}, vip.Op]{
+		title: "vips", table: l.tables.vips, compare: vip.Item.Compare, doubted: true, count: l.count.layer("vips"),
+		read: func(ctx context.Context) (iter.Seq2[vip.Item, struct{}], error) {
+			items, err := l.cfg.VIP.Read(ctx)
+			return maps.All(items), err
+		},
+		do:  l.cfg.VIP.Do,
+		add: func(i vip.Item, _ struct{}, _ bool) vip.Op { return vip.Op{Verb: vip.Add, Item: i} },
+		del: func(i vip.Item) vip.Op { return vip.Op{Verb: vip.Del, Item: i} },
+	}
+}
+
+// membersLayer is the layer of one set's members. A set that is missing has none.
+func (l *Loop) membersLayer(set ipset.Set, mayAdd, mayDel func(ipset.Member) bool) layer {
+	t := &tableLayer[ipset.Member, ipset.Mark, ipset.Op]{
+		title: "set " + set.Name, table: l.tables.members[set.Name], compare: ipset.Member.Compare, doubted: true,
+		count: l.count.layer("set " + set.Name), mayAdd: mayAdd, mayDel: mayDel,
+		read: func(ctx context.Context) (iter.Seq2[ipset.Member, ipset.Mark], error) {
+			members, err := l.cfg.Sets.Read(ctx, set)
+			if errors.Is(err, os.ErrNotExist) {
+				members, err = nil, nil
+			}
+			return maps.All(members), err
+		},
+		do: l.cfg.Sets.Do,
+		add: func(m ipset.Member, mark ipset.Mark, _ bool) ipset.Op {
+			return ipset.Op{Verb: ipset.Add, Set: set, Member: m, Mark: mark}
+		},
+		del: func(m ipset.Member) ipset.Op { return ipset.Op{Verb: ipset.Del, Set: set, Member: m} },
+	}
+	l.members[set.Name] = t
+	return t
+}
+
+func (l *Loop) serversLayer() layer {
+	return &tableLayer[ipvs.Key, ipvs.Server, ipvs.Op]{
+		title: "servers", table: l.tables.servers, compare: ipvs.Key.Compare, doubted: true, count: l.count.layer("servers"),
+		mayDel: func(k ipvs.Key) bool { return !l.isOn(k) },
+		read: func(ctx context.Context) (iter.Seq2[ipvs.Key, ipvs.Server], error) {
+			table, err := l.readTable(ctx)
+			return func(yield func(ipvs.Key, ipvs.Server) bool) {
+				for k, e := range table {
+					if !yield(k, e.Server) {
+						return
+					}
+				}
+			}, err
+		},
+		do: l.doServers,
+		add: func(k ipvs.Key, s ipvs.Server, there bool) ipvs.Op {
+			if there {
+				return ipvs.Op{Verb: ipvs.SetServer, Key: k, Server: s}
+			}
+			return ipvs.Op{Verb: ipvs.AddServer, Key: k, Server: s}
+		},
+		del: func(k ipvs.Key) ipvs.Op { return ipvs.Op{Verb: ipvs.DelServer, Key: k} },
+	}
+}
+
+// doServers carries out changes to virtual servers. With a server the kernel removes its real servers.
+func (l *Loop) doServers(ctx context.Context, ops []ipvs.Op) []error {
+	errs := l.cfg.IPVS.Do(ctx, ops)
+	gone := map[ipvs.Key]struct{}{}
+	for i, op := range ops {
+		if op.Verb == ipvs.DelServer && (errs == nil || errs[i] == nil) {
+			gone[op.Key] = struct{}{}
+		}
+	}
+	if len(gone) > 0 {
+		for k := range l.tables.reals.Extra() {
+			if _, ok := gone[k.Server]; ok {
+				l.tables.reals.Forget(k)
+			}
+		}
+	}
+	return errs
+}
+
+// readTable reads the virtual servers that are ours: those that the ledger names, or whose address lies in a service
+// CIDR, and those that are wanted. Everything else is a stranger's and is not seen.
+func (l *Loop) readTable(ctx context.Context) (ipvs.Table, error) {
+	if l.read != nil {
+		return l.read, nil
+	}
+	table, err := l.cfg.IPVS.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ledger := map[ipvs.Key]struct{}{}
+	for _, sets := range l.tables.families {
+		for m, mark := range l.tables.members[sets.Owned.Name].All() {
+			ledger[keyOf(m)] = struct{}{}
+			if mark.Value != 0 {
+				ledger[ipvs.MarkKey(mark.Value, m.Addr)] = struct{}{}
+			}
+		}
+	}
+	maps.DeleteFunc(table, func(k ipvs.Key, _ ipvs.Entry) bool {
+		_, wanted := l.tables.servers.Wanted(k)
+		_, listed := ledger[k]
+		return !wanted && !listed && !(k.Mark == 0 && l.inServiceCIDR(k.Addr))
+	})
+	l.read = table
+	return table, nil
+}
+
+// isOn says that packets may be on their way to a frontend's server.
+func (l *Loop) isOn(k ipvs.Key) bool {
+	if k.Mark != 0 {
+		return false // without it packets find the server of the address
+	}
+	on := l.tables.members[l.tables.sets(k.Addr).Frontends.Name]
+	_, known := on.Known(memberOf(k))
+	return known
+}
+
+// mayTurnOn says that all that a frontend needs stands.
+func (l *Loop) mayTurnOn(f ipset.Family, s plan.Sets) func(ipset.Member) bool {
+	return func(m ipset.Member) bool {
+		_, served := l.tables.servers.Known(keyOf(m))
+		_, ranged := l.tables.members[s.Ranged.Name].Wanted(m)
+		_, guarded := l.tables.members[s.Ranged.Name].Known(m)
+		return served && guarded == ranged && l.stands(f)
+	}
+}
+
+// secondStands says that a second list can be used.
+func (l *Loop) secondStands(s plan.Sets) func(ipset.Member) bool {
+	return func(m ipset.Member) bool {
+		mark, _ := l.tables.members[s.Inside.Name].Wanted(m)
+		_, served := l.tables.servers.Known(ipvs.MarkKey(mark.Value, m.Addr))
+		return served
+	}
+}
+
+// servedNoMore says that a line of the ledger has nothing left to say.
+func (l *Loop) servedNoMore(m ipset.Member) bool {
+	mark, _ := l.tables.members[l.tables.sets(m.Addr).Owned.Name].Known(m)
+	for _, k := range []ipvs.Key{keyOf(m), ipvs.MarkKey(mark.Value, m.Addr)} {
+		_, known := l.tables.servers.Known(k)
+		_, wanted := l.tables.servers.Wanted(k)
+		if known && !wanted {
+			return false
+		}
+	}
+	return true
+}
+
+// offOrOpen says that a frontend's guard may go: it is off, or open to all by now.
+func (l *Loop) offOrOpen(s plan.Sets) func(ipset.Member) bool {
+	return func(m ipset.Member) bool {
+		on := l.tables.members[s.Frontends.Name]
+		_, known := on.Known(m)
+		_, wanted := on.Wanted(m)
+		return wanted || !known
+	}
+}

@@ -1,0 +1,70 @@
+package loop
+
+import (
+	"sync"
+
+	"kube-ipvs/sync/plan"
+)
+
+// A Queue is where sources and watchers say what changed. What it holds is bounded by what exists: a Service that
+// changes a thousand times before the loop looks is one entry. Its methods may be called from any goroutine.
+type Queue struct {
+	mu       sync.Mutex
+	services map[plan.Name]struct{}
+	what     Changed
+	wake     chan struct{}
+}
+
+// Changed says what changed beside single Services.
+type Changed uint8
+
+// What can change.
+const (
+	Synced    Changed = 1 << iota // the sources have said all that there is; nothing is done before
+	Node                          // the Node object or the service CIDRs: every Service is planned again
+	Addresses                     // the node's own addresses: Services that use them are planned again
+	Kernel                        // somebody else touched the kernel's state: it is read again
+)
+
+// NewQueue returns an empty queue.
+func NewQueue() *Queue {
+	return &Queue{services: map[plan.Name]struct{}{}, wake: make(chan struct{}, 1)}
+}
+
+// ServiceChanged notes that a Service or one of its slices changed, came or went.
+func (q *Queue) ServiceChanged(name plan.Name) {
+	q.mu.Lock()
+	q.services[name] = struct{}{}
+	q.mu.Unlock()
+	q.signal()
+}
+
+// Note notes that something else changed.
+func (q *Queue) Note(what Changed) {
+	q.mu.Lock()
+	q.what |= what
+	q.mu.Unlock()
+	q.signal()
+}
+
+// NodeChanged notes that the Node object or the service CIDRs changed.
+func (q *Queue) NodeChanged() { q.Note(Node) }
+
+// Synced notes that the sources have said all that there is.
+func (q *Queue) Synced() { q.Note(Synced) }
+
+// take empties the queue.
+func (q *Queue) take() (map[plan.Name]struct{}, Changed) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	services, what := q.services, q.what
+	q.services, q.what = map[plan.Name]struct{}{}, 0
+	return services, what
+}
+
+func (q *Queue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default: // a wake-up is already waiting
+	}
+}

@@ -1,0 +1,61 @@
+package loop
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/plan"
+)
+
+// A service is what the loop remembers of a Service: its fragment, as it is in the tables. The methods may be called on
+// nil, a Service that is not there.
+type service struct {
+	fragment  plan.Fragment // its frontends are ordered by key
+	created   time.Time
+	numbers   map[plan.InsideKey]uint32 // of its second lists; 0: none was left
+	problems  []plan.Problem
+	triggered time.Time // when the last change happened that led here
+}
+
+func (s *service) health() *plan.Health {
+	if s == nil {
+		return nil
+	}
+	return s.fragment.Health
+}
+
+func (s *service) trouble() []plan.Problem {
+	if s == nil {
+		return nil
+	}
+	return s.problems
+}
+
+func (s *service) frontend(key ipvs.Key) *plan.Frontend {
+	if s == nil {
+		return nil
+	}
+	fes := s.fragment.Frontends
+	i, found := slices.BinarySearchFunc(fes, key, func(fe plan.Frontend, key ipvs.Key) int { return fe.Key.Compare(key) })
+	if !found {
+		return nil
+	}
+	return &fes[i]
+}
+
+// unnumbered lists the second lists for which no number was left.
+func (s *service) unnumbered() []plan.Problem {
+	var out []plan.Problem
+	for key, n := range s.numbers {
+		if n == 0 {
+			out = append(out, plan.Problem{
+				Object: "Service " + key.Service.String(), Field: "spec.externalTrafficPolicy",
+				Reason: fmt.Sprintf("port %d (%v): %d other Services have a Local policy with endpoints both here and elsewhere;"+
+					" pods and this node get the endpoints on this node only", key.Port, key.Proto, plan.Capacity),
+			})
+		}
+	}
+	return out
+}

@@ -1,0 +1,116 @@
+package plan
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
+
+// A choice is the endpoints of one Service port in one family, by what may be done with them. The rules are those of
+// kube-proxy's CategorizeEndpoints, in the words of Kubernetes: KEP-1669 (terminating endpoints), KEP-2086 (internal
+// policy), KEP-2433 and KEP-3015 (zone and node hints).
+type choice struct {
+	cluster  []candidate // for Cluster policies, by the hints
+	local    []candidate // for Local policies, on this node
+	any      bool        // somewhere an endpoint could serve: a Local policy without local ones drops, not refuses
+	draining []candidate // keep the connections that they have
+	here     []candidate // every endpoint that may run on this node, whatever its state
+}
+
+// A candidate is an endpoint at the number of one Service port.
+type candidate struct {
+	at netip.AddrPort
+	ep *Endpoint
+}
+
+// choose sorts the endpoints of a port by what may be done with them on this node.
+func choose(all []candidate, node Node) choice {
+	ready, fallback := split(all)
+	c := choice{any: len(ready)+len(fallback) > 0}
+	c.cluster = near(ready, node)
+	if len(ready) == 0 {
+		c.cluster = fallback
+	}
+	c.local = on(node.Name, ready)
+	if len(c.local) == 0 {
+		c.local = on(node.Name, fallback)
+	}
+	c.draining = all
+	c.here = filter(all, func(e *Endpoint) bool { return e.Node == node.Name || e.Node == "" })
+	return c
+}
+
+// split returns the ready endpoints, and those that may stand in where none is ready: terminating but still serving.
+func split(all []candidate) (ready, fallback []candidate) {
+	ready = filter(all, func(e *Endpoint) bool { return e.Ready })
+	fallback = filter(all, func(e *Endpoint) bool { return e.Serving && e.Terminating })
+	return ready, fallback
+}
+
+// near narrows the ready endpoints to those hinted for this node, or else for its zone. One endpoint without a hint of
+// a kind, or none that names this node or zone, and hints of that kind count for nothing.
+func near(ready []candidate, node Node) []candidate {
+	for _, hint := range []struct {
+		of   func(*Endpoint) []string
+		mine string
+	}{
+		{func(e *Endpoint) []string { return e.NodeHints }, node.Name},
+		{func(e *Endpoint) []string { return e.ZoneHints }, node.Zone},
+	} {
+		complete := !slices.ContainsFunc(ready, func(c candidate) bool { return len(hint.of(c.ep)) == 0 })
+		if hint.mine == "" || !complete {
+			continue
+		}
+		mine := filter(ready, func(e *Endpoint) bool { return slices.Contains(hint.of(e), hint.mine) })
+		if len(mine) > 0 {
+			return mine
+		}
+	}
+	return ready
+}
+
+func on(node string, in []candidate) []candidate {
+	return filter(in, func(e *Endpoint) bool { return e.Node == node && node != "" })
+}
+
+func filter(in []candidate, keep func(*Endpoint) bool) []candidate {
+	var out []candidate
+	for _, c := range in {
+		if keep(c.ep) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// candidates returns the endpoints that serve a Service port in a family, one for each address and port, in order.
+func candidates(port Port, is4 bool, in []Slice) []candidate {
+	var out []candidate
+	for i := range in {
+		for _, sp := range in[i].Ports {
+			if sp.Name != port.Name || sp.Proto != port.Proto {
+				continue
+			}
+			for j := range in[i].Endpoints {
+				if ep := &in[i].Endpoints[j]; ep.Addr.Is4() == is4 {
+					out = append(out, candidate{netip.AddrPortFrom(ep.Addr, sp.Port), ep})
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b candidate) int {
+		return cmp.Or(a.at.Compare(b.at), rank(a.ep)-rank(b.ep))
+	})
+	return slices.CompactFunc(out, func(a, b candidate) bool { return a.at == b.at })
+}
+
+// rank says which of several copies of an endpoint counts: one that stays before one that goes, then the healthier.
+func rank(e *Endpoint) int {
+	r := 0
+	for i, bad := range []bool{!e.Serving, !e.Ready, e.Terminating} {
+		if bad {
+			r |= 1 << i
+		}
+	}
+	return r
+}

@@ -1,0 +1,74 @@
+package plan
+
+import (
+	"net/netip"
+	"slices"
+
+	"kube-ipvs/ipvs"
+)
+
+// A Config is what an operator decided for all Services.
+type Config struct {
+	Scheduler     string
+	MasqueradeAll bool // --masquerade-all
+	Bind          bool // --vip-mode=bind: service addresses are put on the link
+
+	// ServiceCIDRs are the ranges that cluster IPs are allocated from. The whole of them is routed to the link, so
+	// that cluster IPs in them need no route of their own.
+	ServiceCIDRs []netip.Prefix
+}
+
+// Compute returns what a Service needs of the kernel on this node.
+func Compute(cfg Config, svc Service, in []Slice, node Node) Fragment {
+	f := Fragment{Service: svc.Name, Problems: slices.Clone(svc.Problems)}
+	for i := range in {
+		f.Problems = append(f.Problems, in[i].Problems...)
+	}
+	seen := make(map[ipvs.Key]struct{})
+	for _, port := range svc.Ports {
+		for _, family := range families(svc) {
+			p := newPort(&cfg, &svc, port, family, choose(candidates(port, family.Is4(), in), node))
+			for fe := range p.frontends(node) {
+				if _, dup := seen[fe.Key]; !dup {
+					seen[fe.Key] = struct{}{}
+					f.Frontends = append(f.Frontends, fe)
+				}
+			}
+			f.Hairpins = append(f.Hairpins, p.hairpins()...)
+			f.Unserved.Internal = f.Unserved.Internal || svc.InternalLocal && p.unserved()
+			f.Unserved.External = f.Unserved.External || svc.ExternalLocal && p.unserved()
+		}
+		f.UsesAddresses = f.UsesAddresses || port.NodePort != 0 || cfg.Bind
+	}
+	f.Health = health(svc, in, node)
+	return f
+}
+
+// families returns the families of the Service's addresses, IPv4 first, as their unspecified addresses. Node ports are
+// served in the families of the cluster IPs.
+func families(svc Service) []netip.Addr {
+	var out []netip.Addr
+	for _, family := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		if slices.ContainsFunc(svc.ClusterIPs, func(a netip.Addr) bool { return a.Is4() == family.Is4() }) {
+			out = append(out, family)
+		}
+	}
+	return out
+}
+
+// health counts the distinct addresses of the endpoints that are ready here. Terminating ones never count, so that the
+// load balancer turns away while the Local fallback still serves (KEP-1669).
+func health(svc Service, in []Slice, node Node) *Health {
+	if svc.HealthCheckNodePort == 0 {
+		return nil
+	}
+	here := make(map[netip.Addr]struct{})
+	for i := range in {
+		for _, ep := range in[i].Endpoints {
+			if ep.Ready && node.Name != "" && ep.Node == node.Name {
+				here[ep.Addr] = struct{}{}
+			}
+		}
+	}
+	return &Health{Port: svc.HealthCheckNodePort, LocalEndpoints: len(here)}
+}

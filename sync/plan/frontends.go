@@ -1,0 +1,173 @@
+package plan
+
+import (
+	"iter"
+	"net/netip"
+	"slices"
+
+	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/vip"
+)
+
+// A servicePort is one port of a Service in one family, with its endpoints chosen.
+type servicePort struct {
+	cfg     *Config
+	svc     *Service
+	port    Port
+	family  netip.Addr
+	chosen  choice
+	server  ipvs.Server
+	cluster served
+	local   served
+}
+
+// A served is a list of endpoints that serve, with those that are listed but don't.
+type served struct{ reals, draining []netip.AddrPort }
+
+func newPort(cfg *Config, svc *Service, port Port, family netip.Addr, chosen choice) *servicePort {
+	return &servicePort{
+		cfg: cfg, svc: svc, port: port, family: family, chosen: chosen,
+		server:  ipvs.Server{Scheduler: cfg.Scheduler, Timeout: uint32(svc.Affinity.Seconds())},
+		cluster: serve(chosen.cluster, chosen.draining),
+		local:   serve(chosen.local, chosen.draining),
+	}
+}
+
+// serve lists the endpoints that serve, and those of all that don't. Both are in order.
+func serve(reals, all []candidate) served {
+	var s served
+	for _, c := range all {
+		if len(reals) > 0 && reals[0].at == c.at {
+			s.reals, reals = append(s.reals, c.at), reals[1:]
+		} else {
+			s.draining = append(s.draining, c.at)
+		}
+	}
+	return s
+}
+
+// frontends yields the port's frontends. An address that is listed twice is a load balancer's first, for its ranges.
+func (p *servicePort) frontends(node Node) iter.Seq[Frontend] {
+	return func(yield func(Frontend) bool) {
+		internal, external := p.internal(), p.external()
+		for _, group := range []struct {
+			kind  Kind
+			port  uint16
+			addrs []netip.Addr
+			as    Frontend
+		}{
+			{ClusterIP, p.port.Port, p.svc.ClusterIPs, internal},
+			{LoadBalancerIP, p.port.Port, p.svc.LoadBalancerIPs, p.ranged(external)},
+			{ExternalIP, p.port.Port, p.svc.ExternalIPs, external},
+			{NodePort, p.port.NodePort, node.Addresses, p.undiverted(external)},
+		} {
+			for _, addr := range group.addrs {
+				if addr.Is4() != p.family.Is4() || group.port == 0 {
+					continue
+				}
+				fe := group.as
+				fe.Kind = group.kind
+				fe.Key = ipvs.AddrKey(p.port.Proto, netip.AddrPortFrom(addr, group.port))
+				fe.VIPs = p.vips(fe, node)
+				if !yield(fe) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// internal returns what all cluster-IP frontends of the port have in common.
+func (p *servicePort) internal() Frontend {
+	fe := p.frontend(p.cluster, DivertCluster)
+	if p.cfg.MasqueradeAll {
+		fe.Treatment = DivertMasquerade
+	}
+	if !p.svc.InternalLocal {
+		return fe
+	}
+	fe.Reals, fe.Draining = p.local.reals, p.local.draining
+	if p.unserved() {
+		fe.Treatment = Drop
+	}
+	return fe
+}
+
+// external returns what all frontends of the port that face outside have in common. A Local policy concerns sources
+// outside: pods and the node get the cluster's endpoints. Where there is no local endpoint outside is dropped before it
+// gets to IPVS, so that one list is enough.
+func (p *servicePort) external() Frontend {
+	switch {
+	case !p.svc.ExternalLocal:
+		return p.frontend(p.cluster, DivertMasquerade)
+	case p.unserved():
+		return p.frontend(p.cluster, DivertGuard)
+	case slices.Equal(p.local.reals, p.cluster.reals):
+		return p.frontend(p.local, Divert)
+	}
+	fe := p.frontend(p.local, Divert)
+	fe.Inside = &Inside{
+		Key:    InsideKey{p.svc.Name, p.port.Proto, p.port.Port, p.family},
+		Server: p.server, Reals: p.cluster.reals, Draining: p.cluster.draining,
+	}
+	return fe
+}
+
+func (p *servicePort) frontend(s served, t Treatment) Frontend {
+	return Frontend{Port: p.port.Name, Server: p.server, Treatment: t, Reals: s.reals, Draining: s.draining}
+}
+
+// unserved says that there are endpoints, but none on this node.
+func (p *servicePort) unserved() bool { return p.chosen.any && len(p.local.reals) == 0 }
+
+// ranged restricts a frontend to the Service's source ranges of the family.
+func (p *servicePort) ranged(fe Frontend) Frontend {
+	for _, r := range p.svc.SourceRanges {
+		if r.Addr().Is4() == p.family.Is4() {
+			fe.Ranged = true
+			fe.Ranges = append(fe.Ranges, r)
+		}
+	}
+	return fe
+}
+
+// undiverted is the frontend at an address that the node has anyway.
+func (p *servicePort) undiverted(fe Frontend) Frontend {
+	switch fe.Treatment {
+	case DivertMasquerade:
+		fe.Treatment = Masquerade
+	case DivertGuard:
+		fe.Treatment = GuardOutside
+	default:
+		fe.Treatment = Plain
+	}
+	return fe
+}
+
+// vips says what makes the node take packets for a frontend, and what gives the node itself a way there.
+func (p *servicePort) vips(fe Frontend, node Node) []vip.Item {
+	host := netip.PrefixFrom(fe.Key.Addr, fe.Key.Addr.BitLen())
+	var items []vip.Item
+	switch fe.Kind {
+	case NodePort:
+		return nil
+	case ClusterIP:
+		if !slices.ContainsFunc(p.cfg.ServiceCIDRs, func(c netip.Prefix) bool { return c.Contains(fe.Key.Addr) }) {
+			items = append(items, vip.Item{Kind: vip.Route, Prefix: host})
+		}
+	default:
+		items = append(items, vip.Item{Kind: vip.LastRoute, Prefix: host})
+	}
+	if p.cfg.Bind && !slices.Contains(node.Own, fe.Key.Addr) {
+		items = append(items, vip.Item{Kind: vip.Address, Prefix: host})
+	}
+	return items
+}
+
+func (p *servicePort) hairpins() []Hairpin {
+	var out []Hairpin
+	for _, c := range p.chosen.here {
+		out = append(out, Hairpin{p.port.Proto, c.at})
+	}
+	return out
+}

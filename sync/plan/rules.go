@@ -1,0 +1,206 @@
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+
+	"kube-ipvs/ipset"
+	"kube-ipvs/iptables"
+	"kube-ipvs/ipvs/vip"
+)
+
+// A Detector tells sources inside the cluster from those outside: --detect-local-mode. Its zero value detects nothing,
+// and nobody is inside.
+type Detector struct {
+	Prefixes  []netip.Prefix // by source address: the first of each family
+	Interface string         // by interface: a name, or the beginning of one followed by "+"
+}
+
+// matches returns the matches of rules that find a source inside.
+func (d Detector) matches(is4 bool) []string {
+	var out []string
+	for _, p := range d.Prefixes {
+		if p.Addr().Is4() == is4 {
+			out = append(out, fmt.Sprintf("-s %v", p))
+		}
+	}
+	if d.Interface != "" {
+		out = append(out, "-i "+d.Interface)
+	}
+	return out
+}
+
+// Detects says whether anybody can be found inside in a family.
+func (d Detector) Detects(is4 bool) bool { return len(d.matches(is4)) > 0 }
+
+// A RulesConfig is what the rules depend on. None of it depends on Services: the rules are a constant.
+type RulesConfig struct {
+	Marks    Marks
+	Detector Detector
+	Bind     bool // addresses are on the link: refuse what no Service claims there
+}
+
+// Rules returns the rules of a family. A packet meets them like this:
+//
+//	from a pod or another host          from this node
+//	  mangle PREROUTING                   mangle OUTPUT
+//	    map the treatment; drop             drop; masquerade unless it is a cluster IP
+//	  routing: divert bit -> here           and nobody can be detected
+//	  mangle INPUT                          map the number of a second list
+//	    clear our bits                    IPVS
+//	    map the number of a second list
+//	  IPVS
+//	both again, now to the endpoint: mangle OUTPUT, nat POSTROUTING
+//	    masquerade if marked, if the node used a second list, or if an endpoint meets itself
+func Rules(cfg RulesConfig, family ipset.Family) iptables.Ruleset {
+	r := rules{cfg: cfg, sets: SetsOf(family), is4: family == ipset.IPv4}
+	set := iptables.Ruleset{Family: iptables.IPv6}
+	if r.is4 {
+		set.Family = iptables.IPv4
+	}
+	set.Chains = []iptables.Chain{
+		{Table: "mangle", Name: "KIPVS-PREROUTING", Rules: r.prerouting()},
+		{Table: "mangle", Name: "KIPVS-GUARD", Rules: append(r.inside("-j RETURN"), "-m conntrack --ctstate NEW -j DROP")},
+		{Table: "mangle", Name: "KIPVS-CLUSTER", Rules: r.cluster()},
+		{Table: "mangle", Name: "KIPVS-INPUT", Rules: r.input()},
+		{Table: "mangle", Name: "KIPVS-OUTPUT", Rules: r.output()},
+		{Table: "nat", Name: "KIPVS-POSTROUTING", Rules: r.postrouting()},
+		{Table: "nat", Name: "KIPVS-MASQUERADE", Rules: r.masquerade()},
+		{Table: "filter", Name: "KIPVS-INPUT", Rules: r.accept()},
+		{Table: "filter", Name: "KIPVS-FORWARD", Rules: []string{
+			"-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+			"-o " + vip.LinkName + " -j REJECT",
+		}},
+		{Table: "filter", Name: "KIPVS-OUTPUT", Rules: []string{"-o " + vip.LinkName + " -j REJECT"}},
+	}
+	for _, j := range [][3]string{
+		{"mangle", "PREROUTING", "KIPVS-PREROUTING"}, {"mangle", "INPUT", "KIPVS-INPUT"}, {"mangle", "OUTPUT", "KIPVS-OUTPUT"},
+		{"nat", "POSTROUTING", "KIPVS-POSTROUTING"},
+		{"filter", "INPUT", "KIPVS-INPUT"}, {"filter", "FORWARD", "KIPVS-FORWARD"}, {"filter", "OUTPUT", "KIPVS-OUTPUT"},
+	} {
+		set.Jumps = append(set.Jumps, iptables.Jump{Table: j[0], From: j[1], To: j[2]})
+	}
+	return set
+}
+
+type rules struct {
+	cfg  RulesConfig
+	sets Sets
+	is4  bool
+}
+
+// marked matches packets by a treatment.
+func (r rules) marked(t Treatment) string {
+	return fmt.Sprintf("-m mark --mark %#x/%#x", r.cfg.Marks.Value(t), r.cfg.Marks.Mask())
+}
+
+// turn gives the bits of mask the value of a treatment in it.
+func (r rules) turn(t Treatment, mask uint32) string {
+	return fmt.Sprintf("-j MARK --set-xmark %#x/%#x", r.cfg.Marks.Value(t)&mask, mask)
+}
+
+// inside is one rule for each way to find a source inside.
+func (r rules) inside(target string) []string {
+	var out []string
+	for _, m := range r.cfg.Detector.matches(r.is4) {
+		out = append(out, m+" "+target)
+	}
+	return out
+}
+
+// refused drops new connections to frontends from sources outside of their ranges.
+func (r rules) refused() string {
+	return fmt.Sprintf("-m set --match-set %s dst,dst -m set ! --match-set %s dst,dst,src -m conntrack --ctstate NEW -j DROP",
+		r.sets.Ranged.Name, r.sets.Allowed.Name)
+}
+
+func mapped(set ipset.Set) string {
+	return fmt.Sprintf("-j SET --map-set %s dst,dst --map-mark", set.Name)
+}
+
+func (r rules) prerouting() []string {
+	m := r.cfg.Marks
+	return []string{
+		mapped(r.sets.Frontends),
+		r.refused(),
+		r.marked(Drop) + " -m conntrack --ctstate NEW -j DROP",
+		r.marked(Drop) + " " + r.turn(Divert, m.Mask()),
+		r.marked(GuardOutside) + " -j KIPVS-GUARD",
+		r.marked(DivertGuard) + " -j KIPVS-GUARD",
+		r.marked(DivertCluster) + " -j KIPVS-CLUSTER",
+		r.once(),
+	}
+}
+
+// cluster masquerades cluster-IP traffic from outside. Where nobody can be found inside, nobody is taken for outside.
+func (r rules) cluster() []string {
+	inside := r.inside("-j RETURN")
+	if len(inside) == 0 {
+		return nil
+	}
+	return append(inside, r.turn(Masquerade, r.cfg.Marks.Masquerade))
+}
+
+// input clears the bits that have done their work: IPVS routes the packet again, and the divert bit would bring it back
+// here. The number of a second list comes last, since it is the whole mark.
+func (r rules) input() []string {
+	used := r.cfg.Marks.Divert | r.cfg.Marks.Inside
+	return append([]string{r.turn(Plain, used)}, r.inside(mapped(r.sets.Inside))...)
+}
+
+// output is for the node's own packets, which are neither inside nor outside: they are masqueraded, and a Local external
+// policy does not concern them.
+func (r rules) output() []string {
+	m := r.cfg.Marks
+	out := []string{
+		fmt.Sprintf("-m set ! --match-set %s dst,dst -j RETURN", r.sets.Frontends.Name),
+		r.refused(),
+		mapped(r.sets.Frontends),
+		r.marked(Drop) + " -m conntrack --ctstate NEW -j DROP",
+	}
+	if r.cfg.Detector.Detects(r.is4) || r.cfg.Bind {
+		out = append(out, r.turn(Masquerade, m.Mask()))
+	} else {
+		// Without a detector cluster-IP traffic keeps its source. (In bind mode the node's source is the cluster IP
+		// itself, which no endpoint could answer.)
+		out = append(out,
+			fmt.Sprintf("-m mark ! --mark %#x/%#x %s", m.Value(DivertCluster), m.Mask(), r.turn(Masquerade, m.Mask())),
+			r.marked(DivertCluster)+" "+r.turn(Plain, m.Mask()))
+	}
+	return append(out, r.once(), mapped(r.sets.Inside))
+}
+
+// once takes the masquerade bit from packets of connections that stand: only the first packet decides about the source,
+// and a packet that a tunnel wraps would carry the bit to the wrapping.
+func (r rules) once() string {
+	return "-m conntrack ! --ctstate NEW " + r.turn(Plain, r.cfg.Marks.Masquerade)
+}
+
+func (r rules) postrouting() []string {
+	m := r.cfg.Marks
+	return []string{
+		fmt.Sprintf("-m mark --mark %#x/%#[1]x -j KIPVS-MASQUERADE", m.Masquerade),
+		fmt.Sprintf("-m mark --mark %#x/%#x -m ipvs --ipvs -m addrtype --src-type LOCAL -j KIPVS-MASQUERADE", m.Inside, m.Mask()),
+		fmt.Sprintf("-m set --match-set %s dst,dst,src -j KIPVS-MASQUERADE", r.sets.Hairpins.Name),
+	}
+}
+
+// masquerade clears the mark first, so that a packet that a tunnel sends through the stack again is not masqueraded a
+// second time.
+func (r rules) masquerade() []string {
+	m := r.cfg.Marks
+	return []string{r.turn(Plain, m.Masquerade|m.Inside), "-j MASQUERADE --random-fully"}
+}
+
+// accept lets frontends through a filter whose policy is to drop.
+func (r rules) accept() []string {
+	out := []string{fmt.Sprintf("-m set --match-set %s dst,dst -j ACCEPT", r.sets.Frontends.Name)}
+	if r.cfg.Bind {
+		ping := "icmp"
+		if !r.is4 {
+			ping = "ipv6-icmp"
+		}
+		out = append(out, fmt.Sprintf("-m set --match-set %s dst ! -p %s -m conntrack --ctstate NEW -j REJECT", r.sets.Addresses.Name, ping))
+	}
+	return out
+}
