@@ -15,9 +15,12 @@ type hostKernel struct{}
 
 func (hostKernel) userMode() bool { return false }
 
-func (hostKernel) command(dir string, _ options) (*exec.Cmd, error) {
+func (hostKernel) command(dir string, o options) (*exec.Cmd, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("namespaces on the host need root; without it use -kernel=uml")
+	}
+	if o.tap != "" {
+		return nil, errors.New("-net=tap connects a kernel of its own: it needs -kernel=uml")
 	}
 	self, err := os.Executable()
 	if err != nil {

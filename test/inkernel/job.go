@@ -58,13 +58,11 @@ func visible(path string) error {
 	return nil
 }
 
-func (j job) write(dir string) error        { return writeJSON(filepath.Join(dir, "job"), j) }
-func (o outcome) write(dir string) error    { return writeJSON(filepath.Join(dir, "outcome"), o) }
-func readJob(dir string) (j job, err error) { return j, readJSON(filepath.Join(dir, "job"), &j) }
+func (j job) write(dir string) error     { return writeJSON(filepath.Join(dir, "job"), j) }
+func (o outcome) write(dir string) error { return writeJSON(filepath.Join(dir, "outcome"), o) }
+func readJob(dir string) (job, error)    { return readJSON[job](filepath.Join(dir, "job")) }
 func readOutcome(dir string) (outcome, error) {
-	var o outcome
-	err := readJSON(filepath.Join(dir, "outcome"), &o)
-	return o, err
+	return readJSON[outcome](filepath.Join(dir, "outcome"))
 }
 
 // writeJSON writes v and makes sure that the other kernel sees all of it.
@@ -76,13 +74,14 @@ func writeJSON(path string, v any) error {
 	return errors.Join(json.NewEncoder(f).Encode(v), f.Sync(), f.Close())
 }
 
-func readJSON(path string, v any) error {
+func readJSON[T any](path string) (T, error) {
+	var v T
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return err
+		return v, err
 	}
-	if err := json.Unmarshal(text, v); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+	if err := json.Unmarshal(text, &v); err != nil {
+		return v, fmt.Errorf("%s: %w", path, err)
 	}
-	return nil
+	return v, nil
 }

@@ -126,7 +126,7 @@ type guard struct {
 }
 
 func startGuard(group int) (*guard, error) {
-	cmd := exec.Command("/bin/sh", "-c", "read line; kill -KILL -- -"+strconv.Itoa(group))
+	cmd := exec.Command("/bin/sh", "-c", "read line; kill -KILL -"+strconv.Itoa(group))
 	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
 	pipe, err := cmd.StdinPipe()
 	if err != nil {
