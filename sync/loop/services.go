@@ -4,7 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"kube-ipvs/ipset"
 	"kube-ipvs/sync/plan"
 )
 

@@ -1,0 +1,176 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"kube-ipvs/sync/plan"
+)
+
+// NodePorts serves health-check node ports: a load balancer asks there whether this node has endpoints of a Service. Any
+// path and method is answered, with kube-proxy's codes, headers and body (pkg/proxy/healthcheck).
+type NodePorts struct {
+	state  *State
+	failed func(plan.Name, error) // told when a port cannot be opened
+
+	mu       sync.Mutex
+	addrs    []netip.Addr // where to listen; none: everywhere
+	services map[plan.Name]*instance
+}
+
+// An instance is one Service's health-check node port.
+type instance struct {
+	want    plan.Health
+	servers []*http.Server // none: it could not be opened, and is tried again
+}
+
+// retryInterval is how often a port that could not be opened is tried again.
+const retryInterval = 10 * time.Second
+
+// NewNodePorts returns a server of health-check node ports, on these addresses or, without any, on all. Failed is told
+// of a port that cannot be opened, once for each attempt.
+func NewNodePorts(state *State, addrs []netip.Addr, failed func(plan.Name, error)) *NodePorts {
+	return &NodePorts{state: state, addrs: addrs, failed: failed, services: map[plan.Name]*instance{}}
+}
+
+// Set says what a Service's port answers; nil closes it.
+func (n *NodePorts) Set(name plan.Name, want *plan.Health) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	have := n.services[name]
+	if have != nil && (want == nil || want.Port != have.want.Port) {
+		have.close()
+		delete(n.services, name)
+		have = nil
+	}
+	switch {
+	case want == nil:
+		return
+	case have == nil:
+		have = &instance{want: *want}
+		n.services[name] = have
+		n.open(name, have)
+	}
+	have.want = *want
+}
+
+// Run tries the ports again that could not be opened, until the context ends; then all are closed.
+func (n *NodePorts) Run(ctx context.Context) error {
+	tick := time.NewTicker(retryInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			n.retry()
+		case <-ctx.Done():
+			n.closeAll()
+			return nil
+		}
+	}
+}
+
+func (n *NodePorts) retry() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for name, in := range n.services {
+		if len(in.servers) == 0 {
+			n.open(name, in)
+		}
+	}
+}
+
+func (n *NodePorts) closeAll() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for name, in := range n.services {
+		in.close()
+		delete(n.services, name)
+	}
+}
+
+// open listens on all addresses or on none: half a health check is a load balancer's riddle.
+func (n *NodePorts) open(name plan.Name, in *instance) {
+	var listeners []net.Listener
+	var errs []error
+	for _, at := range n.listenOn(in.want.Port) {
+		l, err := net.Listen(at.network, at.address)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		listeners = append(listeners, l)
+	}
+	if err := errors.Join(errs...); err != nil {
+		for _, l := range listeners {
+			_ = l.Close() // nothing was said on it yet
+		}
+		n.failed(name, fmt.Errorf("health-check node port %d: %w", in.want.Port, err))
+		return
+	}
+	for _, l := range listeners {
+		s := &http.Server{Handler: n.handler(name), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+		in.servers = append(in.servers, s)
+		go func() { _ = s.Serve(l) }() // it ends when the server is closed
+	}
+}
+
+type endpoint struct{ network, address string }
+
+func (n *NodePorts) listenOn(port uint16) []endpoint {
+	if len(n.addrs) == 0 {
+		return []endpoint{{"tcp", net.JoinHostPort("", strconv.Itoa(int(port)))}}
+	}
+	var out []endpoint
+	for _, a := range n.addrs {
+		out = append(out, endpoint{"tcp", netip.AddrPortFrom(a, port).String()})
+	}
+	return out
+}
+
+func (in *instance) close() {
+	for _, s := range in.servers {
+		_ = s.Close()
+	}
+	in.servers = nil
+}
+
+type nodePortBody struct {
+	Service struct {
+		Namespace string `json:"namespace"`
+		Name      string `json:"name"`
+	} `json:"service"`
+	LocalEndpoints      int  `json:"localEndpoints"`
+	ServiceProxyHealthy bool `json:"serviceProxyHealthy"`
+}
+
+func (n *NodePorts) handler(name plan.Name) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		var b nodePortBody
+		b.Service.Namespace, b.Service.Name = name.Namespace, name.Name
+		b.LocalEndpoints = n.localEndpoints(name)
+		b.ServiceProxyHealthy, _ = n.state.Healthy()
+		code := http.StatusServiceUnavailable
+		if b.LocalEndpoints > 0 && b.ServiceProxyHealthy {
+			code = http.StatusOK
+		}
+		w.Header().Set("X-Load-Balancing-Endpoint-Weight", strconv.Itoa(b.LocalEndpoints))
+		writeJSON(w, code, b)
+	})
+}
+
+// localEndpoints is 0 for a Service whose port is being closed.
+func (n *NodePorts) localEndpoints(name plan.Name) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if in := n.services[name]; in != nil {
+		return in.want.LocalEndpoints
+	}
+	return 0
+}
