@@ -129,6 +129,9 @@ var schedulers = []string{"none", "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh
 
 // put adds a server, or gives it other settings.
 func (t Table) put(op Op, entry Entry) error {
+	if len(op.Server.Scheduler) > 15 { // IP_VS_SCHEDNAME_MAXLEN and the final zero
+		return unix.ERANGE
+	}
 	if !slices.Contains(schedulers, op.Server.Scheduler) {
 		return unix.ENOENT
 	}

@@ -1,0 +1,304 @@
+// Package kernel holds every table in memory and the running kernel to the same behaviour. The situations that need a
+// kernel carry the build tag of that name.
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kube-ipvs/ipvs"
+)
+
+var (
+	tcp4   = ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("10.96.0.10:80"))
+	udp4   = ipvs.AddrKey(ipvs.UDP, netip.MustParseAddrPort("10.96.0.10:53"))
+	sctp6  = ipvs.AddrKey(ipvs.SCTP, netip.MustParseAddrPort("[fd00::a]:80"))
+	tcp6   = ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("[fd00::a]:80"))
+	mark4  = ipvs.MarkKey(5, netip.IPv4Unspecified())
+	mark6  = ipvs.MarkKey(5, netip.IPv6Unspecified())
+	real4a = netip.MustParseAddrPort("10.244.1.2:8080")
+	real4b = netip.MustParseAddrPort("10.244.1.3:8080")
+	real6a = netip.MustParseAddrPort("[fd00:1::2]:8080")
+	rr     = ipvs.Server{Scheduler: "rr"}
+)
+
+func add(k ipvs.Key, s ipvs.Server) ipvs.Op { return ipvs.Op{Verb: ipvs.AddServer, Key: k, Server: s} }
+func set(k ipvs.Key, s ipvs.Server) ipvs.Op { return ipvs.Op{Verb: ipvs.SetServer, Key: k, Server: s} }
+func del(k ipvs.Key) ipvs.Op                { return ipvs.Op{Verb: ipvs.DelServer, Key: k} }
+
+func addReal(k ipvs.Key, at netip.AddrPort, weight uint32) ipvs.Op {
+	return ipvs.Op{Verb: ipvs.AddReal, Key: k, Addr: at, Real: ipvs.Real{Weight: weight}}
+}
+
+func setReal(k ipvs.Key, at netip.AddrPort, weight uint32) ipvs.Op {
+	return ipvs.Op{Verb: ipvs.SetReal, Key: k, Addr: at, Real: ipvs.Real{Weight: weight}}
+}
+
+func delReal(k ipvs.Key, at netip.AddrPort) ipvs.Op {
+	return ipvs.Op{Verb: ipvs.DelReal, Key: k, Addr: at}
+}
+
+// errOther stands for any error that is none of package os.
+var errOther = errors.New("another error")
+
+// A situation is ops on an empty table, the error of each, and the table afterwards.
+type situation struct {
+	name string
+	ops  []ipvs.Op
+	errs map[int]error
+	want string
+}
+
+var situations = []situation{
+	{name: "nothing at all"},
+	{
+		name: "a server and its real servers in one go",
+		ops:  []ipvs.Op{add(tcp4, rr), addReal(tcp4, real4a, 1), addReal(tcp4, real4b, 0)},
+		want: "tcp 10.96.0.10:80 rr\n  -> 10.244.1.2:8080 w1\n  -> 10.244.1.3:8080 w0\n",
+	},
+	{
+		name: "both families and all protocols",
+		ops: []ipvs.Op{
+			add(tcp4, rr), add(udp4, rr), add(tcp6, rr), add(sctp6, rr),
+			addReal(udp4, real4a, 1), addReal(tcp6, real6a, 1), addReal(sctp6, real6a, 1),
+		},
+		want: "tcp 10.96.0.10:80 rr\ntcp [fd00::a]:80 rr\n  -> [fd00:1::2]:8080 w1\n" +
+			"udp 10.96.0.10:53 rr\n  -> 10.244.1.2:8080 w1\nsctp [fd00::a]:80 rr\n  -> [fd00:1::2]:8080 w1\n",
+	},
+	{
+		name: "one mark in both families",
+		ops: []ipvs.Op{
+			add(mark4, rr), add(mark6, ipvs.Server{Scheduler: "wrr"}), addReal(mark4, real4a, 2), addReal(mark6, real6a, 3),
+		},
+		want: "mark 5 rr\n  -> 10.244.1.2:8080 w2\nmark 5 ipv6 wrr\n  -> [fd00:1::2]:8080 w3\n",
+	},
+	{
+		name: "marks without real servers",
+		ops:  []ipvs.Op{add(mark4, rr), add(mark6, rr)},
+		want: "mark 5 rr\nmark 5 ipv6 rr\n",
+	},
+	{
+		name: "the biggest mark",
+		ops:  []ipvs.Op{add(ipvs.MarkKey(0xffffffff, netip.IPv4Unspecified()), rr)},
+		want: "mark 4294967295 rr\n",
+	},
+	{
+		name: "persistence",
+		ops: []ipvs.Op{
+			add(tcp4, ipvs.Server{Scheduler: "rr", Timeout: 10800}), add(tcp6, ipvs.Server{Scheduler: "rr", Timeout: 1}),
+			addReal(tcp6, real6a, 1), add(mark4, ipvs.Server{Scheduler: "rr", Timeout: 86400}), addReal(mark4, real4a, 1),
+		},
+		want: "mark 5 rr persistent 86400\n  -> 10.244.1.2:8080 w1\n" +
+			"tcp 10.96.0.10:80 rr persistent 10800\ntcp [fd00::a]:80 rr persistent 1\n  -> [fd00:1::2]:8080 w1\n",
+	},
+	{
+		name: "persistence ends",
+		ops:  []ipvs.Op{add(tcp4, ipvs.Server{Scheduler: "rr", Timeout: 10800}), set(tcp4, rr)},
+		want: "tcp 10.96.0.10:80 rr\n",
+	},
+	{
+		name: "scheduler flags",
+		ops: []ipvs.Op{
+			add(tcp4, ipvs.Server{Scheduler: "sh", Flags: ipvs.Flag1 | ipvs.Flag2}),
+			add(tcp6, ipvs.Server{Scheduler: "mh", Flags: ipvs.Flag3}),
+			add(udp4, ipvs.Server{Scheduler: "rr", Timeout: 5, Flags: ipvs.Flag1}),
+		},
+		want: "tcp 10.96.0.10:80 sh flag-1 flag-2\ntcp [fd00::a]:80 mh flag-3\nudp 10.96.0.10:53 rr persistent 5 flag-1\n",
+	},
+	{
+		name: "flags end",
+		ops:  []ipvs.Op{add(tcp4, ipvs.Server{Scheduler: "mh", Flags: ipvs.Flag1}), set(tcp4, ipvs.Server{Scheduler: "mh"})},
+		want: "tcp 10.96.0.10:80 mh\n",
+	},
+	{
+		name: "another scheduler keeps the real servers",
+		ops:  []ipvs.Op{add(tcp4, rr), addReal(tcp4, real4a, 1), set(tcp4, ipvs.Server{Scheduler: "lc"})},
+		want: "tcp 10.96.0.10:80 lc\n  -> 10.244.1.2:8080 w1\n",
+	},
+	{
+		name: "a server twice",
+		ops:  []ipvs.Op{add(tcp4, rr), addReal(tcp4, real4a, 1), add(tcp4, ipvs.Server{Scheduler: "lc"})},
+		errs: map[int]error{2: os.ErrExist},
+		want: "tcp 10.96.0.10:80 rr\n  -> 10.244.1.2:8080 w1\n",
+	},
+	{
+		name: "an unknown scheduler",
+		ops:  []ipvs.Op{add(tcp4, ipvs.Server{Scheduler: "no-such"}), addReal(tcp4, real4a, 1), add(udp4, rr), set(udp4, ipvs.Server{Scheduler: "no-such"})},
+		errs: map[int]error{0: os.ErrNotExist, 1: os.ErrNotExist, 3: os.ErrNotExist},
+		want: "udp 10.96.0.10:53 rr\n",
+	},
+	{
+		name: "no scheduler",
+		ops:  []ipvs.Op{add(tcp4, ipvs.Server{})},
+		errs: map[int]error{0: os.ErrNotExist},
+	},
+	{
+		name: "the scheduler none",
+		ops:  []ipvs.Op{add(tcp4, ipvs.Server{Scheduler: "none"})},
+		want: "tcp 10.96.0.10:80 none\n",
+	},
+	{
+		name: "a scheduler with too long a name",
+		ops:  []ipvs.Op{add(tcp4, ipvs.Server{Scheduler: "sixteen-bytes-ab"})},
+		errs: map[int]error{0: errOther},
+	},
+	{
+		name: "change of what is not there",
+		ops:  []ipvs.Op{set(tcp4, rr), setReal(tcp4, real4a, 1), add(udp4, rr), setReal(udp4, real4a, 1)},
+		errs: map[int]error{0: os.ErrNotExist, 1: os.ErrNotExist, 3: os.ErrNotExist},
+		want: "udp 10.96.0.10:53 rr\n",
+	},
+	{
+		name: "deletion of what is gone",
+		ops:  []ipvs.Op{del(tcp4), delReal(tcp4, real4a), del(mark6), add(udp4, rr), delReal(udp4, real4a)},
+		want: "udp 10.96.0.10:53 rr\n",
+	},
+	{
+		name: "deletion of a server with its real servers",
+		ops:  []ipvs.Op{add(tcp4, rr), addReal(tcp4, real4a, 1), del(tcp4), add(tcp4, rr)},
+		want: "tcp 10.96.0.10:80 rr\n",
+	},
+	{
+		name: "a real server comes, changes, goes and comes again",
+		ops: []ipvs.Op{
+			add(tcp4, rr), addReal(tcp4, real4a, 1), setReal(tcp4, real4a, 0), delReal(tcp4, real4a), addReal(tcp4, real4a, 7),
+		},
+		want: "tcp 10.96.0.10:80 rr\n  -> 10.244.1.2:8080 w7\n",
+	},
+	{
+		name: "a real server twice",
+		ops:  []ipvs.Op{add(tcp4, rr), addReal(tcp4, real4a, 1), addReal(tcp4, real4a, 2)},
+		errs: map[int]error{2: os.ErrExist},
+		want: "tcp 10.96.0.10:80 rr\n  -> 10.244.1.2:8080 w1\n",
+	},
+	{
+		name: "a real server of another family",
+		ops:  []ipvs.Op{add(tcp4, rr), addReal(tcp4, real6a, 1), add(mark6, rr), addReal(mark6, real4a, 1), setReal(tcp4, real6a, 1), delReal(tcp4, real6a)},
+		errs: map[int]error{1: errOther, 3: errOther, 4: errOther},
+		want: "mark 5 ipv6 rr\ntcp 10.96.0.10:80 rr\n",
+	},
+	{
+		name: "a weight beyond the kernel's",
+		ops:  []ipvs.Op{add(tcp4, rr), addReal(tcp4, real4a, 1<<31), addReal(tcp4, real4b, 1<<31-1), setReal(tcp4, real4b, 1<<31)},
+		errs: map[int]error{1: errOther, 3: errOther},
+		want: "tcp 10.96.0.10:80 rr\n  -> 10.244.1.3:8080 w2147483647\n",
+	},
+	{
+		name: "addresses that no packet can be sent to",
+		ops: []ipvs.Op{
+			add(tcp4, rr), add(tcp6, rr),
+			addReal(tcp4, netip.MustParseAddrPort("0.0.0.0:1"), 1), addReal(tcp4, netip.MustParseAddrPort("224.0.0.1:1"), 1),
+			addReal(tcp4, netip.MustParseAddrPort("255.255.255.255:1"), 1), addReal(tcp6, netip.MustParseAddrPort("[::]:1"), 1),
+			addReal(tcp6, netip.MustParseAddrPort("[ff02::1]:1"), 1), addReal(tcp6, netip.MustParseAddrPort("[fe80::1]:1"), 1),
+		},
+		errs: map[int]error{2: errOther, 3: errOther, 4: errOther, 5: errOther, 6: errOther, 7: errOther},
+		want: "tcp 10.96.0.10:80 rr\ntcp [fd00::a]:80 rr\n",
+	},
+	{
+		name: "addresses that are no addresses",
+		ops:  []ipvs.Op{add(ipvs.Key{Proto: ipvs.TCP, Port: 80}, rr), add(tcp4, rr), addReal(tcp4, netip.AddrPort{}, 1), {Verb: 99, Key: tcp4}},
+		errs: map[int]error{0: os.ErrInvalid, 2: os.ErrInvalid, 3: os.ErrInvalid},
+		want: "tcp 10.96.0.10:80 rr\n",
+	},
+	{
+		name: "one failure stops no other",
+		ops:  []ipvs.Op{add(tcp4, rr), add(tcp4, rr), addReal(udp4, real4a, 1), addReal(tcp4, real4a, 1)},
+		errs: map[int]error{1: os.ErrExist, 2: os.ErrNotExist},
+		want: "tcp 10.96.0.10:80 rr\n  -> 10.244.1.2:8080 w1\n",
+	},
+	{
+		name: "servers at port 0 and at the unspecified address",
+		ops: []ipvs.Op{
+			add(ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("10.96.0.10:0")), rr),
+			add(ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("0.0.0.0:80")), rr),
+			add(ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("[::]:80")), rr),
+		},
+		want: "tcp 0.0.0.0:80 rr\ntcp 10.96.0.10:0 rr\ntcp [::]:80 rr\n",
+	},
+	{name: "more than fits into one send", ops: many(), want: manyText()},
+}
+
+// many is 300 servers of ten real servers each.
+func many() (ops []ipvs.Op) {
+	for i := range 300 {
+		k := ipvs.AddrKey(ipvs.TCP, netip.AddrPortFrom(tcp4.Addr, uint16(1000+i)))
+		ops = append(ops, add(k, rr))
+		for j := range 10 {
+			ops = append(ops, addReal(k, netip.AddrPortFrom(real4a.Addr(), uint16(j+1)), uint32(i)))
+		}
+	}
+	return ops
+}
+
+func manyText() (text string) {
+	for i := range 300 {
+		text += fmt.Sprintf("tcp 10.96.0.10:%d rr\n", 1000+i)
+		for j := range 10 {
+			text += fmt.Sprintf("  -> 10.244.1.2:%d w%d\n", j+1, i)
+		}
+	}
+	return text
+}
+
+// conformsIPVS runs every situation on a new, empty table.
+func conformsIPVS(t *testing.T, open func(*testing.T) ipvs.Kernel) {
+	for _, tt := range situations {
+		t.Run(tt.name, func(t *testing.T) {
+			k := open(t)
+			errs := k.Do(t.Context(), tt.ops)
+			if len(tt.errs) == 0 && errs != nil {
+				t.Errorf("Do: %v, want nil", errors.Join(errs...))
+			}
+			for i, err := range errs {
+				if !isError(err, tt.errs[i]) {
+					t.Errorf("op %d (%v): error %v, want %v", i, tt.ops[i], err, tt.errs[i])
+				}
+			}
+			if len(tt.errs) > 0 && len(errs) != len(tt.ops) {
+				t.Errorf("%d errors of %d ops", len(errs), len(tt.ops))
+			}
+			wantTable(t, k, tt.want)
+		})
+	}
+}
+
+// wantTable compares what Read and ReadServer say.
+func wantTable(t *testing.T, k ipvs.Kernel, want string) {
+	t.Helper()
+	got, err := k.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got.String()); diff != "" {
+		t.Errorf("Read (-want +got):\n%s", diff)
+	}
+	single := make(ipvs.Table)
+	for key := range got {
+		if single[key], err = k.ReadServer(t.Context(), key); err != nil {
+			t.Error(err)
+		}
+	}
+	if diff := cmp.Diff(want, single.String()); diff != "" {
+		t.Errorf("ReadServer (-want +got):\n%s", diff)
+	}
+	absent := ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("10.96.255.254:9"))
+	if _, err := k.ReadServer(t.Context(), absent); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("ReadServer of what is not there: %v, want os.ErrNotExist", err)
+	}
+}
+
+func isError(err, want error) bool {
+	if want == errOther {
+		return err != nil && !errors.Is(err, os.ErrExist) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission)
+	}
+	return errors.Is(err, want) && (err != nil) == (want != nil)
+}
+
+func TestFakeIPVS(t *testing.T) {
+	conformsIPVS(t, func(*testing.T) ipvs.Kernel { return new(ipvs.Fake) })
+}
