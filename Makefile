@@ -1,0 +1,37 @@
+# Two commands are all that one needs: "make demo" and "make test". Both install what is missing.
+.PHONY: demo test lint build unit kernel cluster packages clean
+
+bin := $(CURDIR)/.bin
+inkernel := $(bin)/inkernel -timeout 15m
+
+demo: packages build
+	@CGO_ENABLED=0 go build -o $(bin)/ ./test/demo
+	@$(bin)/inkernel -timeout 5m $(bin)/demo -kube-ipvs $(bin)/kube-ipvs -manifests test/demo/manifests
+
+# What cannot run is a failure: the kernel's and the API server's tests are told apart by build tags, not by skipping.
+test: packages build lint unit kernel cluster
+
+build:
+	@mkdir -p $(bin)
+	@CGO_ENABLED=0 go build -o $(bin)/ ./cmd/kube-ipvs ./test/inkernel
+
+lint:
+	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
+	go vet ./...
+	go vet -tags kernel,cluster ./...
+	go tool staticcheck -tags kernel,cluster ./...
+
+unit:
+	go test -race ./...
+
+kernel:
+	go test -tags kernel -exec "$(inkernel)" -timeout 15m -p 1 ./test/kernel ./test/lab ./test/packet ./test/scenario
+
+cluster:
+	go test -tags cluster -timeout 30m -p 1 ./test/cluster/...
+
+packages:
+	@test/packages
+
+clean:
+	rm -rf $(bin)
