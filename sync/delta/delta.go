@@ -148,3 +148,14 @@ func (t *Table[K, V]) All() iter.Seq2[K, V] {
 		}
 	}
 }
+
+// Wants yields what is wanted, in no order.
+func (t *Table[K, V]) Wants() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for k, o := range t.objects {
+			if o.claims > 0 && !yield(k, o.wanted) {
+				return
+			}
+		}
+	}
+}

@@ -12,7 +12,6 @@ import (
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/ipvs/vip"
-	"kube-ipvs/sync/delta"
 	"kube-ipvs/sync/plan"
 )
 
@@ -40,16 +39,12 @@ func (l *Loop) layersOf() []layer {
 }
 
 func (l *Loop) settingsLayer() layer {
-	t := delta.New[string, string]()
-	for _, s := range l.cfg.Settings {
-		t.Want(s.Name, s.Value)
-	}
 	return &tableLayer[string, string, sysctl.Setting]{
-		title: "settings", table: t, compare: strings.Compare, doubted: true, count: l.count.layer("settings"),
+		title: "settings", table: l.settings, compare: strings.Compare, doubted: true, count: l.count.layer("settings"),
 		read: func(ctx context.Context) (iter.Seq2[string, string], error) {
 			var names []string
-			for _, s := range l.cfg.Settings {
-				names = append(names, s.Name)
+			for name := range l.settings.Wants() {
+				names = append(names, name)
 			}
 			values, err := l.cfg.Sysctl.Read(ctx, names)
 			if errors.Is(err, os.ErrNotExist) {
@@ -59,6 +54,20 @@ func (l *Loop) settingsLayer() layer {
 		},
 		do:  l.cfg.Sysctl.Do,
 		add: func(name, value string, _ bool) sysctl.Setting { return sysctl.Setting{Name: name, Value: value} },
+	}
+}
+
+// forwards wants the settings of a family that has a frontend. They are kept from then on.
+func (l *Loop) forwards(s *service) {
+	if s == nil {
+		return
+	}
+	for i := range s.fragment.Frontends {
+		family := ipset.FamilyOf(s.fragment.Frontends[i].Key.Addr)
+		for _, setting := range l.cfg.Forwarding[family] {
+			l.settings.Want(setting.Name, setting.Value)
+		}
+		delete(l.cfg.Forwarding, family)
 	}
 }
 

@@ -5,6 +5,7 @@ package loop
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/delta"
 	"kube-ipvs/sync/plan"
 )
 
@@ -34,9 +36,10 @@ type Config struct {
 	Families   []ipset.Family // those that this node has
 	Marks      plan.Marks
 	Detector   plan.Detector
-	Plan       plan.Config      // its ServiceCIDRs are the source's
-	Settings   []sysctl.Setting // kept as they are given
-	DrainLimit time.Duration    // how long an endpoint that is listed no more may keep its connections
+	Plan       plan.Config                       // its ServiceCIDRs are the source's
+	Settings   []sysctl.Setting                  // kept as they are given
+	Forwarding map[ipset.Family][]sysctl.Setting // kept from the first frontend of the family on
+	DrainLimit time.Duration                     // how long an endpoint that is listed no more may keep its connections
 
 	// Node returns what is known of this node, and the service CIDRs. An error means that what was known stands.
 	Node func(context.Context) (plan.Node, []netip.Prefix, error)
@@ -64,6 +67,7 @@ type Loop struct {
 	numbers  *numbers
 	tables   *tables
 
+	settings  *delta.Table[string, string]
 	layers    []layer
 	members   map[string]layer // of layers, those of sets by name
 	rules     []*rulesLayer    // of layers, those of rules by family
@@ -79,6 +83,11 @@ func New(cfg Config) *Loop {
 	l := &Loop{
 		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, numbers: newNumbers(),
 		tables: newTables(cfg.Marks, cfg.Families), members: map[string]layer{}, count: cfg.Metrics,
+		settings: delta.New[string, string](),
+	}
+	l.cfg.Forwarding = maps.Clone(cfg.Forwarding)
+	for _, s := range cfg.Settings {
+		l.settings.Want(s.Name, s.Value)
 	}
 	l.layers = l.layersOf()
 	return l

@@ -9,6 +9,9 @@ import (
 // A Queue is where sources and watchers say what changed. What it holds is bounded by what exists: a Service that
 // changes a thousand times before the loop looks is one entry. Its methods may be called from any goroutine.
 type Queue struct {
+	// Queued, if set before use, is called for every change.
+	Queued func()
+
 	mu       sync.Mutex
 	services map[plan.Name]struct{}
 	what     Changed
@@ -63,6 +66,9 @@ func (q *Queue) take() (map[plan.Name]struct{}, Changed) {
 }
 
 func (q *Queue) signal() {
+	if q.Queued != nil {
+		q.Queued()
+	}
 	select {
 	case q.wake <- struct{}{}:
 	default: // a wake-up is already waiting

@@ -76,6 +76,7 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 		}
 	}
 	take.hairpins(now)
+	l.forwards(now)
 	giveBack.hairpins(old)
 	if old != nil {
 		for key, n := range old.numbers {
