@@ -15,6 +15,17 @@ import (
 // Build brings a program of Kubernetes, "kube-apiserver" or "kube-proxy", up to date with what test/kubernetes/go.mod
 // asks for and returns its path. Tests that run at the same time, also as other processes, build it once.
 func Build(ctx context.Context, program string) (path string, err error) {
+	return build(ctx, target{name: program, module: "test/kubernetes", pkg: "k8s.io/kubernetes/cmd/" + program})
+}
+
+// A target is a program that can be built from this repository.
+type target struct {
+	name   string
+	module string // folder of the module, from the root of the repository
+	pkg    string // as that module names it
+}
+
+func build(ctx context.Context, t target) (path string, err error) {
 	root, err := repository()
 	if err != nil {
 		return "", err
@@ -23,17 +34,17 @@ func Build(ctx context.Context, program string) (path string, err error) {
 	if err := os.MkdirAll(bin, 0o777); err != nil {
 		return "", err
 	}
-	unlock, err := lock(filepath.Join(bin, program+".lock"))
+	unlock, err := lock(filepath.Join(bin, t.name+".lock"))
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 
-	path = filepath.Join(bin, program)
-	build := exec.CommandContext(ctx, "go", "build", "-o", path, "k8s.io/kubernetes/cmd/"+program)
-	build.Dir = filepath.Join(root, "test", "kubernetes")
+	path = filepath.Join(bin, t.name)
+	build := exec.CommandContext(ctx, "go", "build", "-o", path, t.pkg)
+	build.Dir = filepath.Join(root, t.module)
 	if output, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build %s: %w\n%s", program, err, output)
+		return "", fmt.Errorf("build %s: %w\n%s", t.name, err, output)
 	}
 	return path, nil
 }

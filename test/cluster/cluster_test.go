@@ -42,6 +42,7 @@ func TestCluster(t *testing.T) {
 			t.Run("a kubeconfig file says who and where", func(t *testing.T) { testKubeconfig(t, c) })
 			t.Run("objects are validated strictly", func(t *testing.T) { testApply(t, c) })
 			t.Run("commands run where the server is", func(t *testing.T) { testCommand(t, c) })
+			t.Run("a test kernel reaches the server", func(t *testing.T) { testKernel(t, c) })
 		})
 	}
 }
@@ -208,9 +209,7 @@ func testApply(t *testing.T, c *Cluster) {
 }
 
 func testCommand(t *testing.T, c *Cluster) {
-	host, port, _ := strings.Cut(strings.TrimPrefix(c.URL(), "https://"), ":")
-	connect := c.Command("bash", "-c", "exec 3<> /dev/tcp/"+host+"/"+port)
-	if output, err := connect.CombinedOutput(); err != nil {
+	if output, err := c.Command("bash", "-c", connect(c)).CombinedOutput(); err != nil {
 		t.Errorf("connect to the API server: %v: %s", err, output)
 	}
 	links, err := c.Command("cat", "/proc/net/dev").Output()
@@ -220,6 +219,35 @@ func testCommand(t *testing.T, c *Cluster) {
 	if got, want := strings.Contains(string(links), TapName+":"), c.namespace != nil; got != want {
 		t.Errorf("there is a link %s: %v, want %v", TapName, got, want)
 	}
+}
+
+func testKernel(t *testing.T, c *Cluster) {
+	script := connect(c) + " && ip -brief address show dev " + KernelLink
+	command, err := c.InKernel(t.Context(), "bash", "-c", script)
+	if c.namespace == nil {
+		if err == nil {
+			t.Error("a kernel, and no tap device to attach it to")
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	for _, want := range []string{TapPeer4, TapPeer6} {
+		if !strings.Contains(string(output), want) {
+			t.Errorf("%s in the test kernel: %s, want %s", KernelLink, output, want)
+		}
+	}
+}
+
+// connect returns a script for bash that connects to the API server.
+func connect(c *Cluster) string {
+	host, port, _ := strings.Cut(strings.TrimPrefix(c.URL(), "https://"), ":")
+	return "exec 3<> /dev/tcp/" + host + "/" + port
 }
 
 func adminClient(t *testing.T, c *Cluster) *kubernetes.Clientset {
