@@ -71,9 +71,11 @@ func (l *Loop) forwards(s *service) {
 	}
 }
 
+const vipsTitle = "vips"
+
 func (l *Loop) vipLayer() layer {
 	return &tableLayer[vip.Item, struct{}, vip.Op]{
-		title: "vips", table: l.tables.vips, compare: vip.Item.Compare, doubted: true, count: l.count.layer("vips"),
+		title: vipsTitle, table: l.tables.vips, compare: vip.Item.Compare, doubted: true, count: l.count.layer(vipsTitle),
 		read: func(ctx context.Context) (iter.Seq2[vip.Item, struct{}], error) {
 			items, err := l.cfg.VIP.Read(ctx)
 			return maps.All(items), err

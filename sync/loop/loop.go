@@ -137,8 +137,8 @@ func (l *Loop) Run(ctx context.Context) error {
 
 // turn plans what is dirty and converges.
 func (l *Loop) turn(ctx context.Context, names map[plan.Name]struct{}, what Changed) error {
-	if what&Kernel != 0 {
-		for _, layer := range l.layers {
+	for _, layer := range l.layers {
+		if what&Kernel != 0 || what&Routes != 0 && layer.name() == vipsTitle {
 			layer.doubt()
 		}
 	}

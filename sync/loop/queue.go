@@ -26,7 +26,8 @@ const (
 	Synced    Changed = 1 << iota // the sources have said all that there is; nothing is done before
 	Node                          // the Node object or the service CIDRs: every Service is planned again
 	Addresses                     // the node's own addresses: Services that use them are planned again
-	Kernel                        // somebody else touched the kernel's state: it is read again
+	Routes                        // somebody else touched the link, its addresses, routes or rules: they are read again
+	Kernel                        // anything in the kernel may have been touched: all of it is read again
 )
 
 // NewQueue returns an empty queue.
