@@ -12,20 +12,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Build brings a program of Kubernetes, "kube-apiserver" or "kube-proxy", up to date with what test/kubernetes/go.mod
-// asks for and returns its path. Tests that run at the same time, also as other processes, build it once.
+// packages says where each program comes from that Build knows.
+func packages(program string) (module, pkg string, err error) {
+	switch program {
+	case "kube-ipvs":
+		return ".", "./cmd/kube-ipvs", nil
+	case "inkernel":
+		return ".", "./test/inkernel", nil
+	case "kube-apiserver", "kube-proxy":
+		return "test/kubernetes", "k8s.io/kubernetes/cmd/" + program, nil
+	}
+	return "", "", fmt.Errorf("nothing here builds a program %q", program)
+}
+
+// Build brings a program up to date with its sources and returns its path: "kube-ipvs", "inkernel", or one of the
+// Kubernetes that test/kubernetes/go.mod asks for, "kube-apiserver" and "kube-proxy". Tests that run at the same time,
+// also as other processes, build it once.
 func Build(ctx context.Context, program string) (path string, err error) {
-	return build(ctx, target{name: program, module: "test/kubernetes", pkg: "k8s.io/kubernetes/cmd/" + program})
-}
-
-// A target is a program that can be built from this repository.
-type target struct {
-	name   string
-	module string // folder of the module, from the root of the repository
-	pkg    string // as that module names it
-}
-
-func build(ctx context.Context, t target) (path string, err error) {
+	module, pkg, err := packages(program)
+	if err != nil {
+		return "", err
+	}
 	root, err := repository()
 	if err != nil {
 		return "", err
@@ -34,17 +41,17 @@ func build(ctx context.Context, t target) (path string, err error) {
 	if err := os.MkdirAll(bin, 0o777); err != nil {
 		return "", err
 	}
-	unlock, err := lock(filepath.Join(bin, t.name+".lock"))
+	unlock, err := lock(filepath.Join(bin, program+".lock"))
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 
-	path = filepath.Join(bin, t.name)
-	build := exec.CommandContext(ctx, "go", "build", "-o", path, t.pkg)
-	build.Dir = filepath.Join(root, t.module)
+	path = filepath.Join(bin, program)
+	build := exec.CommandContext(ctx, "go", "build", "-o", path, pkg)
+	build.Dir = filepath.Join(root, module)
 	if output, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build %s: %w\n%s", t.name, err, output)
+		return "", fmt.Errorf("build %s: %w\n%s", program, err, output)
 	}
 	return path, nil
 }

@@ -16,7 +16,7 @@ func (c *Cluster) InKernel(ctx context.Context, program string, args ...string) 
 	if c.namespace == nil {
 		return nil, errors.New("a test kernel reaches a cluster only in a namespace of its own")
 	}
-	runner, err := build(ctx, target{name: "inkernel", module: ".", pkg: "./test/inkernel"})
+	runner, err := Build(ctx, "inkernel")
 	if err != nil {
 		return nil, err
 	}
