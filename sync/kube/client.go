@@ -1,0 +1,66 @@
+package kube
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// A Connection says how to reach the API server. With neither Kubeconfig nor Master it is the one of the cluster that
+// this pod runs in.
+type Connection struct {
+	Kubeconfig string // path of a kubeconfig file
+	Master     string // URL that takes precedence over the file's
+
+	QPS         float32 // requests a second on average; 0: client-go's default
+	Burst       int     // requests at once; 0: client-go's default
+	ContentType string  // of requests, and preferred of answers; "": protobuf
+
+	Version string // ours, for the user agent
+}
+
+// Client returns a client for the API server. It sends nothing yet.
+func (c Connection) Client() (kubernetes.Interface, error) {
+	cfg, err := c.Config()
+	if err != nil {
+		return nil, err
+	}
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("client for the API server: %w", err)
+	}
+	return client, nil
+}
+
+// Config returns the client's configuration.
+func (c Connection) Config() (*rest.Config, error) {
+	cfg, err := c.load()
+	if err != nil {
+		return nil, fmt.Errorf("configuration for the API server: %w", err)
+	}
+	cfg.QPS, cfg.Burst = c.QPS, c.Burst
+	cfg.UserAgent = "kube-ipvs/" + c.Version
+	cfg.ContentType = c.ContentType
+	if cfg.ContentType == "" {
+		cfg.ContentType = runtime.ContentTypeProtobuf
+	}
+	cfg.AcceptContentTypes = cfg.ContentType
+	if cfg.ContentType != runtime.ContentTypeJSON {
+		cfg.AcceptContentTypes += "," + runtime.ContentTypeJSON
+	}
+	return cfg, nil
+}
+
+func (c Connection) load() (*rest.Config, error) {
+	if c.Kubeconfig == "" && c.Master == "" {
+		return rest.InClusterConfig()
+	}
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+		&clientcmd.ClientConfigLoadingRules{ExplicitPath: c.Kubeconfig},
+		&clientcmd.ConfigOverrides{ClusterInfo: clientcmdapi.Cluster{Server: c.Master}},
+	).ClientConfig()
+}

@@ -1,0 +1,86 @@
+package kube
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	coreinformers "k8s.io/client-go/informers/core/v1"
+	discoveryinformers "k8s.io/client-go/informers/discovery/v1"
+	networkinginformers "k8s.io/client-go/informers/networking/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+
+	"kube-ipvs/sync/object"
+	"kube-ipvs/sync/plan"
+)
+
+// Informers never resync: what they hold is compared with what was planned from it, not repeated. They have no index but
+// the one that is used.
+
+// byService is the index of slices by the "namespace/name" of their Service.
+const byService = "service"
+
+func serviceInformer(client kubernetes.Interface) cache.SharedIndexInformer {
+	return coreinformers.NewFilteredServiceInformer(client, metav1.NamespaceAll, 0, cache.Indexers{},
+		func(o *metav1.ListOptions) {
+			o.LabelSelector = "!" + object.ProxyNameLabel
+			o.FieldSelector = fields.OneTermNotEqualSelector("spec.clusterIP", corev1.ClusterIPNone).String()
+		})
+}
+
+func sliceInformer(client kubernetes.Interface) cache.SharedIndexInformer {
+	index := cache.Indexers{byService: func(obj any) ([]string, error) {
+		if c := obj.(*object.Cached[plan.Slice]); c.Used {
+			return []string{c.Value.Service.String()}, nil
+		}
+		return nil, nil
+	}}
+	// The slice controller copies the Service's labels, so another proxy's slices can be left out too.
+	return discoveryinformers.NewFilteredEndpointSliceInformer(client, metav1.NamespaceAll, 0, index,
+		func(o *metav1.ListOptions) {
+			o.LabelSelector = "!" + corev1.IsHeadlessService + ",!" + object.ProxyNameLabel
+		})
+}
+
+func nodeInformer(client kubernetes.Interface, name string) cache.SharedIndexInformer {
+	return coreinformers.NewFilteredNodeInformer(client, 0, cache.Indexers{}, func(o *metav1.ListOptions) {
+		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
+	})
+}
+
+func cidrInformer(client kubernetes.Interface) cache.SharedIndexInformer {
+	return networkinginformers.NewServiceCIDRInformer(client, 0, cache.Indexers{})
+}
+
+// The transforms make of each object what is kept of it. Watch lists call them twice on the same object (kubernetes
+// #131799), so they let their own result through.
+
+func transformService(obj any) (any, error) {
+	if svc, ok := obj.(*corev1.Service); ok {
+		return object.CacheService(svc), nil
+	}
+	return obj, nil
+}
+
+func transformSlice(obj any) (any, error) {
+	if es, ok := obj.(*discoveryv1.EndpointSlice); ok {
+		return object.CacheSlice(es), nil
+	}
+	return obj, nil
+}
+
+func transformNode(obj any) (any, error) {
+	if n, ok := obj.(*corev1.Node); ok {
+		return object.CacheNode(n), nil
+	}
+	return obj, nil
+}
+
+func transformCIDR(obj any) (any, error) {
+	if c, ok := obj.(*networkingv1.ServiceCIDR); ok {
+		return object.CacheServiceCIDR(c), nil
+	}
+	return obj, nil
+}

@@ -1,0 +1,120 @@
+package object_test
+
+import (
+	"encoding/json"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/object"
+	"kube-ipvs/sync/plan"
+)
+
+// FuzzService holds Service to its promises for whatever an API server may send.
+func FuzzService(f *testing.F) {
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		var svc corev1.Service
+		if json.Unmarshal(doc, &svc) != nil {
+			return
+		}
+		before := svc.DeepCopy()
+		got, ok := object.Service(&svc)
+		if diff := cmp.Diff(before, &svc); diff != "" {
+			t.Fatalf("changed its input\n%s", diff)
+		}
+		if again, k := object.Service(&svc); k != ok || !object.SameService(got, again) {
+			t.Fatalf("%+v, then %+v", got, again)
+		}
+		frontends(t, got.ClusterIPs)
+		frontends(t, got.ExternalIPs)
+		frontends(t, got.LoadBalancerIPs)
+		ranges(t, got)
+		servicePorts(t, got.Ports)
+		if got.Affinity < 0 {
+			t.Errorf("affinity %v", got.Affinity)
+		}
+		described(t, got.Problems)
+	})
+}
+
+// frontends demands addresses that may be captured, each once, in their one spelling.
+func frontends(t *testing.T, list []netip.Addr) {
+	seen := map[netip.Addr]bool{}
+	for _, a := range list {
+		if !a.IsValid() || a != a.Unmap() || a.Zone() != "" || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || seen[a] {
+			t.Errorf("frontend %v", a)
+		}
+		seen[a] = true
+	}
+}
+
+// ranges demands ranges in their one spelling, none of which says "everyone".
+func ranges(t *testing.T, svc plan.Service) {
+	for _, p := range svc.SourceRanges {
+		if !p.IsValid() || p != p.Masked() || p.Bits() == 0 || p.Addr().Is4In6() {
+			t.Errorf("range %v", p)
+		}
+	}
+}
+
+// servicePorts demands ports that can be told apart.
+func servicePorts(t *testing.T, list []plan.Port) {
+	type key struct {
+		proto ipvs.Protocol
+		port  uint16
+	}
+	ports, nodePorts := map[key]bool{}, map[key]bool{}
+	for _, p := range list {
+		k, n := key{p.Proto, p.Port}, key{p.Proto, p.NodePort}
+		if p.Port == 0 || p.Proto == 0 || ports[k] || nodePorts[n] {
+			t.Errorf("port %+v", p)
+		}
+		ports[k], nodePorts[n] = true, p.NodePort != 0
+	}
+}
+
+// described demands that a problem names what it is in.
+func described(t *testing.T, list []plan.Problem) {
+	for _, p := range list {
+		if p.Object == "" || p.Field == "" || p.Reason == "" {
+			t.Errorf("problem %+v", p)
+		}
+	}
+}
+
+// FuzzSlice holds Slice to its promises for whatever an API server may send.
+func FuzzSlice(f *testing.F) {
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		var es discoveryv1.EndpointSlice
+		if json.Unmarshal(doc, &es) != nil {
+			return
+		}
+		before := es.DeepCopy()
+		got, ok := object.Slice(&es)
+		if diff := cmp.Diff(before, &es); diff != "" {
+			t.Fatalf("changed its input\n%s", diff)
+		}
+		if again, k := object.Slice(&es); k != ok || !object.SameSlice(got, again) {
+			t.Fatalf("%+v, then %+v", got, again)
+		}
+		if ok != (got.Service.Name != "") || !ok && len(got.Endpoints)+len(got.Ports) > 0 {
+			t.Errorf("ok %v: %+v", ok, got)
+		}
+		for _, e := range got.Endpoints {
+			frontends(t, []netip.Addr{e.Addr})
+			if e.Addr.Is6() != (es.AddressType == discoveryv1.AddressTypeIPv6) || e.Addr.IsLinkLocalUnicast() {
+				t.Errorf("endpoint %v", e.Addr)
+			}
+		}
+		for _, p := range got.Ports {
+			if p.Port == 0 || p.Proto == 0 {
+				t.Errorf("port %+v", p)
+			}
+		}
+		described(t, got.Problems)
+	})
+}
