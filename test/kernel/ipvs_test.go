@@ -18,9 +18,9 @@ import (
 	"kube-ipvs/ipvs"
 )
 
-// openIPVS opens the table of a new network namespace, which ends with the test: its goroutine keeps the thread, and the
-// thread ends with the goroutine.
-func openIPVS(t *testing.T) *ipvs.Conn {
+// newNetwork puts the test into a network namespace of its own, which ends with the test: its goroutine keeps the thread,
+// and the thread ends with the goroutine.
+func newNetwork(t *testing.T) {
 	t.Helper()
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -30,6 +30,11 @@ func openIPVS(t *testing.T) *ipvs.Conn {
 	if err := netlink.LinkSetUp(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "lo"}}); err != nil {
 		t.Fatalf("lo: %v", err)
 	}
+}
+
+func openIPVS(t *testing.T) *ipvs.Conn {
+	t.Helper()
+	newNetwork(t)
 	c, err := ipvs.Open()
 	if err != nil {
 		t.Fatal(err)

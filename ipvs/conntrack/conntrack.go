@@ -1,0 +1,69 @@
+// Package conntrack deletes the flows that still go to endpoints which are gone. IPVS forgets a real server at once; the
+// kernel's connection tracking keeps a UDP client's flow as long as the client sends, and with it the address that its
+// packets are sent to.
+package conntrack
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+)
+
+// A Frontend is where clients send to, with the endpoints that their flows may go to.
+type Frontend struct {
+	Proto uint8          // IP protocol number: TCP 6, UDP 17, SCTP 132
+	At    netip.AddrPort // original destination of the flows
+	Keep  map[netip.AddrPort]struct{}
+}
+
+// String returns the frontend as an operator would look for its flows.
+func (f Frontend) String() string {
+	return fmt.Sprintf("conntrack -L -p %d --orig-dst %v --orig-port-dst %d", f.Proto, f.At.Addr(), f.At.Port())
+}
+
+// A Kernel is a table of tracked flows.
+type Kernel interface {
+	// Delete deletes the flows that are addressed to one of the frontends and answered by an endpoint that it does
+	// not keep, and returns how many. It is safe to repeat. After an error some may be left. Frontends must differ in
+	// protocol, address or port.
+	Delete(context.Context, []Frontend) (deleted int, err error)
+}
+
+// A Flow is a tracked flow as far as it matters here.
+type Flow struct {
+	Proto    uint8
+	Client   netip.AddrPort // original source
+	Frontend netip.AddrPort // original destination
+	Endpoint netip.AddrPort // source of the replies; the frontend itself where nothing translates
+}
+
+// String returns the flow with the client first.
+func (f Flow) String() string {
+	return fmt.Sprintf("protocol %d: %v to %v by %v", f.Proto, f.Client, f.Frontend, f.Endpoint)
+}
+
+// frontends are looked up for every flow.
+type frontends map[destination]map[netip.AddrPort]struct{}
+
+type destination struct {
+	at    netip.AddrPort
+	proto uint8
+}
+
+func index(list []Frontend) frontends {
+	out := make(frontends, len(list))
+	for _, f := range list {
+		out[destination{at: f.At, proto: f.Proto}] = f.Keep
+	}
+	return out
+}
+
+// astray says whether a flow goes from one of the frontends to an endpoint that it does not keep.
+func (fs frontends) astray(f Flow) bool {
+	keep, ok := fs[destination{at: f.Frontend, proto: f.Proto}]
+	if !ok {
+		return false
+	}
+	_, kept := keep[f.Endpoint]
+	return !kept
+}
