@@ -1,0 +1,74 @@
+package vip
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	bulk "kube-ipvs/internal/netlink"
+)
+
+// addressFlags: a service address of IPv6 is on many nodes, so nobody asks whether it is taken, and the local table has
+// a route to it, so the main table needs none.
+const addressFlags = unix.IFA_F_NODAD | unix.IFA_F_NOPREFIXROUTE
+
+// encodeAddress appends the message that adds an address to a link or removes it.
+func encodeAddress(b *bulk.Batch, verb Verb, p netip.Prefix, link uint32) {
+	family := byte(unix.AF_INET)
+	if p.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	if verb == Add {
+		b.Begin(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	} else {
+		b.Begin(unix.RTM_DELADDR, 0)
+	}
+	// struct ifaddrmsg: family, prefix length, flags (as attribute), scope, index.
+	b.Raw(binary.NativeEndian.AppendUint32([]byte{family, byte(p.Bits()), 0, unix.RT_SCOPE_UNIVERSE}, link)...)
+	b.Addr(unix.IFA_LOCAL, p.Addr())
+	b.Addr(unix.IFA_ADDRESS, p.Addr())
+	if verb == Add && p.Addr().Is6() {
+		b.Uint32(unix.IFA_FLAGS, addressFlags)
+	}
+	b.End()
+}
+
+// parseAddress parses struct ifaddrmsg and its attributes: the index of a link, and an address on it with its prefix
+// length.
+func parseAddress(p []byte) (link uint32, _ netip.Prefix, _ error) {
+	if len(p) < unix.SizeofIfAddrmsg {
+		return 0, netip.Prefix{}, fmt.Errorf("address of %d bytes: %w", len(p), bulk.ErrMalformed)
+	}
+	var local, address netip.Addr
+	a := bulk.Parse(p[unix.SizeofIfAddrmsg:])
+	for a.Next() {
+		switch a.Type() {
+		case unix.IFA_LOCAL:
+			local = a.Addr()
+		case unix.IFA_ADDRESS: // the other end's, if there is a local one
+			address = a.Addr()
+		}
+	}
+	if !local.IsValid() {
+		local = address
+	}
+	prefix := netip.PrefixFrom(local, int(p[1]))
+	if a.Err() != nil || !prefix.IsValid() {
+		return 0, netip.Prefix{}, fmt.Errorf("address: %w", bulk.ErrMalformed)
+	}
+	return binary.NativeEndian.Uint32(p[4:]), prefix, nil
+}
+
+// readAddresses adds the addresses on the link, all of which are ours.
+func (c *Conn) readAddresses(ctx context.Context, link uint32, items map[Item]struct{}) error {
+	return c.dump(ctx, dumpOf{get: unix.RTM_GETADDR, header: unix.SizeofIfAddrmsg}, func(p []byte) error {
+		on, prefix, err := parseAddress(p)
+		if err == nil && on == link {
+			items[Item{Kind: Address, Prefix: prefix}] = struct{}{}
+		}
+		return err
+	})
+}

@@ -1,0 +1,119 @@
+package vip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	bulk "kube-ipvs/internal/netlink"
+)
+
+// patience is how long an answer of the kernel may take.
+const patience = 10 * time.Second
+
+// A Conn is the running kernel's links, rules, routes and addresses, as far as they are ours, in the network namespace
+// in which it was opened. It is safe for use by several goroutines.
+type Conn struct {
+	mu     sync.Mutex
+	handle *netlink.Handle // for what there is one of: the link and the rules
+	bulk   *bulk.Conn      // for what there may be thousands of: routes and addresses
+	batch  bulk.Batch
+	inet   int // a socket for questions about IPv4
+}
+
+var _ Kernel = (*Conn)(nil)
+
+// Open connects to the kernel.
+func Open() (*Conn, error) {
+	c := &Conn{inet: -1}
+	if err := c.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("rtnetlink: %w", err), c.Close())
+	}
+	return c, nil
+}
+
+func (c *Conn) open() (err error) {
+	if c.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return err
+	}
+	if err = c.handle.SetSocketTimeout(patience); err != nil {
+		return err
+	}
+	if c.bulk, err = bulk.Dial(unix.NETLINK_ROUTE); err != nil {
+		return err
+	}
+	c.inet, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	return err
+}
+
+// Close closes the connection. It must not be used afterwards.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	if c.handle != nil {
+		c.handle.Close()
+	}
+	if c.bulk != nil {
+		errs = append(errs, c.bulk.Close())
+	}
+	if c.inet >= 0 {
+		errs = append(errs, unix.Close(c.inet))
+	}
+	return errors.Join(errs...)
+}
+
+// Do implements Kernel. Neighbouring ops on routes and addresses travel together. errors.Is tells os.ErrExist (a route of
+// another program is in the way), os.ErrNotExist (the link is not there), os.ErrInvalid, os.ErrPermission and
+// ErrNoIPv6.
+func (c *Conn) Do(ctx context.Context, ops []Op) []error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	errs := make([]error, len(ops))
+	for first := 0; first < len(ops); {
+		last := first + 1
+		if ops[first].Item.Kind < Route {
+			errs[first] = c.single(ctx, ops[first])
+		} else {
+			for last < len(ops) && ops[last].Item.Kind >= Route {
+				last++
+			}
+			c.many(ctx, ops[first:last], errs[first:last])
+		}
+		first = last
+	}
+	if !slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
+		return nil
+	}
+	for i, err := range errs {
+		if err != nil {
+			errs[i] = fmt.Errorf("%v: %w", ops[i], err)
+		}
+	}
+	return errs
+}
+
+// single carries out an op on the link or a rule.
+func (c *Conn) single(ctx context.Context, op Op) error {
+	if err := errors.Join(ctx.Err(), op.check()); err != nil {
+		return err
+	}
+	var err error
+	switch {
+	case op.Item.Kind == Link && op.Verb == Add:
+		err = c.addLink(ctx)
+	case op.Item.Kind == Link:
+		err = c.delLink(ctx)
+	case op.Verb == Add:
+		err = c.addRule(ctx, op.Item)
+	default:
+		err = c.delRule(ctx, op.Item)
+	}
+	return op.Item.words(err)
+}

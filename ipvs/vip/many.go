@@ -1,0 +1,177 @@
+package vip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// A row is ops on routes and addresses on their way to the kernel in one batch.
+type row struct {
+	conn *Conn
+	link linkState
+	ops  []Op
+	errs []error // of the ops
+	at   []int   // the op of each message in the batch
+}
+
+// many carries out ops on routes and addresses, all in as few sends as are safe, and writes their errors into errs.
+func (c *Conn) many(ctx context.Context, ops []Op, errs []error) {
+	r := row{conn: c, ops: ops, errs: errs}
+	var err error
+	var lost []Item
+	cause := -1
+	if r.link, err = c.readLink(ctx); err == nil {
+		cause, err = r.removesFirst()
+	}
+	if err == nil && cause >= 0 {
+		lost, err = r.losing(ctx)
+	}
+	c.batch.Reset()
+	for i, op := range ops {
+		if errs[i] = errors.Join(err, op.check()); errs[i] == nil {
+			r.put(i)
+		}
+	}
+	own := len(r.at)
+	for _, item := range lost {
+		r.encode(cause, Op{Add, item})
+	}
+	r.settle(ctx, r.send(ctx, own))
+}
+
+// put encodes an op, unless there is nothing to do or nothing to do it on.
+func (r *row) put(i int) {
+	op := r.ops[i]
+	switch noLink := r.link.index == 0; {
+	case noLink && op.Verb == Add:
+		r.errs[i] = errNoLink
+	case noLink && op.Item.Kind == Address: // gone with the link
+	default:
+		r.encode(i, op)
+	}
+}
+
+func (r *row) encode(i int, op Op) {
+	if op.Item.Kind == Address {
+		encodeAddress(&r.conn.batch, op.Verb, op.Item.Prefix, r.link.index)
+	} else {
+		op.Item.route(r.link.index).encode(&r.conn.batch, op.Verb)
+	}
+	r.at = append(r.at, i)
+}
+
+// send sends the batch, of which the first messages are the ops' own and the others make lost routes again. It returns
+// the ops whose item, or something in its place, is there already.
+func (r *row) send(ctx context.Context, own int) (taken []int) {
+	for j, err := range r.conn.bulk.Do(ctx, &r.conn.batch) {
+		i := r.at[j]
+		exists := errors.Is(err, unix.EEXIST)
+		switch {
+		case j >= own && !exists:
+			r.errs[i] = errors.Join(r.errs[i], err)
+		case j >= own:
+		case r.ops[i].Verb == Del:
+			r.errs[i] = r.ops[i].Item.words(gone(err))
+		default:
+			r.errs[i] = r.ops[i].Item.words(err)
+			if exists {
+				taken = append(taken, i)
+			}
+		}
+	}
+	return taken
+}
+
+// settle looks at what the kernel says is taken. Where it is the item itself, all is well. Where it is ours but not
+// right, such as a route over another link, it is taken away and made again. Else it is a stranger's, and the error
+// stays.
+func (r *row) settle(ctx context.Context, taken []int) {
+	if len(taken) == 0 {
+		return
+	}
+	there, err := r.there(ctx)
+	r.conn.batch.Reset()
+	r.at = nil
+	for _, i := range taken {
+		item := r.ops[i].Item
+		_, right := there[item]
+		if r.errs[i] = err; err == nil && !right {
+			r.encode(i, Op{Del, item})
+			r.encode(i, Op{Add, item})
+		}
+	}
+	for j, err := range r.conn.bulk.Do(ctx, &r.conn.batch) {
+		if i := r.at[j]; j%2 == 1 { // the second of each two, the Add
+			r.errs[i] = r.ops[i].Item.words(err)
+		}
+	}
+}
+
+// there returns the routes and addresses that are there and right.
+func (r *row) there(ctx context.Context) (map[Item]struct{}, error) {
+	items := make(map[Item]struct{})
+	err := errors.Join(r.conn.readRoutes(ctx, r.link.index, items), r.conn.readAddresses(ctx, r.link.index, items))
+	return items, err
+}
+
+// removesFirst returns the index of the op that removes the link's first IPv4 address, or -1. As long as that stays, the
+// link does not lose its last, and listing thousands of addresses is spared.
+func (r *row) removesFirst() (int, error) {
+	removes := func(op Op) bool { return op.Verb == Del && op.Item.Kind == Address && op.check() == nil }
+	if !slices.ContainsFunc(r.ops, removes) {
+		return -1, nil
+	}
+	first, err := r.conn.firstAddress()
+	return slices.IndexFunc(r.ops, func(op Op) bool { return removes(op) && op.Item.Prefix.Addr() == first }), err
+}
+
+// losing returns the routes that the kernel will remove on its own: those of IPv4 over a link that loses its last IPv4
+// address (fib_inetaddr_event in net/ipv4/fib_frontend.c). Nobody is notified of that.
+func (r *row) losing(ctx context.Context) ([]Item, error) {
+	there, err := r.there(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, op := range r.ops {
+		if op.Verb == Del {
+			delete(there, op.Item)
+		}
+	}
+	var lost []Item
+	for i := range there {
+		switch {
+		case i.Prefix.Addr().Is6():
+		case i.Kind == Address: // one that stays
+			return nil, nil
+		case i.Kind == Route || i.Kind == LastRoute:
+			lost = append(lost, i)
+		}
+	}
+	return lost, nil
+}
+
+// firstAddress returns the link's first IPv4 address, or the zero Addr.
+func (c *Conn) firstAddress() (netip.Addr, error) {
+	request, err := unix.NewIfreq(LinkName)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	err = unix.IoctlIfreq(c.inet, unix.SIOCGIFADDR, request)
+	if errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENODEV) {
+		return netip.Addr{}, nil
+	}
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("first address of %s: %w", LinkName, err)
+	}
+	p, err := request.Inet4Addr()
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("first address of %s: %w", LinkName, err)
+	}
+	a, _ := netip.AddrFromSlice(p)
+	return a, nil
+}

@@ -1,0 +1,157 @@
+package vip
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	bulk "kube-ipvs/internal/netlink"
+)
+
+// watchBuffer is how many bytes of notifications may wait. More are lost, which is a change like any other.
+const watchBuffer = 1 << 20
+
+// A Change is a notification of the kernel's about a link, an address, a route or a rule.
+type Change struct {
+	Event    uint16 // RTM_NEWLINK and so on, include/uapi/linux/rtnetlink.h
+	Port     uint32 // of the netlink socket that made it; 0 if the kernel did, or does not say
+	Family   uint8
+	OnLink   bool   // it is about kube-ipvs0, or an address on it
+	Table    uint32 // of a route or rule
+	Protocol uint8  // of a route
+}
+
+// Watch calls changed when the kernel notifies one of the groups (RTNLGRP_*) of a change that concerns the caller, and
+// also once at the start, when nothing more can be missed, and when notifications were lost. changed must be quick and
+// is never called twice at a time. Watch returns when the context is done, with its error, or when it cannot go on.
+func Watch(ctx context.Context, groups []uint, concerns func(Change) bool, changed func()) error {
+	// Which link is kube-ipvs0 is followed too.
+	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, append([]uint{unix.RTNLGRP_LINK}, groups...)...)
+	if err != nil {
+		return fmt.Errorf("watch: %w", err)
+	}
+	defer socket.Close()
+	defer context.AfterFunc(ctx, socket.Close)()
+	if err := socket.SetReceiveBufferSize(watchBuffer, true); err != nil {
+		// Refused in a user namespace. The default buffer is smaller, no more.
+		_ = socket.SetReceiveBufferSize(watchBuffer, false)
+	}
+	w := watcher{}
+	if link, err := netlink.LinkByName(LinkName); err == nil {
+		w.link = uint32(link.Attrs().Index)
+	} else if !errors.As(err, &netlink.LinkNotFoundError{}) {
+		return fmt.Errorf("watch: link %s: %w", LinkName, err)
+	}
+	for changed(); ; {
+		news, err := w.receive(socket, concerns)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return fmt.Errorf("watch: %w", err)
+		case news:
+			changed()
+		}
+	}
+}
+
+// A watcher knows the index of kube-ipvs0, or 0.
+type watcher struct{ link uint32 }
+
+// receive says whether the next datagram has a change that concerns the caller.
+func (w *watcher) receive(socket *nl.NetlinkSocket, concerns func(Change) bool) (bool, error) {
+	messages, from, err := socket.Receive()
+	switch {
+	case errors.Is(err, unix.ENOBUFS):
+		return true, nil
+	case err != nil:
+		return false, err
+	case from.Pid != nl.PidKernel:
+		return false, nil
+	}
+	news := false
+	for _, m := range messages {
+		c, err := w.parse(m)
+		if err != nil {
+			return false, err
+		}
+		news = concerns(c) || news
+	}
+	return news, nil
+}
+
+// parse parses a notification and takes note of where the link is.
+func (w *watcher) parse(m syscall.NetlinkMessage) (Change, error) {
+	c := Change{Event: m.Header.Type, Port: m.Header.Pid}
+	if len(m.Data) > 0 {
+		c.Family = m.Data[0]
+	}
+	switch m.Header.Type {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		l, err := parseLink(m.Data)
+		if err != nil {
+			return Change{}, err
+		}
+		c.OnLink = l.name == LinkName
+		w.follow(c, l)
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		if len(m.Data) < unix.SizeofIfAddrmsg {
+			return Change{}, fmt.Errorf("address of %d bytes: %w", len(m.Data), bulk.ErrMalformed)
+		}
+		c.OnLink = w.link != 0 && binary.NativeEndian.Uint32(m.Data[4:]) == w.link
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE, unix.RTM_NEWRULE, unix.RTM_DELRULE:
+		// Of a rule, struct fib_rule_hdr has the same size, the table is at the same place, and its attribute
+		// (FRA_TABLE) has the same number.
+		r, err := parseRoute(m.Data)
+		if err != nil {
+			return Change{}, err
+		}
+		c.Table, c.Protocol = r.table, r.protocol
+	}
+	return c, nil
+}
+
+func (w *watcher) follow(c Change, l linkState) {
+	switch {
+	case c.OnLink && c.Event == unix.RTM_NEWLINK && c.Family == unix.AF_UNSPEC:
+		w.link = l.index
+	case l.index == w.link: // gone, or renamed
+		w.link = 0
+	}
+}
+
+// Watch calls changed when something may have changed that the Conn keeps, and it was not the Conn that changed it; see
+// the function Watch. Of IPv6 addresses and of links the kernel does not say who changed them: an address that comes is
+// not reported then, one that goes is.
+func (c *Conn) Watch(ctx context.Context, changed func()) error {
+	groups := []uint{
+		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE,
+		unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_RULE,
+	}
+	port, err := c.bulk.Port()
+	if err != nil {
+		return fmt.Errorf("watch: %w", err)
+	}
+	return Watch(ctx, groups, func(change Change) bool { return change.ours() && change.Port != port }, changed)
+}
+
+// ours says whether a change is to something that this package keeps.
+func (c Change) ours() bool {
+	switch c.Event {
+	case unix.RTM_NEWADDR:
+		return c.OnLink && c.Family == unix.AF_INET
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		return isOurs(c.Table) || c.Table == unix.RT_TABLE_MAIN && c.Protocol == RouteProtocol
+	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
+		return isOurs(c.Table)
+	}
+	return c.OnLink
+}
+
+func isOurs(table uint32) bool { return table == DivertTable || table == LastResortTable }
