@@ -16,8 +16,8 @@ import (
 //	└──────────────────┴───────────────────────┴─────────┘
 type Table[K, V comparable] struct {
 	objects map[K]object[V]
-	missing map[K]struct{} // wanted, and not known or known with another value
-	extra   map[K]struct{} // known and not wanted
+	missing keys[K] // wanted, and not known or known with another value
+	extra   keys[K] // known and not wanted
 }
 
 type object[V comparable] struct {
@@ -28,7 +28,7 @@ type object[V comparable] struct {
 
 // New returns an empty table.
 func New[K, V comparable]() *Table[K, V] {
-	return &Table[K, V]{objects: map[K]object[V]{}, missing: map[K]struct{}{}, extra: map[K]struct{}{}}
+	return &Table[K, V]{objects: map[K]object[V]{}}
 }
 
 // Want adds a claim to an object. Where several want the same object the last value counts; such objects have no value
@@ -101,7 +101,7 @@ func (t *Table[K, V]) Known(key K) (V, bool) {
 // meanwhile.
 func (t *Table[K, V]) Missing() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
-		for k := range t.missing {
+		for k := range t.missing.all() {
 			if !yield(k, t.objects[k].wanted) {
 				return
 			}
@@ -110,10 +110,10 @@ func (t *Table[K, V]) Missing() iter.Seq2[K, V] {
 }
 
 // Extra yields what is there and not wanted, in no order. The table may be changed meanwhile.
-func (t *Table[K, V]) Extra() iter.Seq[K] { return maps.Keys(t.extra) }
+func (t *Table[K, V]) Extra() iter.Seq[K] { return t.extra.all() }
 
 // Pending returns how many objects are not as wanted.
-func (t *Table[K, V]) Pending() int { return len(t.missing) + len(t.extra) }
+func (t *Table[K, V]) Pending() int { return len(t.missing.set) + len(t.extra.set) }
 
 // Len returns how many objects are wanted or known.
 func (t *Table[K, V]) Len() int { return len(t.objects) }
@@ -121,8 +121,8 @@ func (t *Table[K, V]) Len() int { return len(t.objects) }
 // put stores an object and keeps the difference.
 func (t *Table[K, V]) put(key K, o object[V]) {
 	wanted := o.claims > 0
-	mark(t.missing, key, wanted && (!o.isKnown || o.known != o.wanted))
-	mark(t.extra, key, o.isKnown && !wanted)
+	t.missing.mark(key, wanted && (!o.isKnown || o.known != o.wanted))
+	t.extra.mark(key, o.isKnown && !wanted)
 	if !wanted && !o.isKnown {
 		delete(t.objects, key)
 		return
@@ -130,11 +130,44 @@ func (t *Table[K, V]) put(key K, o object[V]) {
 	t.objects[key] = o
 }
 
-func mark[K comparable](in map[K]struct{}, key K, yes bool) {
-	if yes {
-		in[key] = struct{}{}
-	} else {
-		delete(in, key)
+// Keys is one side of the difference.
+type keys[K comparable] struct {
+	set  map[K]struct{}
+	most int // how many it held since it was made
+}
+
+// A map never shrinks, and is walked at the cost of the most that it ever held: all that was missing at the start would be
+// paid for with every change. So a map that holds a quarter of that, and more than a few once, is made anew.
+const (
+	few    = 16
+	shrunk = 4
+)
+
+func (s *keys[K]) mark(key K, in bool) {
+	if in {
+		if s.set == nil {
+			s.set = map[K]struct{}{}
+		}
+		s.set[key] = struct{}{}
+		s.most = max(s.most, len(s.set))
+		return
+	}
+	delete(s.set, key)
+	if s.most > few && len(s.set) <= s.most/shrunk {
+		set := make(map[K]struct{}, len(s.set))
+		maps.Copy(set, s.set)
+		*s = keys[K]{set: set, most: len(set)}
+	}
+}
+
+// all yields the keys. Those that leave the set before their turn are passed over.
+func (s *keys[K]) all() iter.Seq[K] {
+	return func(yield func(K) bool) {
+		for k := range s.set {
+			if _, ok := s.set[k]; ok && !yield(k) {
+				return
+			}
+		}
 	}
 }
 

@@ -1,0 +1,357 @@
+package delta
+
+import (
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+type table = Table[string, int]
+
+func TestDifference(t *testing.T) {
+	tests := []struct {
+		name    string
+		do      func(*table)
+		missing map[string]int
+		extra   []string
+		len     int
+	}{
+		{name: "nothing", do: func(*table) {}},
+		{
+			name:    "wanted and not there",
+			do:      func(t *table) { t.Want("a", 1) },
+			missing: map[string]int{"a": 1}, len: 1,
+		},
+		{
+			name:  "there and not wanted",
+			do:    func(t *table) { t.Learn("a", 1) },
+			extra: []string{"a"}, len: 1,
+		},
+		{
+			name: "there as wanted",
+			do:   func(t *table) { t.Want("a", 1); t.Learn("a", 1) },
+			len:  1,
+		},
+		{
+			name:    "there with another value",
+			do:      func(t *table) { t.Want("a", 1); t.Learn("a", 2) },
+			missing: map[string]int{"a": 1}, len: 1,
+		},
+		{
+			name:    "the zero value is a value",
+			do:      func(t *table) { t.Want("a", 0) },
+			missing: map[string]int{"a": 0}, len: 1,
+		},
+		{
+			name: "wanted twice, dropped once",
+			do:   func(t *table) { t.Want("a", 1); t.Want("a", 1); t.Learn("a", 1); t.Drop("a") },
+			len:  1,
+		},
+		{
+			name:  "wanted twice, dropped twice",
+			do:    func(t *table) { t.Want("a", 1); t.Want("a", 1); t.Learn("a", 1); t.Drop("a"); t.Drop("a") },
+			extra: []string{"a"}, len: 1,
+		},
+		{
+			name: "replaced: claimed again before it is given back",
+			do:   func(t *table) { t.Want("a", 1); t.Learn("a", 1); t.Want("a", 1); t.Drop("a") },
+			len:  1,
+		},
+		{
+			name:    "replaced by another value",
+			do:      func(t *table) { t.Want("a", 1); t.Learn("a", 1); t.Want("a", 2); t.Drop("a") },
+			missing: map[string]int{"a": 2}, len: 1,
+		},
+		{
+			name:    "set to another value",
+			do:      func(t *table) { t.Want("a", 1); t.Learn("a", 1); t.Set("a", 2) },
+			missing: map[string]int{"a": 2}, len: 1,
+		},
+		{name: "set without being wanted", do: func(t *table) { t.Set("a", 1) }},
+		{name: "dropped without being wanted", do: func(t *table) { t.Drop("a") }},
+		{name: "forgotten without being known", do: func(t *table) { t.Forget("a") }},
+		{
+			name:    "gone although wanted",
+			do:      func(t *table) { t.Want("a", 1); t.Learn("a", 1); t.Forget("a") },
+			missing: map[string]int{"a": 1}, len: 1,
+		},
+		{name: "gone and not wanted leaves nothing behind", do: func(t *table) { t.Learn("a", 1); t.Forget("a") }},
+		{
+			name: "what was read replaces what was known",
+			do: func(t *table) {
+				t.Want("kept", 1)
+				t.Want("lost", 1)
+				t.Learn("kept", 1)
+				t.Learn("lost", 1)
+				t.Learn("gone", 1)
+				t.Observe(maps.All(map[string]int{"kept": 1, "strange": 1}))
+			},
+			missing: map[string]int{"lost": 1}, extra: []string{"strange"}, len: 3,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			table := New[string, int]()
+			tt.do(table)
+			if diff := cmp.Diff(tt.missing, maps.Collect(table.Missing())); diff != "" && len(tt.missing)+len(maps.Collect(table.Missing())) > 0 {
+				t.Errorf("missing (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tt.extra, slices.Sorted(table.Extra())); diff != "" {
+				t.Errorf("extra (-want +got):\n%s", diff)
+			}
+			if got, want := table.Pending(), len(tt.missing)+len(tt.extra); got != want {
+				t.Errorf("Pending = %d, want %d", got, want)
+			}
+			if got := table.Len(); got != tt.len {
+				t.Errorf("Len = %d, want %d", got, tt.len)
+			}
+		})
+	}
+}
+
+// The loop carries out what Missing and Extra yield while it walks them.
+func TestChangesDuringTheWalk(t *testing.T) {
+	table := New[string, int]()
+	for i := range 100 {
+		table.Want(fmt.Sprint("made", i), i)
+		table.Learn(fmt.Sprint("removed", i), i)
+	}
+	for k, v := range table.Missing() {
+		table.Learn(k, v)
+	}
+	for k := range table.Extra() {
+		table.Forget(k)
+	}
+	if table.Pending() != 0 || table.Len() != 100 {
+		t.Errorf("%d pending of %d, want 0 of 100", table.Pending(), table.Len())
+	}
+}
+
+func TestWalksEndWhenTold(t *testing.T) {
+	table := New[int, int]()
+	for i := range 10 {
+		table.Want(i, i)
+		table.Learn(i, -1)
+		table.Learn(-1-i, 0)
+	}
+	walks := map[string]int{}
+	for range table.Missing() {
+		walks["Missing"]++
+		break
+	}
+	for range table.Extra() {
+		walks["Extra"]++
+		break
+	}
+	for range table.All() {
+		walks["All"]++
+		break
+	}
+	for range table.Wants() {
+		walks["Wants"]++
+		break
+	}
+	want := map[string]int{"Missing": 1, "Extra": 1, "All": 1, "Wants": 1}
+	if diff := cmp.Diff(want, walks); diff != "" {
+		t.Errorf("steps (-want +got):\n%s", diff)
+	}
+}
+
+// What was missing once, at the start, must not cost anything later, not even if something stays missing. The times are
+// compared generously: a walk over all that there ever was would take hundreds of times as long.
+func TestTheStartIsNotPaidForAgain(t *testing.T) {
+	const small, large = 10, 100_000
+	cost := func(size int) time.Duration {
+		table := filled(size)
+		for i := range size {
+			table.Learn(-2-i, 0)
+		}
+		for i := range size - 1 {
+			table.Forget(-2 - i)
+		}
+		table.Set(0, 7)
+		start := time.Now()
+		for i := range 1_000 {
+			table.Set(1, i)
+			for k, v := range table.Missing() {
+				if k == 1 {
+					table.Learn(k, v)
+				}
+			}
+			for range table.Extra() {
+				table.Forget(-1)
+			}
+		}
+		if table.Pending() != 2 {
+			t.Errorf("%d pending, want 2", table.Pending())
+		}
+		return time.Since(start)
+	}
+	if a, b := cost(small), cost(large); b > 50*a {
+		t.Errorf("1,000 changes take %v among %d objects and %v among %d", a, small, b, large)
+	}
+}
+
+// A model is the same table without the wish to be fast.
+type model struct {
+	claims, wanted map[string]int
+	known          map[string]int
+}
+
+func (m model) missing() map[string]int {
+	out := map[string]int{}
+	for k := range m.claims {
+		if known, ok := m.known[k]; m.claims[k] > 0 && (!ok || known != m.wanted[k]) {
+			out[k] = m.wanted[k]
+		}
+	}
+	return out
+}
+
+func (m model) extra() map[string]bool {
+	out := map[string]bool{}
+	for k := range m.known {
+		if m.claims[k] == 0 {
+			out[k] = true
+		}
+	}
+	return out
+}
+
+func TestAsTheModel(t *testing.T) {
+	keys := rapid.SampledFrom([]string{"a", "b", "c", "d"})
+	values := rapid.IntRange(0, 2)
+	rapid.Check(t, func(t *rapid.T) {
+		table := New[string, int]()
+		m := model{map[string]int{}, map[string]int{}, map[string]int{}}
+		t.Repeat(map[string]func(*rapid.T){
+			"Want": func(t *rapid.T) {
+				k, v := keys.Draw(t, "key"), values.Draw(t, "value")
+				table.Want(k, v)
+				m.claims[k]++
+				m.wanted[k] = v
+			},
+			"Drop": func(t *rapid.T) {
+				k := keys.Draw(t, "key")
+				table.Drop(k)
+				m.claims[k] = max(0, m.claims[k]-1)
+			},
+			"Set": func(t *rapid.T) {
+				k, v := keys.Draw(t, "key"), values.Draw(t, "value")
+				table.Set(k, v)
+				if m.claims[k] > 0 {
+					m.wanted[k] = v
+				}
+			},
+			"Learn": func(t *rapid.T) {
+				k, v := keys.Draw(t, "key"), values.Draw(t, "value")
+				table.Learn(k, v)
+				m.known[k] = v
+			},
+			"Forget": func(t *rapid.T) {
+				k := keys.Draw(t, "key")
+				table.Forget(k)
+				delete(m.known, k)
+			},
+			"Observe": func(t *rapid.T) {
+				m.known = rapid.MapOf(keys, values).Draw(t, "read")
+				table.Observe(maps.All(m.known))
+				m.known = maps.Clone(m.known)
+			},
+			"": func(t *rapid.T) { compare(t, table, m) },
+		})
+	})
+}
+
+func compare(t *rapid.T, table *table, m model) {
+	if diff := cmp.Diff(m.missing(), maps.Collect(table.Missing())); diff != "" {
+		t.Fatalf("missing (-model +table):\n%s", diff)
+	}
+	extra := map[string]bool{}
+	for k := range table.Extra() {
+		extra[k] = true
+	}
+	if diff := cmp.Diff(m.extra(), extra); diff != "" {
+		t.Fatalf("extra (-model +table):\n%s", diff)
+	}
+	if got, want := table.Pending(), len(m.missing())+len(extra); got != want {
+		t.Fatalf("Pending = %d, the model has %d", got, want)
+	}
+	if diff := cmp.Diff(m.known, maps.Collect(table.All())); diff != "" {
+		t.Fatalf("known (-model +table):\n%s", diff)
+	}
+	wants, objects := map[string]int{}, maps.Clone(m.known)
+	for k, n := range m.claims {
+		if n > 0 {
+			wants[k], objects[k] = m.wanted[k], 0
+		}
+	}
+	if diff := cmp.Diff(wants, maps.Collect(table.Wants())); diff != "" {
+		t.Fatalf("wanted (-model +table):\n%s", diff)
+	}
+	if table.Len() != len(objects) {
+		t.Fatalf("Len = %d, the model has %d", table.Len(), len(objects))
+	}
+	for k := range objects {
+		wanted, isWanted := table.Wanted(k)
+		known, isKnown := table.Known(k)
+		mKnown, mIsKnown := m.known[k]
+		if isWanted != (m.claims[k] > 0) || isWanted && wanted != m.wanted[k] || isKnown != mIsKnown || known != mKnown {
+			t.Fatalf("%s: wanted %v %v, known %v %v; the model has %d claims of %d, known %v %v",
+				k, wanted, isWanted, known, isKnown, m.claims[k], m.wanted[k], mKnown, mIsKnown)
+		}
+	}
+}
+
+// BenchmarkChange is one object that changes and is made, in tables of very different size: the time must not depend on
+// it.
+func BenchmarkChange(b *testing.B) {
+	for _, size := range []int{100, 10_000, 1_000_000} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			table := filled(size)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				table.Set(i%size, i)
+				for k, v := range table.Missing() {
+					table.Learn(k, v)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkMemory is what an object costs that is as wanted.
+func BenchmarkMemory(b *testing.B) {
+	const size = 1_000_000
+	for b.Loop() {
+		before := heap()
+		table := filled(size)
+		b.ReportMetric(float64(heap()-before)/size, "bytes/object")
+		runtime.KeepAlive(table)
+	}
+}
+
+// filled is a table after a start: everything was wanted before anything was made.
+func filled(size int) *Table[int, int] {
+	table := New[int, int]()
+	for i := range size {
+		table.Want(i, -1)
+	}
+	for i := range size {
+		table.Learn(i, -1)
+	}
+	return table
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
