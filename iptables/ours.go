@@ -120,7 +120,11 @@ func explain(complaint, stdin string) string {
 	if complaint == "" {
 		return ""
 	}
+	const most = 300 // nft complains about every line that follows
 	complaint = ": " + strings.ReplaceAll(complaint, "\n", "; ")
+	if len(complaint) > most {
+		complaint = strings.ToValidUTF8(complaint[:most], "") + "…"
+	}
 	if m := atLine.FindStringSubmatch(complaint); m != nil {
 		lines := strings.Split(stdin, "\n")
 		if n, err := strconv.Atoi(m[1]); err == nil && n >= 1 && n <= len(lines) {

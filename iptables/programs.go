@@ -49,7 +49,7 @@ func open(ctx context.Context, run runner) (*Programs, error) {
 	}
 	var errs []error
 	for _, variant := range []string{"", "-nft", "-legacy"} {
-		_, err := run(ctx, "", "iptables"+variant+"-save", "-t", "mangle")
+		_, err := run(ctx, probe, "iptables"+variant+"-restore", "--noflush", "--wait", lockWait)
 		if err == nil {
 			return programs(variant, run), nil
 		}
@@ -57,6 +57,9 @@ func open(ctx context.Context, run runner) (*Programs, error) {
 	}
 	return nil, fmt.Errorf("no iptables works here: %w", errors.Join(errs...))
 }
+
+// probe makes a chain and removes it again: reading alone succeeds also where the kernel lacks what is needed to write.
+const probe = "*mangle\n:KIPVS-PROBE - [0:0]\n-X KIPVS-PROBE\nCOMMIT\n"
 
 func programs(variant string, run runner) *Programs {
 	return &Programs{variant: variant, run: run, standing: map[Family]string{}}

@@ -44,7 +44,7 @@ func (l *Loop) realsLayer() *realsLayer {
 			table, err := l.readTable(ctx)
 			return realsOf(table), err
 		},
-		do: l.cfg.IPVS.Do,
+		do: l.doReals,
 		add: func(k ipvs.RealKey, r ipvs.Real, there bool) ipvs.Op {
 			if there {
 				return ipvs.Op{Verb: ipvs.SetReal, Key: k.Server, Addr: k.AddrPort(), Real: r}
@@ -164,12 +164,12 @@ func (l *Loop) listed(k ipvs.RealKey) bool {
 		x, ok := l.claims.winner(k.Server)
 		return ok && slices.Contains(x.fe.Draining, k.AddrPort())
 	}
-	key, ok := l.numbers.owner(l.cfg.Marks.NumberOf(k.Server.Mark))
-	s := l.services[key.Service]
+	list, ok := l.numbers.owner(l.cfg.Marks.NumberOf(k.Server.Mark))
+	s := l.services[list.Service]
 	if !ok || s == nil {
 		return false
 	}
 	return slices.ContainsFunc(s.fragment.Frontends, func(fe plan.Frontend) bool {
-		return fe.Inside != nil && fe.Inside.Key == key && slices.Contains(fe.Inside.Draining, k.AddrPort())
+		return usesList(fe, list) && slices.Contains(fe.Inside.Draining, k.AddrPort())
 	})
 }

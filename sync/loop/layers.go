@@ -34,8 +34,8 @@ func (l *Loop) layersOf() []layer {
 			l.membersLayer(s.Inside, l.secondStands(s), nil),
 			l.membersLayer(s.Frontends, l.mayTurnOn(f, s), nil))
 	}
-	l.realLayer = l.realsLayer()
-	return append(append(layers, l.serversLayer(), l.realLayer), on...)
+	l.flows, l.realLayer = l.flowsLayer(), l.realsLayer()
+	return append(append(layers, l.flows, l.serversLayer(), l.realLayer), on...)
 }
 
 func (l *Loop) settingsLayer() layer {
@@ -133,13 +133,15 @@ func (l *Loop) serversLayer() layer {
 	}
 }
 
-// doServers carries out changes to virtual servers. With a server the kernel removes its real servers.
+// doServers carries out changes to virtual servers. With a server the kernel removes its real servers, and what flows
+// to it is stale.
 func (l *Loop) doServers(ctx context.Context, ops []ipvs.Op) []error {
 	errs := l.cfg.IPVS.Do(ctx, ops)
 	gone := map[ipvs.Key]struct{}{}
 	for i, op := range ops {
 		if op.Verb == ipvs.DelServer && (errs == nil || errs[i] == nil) {
 			gone[op.Key] = struct{}{}
+			l.flows.add(op.Key)
 		}
 	}
 	if len(gone) > 0 {

@@ -15,6 +15,7 @@ import (
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/conntrack"
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/delta"
@@ -32,6 +33,7 @@ type Config struct {
 	VIP    vip.Kernel
 	Rules  iptables.Kernel
 	Sysctl sysctl.Kernel
+	Flows  conntrack.Kernel
 
 	Families   []ipset.Family // those that this node has
 	Marks      plan.Marks
@@ -72,6 +74,7 @@ type Loop struct {
 	members   map[string]layer // of layers, those of sets by name
 	rules     []*rulesLayer    // of layers, those of rules by family
 	realLayer *realsLayer      // of layers, the one of real servers
+	flows     *flowsLayer      // of layers, the one of tracked flows
 
 	read    ipvs.Table // of this turn, for the second of the two layers that it is about
 	count   *Metrics
@@ -150,6 +153,9 @@ func (l *Loop) turn(ctx context.Context, names map[plan.Name]struct{}, what Chan
 	errs = append(errs, l.observe(ctx)...)
 	for _, name := range sorted(names) {
 		l.replan(name)
+	}
+	if what&Synced != 0 {
+		l.suspectFlows()
 	}
 	errs = append(errs, l.converge(ctx))
 	err := errors.Join(errs...)

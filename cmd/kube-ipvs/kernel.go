@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"kube-ipvs/ipset"
+	"kube-ipvs/iptables"
+	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/ipvs/sysctl"
+	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/loop"
+)
+
+// modules are what the kernel needs where it is not built in. Most are loaded by the kernel when they are first used;
+// IPVS, the sets and the dummy link are not, or not in a container.
+var modules = []string{"ip_vs", "dummy", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "xt_set", "xt_ipvs", "nf_conntrack_netlink"}
+
+// A kernel is the running kernel's tables, open.
+type kernel struct {
+	ipvs     *ipvs.Conn
+	sets     *ipset.Conn
+	vips     *vip.Conn
+	flows    *conntrack.Conn
+	rules    *iptables.Programs
+	settings sysctl.Files
+	open     []func() error // closes each
+}
+
+// openKernel opens the kernel's tables. Each error says what is missing and what to do.
+func openKernel(ctx context.Context, o *options) (k *kernel, err error) {
+	if err := capable(); err != nil {
+		return nil, err
+	}
+	loading := loadModules(ctx, append(modules, "ip_vs_"+o.scheduler))
+	k = &kernel{settings: sysctl.Files{Root: o.procSys}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, loading, k.Close())
+		}
+	}()
+	if k.ipvs, err = ipvs.Open(); err != nil {
+		return k, err
+	}
+	k.open = append(k.open, k.ipvs.Close)
+	if k.sets, err = ipset.Open(); err != nil {
+		return k, err
+	}
+	k.open = append(k.open, k.sets.Close)
+	if k.vips, err = vip.Open(); err != nil {
+		return k, err
+	}
+	k.open = append(k.open, k.vips.Close)
+	if k.flows, err = conntrack.Open(); err != nil {
+		return k, err
+	}
+	k.open = append(k.open, k.flows.Close)
+	if k.rules, err = iptables.Open(ctx); err != nil {
+		return k, fmt.Errorf("%w (install the package iptables)", err)
+	}
+	return k, nil
+}
+
+// Close closes what is open.
+func (k *kernel) Close() error {
+	var errs []error
+	for _, close := range k.open {
+		errs = append(errs, close())
+	}
+	return errors.Join(errs...)
+}
+
+// config puts the kernel's tables into a loop's configuration.
+func (k *kernel) config(cfg loop.Config) loop.Config {
+	cfg.IPVS, cfg.Sets, cfg.VIP, cfg.Flows = k.ipvs, k.sets, k.vips, k.flows
+	cfg.Rules, cfg.Sysctl = k.rules, k.settings
+	return cfg
+}
+
+// capable says which capability is missing (capabilities(7)): NET_ADMIN for netlink and iptables, NET_RAW for the socket
+// of legacy iptables.
+func capable() error {
+	var data [2]unix.CapUserData
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return fmt.Errorf("capget: %w", err)
+	}
+	for _, c := range []struct {
+		name string
+		bit  uint
+	}{{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN}, {"CAP_NET_RAW", unix.CAP_NET_RAW}} {
+		if data[c.bit/32].Effective&(1<<(c.bit%32)) == 0 {
+			return fmt.Errorf("capability %s is missing: run as root, or give it to the container (securityContext.capabilities.add)", c.name)
+		}
+	}
+	return nil
+}
+
+// loadModules asks modprobe for modules. Its error matters only if something is missing afterwards: a module may be built
+// in, and a container may have no modprobe.
+func loadModules(ctx context.Context, names []string) error {
+	cmd := exec.CommandContext(ctx, "modprobe", append([]string{"-a"}, names...)...)
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, bytes.TrimSpace(complaint.Bytes()))
+	}
+	return nil
+}
+
+// families returns the address families that this node has.
+func families(procSys string) []ipset.Family {
+	disabled, err := os.ReadFile(filepath.Join(procSys, "net/ipv6/conf/all/disable_ipv6"))
+	if err != nil || strings.TrimSpace(string(disabled)) != "0" {
+		return []ipset.Family{ipset.IPv4}
+	}
+	return []ipset.Family{ipset.IPv4, ipset.IPv6}
+}
+
+// keptSettings are the kernel settings that the proxy needs, and keeps.
+func (o *options) keptSettings() []sysctl.Setting {
+	out := []sysctl.Setting{
+		{Name: "net/ipv4/ip_forward", Value: "1"},
+		{Name: "net/ipv4/vs/conntrack", Value: "1"},                 // masquerading happens in conntrack
+		{Name: "net/ipv4/vs/expire_nodest_conn", Value: "1"},        // no connection waits for a real server that is gone
+		{Name: "net/ipv4/vs/expire_quiescent_template", Value: "1"}, // affinity does not hold a client to one that drains
+		{Name: "net/ipv4/vs/conn_reuse_mode", Value: reuseMode(release())},
+	}
+	if o.strictARP {
+		out = append(out,
+			sysctl.Setting{Name: "net/ipv4/conf/all/arp_ignore", Value: "1"},
+			sysctl.Setting{Name: "net/ipv4/conf/all/arp_announce", Value: "2"})
+	}
+	return out
+}
+
+// reuseMode is how IPVS treats a new connection from the port of an old one. From Linux 5.9 on it goes to another real
+// server without delay (kernel commit f0a5e4d7a594); before, that cost each such connection a second, and going on with
+// the old real server was the lesser evil.
+func reuseMode(release string) string {
+	var major, minor int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n == 2 && (major < 5 || major == 5 && minor < 9) {
+		return "0"
+	}
+	return "1"
+}
+
+// release returns the kernel's release, such as "6.1.0-13-amd64".
+func release() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+// probe tries whether the kernel knows the scheduler, with a virtual server that no packet meets.
+func probe(ctx context.Context, table ipvs.Kernel, scheduler string) error {
+	key := ipvs.MarkKey(0xfffffffe, netip.IPv4Unspecified())
+	add := table.Do(ctx, []ipvs.Op{{Verb: ipvs.AddServer, Key: key, Server: ipvs.Server{Scheduler: scheduler}}})
+	if add != nil && !errors.Is(add[0], os.ErrExist) {
+		if errors.Is(add[0], os.ErrNotExist) {
+			return fmt.Errorf("--ipvs-scheduler=%s: this kernel does not have it: modprobe ip_vs_%[1]s (%w)", scheduler, add[0])
+		}
+		return fmt.Errorf("try IPVS: %w", add[0])
+	}
+	if del := table.Do(ctx, []ipvs.Op{{Verb: ipvs.DelServer, Key: key}}); del != nil {
+		return fmt.Errorf("try IPVS: %w", del[0])
+	}
+	return nil
+}

@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/klog/v2"
+
+	"kube-ipvs/ipset"
+	"kube-ipvs/ipvs/sysctl"
+	"kube-ipvs/sync/health"
+	"kube-ipvs/sync/kube"
+	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/manifest"
+	"kube-ipvs/sync/node"
+	"kube-ipvs/sync/object"
+	"kube-ipvs/sync/plan"
+)
+
+// A source is an API server or a folder.
+type source interface {
+	loop.Source
+	Run(context.Context) error
+	Node() object.Node
+	ServiceCIDRs() []netip.Prefix
+	Problems() []plan.Problem
+}
+
+// A proxy is all the parts that run, wired.
+type proxy struct {
+	options  *options
+	kernel   *kernel
+	families []ipset.Family
+	queue    *loop.Queue
+	sink     *sink
+	source   source
+	warn     func(plan.Name, string, string) // tells the users of a Service, where the source can
+	state    *health.State
+	ports    *health.NodePorts
+	registry *prometheus.Registry
+}
+
+// serve runs the proxy until the context ends. The data plane is left standing.
+func (o *options) serve(ctx context.Context) (err error) {
+	log := klog.FromContext(ctx)
+	k, err := openKernel(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, k.Close()) }()
+	if err := probe(ctx, k.ipvs, o.scheduler); err != nil {
+		return err
+	}
+	p, err := newProxy(ctx, o, k)
+	if err != nil {
+		return err
+	}
+	log.Info("kube-ipvs starts", "version", version, "node", p.source.Node().Name, "vipMode", o.vipMode,
+		"scheduler", o.scheduler, "iptables", k.rules.Variant(), "ipv6", len(p.families) > 1)
+	err = p.run(ctx)
+	if ctx.Err() != nil {
+		log.Info("kube-ipvs stops; what is programmed stays")
+		return nil
+	}
+	return err
+}
+
+func newProxy(ctx context.Context, o *options, k *kernel) (*proxy, error) {
+	p := &proxy{
+		options: o, kernel: k, families: families(o.procSys), queue: loop.NewQueue(),
+		state: health.NewState(2 * o.syncPeriod), registry: prometheus.NewRegistry(),
+	}
+	p.queue.Queued = p.state.Queued
+	p.sink = &sink{Queue: p.queue, log: klog.FromContext(ctx)}
+	if err := p.newSource(); err != nil {
+		return nil, err
+	}
+	p.sink.problems = p.source.Problems
+	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return p, nil
+}
+
+// newSource opens the folder, or the API server.
+func (p *proxy) newSource() error {
+	o := p.options
+	name, err := nodeName(o.hostname)
+	if err != nil {
+		return err
+	}
+	if o.manifests != "" {
+		p.source = manifest.New(o.manifests, name, p.sink)
+		p.warn = func(plan.Name, string, string) {}
+		return nil
+	}
+	client, err := kube.Connection{
+		Kubeconfig: o.kubeconfig, Master: o.master, QPS: o.qps, Burst: o.burst, ContentType: o.contentType, Version: version,
+	}.Client()
+	if err != nil {
+		return fmt.Errorf("%w (give --kubeconfig, or --manifests to run without a cluster)", err)
+	}
+	s := kube.New(kube.Config{Client: client, NodeName: name, NodeWait: 30 * time.Second}, p.sink)
+	p.source, p.warn = s, s.Warn
+	return nil
+}
+
+// run runs all parts until the context ends or one fails.
+func (p *proxy) run(ctx context.Context) error {
+	parts, ctx := errgroup.WithContext(ctx)
+	log := klog.FromContext(ctx)
+	changed := func(what loop.Changed) func() { return func() { p.queue.Note(what) } }
+
+	// What is wanted.
+	parts.Go(func() error { return p.source.Run(ctx) })
+	parts.Go(func() error { return node.Watch(ctx, changed(loop.Addresses)) })
+
+	// What is there.
+	parts.Go(func() error { return p.kernel.vips.Watch(ctx, changed(loop.Routes)) })
+
+	// Answers.
+	own, err := node.Addresses(ctx)
+	if err != nil {
+		return fmt.Errorf("this node's addresses: %w", err)
+	}
+	p.ports = health.NewNodePorts(p.state, p.healthAddresses(own), func(name plan.Name, err error) {
+		log.Error(err, "A health-check node port cannot be served", "service", name)
+		p.warn(name, "FailedToStartServiceHealthcheck", err.Error())
+	})
+	parts.Go(func() error { return p.ports.Run(ctx) })
+	answers := &health.Answers{State: p.state, Families: p.familyNames(), Eligible: func() bool { return p.source.Node().Eligible }}
+	answers.Register(p.registry)
+	metrics := http.NewServeMux()
+	metrics.Handle("/metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
+	metrics.HandleFunc("/proxyMode", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, p.options.mode) })
+	metrics.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
+	parts.Go(func() error { return listen(ctx, p.options.healthzAddress, answers.Mux()) })
+	parts.Go(func() error { return listen(ctx, p.options.metricsAddress, metrics) })
+
+	// The loop between them.
+	parts.Go(func() error {
+		cfg, err := p.loopConfig(ctx)
+		if err != nil {
+			return err
+		}
+		return loop.New(cfg).Run(ctx)
+	})
+	return parts.Wait()
+}
+
+// loopConfig waits for what the rules depend on: with --detect-local-mode=NodeCIDR, the Node's pod ranges.
+func (p *proxy) loopConfig(ctx context.Context) (loop.Config, error) {
+	o := p.options
+	podCIDRs, err := p.podCIDRs(ctx)
+	if err != nil {
+		return loop.Config{}, err
+	}
+	detector := o.detector(podCIDRs)
+	if !detector.Detects(true) && !detector.Detects(false) {
+		klog.FromContext(ctx).Info("No pod can be told from other sources: cluster-IP traffic is not masqueraded, and Local policies hold for pods too. Give --cluster-cidr")
+	}
+	return p.kernel.config(loop.Config{
+		Source: p.source, Queue: p.queue, Families: p.families,
+		Marks: plan.MarksFor(o.masqueradeBit), Detector: detector,
+		Plan:       plan.Config{Scheduler: o.scheduler, MasqueradeAll: o.masqueradeAll, Bind: o.vipMode == "bind"},
+		Settings:   o.keptSettings(),
+		Forwarding: map[ipset.Family][]sysctl.Setting{ipset.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
+		DrainLimit: o.drainLimit,
+		Node:       p.node,
+		Health:     p.ports.Set,
+		Report:     p.report(ctx),
+		Converged:  p.state.Converged,
+		Metrics:    loop.NewMetrics(p.registry),
+	}), nil
+}
+
+// podCIDRs waits for the Node's pod ranges if they are needed.
+func (p *proxy) podCIDRs(ctx context.Context) ([]netip.Prefix, error) {
+	if p.options.detectLocalMode != "NodeCIDR" {
+		return nil, nil
+	}
+	const limit = 5 * time.Minute
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		if found := p.source.Node().PodCIDRs; len(found) > 0 {
+			return found, nil
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("--detect-local-mode=NodeCIDR: the Node had no spec.podCIDRs for %v", limit)
+		}
+	}
+}
+
+// node returns what the plan needs to know of this node.
+func (p *proxy) node(ctx context.Context) (plan.Node, []netip.Prefix, error) {
+	own, err := node.Addresses(ctx)
+	if err != nil {
+		return plan.Node{}, nil, fmt.Errorf("this node's addresses: %w", err)
+	}
+	n := p.source.Node()
+	return plan.Node{Name: n.Name, Zone: n.Zone, Own: own, Addresses: p.nodePortAddresses(own)}, p.source.ServiceCIDRs(), nil
+}
+
+// nodePortAddresses returns those of the node's addresses that serve node ports.
+func (p *proxy) nodePortAddresses(own []netip.Addr) []netip.Addr {
+	if p.options.primaryOnly() {
+		primary := p.source.Node().Addresses
+		return slices.DeleteFunc(slices.Clone(own), func(a netip.Addr) bool { return !slices.Contains(primary, a) })
+	}
+	ranges, _ := prefixes(p.options.nodePortAddresses) // validated
+	return node.Select(own, ranges)
+}
+
+// healthAddresses returns where health-check node ports listen: everywhere, unless --nodeport-addresses says otherwise.
+func (p *proxy) healthAddresses(own []netip.Addr) []netip.Addr {
+	if len(p.options.nodePortAddresses) == 0 {
+		return nil
+	}
+	return p.nodePortAddresses(own)
+}
+
+// report returns who tells users what of a Service cannot be served.
+func (p *proxy) report(ctx context.Context) func(plan.Name, []plan.Problem) {
+	return func(name plan.Name, problems []plan.Problem) {
+		for _, problem := range problems {
+			klog.FromContext(ctx).Info("Part of a Service is not served", "service", name, "field", problem.Field, "reason", problem.Reason)
+			p.warn(name, "NotServed", problem.Field+": "+problem.Reason)
+		}
+	}
+}
+
+func (p *proxy) familyNames() []string {
+	var out []string
+	for _, f := range p.families {
+		out = append(out, map[ipset.Family]string{ipset.IPv4: "IPv4", ipset.IPv6: "IPv6"}[f])
+	}
+	return out
+}

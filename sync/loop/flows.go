@@ -1,0 +1,119 @@
+package loop
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/sync/plan"
+)
+
+// A flowsLayer deletes tracked UDP flows that go to endpoints which are gone. It has no table: what it holds are the
+// frontends that lost a real server since their flows were last looked at. TCP has resets and draining; a UDP client that
+// keeps its port would send to nobody as long as it sends.
+type flowsLayer struct {
+	kernel conntrack.Kernel
+	keep   func(ipvs.Key) map[netip.AddrPort]struct{} // who serves a frontend
+	stale  map[ipvs.Key]struct{}
+	count  *counters
+}
+
+func (f *flowsLayer) name() string                  { return "flows" }
+func (f *flowsLayer) doubt()                        {}
+func (f *flowsLayer) unread() bool                  { return false }
+func (f *flowsLayer) pending() int                  { return len(f.stale) }
+func (f *flowsLayer) observe(context.Context) error { return nil }
+func (f *flowsLayer) ensure(context.Context) error  { return nil }
+
+// add notes that flows of a frontend may go to an endpoint that is gone.
+func (f *flowsLayer) add(key ipvs.Key) {
+	if key.Proto == ipvs.UDP {
+		f.stale[key] = struct{}{}
+	}
+}
+
+// prune deletes the flows. It comes after the real servers are gone, or IPVS would send the next packet there again.
+func (f *flowsLayer) prune(ctx context.Context) error {
+	if len(f.stale) == 0 {
+		return nil
+	}
+	var frontends []conntrack.Frontend
+	for key := range f.stale {
+		frontends = append(frontends, conntrack.Frontend{Proto: uint8(key.Proto), At: key.AddrPort(), Keep: f.keep(key)})
+	}
+	f.count.operations.Inc()
+	if _, err := f.kernel.Delete(ctx, frontends); err != nil {
+		f.count.failures.Inc()
+		return fmt.Errorf("delete stale UDP flows: %w", err)
+	}
+	clear(f.stale)
+	return nil
+}
+
+func (l *Loop) flowsLayer() *flowsLayer {
+	return &flowsLayer{kernel: l.cfg.Flows, keep: l.serving, stale: map[ipvs.Key]struct{}{}, count: l.count.layer("flows")}
+}
+
+// serving returns who serves a frontend, from inside or outside.
+func (l *Loop) serving(key ipvs.Key) map[netip.AddrPort]struct{} {
+	out := map[netip.AddrPort]struct{}{}
+	x, ok := l.claims.winner(key)
+	if !ok {
+		return out
+	}
+	for _, at := range x.fe.Reals {
+		out[at] = struct{}{}
+	}
+	if x.fe.Inside != nil {
+		for _, at := range x.fe.Inside.Reals {
+			out[at] = struct{}{}
+		}
+	}
+	return out
+}
+
+// doReals carries out changes to real servers. The flows to a UDP server that went are stale.
+func (l *Loop) doReals(ctx context.Context, ops []ipvs.Op) []error {
+	errs := l.cfg.IPVS.Do(ctx, ops)
+	for i, op := range ops {
+		if op.Verb == ipvs.DelReal && (errs == nil || errs[i] == nil) {
+			for _, key := range l.frontendsOf(op.Key) {
+				l.flows.add(key)
+			}
+		}
+	}
+	return errs
+}
+
+// frontendsOf returns the frontends of a virtual server: itself, or those whose second list it is.
+func (l *Loop) frontendsOf(server ipvs.Key) []ipvs.Key {
+	if server.Mark == 0 {
+		return []ipvs.Key{server}
+	}
+	list, ok := l.numbers.owner(l.cfg.Marks.NumberOf(server.Mark))
+	s := l.services[list.Service]
+	if !ok || s == nil {
+		return nil
+	}
+	var out []ipvs.Key
+	for fe := range slices.Values(s.fragment.Frontends) {
+		if usesList(fe, list) {
+			out = append(out, fe.Key)
+		}
+	}
+	return out
+}
+
+func usesList(fe plan.Frontend, list plan.InsideKey) bool {
+	return fe.Inside != nil && fe.Inside.Key == list
+}
+
+// suspectFlows marks the flows of all UDP frontends: a program that was killed may have removed real servers and not flows.
+func (l *Loop) suspectFlows() {
+	for key := range l.claims {
+		l.flows.add(key)
+	}
+}
