@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -21,7 +22,7 @@ type Conn struct {
 	batch  netlink.Batch
 	family uint16 // the kernel's number for IPVS; another one after the module was loaded anew
 
-	listing  func() ([]byte, error) // the text of /proc/net/ip_vs
+	listing  func() (io.ReadCloser, error) // the text of /proc/net/ip_vs
 	messages atomic.Uint64
 	dumps    atomic.Uint64
 	errors   atomic.Uint64
@@ -43,14 +44,14 @@ func Open() (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ipvs: %w", err)
 	}
-	c, err := open(nl, readListing)
+	c, err := open(nl, openListing)
 	if err != nil {
 		return nil, errors.Join(err, nl.Close())
 	}
 	return c, nil
 }
 
-func open(nl *netlink.Conn, listing func() ([]byte, error)) (*Conn, error) {
+func open(nl *netlink.Conn, listing func() (io.ReadCloser, error)) (*Conn, error) {
 	c := &Conn{nl: nl, listing: listing}
 	if err := c.resolve(context.Background()); err != nil {
 		return nil, err
@@ -78,6 +79,10 @@ func (c *Conn) Stats() Stats {
 }
 
 // Do implements Kernel.
+//
+// The kernel keeps a deleted real server aside for two minutes, and every AddReal looks through all of them
+// (ip_vs_trash_get_dest in net/netfilter/ipvs/ip_vs_ctl.c). Whoever deletes 100,000 real servers and adds them again
+// waits for milliseconds each: change a table in place.
 func (c *Conn) Do(ctx context.Context, ops []Op) []error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -3,10 +3,13 @@ package ipvs
 import (
 	"context"
 	"errors"
+	"io"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -85,13 +88,14 @@ func TestConnReadsWhatItWrote(t *testing.T) {
 }
 
 func TestReadWithoutListing(t *testing.T) {
-	for name, listing := range map[string]func() ([]byte, error){
-		"unreadable": func() ([]byte, error) { return nil, os.ErrPermission },
-		"not a listing": func() ([]byte, error) {
-			return []byte("1\n2\n3\nTCP  nonsense rr\n"), nil
+	for name, listing := range map[string]func() (io.ReadCloser, error){
+		"unreadable": func() (io.ReadCloser, error) { return nil, os.ErrPermission },
+		"cut short": func() (io.ReadCloser, error) {
+			return io.NopCloser(iotest.TimeoutReader(strings.NewReader(heading))), nil
 		},
-		"of another network namespace": func() ([]byte, error) {
-			return []byte("1\n2\n3\nTCP  0A600063:0050 rr\n  -> 0AF40102:1F90 Masq 1 0 0\n"), nil
+		"not a listing": func() (io.ReadCloser, error) { return text("1\n2\n3\nTCP  nonsense rr\n"), nil },
+		"of another network namespace": func() (io.ReadCloser, error) {
+			return text(heading + "TCP  0A600063:0050 rr\n  -> 0AF40102:1F90 Masq 1 0 0\n"), nil
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,17 +1,19 @@
 package ipvs
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"strconv"
 	"strings"
 )
 
-// readListing reads the kernel's own listing of the table, which has the real servers of all virtual servers: one
+// openListing opens the kernel's own listing of the table, which has the real servers of all virtual servers: one
 // reading instead of a dump for each. A process's other threads may be in other network namespaces.
-func readListing() ([]byte, error) { return os.ReadFile("/proc/thread-self/net/ip_vs") }
+func openListing() (io.ReadCloser, error) { return os.Open("/proc/thread-self/net/ip_vs") }
 
 // reals are the real servers of virtual servers.
 type reals map[Key]map[netip.AddrPort]RealState
@@ -28,17 +30,19 @@ type reals map[Key]map[netip.AddrPort]RealState
 //
 // The line of a mark does not say the family: it is that of its real servers, and a mark without any is left out. So are
 // servers of protocols that are not ours.
-func parseListing(text []byte) (reals, error) {
+func parseListing(text io.Reader) (reals, error) {
 	l := listing{found: make(reals)}
-	for n := 1; len(text) > 0; n++ {
-		var line []byte
-		line, text, _ = bytes.Cut(text, []byte{'\n'})
+	lines := bufio.NewScanner(text)
+	for n := 1; lines.Scan(); n++ {
 		if n <= 3 { // the heading
 			continue
 		}
-		if err := l.take(line); err != nil {
+		if err := l.take(lines.Bytes()); err != nil {
 			return nil, fmt.Errorf("/proc/net/ip_vs: line %d: %w", n, err)
 		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("/proc/net/ip_vs: %w", err)
 	}
 	l.flush()
 	return l.found, nil

@@ -2,6 +2,7 @@ package ipvs
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -40,7 +41,7 @@ func TestParseListing(t *testing.T) {
 		AddrKey(SCTP, at("10.96.0.10:3000")):  {},
 		MarkKey(5, netip.MustParseAddr("::")): {at("[fd00:1::2]:80"): {Real: Real{Weight: 1}}},
 	}
-	got, err := parseListing([]byte(kernelListing))
+	got, err := parseListing(strings.NewReader(kernelListing))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,7 @@ func TestParseListingErrors(t *testing.T) {
 		"a weight that is none":                heading + "TCP  0A60000A:0050 rr\n  -> 0AF40102:1F90 Masq x 0 0\n",
 		"a cut line":                           heading + "TCP  0A60000A:0050 rr\n  -> 0AF40102:1F90 Masq 1",
 	} {
-		if got, err := parseListing([]byte(text)); err == nil {
+		if got, err := parseListing(strings.NewReader(text)); err == nil {
 			t.Errorf("%s: %v, want an error", name, got)
 		}
 	}
@@ -69,9 +70,9 @@ func TestParseListingErrors(t *testing.T) {
 
 // Whatever the text, it does not panic; and what our own writing says, it reads.
 func FuzzParseListing(f *testing.F) {
-	f.Add([]byte(kernelListing))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		found, err := parseListing(text)
+	f.Add(kernelListing)
+	f.Fuzz(func(t *testing.T, text string) {
+		found, err := parseListing(strings.NewReader(text))
 		if err != nil {
 			return
 		}
@@ -81,7 +82,7 @@ func FuzzParseListing(f *testing.F) {
 				table[key] = Entry{Server: rr, Reals: reals}
 			}
 		}
-		again, err := parseListing(listingOf(table))
+		again, err := parseListing(strings.NewReader(listingOf(table)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +94,9 @@ func FuzzParseListing(f *testing.F) {
 
 // FuzzDecode feeds the parsers of netlink messages; a server that one of them takes must read back the same.
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte{1, 1, 0, 0})
+	for _, op := range everyKind {
+		f.Add(encodeOp(op))
+	}
 	f.Fuzz(func(t *testing.T, p []byte) {
 		if key, server, err := parseService(p); err == nil {
 			gotKey, got, err := reencode(key, server)
@@ -117,7 +120,7 @@ func BenchmarkParseListing(b *testing.B) {
 	text := listingOf(table)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := parseListing(text); err != nil {
+		if _, err := parseListing(strings.NewReader(text)); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -31,15 +31,21 @@ func (c *Conn) Read(ctx context.Context) (Table, error) {
 // listed returns the real servers of the listing, or none if it cannot be read: then each server is asked for.
 func (c *Conn) listed() reals {
 	c.dumps.Add(1)
-	text, err := c.listing()
-	if err == nil {
-		var found reals
-		if found, err = parseListing(text); err == nil {
-			return found
-		}
+	found, err := c.readListing()
+	if err != nil {
+		c.errors.Add(1)
+		return nil
 	}
-	c.errors.Add(1)
-	return nil
+	return found
+}
+
+func (c *Conn) readListing() (reals, error) {
+	text, err := c.listing()
+	if err != nil {
+		return nil, err
+	}
+	defer text.Close()
+	return parseListing(text)
 }
 
 // join gives the servers their real servers and returns the keys of those that only one side has.

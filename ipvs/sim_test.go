@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -33,12 +34,14 @@ func newSim() *sim { return &sim{family: 30, version: oldestVersion} }
 // conn returns a connection to the simulated kernel.
 func (s *sim) conn(t *testing.T) *Conn {
 	t.Helper()
-	c, err := open(netlink.New(s), func() ([]byte, error) { return listingOf(s.fake.Table()), nil })
+	c, err := open(netlink.New(s), func() (io.ReadCloser, error) { return text(listingOf(s.fake.Table())), nil })
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
+
+func text(s string) io.ReadCloser { return io.NopCloser(strings.NewReader(s)) }
 
 func (s *sim) Close() error { return nil }
 
@@ -183,7 +186,7 @@ func (s *sim) change(verb Verb, payload []byte) error {
 }
 
 // listingOf writes a table as /proc/net/ip_vs does.
-func listingOf(t Table) []byte {
+func listingOf(t Table) string {
 	var b strings.Builder
 	b.WriteString("IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n" +
 		"  -> RemoteAddress:Port Forward Weight ActiveConn InActConn\n")
@@ -209,5 +212,5 @@ func listingOf(t Table) []byte {
 			fmt.Fprintf(&b, "  -> %s:%04X      %-7s %-6d %-10d %-10d\n", at, real.Port(), "Masq", state.Weight, state.Active, state.Inactive)
 		}
 	}
-	return []byte(b.String())
+	return b.String()
 }
