@@ -83,18 +83,16 @@ func parseMember(a netlink.Attrs) (Member, Mark, error) {
 	return m, mark, nil
 }
 
+// parseAddr parses an address, which says its family by its type.
 func parseAddr(a netlink.Attrs) (netip.Addr, error) {
-	var addr netip.Addr
-	for a.Next() {
-		if want := map[uint16]int{attrIPv4: 4, attrIPv6: 16}[a.Type()]; want == 0 || len(a.Data()) != want {
-			return netip.Addr{}, fmt.Errorf("address: %w", netlink.ErrMalformed)
+	if a.Next() {
+		v4 := a.Type() == attrIPv4 && len(a.Data()) == 4
+		v6 := a.Type() == attrIPv6 && len(a.Data()) == 16
+		if v4 || v6 {
+			return a.Addr(), nil
 		}
-		addr = a.Addr()
 	}
-	if a.Err() != nil || !addr.IsValid() {
-		return netip.Addr{}, fmt.Errorf("address: %w", netlink.ErrMalformed)
-	}
-	return addr, nil
+	return netip.Addr{}, fmt.Errorf("address: %w", netlink.ErrMalformed)
 }
 
 func parseMark(p []byte) (Mark, error) {

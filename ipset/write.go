@@ -1,11 +1,13 @@
 package ipset
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -13,40 +15,51 @@ import (
 )
 
 const (
-	// maxLines is how many ops are sent at once. The kernel's lock on a set and its answer after an error, which
-	// holds the whole request, set the limit, and nothing is gained beyond.
+	// maxLines is how many ops share a message. More gain nothing, and the kernel sends all of it back if one fails.
 	maxLines = 1000
 	// maxLineLen is the length of the longest op: ip,port,net of IPv6 with a mark.
 	maxLineLen = 96
 )
 
-// Do implements Kernel. Many ops travel in one message. The kernel stops at the first that it refuses and says which it
-// was; whatever came after it is sent again, also where it was carried out already, which changes nothing: that keeps
-// the order of the ops right.
+// Do implements Kernel. Neighbouring ops of one verb on one set share a message. To have many of them, ops are taken set
+// by set, in the order in which the sets appear; those on one set keep their order.
 func (c *Conn) Do(ctx context.Context, ops []Op) []error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w := writer{conn: c, ops: ops, lines: maxLines}
+	w := writer{conn: c, ops: ops, order: setBySet(ops), lines: maxLines}
 	w.refuse()
-	for w.next < len(ops) {
+	for w.next < len(w.order) {
 		w.step(ctx)
 	}
 	return w.errs
+}
+
+// setBySet returns the indices of ops, those on the same set behind each other.
+func setBySet(ops []Op) []int {
+	order, rank := make([]int, len(ops)), make(map[string]int)
+	for i := range ops {
+		order[i] = i
+		if _, ok := rank[ops[i].Set.Name]; !ok {
+			rank[ops[i].Set.Name] = len(rank)
+		}
+	}
+	if len(rank) > 1 {
+		slices.SortStableFunc(order, func(i, j int) int {
+			return cmp.Compare(rank[ops[i].Set.Name], rank[ops[j].Set.Name])
+		})
+	}
+	return order
 }
 
 // A writer is the progress of one Do.
 type writer struct {
 	conn  *Conn
 	ops   []Op
-	errs  []error // nil before the first error
-	next  int     // the first op that is not done
+	order []int   // indices of ops in the order in which they are carried out
+	errs  []error // of the ops; nil before the first
+	next  int     // the first in order that is not done
 	lines int     // how many to try at once
-	runs  []run   // the messages of the batch
 }
-
-// A run is neighbouring ops of one verb and set, which share a message: those from first to last, not included, that
-// have no error yet.
-type run struct{ first, last int }
 
 // refuse gives an error to the ops that no set could carry out. They are not sent.
 func (w *writer) refuse() {
@@ -62,63 +75,49 @@ func (w *writer) refuse() {
 	}
 }
 
-// step sends the next ops and takes note of what became of them.
+// step sends one message and takes note of what became of its ops. The kernel stops at the first op that it refuses,
+// and says which it was; what came after it goes into the next message. Since the kernel sends a refused message back
+// whole, what follows an error is tried in small pieces first.
 func (w *writer) step(ctx context.Context) {
-	w.encode(min(w.next+w.lines, len(w.ops)))
-	errs := w.conn.conn.Do(ctx, &w.conn.batch)
-	for i, r := range w.runs {
-		w.next = r.last
-		if errs == nil || errs[i] == nil {
-			continue
+	end := w.encode()
+	err := errors.Join(w.conn.conn.Do(ctx, &w.conn.batch)...)
+	at := failedLine(err)
+	switch {
+	case err == nil:
+		w.next, w.lines = end, min(4*w.lines, maxLines)
+	case w.next <= at && at < end:
+		w.fail(w.order[at], words(err))
+		w.next, w.lines = at+1, 1
+	default: // an error of the whole message, such as that there is no such set
+		for ; w.next < end; w.next++ {
+			w.fail(w.order[w.next], words(err))
 		}
-		if line := failedLine(errs[i]); r.first <= line && line < r.last && !w.failed(line) {
-			w.fail(line, words(errs[i]))
-			w.next, w.lines = line+1, 1
-			return
-		}
-		w.failRun(r, words(errs[i]))
-	}
-	// After an error the kernel sends the whole request back, so what follows an error is tried in small pieces.
-	w.lines = min(4*w.lines, maxLines)
-}
-
-// encode puts the ops up to end, not included, into the batch, a message for each run.
-func (w *writer) encode(end int) {
-	b := &w.conn.batch
-	b.Reset()
-	w.runs = w.runs[:0]
-	for first := w.next; first < end; {
-		r := run{first, w.runEnd(first, end)}
-		w.conn.message(w.ops[first].Verb.command(), 0, w.ops[first].Set.Name)
-		b.Uint32(attrLine, 0) // the kernel writes the number of the failed line here
-		nest, start := b.Nest(attrADT), b.Size()
-		for i := r.first; i < r.last; i++ {
-			if b.Size()-start+maxLineLen > math.MaxUint16-unix.SizeofNlAttr {
-				r.last = i
-				break
-			}
-			if !w.failed(i) {
-				encodeLine(b, &w.ops[i], uint32(i)+1)
-			}
-		}
-		b.Unnest(nest)
-		b.End()
-		w.runs = append(w.runs, r)
-		first = r.last
 	}
 }
 
-// runEnd returns the end of the run that begins at first.
-func (w *writer) runEnd(first, end int) int {
-	for i := first + 1; i < end; i++ {
-		if w.ops[i].Verb != w.ops[first].Verb || w.ops[i].Set != w.ops[first].Set {
-			return i
+// encode makes a message of the next ops, as many as fit and have verb and set in common, and returns where it ends.
+func (w *writer) encode() int {
+	b, first := &w.conn.batch, w.ops[w.order[w.next]]
+	w.conn.begin(first.Verb.command(), 0, first.Set.Name)
+	b.Uint32(attrLine, 0) // the kernel writes the number of the failed line here
+	nest, start := b.Nest(attrADT), b.Size()
+	at := w.next
+	for ; at < min(w.next+w.lines, len(w.order)); at++ {
+		i := w.order[at]
+		full := b.Size()-start+maxLineLen > math.MaxUint16-unix.SizeofNlAttr
+		if full || w.ops[i].Verb != first.Verb || w.ops[i].Set != first.Set {
+			break
+		}
+		if !w.failed(i) {
+			encodeLine(b, &w.ops[i], uint32(at)+1)
 		}
 	}
-	return end
+	b.Unnest(nest)
+	b.End()
+	return at
 }
 
-// encodeLine appends an op. Its number comes back if the kernel refuses it; 0 would not.
+// encodeLine appends an op. Its number, which is not 0, comes back if the kernel refuses it.
 func encodeLine(b *netlink.Batch, op *Op, line uint32) {
 	nest := b.Nest(attrData)
 	encodeMember(b, op.Member)
@@ -129,7 +128,7 @@ func encodeLine(b *netlink.Batch, op *Op, line uint32) {
 	b.Unnest(nest)
 }
 
-// failedLine returns the index of the op that the kernel says it refused, or -1 if it says none (call_ad in
+// failedLine returns the place in order of the op that the kernel says it refused, or -1 if it says none (call_ad in
 // net/netfilter/ipset/ip_set_core.c writes the line's number into the request that it sends back).
 func failedLine(err error) int {
 	var e *netlink.Error
@@ -154,18 +153,12 @@ func (v Verb) command() uint16 {
 
 func (w *writer) failed(i int) bool { return w.errs != nil && w.errs[i] != nil }
 
+// fail gives an op an error, unless it has one.
 func (w *writer) fail(i int, err error) {
 	if w.errs == nil {
 		w.errs = make([]error, len(w.ops))
 	}
-	w.errs[i] = fmt.Errorf("%v: %w", w.ops[i], err)
-}
-
-// failRun gives all ops of a run the error that the kernel had for the message: that there is no such set, for one.
-func (w *writer) failRun(r run, err error) {
-	for i := r.first; i < r.last; i++ {
-		if !w.failed(i) {
-			w.fail(i, err)
-		}
+	if w.errs[i] == nil {
+		w.errs[i] = fmt.Errorf("%v: %w", w.ops[i], err)
 	}
 }

@@ -65,6 +65,8 @@ func (f *Fake) Read(ctx context.Context, names []string) (map[string]string, err
 		switch {
 		case ctx.Err() != nil:
 			errs = append(errs, fmt.Errorf("sysctl %s: %w", name, ctx.Err()))
+		case !validName(name):
+			errs = append(errs, fmt.Errorf("sysctl %s: %w name", name, os.ErrInvalid))
 		case !ok:
 			errs = append(errs, fmt.Errorf("sysctl %s: %w", name, os.ErrNotExist))
 		default:
@@ -98,6 +100,8 @@ func (f *Fake) set(ctx context.Context, s Setting) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case !validName(s.Name):
+		return fmt.Errorf("%w name", os.ErrInvalid)
 	case !ok:
 		return os.ErrNotExist
 	case now == Normal(s.Value):

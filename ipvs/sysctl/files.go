@@ -79,9 +79,12 @@ func (f Files) set(ctx context.Context, s Setting) error {
 	return reason(errors.Join(err, file.Close()))
 }
 
-// path returns the name's file. A name must not lead out of the root.
+// validName says whether a name is one of a file below /proc/sys, and leads nowhere else.
+func validName(name string) bool { return fs.ValidPath(name) && name != "." }
+
+// path returns the name's file.
 func (f Files) path(ctx context.Context, name string) (string, error) {
-	if !fs.ValidPath(name) || name == "." {
+	if !validName(name) {
 		return "", fmt.Errorf("%w name", os.ErrInvalid)
 	}
 	root := f.Root
