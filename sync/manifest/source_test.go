@@ -1,0 +1,225 @@
+package manifest
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"kube-ipvs/sync/plan"
+)
+
+// port returns the port of a Service, or 0 if there is none.
+func port(s *Source, name plan.Name) uint16 {
+	svc, _, ok := s.Service(name)
+	if !ok {
+		return 0
+	}
+	return svc.Ports[0].Port
+}
+
+func TestChanges(t *testing.T) {
+	t.Parallel()
+	d := newDir(t)
+	d.write("a.yaml", web)
+	s, told := run(t, d.path)
+	told.next(t, "synced")
+	if names := s.Names(); !slices.Equal(names, []plan.Name{nameOfWeb}) || s.Node().Name != "n1" || !s.Node().Eligible {
+		t.Errorf("names %v, node %+v", names, s.Node())
+	}
+
+	d.write("b.yaml", webSlice)
+	told.next(t, "default/web")
+	if _, slices, _ := s.Service(nameOfWeb); len(slices) != 1 {
+		t.Errorf("slices %v", slices)
+	}
+	d.write("c.yaml", api+"---"+web)
+	told.next(t, "prod/api", "problems")
+	d.write("a.yaml", strings.Replace(web, "port: 80", "port: 81", 1))
+	told.next(t, "default/web")
+	if got := port(s, nameOfWeb); got != 81 {
+		t.Errorf("port %d", got)
+	}
+	d.write("a.yaml", "# rewritten\n"+strings.Replace(web, "port: 80", "port: 81", 1))
+	told.nothing(t)
+	d.remove("a.yaml") // the copy in c.yaml takes over
+	told.next(t, "default/web", "problems")
+	if got := port(s, nameOfWeb); got != 80 {
+		t.Errorf("port %d", got)
+	}
+	d.remove("c.yaml")
+	told.next(t, "default/web", "prod/api")
+	d.write("n.yaml", "{apiVersion: v1, kind: Node, metadata: {name: n1, labels: {topology.kubernetes.io/zone: a}}}")
+	told.next(t, "node")
+	if s.Node().Zone != "a" {
+		t.Errorf("node %+v", s.Node())
+	}
+	d.write("s.yaml", "{apiVersion: networking.k8s.io/v1, kind: ServiceCIDR, metadata: {name: k}, spec: {cidrs: [10.96.0.0/12, 10.0.0.0/x]}}")
+	told.next(t, "node", "problems")
+	if len(s.ServiceCIDRs()) != 1 || len(s.Problems()) != 1 {
+		t.Errorf("CIDRs %v, problems %v", s.ServiceCIDRs(), s.Problems())
+	}
+}
+
+// TestMistakesTakeNothingDown has mistakes in a file of two Services, one after the other.
+func TestMistakesTakeNothingDown(t *testing.T) {
+	t.Parallel()
+	d := newDir(t)
+	d.write("a.yaml", web+"---"+api)
+	s, told := run(t, d.path)
+	told.next(t, "synced")
+
+	typo := strings.Replace(web, "ports:", "prots:", 1)
+	d.write("a.yaml", typo+"---"+strings.Replace(api, "port: 80", "port: 81", 1))
+	told.next(t, "prod/api", "problems")
+	if port(s, nameOfWeb) != 80 || port(s, nameOfAPI) != 81 {
+		t.Errorf("ports %d, %d", port(s, nameOfWeb), port(s, nameOfAPI))
+	}
+	d.write("a.yaml", typo) // a file with a mistake takes nothing back
+	told.nothing(t)
+	d.write("b.yaml", strings.Replace(web, "port: 80", "port: 82", 1)) // but a good document goes before what is kept
+	told.next(t, "default/web")
+	if port(s, nameOfWeb) != 82 || port(s, nameOfAPI) != 81 {
+		t.Errorf("ports %d, %d", port(s, nameOfWeb), port(s, nameOfAPI))
+	}
+	d.remove("b.yaml")
+	told.next(t, "default/web")
+	if port(s, nameOfWeb) != 80 {
+		t.Errorf("port %d", port(s, nameOfWeb))
+	}
+	d.write("a.yaml", api) // without a mistake, it does
+	told.next(t, "default/web", "prod/api", "problems")
+	if port(s, nameOfWeb) != 0 || port(s, nameOfAPI) != 80 {
+		t.Errorf("ports %d, %d", port(s, nameOfWeb), port(s, nameOfAPI))
+	}
+	d.write("a.yaml", typo)
+	told.next(t, "problems")
+	d.remove("a.yaml")
+	told.next(t, "prod/api", "problems")
+}
+
+func TestFilesThatAreNotRead(t *testing.T) {
+	for name, make := range map[string]func(d dir, file string){
+		"is not a regular file":     func(d dir, file string) { d.done(syscall.Mkfifo(file, 0o600)) },
+		"is a folder":               func(d dir, file string) { d.done(os.Mkdir(file, 0o700)) },
+		"is larger than 64 MiB":     func(d dir, file string) { d.write("a.yaml", "x"); d.done(os.Truncate(file, maxFile+1)) },
+		"is empty":                  func(d dir, _ string) { d.write("a.yaml", "") },
+		"no such file or directory": func(d dir, file string) { d.done(os.Symlink("nowhere", file)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDir(t)
+			d.write("a.yaml", web)
+			f := newFolder(d.path)
+			for range 2 {
+				if err := f.read(); err != nil {
+					t.Fatal(err)
+				}
+				if _, ok := assemble(&f, "n1").services[nameOfWeb]; !ok {
+					t.Error("what the file said before is gone")
+				}
+				d.remove("a.yaml")
+				make(d, d.file("a.yaml"))
+			}
+			want := strings.Replace(name, "is a folder", "is not a regular file", 1)
+			if got := assemble(&f, "n1").problems; len(got) != 1 || got[0] != (plan.Problem{Object: "a.yaml", Field: ".", Reason: want}) {
+				t.Errorf("problems %v", got)
+			}
+		})
+	}
+}
+
+func TestWaysToWrite(t *testing.T) {
+	t.Parallel()
+	inPlace := func(d dir, content string) { d.done(os.WriteFile(d.file("a.yaml"), []byte(content), 0o600)) }
+	renamedOver := func(d dir, content string) { d.write("a.yaml", content) }
+	removedFirst := func(d dir, content string) { d.rename("a.yaml", "a.yaml~"); inPlace(d, content) }
+	d := newDir(t)
+	d.write("a.yaml", web)
+	s, told := run(t, d.path)
+	told.next(t, "synced")
+	for i, write := range []func(dir, string){inPlace, renamedOver, removedFirst, inPlace, renamedOver, removedFirst} {
+		write(d, strings.Replace(web, "port: 80", fmt.Sprintf("port: %d", 81+i), 1))
+		told.next(t, "default/web")
+		if got := port(s, nameOfWeb); got != uint16(81+i) {
+			t.Errorf("port %d", got)
+		}
+	}
+}
+
+// TestConfigMapVolume changes files as kubelet does: every name is a link through ..data, which is replaced.
+func TestConfigMapVolume(t *testing.T) {
+	t.Parallel()
+	d := newDir(t)
+	publish := func(version, content string) {
+		d.done(os.Mkdir(d.file(version), 0o700))
+		d.write(version+"/a.yaml", content)
+		d.done(os.Symlink(version, d.file("..data_tmp")))
+		d.rename("..data_tmp", "..data")
+	}
+	publish("..1", web)
+	d.done(os.Symlink("..data/a.yaml", d.file("a.yaml")))
+	s, told := run(t, d.path)
+	told.next(t, "synced")
+	publish("..2", strings.Replace(web, "port: 80", "port: 81", 1))
+	d.remove("..1")
+	told.next(t, "default/web")
+	if got := port(s, nameOfWeb); got != 81 || len(s.Problems()) > 0 {
+		t.Errorf("port %d, problems %v", got, s.Problems())
+	}
+}
+
+func TestFolderThatAppearsLater(t *testing.T) {
+	t.Parallel()
+	d := newDir(t)
+	s, told := run(t, d.file("etc/manifests"))
+	told.nothing(t)
+	if got := s.Problems(); len(got) != 1 || got[0].Reason != syscall.ENOENT.Error() {
+		t.Errorf("problems %v", got)
+	}
+	d.done(os.Mkdir(d.file("etc"), 0o700))
+	told.nothing(t)
+	d.done(os.Mkdir(d.file("etc/manifests"), 0o700))
+	told.next(t, "synced")
+	d.write("etc/manifests/a.yaml", web)
+	told.next(t, "default/web")
+}
+
+// TestFolderThatGoes has a folder that is moved away, and another that takes its place.
+func TestFolderThatGoes(t *testing.T) {
+	t.Parallel()
+	d := newDir(t)
+	d.done(os.Mkdir(d.file("now"), 0o700))
+	d.write("now/a.yaml", web)
+	s, told := run(t, d.file("now"))
+	told.next(t, "synced")
+	d.rename("now", "then")
+	told.next(t, "problems")
+	if got := port(s, nameOfWeb); got != 80 {
+		t.Errorf("an unreadable folder took Services down")
+	}
+	d.write("then/a.yaml", api)
+	told.nothing(t)
+	d.done(os.Mkdir(d.file("new"), 0o700))
+	d.write("new/a.yaml", api)
+	d.rename("new", "now")
+	told.next(t, "default/web", "prod/api", "problems")
+	d.write("now/a.yaml", strings.Replace(api, "port: 80", "port: 81", 1))
+	told.next(t, "prod/api")
+}
+
+func TestUnreadableFolder(t *testing.T) {
+	d := newDir(t)
+	d.write("now", "a file")
+	f := newFolder(d.file("now"))
+	if err := f.read(); err == nil {
+		t.Fatal("read a file as a folder")
+	}
+	if f.known {
+		t.Error("knows a folder that it has not read")
+	}
+	if got := assemble(&f, "n1").problems; len(got) != 1 || got[0].Object != d.file("now") || got[0].Reason != syscall.ENOTDIR.Error() {
+		t.Errorf("problems %v", got)
+	}
+}
