@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -104,13 +105,27 @@ func (c *Conn) Do(ctx context.Context, ops []Op) []error {
 	return errs
 }
 
-func (c *Conn) send(ctx context.Context, ops []Op) []error {
-	c.batch.Reset()
-	for _, op := range ops {
-		appendOp(&c.batch, c.family, op)
-	}
+// perBatch bounds the memory of a batch. More messages at a time would not be faster.
+const perBatch = 1024
+
+// send encodes and sends the ops and returns the kernel's answers, or nil if all are yes.
+func (c *Conn) send(ctx context.Context, ops []Op) (answers []error) {
 	c.messages.Add(uint64(len(ops)))
-	return c.nl.Do(ctx, &c.batch)
+	sent := 0
+	for chunk := range slices.Chunk(ops, perBatch) {
+		c.batch.Reset()
+		for _, op := range chunk {
+			appendOp(&c.batch, c.family, op)
+		}
+		if errs := c.nl.Do(ctx, &c.batch); errs != nil {
+			if answers == nil {
+				answers = make([]error, len(ops))
+			}
+			copy(answers[sent:], errs)
+		}
+		sent += len(chunk)
+	}
+	return answers
 }
 
 // retry sends what failed for want of something once more, if that something was the family: the module was loaded anew

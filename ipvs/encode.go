@@ -52,8 +52,12 @@ func appendOp(b *netlink.Batch, family uint16, op Op) {
 	b.End()
 }
 
-// appendGet encodes a question about one virtual server.
-func appendGet(b *netlink.Batch, family, flags uint16, cmd uint8, key Key) {
+// appendGet encodes a question about one virtual server. GET_DEST is a dump by nature.
+func appendGet(b *netlink.Batch, family uint16, cmd uint8, key Key) {
+	var flags uint16
+	if cmd == cmdGetDest {
+		flags = unix.NLM_F_DUMP
+	}
 	b.BeginGeneric(family, flags, cmd, familyVersion)
 	nest := b.Nest(attrService)
 	appendKey(b, key)

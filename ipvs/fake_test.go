@@ -17,10 +17,7 @@ func TestFakeCounts(t *testing.T) {
 	if _, err := f.ReadServer(t.Context(), web); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.SetConnections(RealKeyOf(web, pod4), 1, 0); err != nil {
-		t.Fatal(err)
-	}
-	want := Calls{Do: 1, Ops: len(everyKind), Read: 1, ReadServer: 1, Connections: 1}
+	want := Calls{Do: 1, Ops: len(everyKind), Read: 1, ReadServer: 1}
 	if diff := cmp.Diff(want, f.Calls()); diff != "" {
 		t.Errorf("Calls (-want +got):\n%s", diff)
 	}

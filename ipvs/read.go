@@ -129,16 +129,14 @@ func (c *Conn) servers(ctx context.Context) (Table, error) {
 	return table, err
 }
 
-// ask asks about one virtual server. GET_DEST is a dump by nature, and an empty one where the server is not there.
+// ask asks about one virtual server. To GET_DEST there is an answer, an empty one, even where the server is not there.
 func (c *Conn) ask(ctx context.Context, key Key, cmd uint8, fn func(uint16, []byte) error) error {
-	var flags uint16
 	if cmd == cmdGetDest {
-		flags = unix.NLM_F_DUMP
 		c.dumps.Add(1)
 	}
 	return c.again(ctx, func() error {
 		c.batch.Reset()
-		appendGet(&c.batch, c.family, flags, cmd, key)
+		appendGet(&c.batch, c.family, cmd, key)
 		return c.query(ctx, fn)
 	})
 }

@@ -32,8 +32,16 @@ type Batch struct {
 	starts []int // where each message begins
 }
 
-// Reset empties the batch and keeps its buffer.
-func (b *Batch) Reset() { b.buf, b.starts = b.buf[:0], b.starts[:0] }
+// maxKept is how many bytes of buffer an empty batch keeps.
+const maxKept = 1 << 20
+
+// Reset empties the batch. It keeps the buffer, unless that has grown beyond what most batches need.
+func (b *Batch) Reset() {
+	if cap(b.buf) > maxKept {
+		*b = Batch{}
+	}
+	b.buf, b.starts = b.buf[:0], b.starts[:0]
+}
 
 // Len returns the number of messages.
 func (b *Batch) Len() int { return len(b.starts) }

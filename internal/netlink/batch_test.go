@@ -152,6 +152,13 @@ func TestBatchAllocatesNothing(t *testing.T) {
 	}
 }
 
+func TestResetKeepsNoMegabytes(t *testing.T) {
+	b := batchOf(2*maxKept/headerLen, 0)
+	if b.Reset(); b.Len() != 0 || b.Size() != 0 || cap(b.buf) > maxKept {
+		t.Errorf("after Reset %d messages, %d bytes, room for %d", b.Len(), b.Size(), cap(b.buf))
+	}
+}
+
 func TestAttributeTooLongPanics(t *testing.T) {
 	defer func() {
 		if recover() == nil {

@@ -104,8 +104,12 @@ func (s *sim) delete(m syscall.NetlinkMessage) syscall.Errno {
 func encodeFlow(f Flow, id uint32, zone uint16) []byte {
 	var b netlink.Batch
 	begin(&b, msgGet, 0, unix.AF_INET)
-	appendTuple(&b, attrOrig, f.Proto, f.Client, f.Frontend)
-	appendTuple(&b, attrReply, f.Proto, f.Endpoint, f.Client)
+	orig := b.Nest(attrOrig)
+	appendTuple(&b, f.Proto, f.Client, f.Frontend)
+	b.Unnest(orig)
+	reply := b.Nest(attrReply)
+	appendTuple(&b, f.Proto, f.Endpoint, f.Client)
+	b.Unnest(reply)
 	b.Uint32BE(3, 0x188)
 	b.Uint32BE(attrID, id)
 	if zone != 0 {
@@ -115,12 +119,11 @@ func encodeFlow(f Flow, id uint32, zone uint16) []byte {
 	return b.Bytes()[unix.SizeofNlMsghdr:]
 }
 
-func appendTuple(b *netlink.Batch, typ uint16, proto uint8, src, dst netip.AddrPort) {
+func appendTuple(b *netlink.Batch, proto uint8, src, dst netip.AddrPort) {
 	from, to := uint16(ipV4Src), uint16(ipV4Dst)
 	if src.Addr().Is6() {
 		from, to = ipV6Src, ipV6Dst
 	}
-	nest := b.Nest(typ)
 	ip := b.Nest(tupleIP)
 	b.Addr(from, src.Addr())
 	b.Addr(to, dst.Addr())
@@ -130,7 +133,6 @@ func appendTuple(b *netlink.Batch, typ uint16, proto uint8, src, dst netip.AddrP
 	b.Uint16BE(protoSrc, src.Port())
 	b.Uint16BE(protoDst, dst.Port())
 	b.Unnest(p)
-	b.Unnest(nest)
 }
 
 func flow(proto uint8, client, frontend, endpoint string) Flow {

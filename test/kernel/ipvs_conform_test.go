@@ -195,8 +195,9 @@ var situations = []situation{
 			addReal(tcp4, netip.MustParseAddrPort("0.0.0.0:1"), 1), addReal(tcp4, netip.MustParseAddrPort("224.0.0.1:1"), 1),
 			addReal(tcp4, netip.MustParseAddrPort("255.255.255.255:1"), 1), addReal(tcp6, netip.MustParseAddrPort("[::]:1"), 1),
 			addReal(tcp6, netip.MustParseAddrPort("[ff02::1]:1"), 1), addReal(tcp6, netip.MustParseAddrPort("[fe80::1]:1"), 1),
+			addReal(tcp6, netip.MustParseAddrPort("[::ffff:10.0.0.1]:1"), 1),
 		},
-		errs: map[int]error{2: errOther, 3: errOther, 4: errOther, 5: errOther, 6: errOther, 7: errOther},
+		errs: map[int]error{2: errOther, 3: errOther, 4: errOther, 5: errOther, 6: errOther, 7: errOther, 8: errOther},
 		want: "tcp 10.96.0.10:80 rr\ntcp [fd00::a]:80 rr\n",
 	},
 	{
@@ -219,6 +220,20 @@ var situations = []situation{
 			add(ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("[::]:80")), rr),
 		},
 		want: "tcp 0.0.0.0:80 rr\ntcp 10.96.0.10:0 rr\ntcp [::]:80 rr\n",
+	},
+	{
+		name: "unusual addresses that packets can be sent to",
+		ops: []ipvs.Op{
+			add(tcp4, rr), add(tcp6, rr),
+			addReal(tcp4, netip.MustParseAddrPort("127.0.0.1:1"), 1), addReal(tcp4, netip.MustParseAddrPort("240.0.0.1:1"), 1),
+			addReal(tcp4, netip.MustParseAddrPort("10.0.0.1:0"), 1), addReal(tcp6, netip.MustParseAddrPort("[::1]:1"), 1),
+		},
+		want: "tcp 10.96.0.10:80 rr\n  -> 10.0.0.1:0 w1\n  -> 127.0.0.1:1 w1\n  -> 240.0.0.1:1 w1\ntcp [fd00::a]:80 rr\n  -> [::1]:1 w1\n",
+	},
+	{
+		name: "a protocol that is not balanced",
+		ops:  []ipvs.Op{add(ipvs.AddrKey(47, tcp4.AddrPort()), rr), addReal(ipvs.AddrKey(47, tcp4.AddrPort()), real4a, 1)},
+		want: "protocol(47) 10.96.0.10:80 rr\n  -> 10.244.1.2:8080 w1\n",
 	},
 	{name: "more than fits into one send", ops: many(), want: manyText()},
 }
