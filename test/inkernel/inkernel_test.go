@@ -139,12 +139,12 @@ func TestEndsAsTheProgramEnds(t *testing.T) {
 }
 
 func TestSurroundings(t *testing.T) {
-	const script = `pwd; echo "$COLOUR $TASTE"; cat; cat data; id -u; ls /sys/class/net; ls -A /run/netns; cat /sys/class/net/lo/flags; touch made`
+	const script = `pwd; echo "$COLOUR $TASTE"; env | grep -c -e ^PATH= -e ^TASTE=; cat; cat data; id -u; ls /sys/class/net; ls -A /run/netns; cat /sys/class/net/lo/flags; touch made`
 	for _, kernel := range kernels() {
 		t.Run(kernel, func(t *testing.T) {
 			t.Parallel()
 			w := inkernel(t, "-kernel", kernel, "-env", "TASTE=sweet", "sh", "-c", script)
-			w.Env = append(w.Env, "COLOUR=red")
+			w.Env = append(w.Env, "COLOUR=red", "TASTE=sour")
 			w.Stdin = strings.NewReader("not for the program\n")
 			if err := os.WriteFile(filepath.Join(w.tmp, "data"), []byte("the host's file\n"), 0o644); err != nil {
 				t.Fatal(err)
@@ -152,7 +152,7 @@ func TestSurroundings(t *testing.T) {
 			if got := w.end(t); got != 0 {
 				t.Errorf("exit status %d\n%s", got, &w.stderr)
 			}
-			want := w.tmp + "\nred sweet\nthe host's file\n0\nlo\n0x9\n"
+			want := w.tmp + "\nred sweet\n2\nthe host's file\n0\nlo\n0x9\n"
 			if diff := cmp.Diff(want, w.stdout.String()); diff != "" {
 				t.Errorf("what the program sees (-want +got):\n%s", diff)
 			}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -40,8 +41,28 @@ func newJob(argv, extra []string) (job, error) {
 	if err != nil {
 		return job{}, err
 	}
-	j := job{Argv: append([]string{program}, argv[1:]...), Dir: dir, Env: append(os.Environ(), extra...)}
+	j := job{Argv: append([]string{program}, argv[1:]...), Dir: dir, Env: os.Environ()}
+	for _, v := range extra {
+		name, value, _ := strings.Cut(v, "=")
+		j.Env = setVariable(j.Env, name, value)
+	}
 	return j, errors.Join(visible(program), visible(dir))
+}
+
+// variable returns the value of an environment variable.
+func variable(env []string, name string) string {
+	for _, v := range env {
+		if value, ok := strings.CutPrefix(v, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// setVariable sets an environment variable. None may be there twice: programs disagree which one counts.
+func setVariable(env []string, name, value string) []string {
+	env = slices.DeleteFunc(slices.Clone(env), func(v string) bool { return strings.HasPrefix(v, name+"=") })
+	return append(env, name+"="+value)
 }
 
 // visible returns an error if path lies where the test kernel mounts a file system of its own.

@@ -80,15 +80,9 @@ func reapUntil(pid int) (unix.WaitStatus, error) {
 
 // environment is the job's, with our folder of programs first on PATH and the system's last.
 func (j job) environment() []string {
-	var path string
-	for _, v := range j.Env {
-		if value, ok := strings.CutPrefix(v, "PATH="); ok {
-			path = value
-		}
-	}
-	folders := append([]string{path}, systemFolders...)
+	path := []string{variable(j.Env, "PATH")}
 	if j.UserMode {
-		folders = append([]string{programFolder}, folders...)
+		path = append([]string{programFolder}, path...)
 	}
-	return append(j.Env, "PATH="+strings.Join(folders, ":"))
+	return setVariable(j.Env, "PATH", strings.Join(append(path, systemFolders...), ":"))
 }
