@@ -15,6 +15,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
@@ -24,10 +25,10 @@ import (
 	"kube-ipvs/test/cluster"
 )
 
-const manifest = "../../deploy/kube-ipvs.yaml"
-
-func TestDeploy(t *testing.T) {
-	c, err := cluster.Start(t.Context(), cluster.Config{})
+// start starts a control plane for the test.
+func start(t *testing.T, config cluster.Config) *cluster.Cluster {
+	t.Helper()
+	c, err := cluster.Start(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,10 +37,21 @@ func TestDeploy(t *testing.T) {
 			t.Errorf("close the cluster: %v", err)
 		}
 	})
-	objects, err := cluster.ReadObjects(manifest)
+	return c
+}
+
+func readDeploy(t *testing.T) []*unstructured.Unstructured {
+	t.Helper()
+	objects, err := cluster.ReadObjects("../../deploy/kube-ipvs.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return objects
+}
+
+func TestDeploy(t *testing.T) {
+	c := start(t, cluster.Config{})
+	objects := readDeploy(t)
 	if err := c.DryRun(t.Context(), objects); err != nil {
 		t.Fatalf("dry run: %v", err)
 	}
