@@ -1,0 +1,170 @@
+package vip
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"kube-ipvs/internal/netlink"
+)
+
+// A socket is a netlink socket with a kernel behind it that knows one link and routes, by table and prefix.
+type socket struct {
+	routes  map[route]bool
+	down    bool // the link
+	mute    bool
+	replies [][]byte
+}
+
+func (s *socket) Close() error { return nil }
+
+func (s *socket) Receive(ctx context.Context, p []byte) (int, error) {
+	if len(s.replies) == 0 {
+		return 0, errors.Join(ctx.Err(), os.ErrDeadlineExceeded)
+	}
+	n := copy(p, s.replies[0])
+	s.replies = s.replies[1:]
+	return n, nil
+}
+
+func (s *socket) Send(p []byte) error {
+	for len(p) >= unix.SizeofNlMsghdr && !s.mute {
+		n := binary.NativeEndian.Uint32(p)
+		s.message(p[:n:n])
+		p = p[(n+3)&^3:]
+	}
+	return nil
+}
+
+func (s *socket) message(p []byte) {
+	flags, payload := binary.NativeEndian.Uint16(p[6:]), p[unix.SizeofNlMsghdr:]
+	var errno unix.Errno
+	switch binary.NativeEndian.Uint16(p[4:]) {
+	case unix.RTM_GETLINK:
+		s.reply(p, unix.RTM_NEWLINK, 0, linkMessage(LinkName, "dummy", unix.IFF_UP|unix.IFF_NOARP, addrGenModeNone))
+	case unix.RTM_GETROUTE:
+		for r := range s.routes {
+			s.reply(p, unix.RTM_NEWROUTE, unix.NLM_F_MULTI, routeMessage(r))
+		}
+		s.reply(p, unix.NLMSG_DONE, unix.NLM_F_MULTI, number(0))
+		return
+	case unix.RTM_GETADDR:
+		s.reply(p, unix.NLMSG_DONE, unix.NLM_F_MULTI, number(0))
+		return
+	case unix.RTM_NEWROUTE:
+		errno = s.add(payload)
+	case unix.RTM_DELROUTE:
+		errno = s.del(payload)
+	}
+	if errno != 0 || flags&unix.NLM_F_ACK != 0 {
+		s.reply(p, unix.NLMSG_ERROR, unix.NLM_F_CAPPED, append(number(uint32(-int32(errno))), p[:unix.SizeofNlMsghdr]...))
+	}
+}
+
+func (s *socket) add(payload []byte) unix.Errno {
+	r, err := parseRoute(payload)
+	if err != nil {
+		return unix.EINVAL
+	}
+	if s.down {
+		return unix.ENETDOWN
+	}
+	for there := range s.routes {
+		if there.table == r.table && there.prefix == r.prefix {
+			return unix.EEXIST
+		}
+	}
+	s.routes[r] = true
+	return 0
+}
+
+func (s *socket) del(payload []byte) unix.Errno {
+	r, err := parseRoute(payload)
+	if err != nil {
+		return unix.EINVAL
+	}
+	for there := range s.routes {
+		if there.table == r.table && there.prefix == r.prefix && (r.protocol == 0 || r.protocol == there.protocol) {
+			delete(s.routes, there)
+			return 0
+		}
+	}
+	return unix.ESRCH
+}
+
+func (s *socket) reply(request []byte, typ, flags uint16, payload []byte) {
+	p := binary.NativeEndian.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(payload)))
+	p = binary.NativeEndian.AppendUint16(p, typ)
+	p = binary.NativeEndian.AppendUint16(p, flags)
+	p = append(p, request[8:12]...) // the sequence number
+	s.replies = append(s.replies, append(append(p, 0, 0, 0, 0), payload...))
+}
+
+// TestRoutesInTheWay adds and removes routes where something else is.
+func TestRoutesInTheWay(t *testing.T) {
+	main, last := item(Route, "10.96.0.0/12"), item(LastRoute, "10.96.0.0/12")
+	with := func(i Item, change func(*route)) route {
+		r := i.route(7)
+		change(&r)
+		return r
+	}
+	elsewhere := func(r *route) { r.oif = 8 }
+	stranger := func(r *route) { r.oif, r.protocol = 8, 3 }
+	tests := []struct {
+		name  string
+		there route
+		op    Op
+		want  error
+		now   []route
+	}{
+		{"add the same", main.route(7), Op{Add, main}, nil, []route{main.route(7)}},
+		{"add over ours that leads elsewhere", with(main, elsewhere), Op{Add, main}, nil, []route{main.route(7)}},
+		{"add over a stranger's", with(main, stranger), Op{Add, main}, os.ErrExist, []route{with(main, stranger)}},
+		{"add over a stranger's in our table", with(last, stranger), Op{Add, last}, nil, []route{last.route(7)}},
+		{"add in another table", with(main, stranger), Op{Add, last}, nil, []route{with(main, stranger), last.route(7)}},
+		{"delete", main.route(7), Op{Del, main}, nil, nil},
+		{"delete ours that leads elsewhere", with(main, elsewhere), Op{Del, main}, nil, nil},
+		{"delete where a stranger's is", with(main, stranger), Op{Del, main}, nil, []route{with(main, stranger)}},
+		{"delete a stranger's in our table", with(last, stranger), Op{Del, last}, nil, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &socket{routes: map[route]bool{tt.there: true}}
+			c := &Conn{bulk: netlink.New(s)}
+			// Others around it are not concerned.
+			ops := []Op{{Add, item(Route, "10.1.0.0/16")}, tt.op, {Del, item(Route, "10.1.0.0/16")}}
+			errs := c.Do(t.Context(), ops)
+			if err := errors.Join(errs...); !errors.Is(err, tt.want) || err != nil && (errs[0] != nil || errs[2] != nil) {
+				t.Errorf("Do = %v, want %v for the second", errs, tt.want)
+			}
+			want := make(map[route]bool)
+			for _, r := range tt.now {
+				want[r] = true
+			}
+			if diff := cmp.Diff(want, s.routes, cmp.AllowUnexported(route{})); diff != "" {
+				t.Errorf("routes (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestEveryOpHasItsError(t *testing.T) {
+	ops := []Op{{Add, item(Route, "10.1.0.0/16")}, {Del, item(Route, "10.2.0.0/16")}, {Add, item(LastRoute, "10.3.0.0/16")}}
+	s := &socket{routes: map[route]bool{}, down: true}
+	c := &Conn{bulk: netlink.New(s)}
+	errs := c.Do(t.Context(), ops)
+	if len(errs) != 3 || !errors.Is(errs[0], unix.ENETDOWN) || errs[1] != nil || !errors.Is(errs[2], unix.ENETDOWN) {
+		t.Errorf("with the link down: %v", errs)
+	}
+	s.mute = true
+	for i, err := range c.Do(t.Context(), ops) {
+		if !errors.Is(err, netlink.ErrUnknown) {
+			t.Errorf("op %d without an answer: %v", i, err)
+		}
+	}
+}

@@ -1,0 +1,225 @@
+package vip
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+func attr(typ uint16, data ...byte) []byte {
+	p := binary.NativeEndian.AppendUint16(nil, uint16(unix.SizeofNlAttr+len(data)))
+	p = binary.NativeEndian.AppendUint16(p, typ)
+	p = append(p, data...)
+	return append(p, make([]byte, -len(data)&3)...)
+}
+
+func number(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
+
+// linkMessage is struct ifinfomsg and attributes of a link that is right, with index 7.
+func linkMessage(name, kind string, flags uint32, genMode byte) []byte {
+	return slices.Concat([]byte{unix.AF_UNSPEC, 0, 0, 0}, number(7), number(flags), number(0),
+		attr(unix.IFLA_IFNAME, append([]byte(name), 0)...),
+		attr(unix.IFLA_LINKINFO, attr(unix.IFLA_INFO_KIND, []byte(kind)...)...),
+		attr(unix.IFLA_AF_SPEC, append(attr(unix.AF_INET, 0, 0, 0, 0), attr(unix.AF_INET6, attr(addrGenModeAttr, genMode)...)...)...))
+}
+
+func TestParseLink(t *testing.T) {
+	const up = unix.IFF_UP | unix.IFF_NOARP
+	tests := []struct {
+		name    string
+		message []byte
+		right   bool
+	}{
+		{"right", linkMessage(LinkName, "dummy", up, addrGenModeNone), true},
+		{"another type", linkMessage(LinkName, "veth", up, addrGenModeNone), false},
+		{"down", linkMessage(LinkName, "dummy", unix.IFF_NOARP, addrGenModeNone), false},
+		{"with ARP", linkMessage(LinkName, "dummy", unix.IFF_UP, addrGenModeNone), false},
+		{"with link-local addresses", linkMessage(LinkName, "dummy", up, 0), false},
+		{"no IPv6", slices.Concat([]byte{0, 0, 0, 0}, number(7), number(up), number(0), attr(unix.IFLA_LINKINFO, attr(unix.IFLA_INFO_KIND, []byte("dummy")...)...)), true},
+	}
+	for _, tt := range tests {
+		l, err := parseLink(tt.message)
+		if err != nil || l.right() != tt.right || l.index != 7 {
+			t.Errorf("%s: %+v, %v; want index 7, right %t", tt.name, l, err, tt.right)
+		}
+	}
+}
+
+func routeMessage(r route) []byte {
+	family := byte(unix.AF_INET)
+	if r.prefix.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	p := slices.Concat([]byte{family, byte(r.prefix.Bits()), 0, 0, 0, r.protocol, r.scope, r.typ, 0, 0, 0, 0},
+		attr(unix.RTA_TABLE, number(r.table)...), attr(unix.RTA_OIF, number(r.oif)...))
+	if r.prefix.Bits() > 0 {
+		p = append(p, attr(unix.RTA_DST, r.prefix.Addr().AsSlice()...)...)
+	}
+	if r.gateway {
+		p = append(p, attr(unix.RTA_GATEWAY, 10, 0, 0, 1)...)
+	}
+	return p
+}
+
+func TestParseRoute(t *testing.T) {
+	const link = 7
+	right := Item{Kind: Route, Prefix: netip.MustParsePrefix("10.96.0.0/12")}
+	last := Item{Kind: LastRoute, Prefix: netip.MustParsePrefix("2001:db8::7/128")}
+	divert := Item{Kind: Divert, Prefix: netip.MustParsePrefix("::/0")}
+	with := func(i Item, change func(*route)) route {
+		r := i.route(link)
+		change(&r)
+		return r
+	}
+	tests := []struct {
+		name  string
+		route route
+		want  Item // or the zero Item
+	}{
+		{"a route", right.route(link), right},
+		{"a last route", last.route(link), last},
+		{"a divert route", divert.route(link), divert},
+		{"a last route of whomever", with(last, func(r *route) { r.protocol = 3 }), last},
+		{"a route of another program", with(right, func(r *route) { r.protocol = 3 }), Item{}},
+		{"a route in another table", with(right, func(r *route) { r.table = 100 }), Item{}},
+		{"a route over another link", with(right, func(r *route) { r.oif = 8 }), Item{}},
+		{"a route with a gateway", with(right, func(r *route) { r.gateway = true }), Item{}},
+		{"a route that rejects", with(right, func(r *route) { r.typ = unix.RTN_UNREACHABLE }), Item{}},
+		{"a route of another scope", with(right, func(r *route) { r.scope = unix.RT_SCOPE_UNIVERSE }), Item{}},
+		{"a divert route that is not local", with(divert, func(r *route) { r.typ = unix.RTN_UNICAST }), Item{}},
+		{"a divert route of a part", with(right, func(r *route) { r.table, r.typ = DivertTable, unix.RTN_LOCAL }), Item{}},
+	}
+	for _, tt := range tests {
+		r, err := parseRoute(routeMessage(tt.route))
+		if err != nil || r != tt.route {
+			t.Errorf("%s: parsed %+v, %v, want %+v", tt.name, r, err, tt.route)
+		}
+		got, ok := r.item(link)
+		if ok != (tt.want != Item{}) || ok && got != tt.want {
+			t.Errorf("%s: item %v, %t, want %v", tt.name, got, ok, tt.want)
+		}
+	}
+	if _, ok := right.route(0).item(0); ok {
+		t.Error("a route over no link is right")
+	}
+}
+
+func addressMessage(family, bits byte, link uint32, attrs ...[]byte) []byte {
+	return slices.Concat([]byte{family, bits, 0, 0}, number(link), slices.Concat(attrs...))
+}
+
+func TestParseAddress(t *testing.T) {
+	a4, b4 := []byte{10, 0, 0, 1}, []byte{10, 0, 0, 2}
+	a6 := netip.MustParseAddr("fd00::1").AsSlice()
+	tests := []struct {
+		name    string
+		message []byte
+		want    netip.Prefix
+	}{
+		{"IPv4", addressMessage(unix.AF_INET, 24, 7, attr(unix.IFA_ADDRESS, a4...), attr(unix.IFA_LOCAL, a4...)), netip.MustParsePrefix("10.0.0.1/24")},
+		{"IPv4 with a peer", addressMessage(unix.AF_INET, 32, 7, attr(unix.IFA_ADDRESS, b4...), attr(unix.IFA_LOCAL, a4...)), netip.MustParsePrefix("10.0.0.1/32")},
+		{"IPv6", addressMessage(unix.AF_INET6, 128, 7, attr(unix.IFA_ADDRESS, a6...)), netip.MustParsePrefix("fd00::1/128")},
+	}
+	for _, tt := range tests {
+		link, got, err := parseAddress(tt.message)
+		if err != nil || link != 7 || got != tt.want {
+			t.Errorf("%s: link %d, %v, %v, want %v", tt.name, link, got, err, tt.want)
+		}
+	}
+	bad := [][]byte{nil, {2}, addressMessage(unix.AF_INET, 24, 7), addressMessage(unix.AF_INET, 33, 7, attr(unix.IFA_LOCAL, a4...))}
+	for _, p := range bad {
+		if _, got, err := parseAddress(p); err == nil {
+			t.Errorf("% x: %v, no error", p, got)
+		}
+	}
+}
+
+func notification(event uint16, port uint32, data []byte) syscall.NetlinkMessage {
+	return syscall.NetlinkMessage{Header: syscall.NlMsghdr{Type: event, Pid: port}, Data: data}
+}
+
+// TestChanges follows kube-ipvs0 through a row of notifications.
+func TestChanges(t *testing.T) {
+	w := watcher{}
+	a4 := attr(unix.IFA_LOCAL, 10, 0, 0, 1)
+	on, off := addressMessage(unix.AF_INET, 32, 7, a4), addressMessage(unix.AF_INET, 32, 8, a4)
+	on6 := addressMessage(unix.AF_INET6, 128, 7, attr(unix.IFA_ADDRESS, netip.MustParseAddr("fd00::1").AsSlice()...))
+	ours := Item{Kind: Route, Prefix: netip.MustParsePrefix("10.96.0.0/12")}.route(7)
+	theirs := ours
+	theirs.protocol = 3
+	local := ours
+	local.table = unix.RT_TABLE_LOCAL
+	last := Item{Kind: LastRoute, Prefix: ours.prefix}.route(7)
+	last.protocol = 3
+	rule := func(table uint32) []byte {
+		return append([]byte{unix.AF_INET, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0}, attr(unix.RTA_TABLE, number(table)...)...)
+	}
+	link := linkMessage(LinkName, "dummy", unix.IFF_UP, addrGenModeNone)
+	tests := []struct {
+		name  string
+		event uint16
+		data  []byte
+		ours  bool
+	}{
+		{"an address before the link is known", unix.RTM_NEWADDR, on, false},
+		{"another link", unix.RTM_NEWLINK, linkMessage("eth0", "", unix.IFF_UP, 0), false},
+		{"the link", unix.RTM_NEWLINK, link, true},
+		{"an address on it comes", unix.RTM_NEWADDR, on, true},
+		{"an address on it goes", unix.RTM_DELADDR, on, true},
+		{"an IPv6 address on it comes", unix.RTM_NEWADDR, on6, false},
+		{"an IPv6 address on it goes", unix.RTM_DELADDR, on6, true},
+		{"an address elsewhere", unix.RTM_DELADDR, off, false},
+		{"our route", unix.RTM_DELROUTE, routeMessage(ours), true},
+		{"a stranger's route", unix.RTM_DELROUTE, routeMessage(theirs), false},
+		{"our protocol in another table", unix.RTM_DELROUTE, routeMessage(local), false},
+		{"any route in our table", unix.RTM_NEWROUTE, routeMessage(last), true},
+		{"our rule", unix.RTM_DELRULE, rule(DivertTable), true},
+		{"another rule", unix.RTM_DELRULE, rule(unix.RT_TABLE_MAIN), false},
+		{"the link goes", unix.RTM_DELLINK, link, true},
+		{"an address on what had the index", unix.RTM_NEWADDR, on, false},
+	}
+	for _, tt := range tests {
+		c, err := w.parse(notification(tt.event, 9, tt.data))
+		if err != nil || c.ours() != tt.ours || c.Port != 9 {
+			t.Errorf("%s: %+v, %v, want ours %t", tt.name, c, err, tt.ours)
+		}
+	}
+	if _, err := w.parse(notification(unix.RTM_NEWADDR, 0, []byte{2})); err == nil {
+		t.Error("a cut message is no error")
+	}
+	if diff := cmp.Diff(watcher{}, w, cmp.AllowUnexported(watcher{})); diff != "" {
+		t.Errorf("at the end (-want +got):\n%s", diff)
+	}
+}
+
+// FuzzParse parses any bytes as everything that the kernel sends.
+func FuzzParse(f *testing.F) {
+	f.Add(uint16(unix.RTM_NEWLINK), linkMessage(LinkName, "dummy", unix.IFF_UP, addrGenModeNone))
+	f.Add(uint16(unix.RTM_NEWROUTE), routeMessage(Item{Kind: Route, Prefix: netip.MustParsePrefix("10.96.0.0/12")}.route(7)))
+	f.Add(uint16(unix.RTM_DELROUTE), routeMessage(Item{Kind: Divert, Prefix: netip.MustParsePrefix("::/0")}.route(7)))
+	f.Add(uint16(unix.RTM_NEWADDR), addressMessage(unix.AF_INET, 32, 7, attr(unix.IFA_LOCAL, 10, 0, 0, 1)))
+	f.Fuzz(func(t *testing.T, event uint16, p []byte) {
+		w := watcher{link: 7}
+		if c, err := w.parse(notification(event, 0, p)); err == nil {
+			_ = c.ours()
+		}
+		if l, err := parseLink(p); err == nil {
+			_ = l.right()
+		}
+		if _, a, err := parseAddress(p); err == nil && !a.IsValid() {
+			t.Errorf("address %v", a)
+		}
+		r, err := parseRoute(p)
+		if err != nil {
+			return
+		}
+		if i, ok := r.item(7); ok && !i.Prefix.IsValid() {
+			t.Errorf("item %v", i)
+		}
+	})
+}

@@ -1,0 +1,118 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"kube-ipvs/ipvs/vip"
+)
+
+func addrs(list ...string) []netip.Addr {
+	var out []netip.Addr
+	for _, s := range list {
+		out = append(out, netip.MustParseAddr(s))
+	}
+	return out
+}
+
+func TestSelect(t *testing.T) {
+	all := addrs("10.0.0.1", "192.0.2.1", "2001:db8::1")
+	tests := []struct {
+		name     string
+		prefixes []string
+		want     []netip.Addr
+	}{
+		{"none given: all", nil, all},
+		{"one network", []string{"192.0.2.0/24"}, addrs("192.0.2.1")},
+		{"a network of each family", []string{"10.0.0.0/8", "2001:db8::/32"}, addrs("10.0.0.1", "2001:db8::1")},
+		{"all of IPv4", []string{"0.0.0.0/0"}, addrs("10.0.0.1", "192.0.2.1")},
+		{"networks that overlap", []string{"0.0.0.0/0", "10.0.0.0/8", "10.0.0.1/32"}, addrs("10.0.0.1", "192.0.2.1")},
+		{"a network without an address", []string{"203.0.113.0/24"}, nil},
+	}
+	for _, tt := range tests {
+		var prefixes []netip.Prefix
+		for _, p := range tt.prefixes {
+			prefixes = append(prefixes, netip.MustParsePrefix(p))
+		}
+		got := Select(all, prefixes)
+		if diff := cmp.Diff(tt.want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+	kept := Select(all, nil)
+	kept[0] = netip.IPv4Unspecified()
+	if all[0] == kept[0] {
+		t.Error("Select returned the caller's own slice")
+	}
+}
+
+func TestServes(t *testing.T) {
+	tests := []struct {
+		addr string
+		want bool
+	}{
+		{"10.0.0.1", true}, {"169.254.7.7", true}, {"2001:db8::1", true}, {"fd00::1", true},
+		{"127.0.0.1", false}, {"127.8.9.1", false}, {"::1", false}, {"fe80::1", false},
+	}
+	for _, tt := range tests {
+		if got := serves(netip.MustParseAddr(tt.addr)); got != tt.want {
+			t.Errorf("serves(%s) = %t", tt.addr, got)
+		}
+	}
+}
+
+func TestConcerns(t *testing.T) {
+	tests := []struct {
+		name   string
+		change vip.Change
+		want   bool
+	}{
+		{"an address comes", vip.Change{Event: unix.RTM_NEWADDR}, true},
+		{"an address goes", vip.Change{Event: unix.RTM_DELADDR}, true},
+		{"a service address", vip.Change{Event: unix.RTM_NEWADDR, OnLink: true}, false},
+		{"a link", vip.Change{Event: unix.RTM_NEWLINK}, false},
+	}
+	for _, tt := range tests {
+		if got := concerns(tt.change); got != tt.want {
+			t.Errorf("%s: %t", tt.name, got)
+		}
+	}
+}
+
+// TestThisMachine reads the addresses of whatever machine runs the test.
+func TestThisMachine(t *testing.T) {
+	got, err := Addresses(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.IsSortedFunc(got, netip.Addr.Compare) || len(slices.Compact(slices.Clone(got))) != len(got) {
+		t.Errorf("%v is not sorted and unique", got)
+	}
+	for _, a := range got {
+		if !a.IsValid() || !serves(a) {
+			t.Errorf("%v among them", a)
+		}
+	}
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Addresses(done); !errors.Is(err, context.Canceled) {
+		t.Errorf("with a context that is done: %v", err)
+	}
+}
+
+// TestWatchEnds sees the call at the start, and the end.
+func TestWatchEnds(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	calls := 0
+	err := Watch(ctx, func() { calls++; cancel() })
+	if !errors.Is(err, context.Canceled) || calls == 0 {
+		t.Errorf("%d calls and %v, want one and context.Canceled", calls, err)
+	}
+}
