@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -220,6 +221,19 @@ func TestModuleGone(t *testing.T) {
 	}
 	if _, err := c.Timeouts(t.Context()); !errors.Is(err, ErrNoModule) {
 		t.Errorf("Timeouts: %v, want ErrNoModule", err)
+	}
+}
+
+func TestSetTimeoutsErrors(t *testing.T) {
+	s, c := filled(t)
+	for _, d := range []time.Duration{-time.Second, time.Millisecond, 90500 * time.Millisecond} {
+		if err := c.SetTimeouts(t.Context(), Timeouts{UDP: d}); !errors.Is(err, os.ErrInvalid) {
+			t.Errorf("%v: %v, want os.ErrInvalid", d, err)
+		}
+	}
+	s.family = 0
+	if err := c.SetTimeouts(t.Context(), Timeouts{UDP: time.Second}); !errors.Is(err, ErrNoModule) {
+		t.Errorf("without the module: %v, want ErrNoModule", err)
 	}
 }
 
