@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -23,7 +24,7 @@ var gateway = addresses{netip.MustParseAddr("169.254.1.1"), netip.MustParseAddr(
 
 // build builds everything, from the outside in.
 func (l *Lab) build() error {
-	for _, step := range []func() error{l.buildRouter, l.buildClient, l.buildNode2, l.buildNode, l.buildPods} {
+	for _, step := range []func() error{l.buildRouter, l.buildClient, l.buildNode2, l.buildNode, l.buildPods, l.await} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -140,12 +141,32 @@ func (l *Lab) cable(a, b end) error {
 	if err := connect(a, b); err != nil {
 		return err
 	}
+	l.ends = append(l.ends, a, b)
 	for _, e := range []end{a, b} {
 		if e.host == l.Node {
 			l.removeLater(e.link)
 		}
 	}
 	return errors.Join(a.host.up(a.link), b.host.up(b.link))
+}
+
+// await waits until all cables carry packets: what is sent before the kernel has seen that both ends are up is lost.
+func (l *Lab) await() error {
+	const patience = 10 * time.Second
+	for start := time.Now(); len(l.ends) > 0; {
+		up, err := l.ends[0].isUp()
+		switch {
+		case err != nil:
+			return err
+		case up:
+			l.ends = l.ends[1:]
+		case time.Since(start) > patience:
+			return fmt.Errorf("%s: link %s is not up after %v", l.ends[0].host, l.ends[0].link, patience)
+		default:
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return nil
 }
 
 // removeLater lets Close remove a link of the node, and with it the other end of the cable and their routes.

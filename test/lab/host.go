@@ -130,6 +130,15 @@ func connect(a, b end) error {
 	return nil
 }
 
+// isUp tells whether packets get through this end (RFC 2863, ifOperStatus).
+func (e end) isUp() (up bool, err error) {
+	err = e.host.with(e.link, func(link netlink.Link) error {
+		up = link.Attrs().OperState == netlink.OperUp
+		return nil
+	})
+	return up, err
+}
+
 // addBridge makes a bridge, which is down. It floods multicast from the first moment, as neighbour discovery needs.
 func (h *Host) addBridge(name string) error {
 	attrs := netlink.NewLinkAttrs()

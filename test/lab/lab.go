@@ -72,6 +72,7 @@ type Lab struct {
 
 	config Config
 	pods   map[string]*Host
+	ends   []end          // of cables that await has not seen up
 	undo   []func() error // what Close does to the node, last first
 
 	mu      sync.Mutex
