@@ -11,7 +11,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/pflag"
-	"k8s.io/component-base/featuregate"
 	logsapi "k8s.io/component-base/logs/api/v1"
 	_ "k8s.io/component-base/logs/json/register" // --logging-format=json
 )
@@ -56,7 +55,7 @@ func program(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = o.validate()
 	}
 	if err == nil {
-		err = logsapi.ValidateAndApply(logging, featuregate.NewFeatureGate())
+		err = logsapi.ValidateAndApply(logging, nil)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "kube-ipvs: %v\n", err)
