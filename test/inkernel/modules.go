@@ -21,7 +21,7 @@ var modules = []string{
 	"ip_set", "ip_set_bitmap_port", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip",
 	"ip_set_hash_ipportnet", "ip_set_hash_ipmark", "ip_set_hash_net", "ip_set_hash_netport", "ip_set_hash_netiface",
 	"ip_set_list_set", "xt_set",
-	"nf_conntrack", "nf_conntrack_netlink", "nfnetlink_acct", "nf_tables", "bpfilter",
+	"nf_conntrack", "nf_conntrack_netlink", "nfnetlink_acct", "nf_tables",
 	"iptable_filter", "iptable_nat", "iptable_mangle", "iptable_raw",
 	"ip6table_filter", "ip6table_nat", "ip6table_mangle", "ip6table_raw",
 	"xt_addrtype", "xt_bpf", "xt_comment", "xt_conntrack", "xt_connmark", "xt_ipvs", "xt_mark", "xt_MASQUERADE",
