@@ -32,6 +32,9 @@ var _ Kernel = (*Conn)(nil)
 // protocol versions 6 and 7 (Linux 3.0 and newer do), and os.ErrPermission without CAP_NET_ADMIN.
 func Open() (*Conn, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER)
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		err = fmt.Errorf("%w: the kernel has no nfnetlink (module nfnetlink): %w", errors.ErrUnsupported, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ipset: %w", err)
 	}

@@ -29,20 +29,22 @@ func tree(t *testing.T) sysctl.Files {
 	return sysctl.Files{Root: root}
 }
 
-func fake(*testing.T) sysctl.Kernel {
+func fake() sysctl.Kernel {
 	return sysctl.NewFake(sysctl.Setting{Name: "net/ipv4/vs/conntrack", Value: "0"},
 		sysctl.Setting{Name: "net/ipv4/ip_local_port_range", Value: "32768\t60999"})
 }
 
-func TestKernels(t *testing.T) {
-	kernels := map[string]func(*testing.T) sysctl.Kernel{
-		"files": func(t *testing.T) sysctl.Kernel { return tree(t) },
-		"fake":  fake,
-	}
+// kernels are the kernels that must do alike.
+func kernels(t *testing.T) map[string]sysctl.Kernel {
+	t.Helper()
+	return map[string]sysctl.Kernel{"files": tree(t), "fake": fake()}
+}
+
+func TestDo(t *testing.T) {
 	tests := []struct {
 		name string
 		set  sysctl.Setting
-		want error  // of Do
+		want error  // of Do and Read
 		read string // value afterwards
 	}{
 		{"one value", sysctl.Setting{Name: "net/ipv4/vs/conntrack", Value: "1"}, nil, "1"},
@@ -51,46 +53,46 @@ func TestKernels(t *testing.T) {
 		{"two values with a tab", sysctl.Setting{Name: "net/ipv4/ip_local_port_range", Value: "32768\t60999"}, nil, "32768 60999"},
 		{"a setting that the kernel lacks", sysctl.Setting{Name: "net/ipv4/vs/nonesuch", Value: "1"}, os.ErrNotExist, ""},
 	}
-	for kernel, open := range kernels {
-		for _, tt := range tests {
-			t.Run(kernel+"/"+tt.name, func(t *testing.T) {
-				k := open(t)
-				errs := k.Do(t.Context(), []sysctl.Setting{tt.set})
-				if err := errors.Join(errs...); !errors.Is(err, tt.want) {
-					t.Errorf("Do(%v) = %v, want %v", tt.set, err, tt.want)
-				}
-				got, err := k.Read(t.Context(), []string{tt.set.Name})
-				if !errors.Is(err, tt.want) || got[tt.set.Name] != tt.read {
-					t.Errorf("Read = %q, %v, want %q, %v", got[tt.set.Name], err, tt.read, tt.want)
-				}
-			})
+	for _, tt := range tests {
+		for kind, k := range kernels(t) {
+			if err := errors.Join(k.Do(t.Context(), []sysctl.Setting{tt.set})...); !errors.Is(err, tt.want) {
+				t.Errorf("%s, %s: Do = %v, want %v", kind, tt.name, err, tt.want)
+			}
+			got, err := k.Read(t.Context(), []string{tt.set.Name})
+			if !errors.Is(err, tt.want) || got[tt.set.Name] != tt.read {
+				t.Errorf("%s, %s: Read = %q, %v, want %q, %v", kind, tt.name, got[tt.set.Name], err, tt.read, tt.want)
+			}
 		}
-		t.Run(kernel+"/one failure stops no other", func(t *testing.T) {
-			k := open(t)
-			errs := k.Do(t.Context(), []sysctl.Setting{{Name: "a/b", Value: "1"}, {Name: "net/ipv4/vs/conntrack", Value: "1"}})
-			if len(errs) != 2 || !errors.Is(errs[0], os.ErrNotExist) || errs[1] != nil {
-				t.Errorf("Do = %v, want one os.ErrNotExist and one nil", errs)
-			}
-			got, err := k.Read(t.Context(), []string{"a/b", "net/ipv4/vs/conntrack"})
-			if diff := cmp.Diff(map[string]string{"net/ipv4/vs/conntrack": "1"}, got); diff != "" {
-				t.Errorf("values (-want +got):\n%s", diff)
-			}
-			if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "a/b") {
-				t.Errorf("Read error %v does not name a/b", err)
-			}
-		})
-		t.Run(kernel+"/done context", func(t *testing.T) {
-			k := open(t)
-			ctx, cancel := context.WithCancel(t.Context())
-			cancel()
-			errs := k.Do(ctx, []sysctl.Setting{{Name: "net/ipv4/vs/conntrack", Value: "1"}})
-			if !errors.Is(errors.Join(errs...), context.Canceled) {
-				t.Errorf("Do = %v, want context.Canceled", errs)
-			}
-			if _, err := k.Read(ctx, []string{"net/ipv4/vs/conntrack"}); !errors.Is(err, context.Canceled) {
-				t.Errorf("Read = %v, want context.Canceled", err)
-			}
-		})
+	}
+}
+
+func TestOneFailureStopsNoOther(t *testing.T) {
+	for kind, k := range kernels(t) {
+		errs := k.Do(t.Context(), []sysctl.Setting{{Name: "a/b", Value: "1"}, {Name: "net/ipv4/vs/conntrack", Value: "1"}})
+		if len(errs) != 2 || !errors.Is(errs[0], os.ErrNotExist) || errs[1] != nil {
+			t.Errorf("%s: Do = %v, want one os.ErrNotExist and one nil", kind, errs)
+		}
+		got, err := k.Read(t.Context(), []string{"a/b", "net/ipv4/vs/conntrack"})
+		if diff := cmp.Diff(map[string]string{"net/ipv4/vs/conntrack": "1"}, got); diff != "" {
+			t.Errorf("%s: values (-want +got):\n%s", kind, diff)
+		}
+		if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "a/b") {
+			t.Errorf("%s: Read error %v does not name a/b", kind, err)
+		}
+	}
+}
+
+func TestDoneContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for kind, k := range kernels(t) {
+		errs := k.Do(ctx, []sysctl.Setting{{Name: "net/ipv4/vs/conntrack", Value: "1"}})
+		if !errors.Is(errors.Join(errs...), context.Canceled) {
+			t.Errorf("%s: Do = %v, want context.Canceled", kind, errs)
+		}
+		if _, err := k.Read(ctx, []string{"net/ipv4/vs/conntrack"}); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: Read = %v, want context.Canceled", kind, err)
+		}
 	}
 }
 

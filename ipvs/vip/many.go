@@ -76,7 +76,9 @@ func (r *row) send(ctx context.Context, own int) (taken []int) {
 			r.errs[i] = errors.Join(r.errs[i], err)
 		case j >= own:
 		case r.ops[i].Verb == Del:
-			r.errs[i] = r.ops[i].Item.words(gone(err))
+			if r.errs[i] = r.ops[i].Item.words(gone(err)); errors.Is(r.errs[i], ErrNoIPv6) {
+				r.errs[i] = nil // where there is no IPv6, nothing of it is left
+			}
 		default:
 			r.errs[i] = r.ops[i].Item.words(err)
 			if exists {

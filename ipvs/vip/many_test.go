@@ -17,6 +17,7 @@ import (
 type socket struct {
 	routes  map[route]bool
 	down    bool // the link
+	noIPv6  bool
 	mute    bool
 	replies [][]byte
 }
@@ -44,21 +45,23 @@ func (s *socket) Send(p []byte) error {
 func (s *socket) message(p []byte) {
 	flags, payload := binary.NativeEndian.Uint16(p[6:]), p[unix.SizeofNlMsghdr:]
 	var errno unix.Errno
-	switch binary.NativeEndian.Uint16(p[4:]) {
-	case unix.RTM_GETLINK:
+	switch typ := binary.NativeEndian.Uint16(p[4:]); {
+	case s.noIPv6 && payload[0] == unix.AF_INET6 && (typ == unix.RTM_NEWROUTE || typ == unix.RTM_DELROUTE):
+		errno = unix.EOPNOTSUPP
+	case typ == unix.RTM_GETLINK:
 		s.reply(p, unix.RTM_NEWLINK, 0, linkMessage(LinkName, "dummy", unix.IFF_UP|unix.IFF_NOARP, addrGenModeNone))
-	case unix.RTM_GETROUTE:
+	case typ == unix.RTM_GETROUTE:
 		for r := range s.routes {
 			s.reply(p, unix.RTM_NEWROUTE, unix.NLM_F_MULTI, routeMessage(r))
 		}
 		s.reply(p, unix.NLMSG_DONE, unix.NLM_F_MULTI, number(0))
 		return
-	case unix.RTM_GETADDR:
+	case typ == unix.RTM_GETADDR:
 		s.reply(p, unix.NLMSG_DONE, unix.NLM_F_MULTI, number(0))
 		return
-	case unix.RTM_NEWROUTE:
+	case typ == unix.RTM_NEWROUTE:
 		errno = s.add(payload)
-	case unix.RTM_DELROUTE:
+	case typ == unix.RTM_DELROUTE:
 		errno = s.del(payload)
 	}
 	if errno != 0 || flags&unix.NLM_F_ACK != 0 {
@@ -160,6 +163,12 @@ func TestEveryOpHasItsError(t *testing.T) {
 	errs := c.Do(t.Context(), ops)
 	if len(errs) != 3 || !errors.Is(errs[0], unix.ENETDOWN) || errs[1] != nil || !errors.Is(errs[2], unix.ENETDOWN) {
 		t.Errorf("with the link down: %v", errs)
+	}
+	s.down, s.noIPv6 = false, true
+	six := item(Route, "fd00:96::/108")
+	errs = c.Do(t.Context(), []Op{{Add, six}, {Del, six}, ops[0]})
+	if len(errs) != 3 || !errors.Is(errs[0], ErrNoIPv6) || errs[1] != nil || errs[2] != nil {
+		t.Errorf("without IPv6: %v, want ErrNoIPv6 for the first alone", errs)
 	}
 	s.mute = true
 	for i, err := range c.Do(t.Context(), ops) {

@@ -126,9 +126,9 @@ func (w *watcher) follow(c Change, l linkState) {
 	}
 }
 
-// Watch calls changed when something may have changed that the Conn keeps, and it was not the Conn that changed it; see
-// the function Watch. Of IPv6 addresses and of links the kernel does not say who changed them: an address that comes is
-// not reported then, one that goes is.
+// Watch calls changed when something changed that the Conn keeps; see the function Watch. Routes and addresses that the
+// Conn itself adds and removes are not reported, however many. Of IPv6 addresses the kernel does not say who changed
+// them: one that comes is never reported, one that goes always is, and so are changes of the link and the rules.
 func (c *Conn) Watch(ctx context.Context, changed func()) error {
 	groups := []uint{
 		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE,

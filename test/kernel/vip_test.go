@@ -3,19 +3,12 @@
 package kernel
 
 import (
-	"context"
 	"errors"
 	"net/netip"
-	"runtime"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
-
-	"github.com/vishvananda/netns"
 
 	"kube-ipvs/ipvs/vip"
-	"kube-ipvs/sync/node"
 )
 
 func vipOpen(t *testing.T) *vip.Conn {
@@ -165,126 +158,6 @@ func TestVIPStrangersStay(t *testing.T) {
 	vipShell(t, "ip link show kube-ipvs0")
 }
 
-// TestVIPWatch states which changes are reported.
-func TestVIPWatch(t *testing.T) {
-	k := vipOpen(t)
-	vipDo(t, k, vipOps(vip.Add, vipAll()...)...)
-	calls := vipWatching(t, k.Watch)
-	own := vipItem(vip.Route, "10.8.0.0/16")
-	ownAddress := vipItem(vip.Address, "10.96.0.99/32")
-	tests := []struct {
-		name  string
-		hand  func()
-		calls bool
-	}{
-		{"our own route comes", func() { vipDo(t, k, vipOps(vip.Add, own)...) }, false},
-		{"our own route goes", func() { vipDo(t, k, vipOps(vip.Del, own)...) }, false},
-		{"our own address comes", func() { vipDo(t, k, vipOps(vip.Add, ownAddress)...) }, false},
-		{"our own address goes", func() { vipDo(t, k, vipOps(vip.Del, ownAddress)...) }, false},
-		{"our own IPv6 address comes", func() { vipDo(t, k, vipOps(vip.Add, vipItem(vip.Address, "fd00:96::99/128"))...) }, false},
-		{"a route that is not ours", func() { vipShell(t, "ip route add 10.7.0.0/16 dev lo") }, false},
-		{"a rule that is not ours", func() { vipShell(t, "ip rule add pref 9 lookup 9") }, false},
-		{"an address elsewhere", func() { vipShell(t, "ip address add 10.1.0.1/32 dev lo") }, false},
-		{"our route goes by another hand", func() { vipShell(t, "ip route del 10.96.0.0/12") }, true},
-		{"our last route of IPv6 goes", func() { vipShell(t, "ip -6 route flush table 7599") }, true},
-		{"our rule goes", func() { vipShell(t, "ip -6 rule del pref 37599") }, true},
-		{"an address comes by another hand", func() { vipShell(t, "ip address add 10.1.0.2/32 dev kube-ipvs0") }, true},
-		{"an IPv6 address goes", func() { vipShell(t, "ip address del fd00:96::10/128 dev kube-ipvs0") }, true},
-		{"the link goes down", func() { vipShell(t, "ip link set kube-ipvs0 down") }, true},
-		{"the link goes", func() { vipShell(t, "ip link del kube-ipvs0") }, true},
-		{"the link comes", func() { vipDo(t, k, vip.Op{Item: vip.Item{Kind: vip.Link}}) }, true},
-		{"an address on the new link", func() { vipShell(t, "ip address add 10.1.0.3/32 dev kube-ipvs0") }, true},
-	}
-	for _, tt := range tests {
-		before := vipSettled(calls)
-		tt.hand()
-		if after := vipSettled(calls); tt.calls != (after > before) {
-			t.Errorf("%s: %d calls, want some: %t", tt.name, after-before, tt.calls)
-		}
-	}
-}
-
-// TestVIPWatchOverflow makes more changes than wait for a watcher that is busy.
-func TestVIPWatchOverflow(t *testing.T) {
-	k := vipOpen(t)
-	vipDo(t, k, vip.Op{Item: vip.Item{Kind: vip.Link}})
-	var calls atomic.Int64
-	busy := make(chan struct{})
-	watch := func(ctx context.Context, _ func()) error {
-		return k.Watch(ctx, func() {
-			if calls.Add(1) == 1 {
-				<-busy
-			}
-		})
-	}
-	vipWatching(t, watch)
-	for calls.Load() == 0 {
-		time.Sleep(time.Millisecond)
-	}
-	var ops []vip.Op
-	for i := range 20_000 {
-		a := netip.AddrFrom4([4]byte{203, byte(i >> 8), byte(i), 1})
-		ops = append(ops, vip.Op{Item: vip.Item{Kind: vip.LastRoute, Prefix: netip.PrefixFrom(a, 32)}})
-	}
-	vipDo(t, k, ops...)
-	before := calls.Load()
-	close(busy)
-	if after := vipSettled(&calls); after == before {
-		t.Error("lost notifications were no change")
-	}
-	before = vipSettled(&calls)
-	vipShell(t, "ip link set kube-ipvs0 down")
-	if vipSettled(&calls) == before {
-		t.Error("no more calls after notifications were lost")
-	}
-}
-
-// vipWatching runs a watcher for the time of the test and counts its calls, of which there is one already.
-func vipWatching(t *testing.T, watch func(context.Context, func()) error) *atomic.Int64 {
-	t.Helper()
-	var calls atomic.Int64
-	ctx, cancel := context.WithCancel(t.Context())
-	ended, enter := make(chan error), vipEnter(t)
-	go func() {
-		enter()
-		ended <- watch(ctx, func() { calls.Add(1) })
-	}()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; !errors.Is(err, context.Canceled) {
-			t.Errorf("the watcher ended with %v", err)
-		}
-	})
-	return &calls
-}
-
-// vipEnter returns what puts a goroutine into the network namespace of the test. Its thread ends with it.
-func vipEnter(t *testing.T) func() {
-	t.Helper()
-	here, err := netns.Get()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		runtime.LockOSThread()
-		if err := errors.Join(netns.Set(here), here.Close()); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-// vipSettled returns how many calls there were when no more came for a while.
-func vipSettled(calls *atomic.Int64) int64 {
-	for n := calls.Load(); ; {
-		time.Sleep(100 * time.Millisecond)
-		now := calls.Load()
-		if now == n && now > 0 {
-			return now
-		}
-		n = now
-	}
-}
-
 // TestVIPCost says what a route costs alone and as one of 10,000, and an address.
 func TestVIPCost(t *testing.T) {
 	const n = 10_000
@@ -321,40 +194,4 @@ func TestVIPCost(t *testing.T) {
 		ops[i].Verb, ops[i].Item.Kind = vip.Add, vip.Address
 	}
 	t.Logf("2,000 addresses: %v", ipsetTime(func() { vipDo(t, k, ops[:2000]...) }))
-}
-
-func TestNodeAddresses(t *testing.T) {
-	k := vipOpen(t)
-	vipDo(t, k, vipOps(vip.Add, vip.Item{Kind: vip.Link}, vipItem(vip.Address, "10.96.0.10/32"))...)
-	calls := vipWatching(t, node.Watch)
-	vipSettled(calls)
-	vipShell(t, "ip link add port0 type dummy; ip link set port0 up; ip address add 192.0.2.1/24 dev port0; ip address add 169.254.7.7/16 dev port0; ip address add 2001:db8::1/64 dev port0 nodad; ip address add 192.0.2.1/32 dev lo; ip address add 198.51.100.1/32 peer 198.51.100.2 dev port0")
-	got, err := node.Addresses(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := "169.254.7.7 192.0.2.1 198.51.100.1 2001:db8::1"
-	if line := vipJoin(got); line != want {
-		t.Errorf("Addresses = %s, want %s", line, want)
-	}
-	before := vipSettled(calls)
-	vipDo(t, k, vipOps(vip.Add, vipItem(vip.Address, "10.96.0.11/32"))...)
-	if after := vipSettled(calls); after != before {
-		t.Errorf("%d calls for an address on kube-ipvs0", after-before)
-	}
-	for _, hand := range []string{"ip address add 192.0.2.9/24 dev port0", "ip address del 2001:db8::1/64 dev port0"} {
-		before := vipSettled(calls)
-		vipShell(t, hand)
-		if vipSettled(calls) == before {
-			t.Errorf("no call for %s", hand)
-		}
-	}
-}
-
-func vipJoin(addrs []netip.Addr) string {
-	var words []string
-	for _, a := range addrs {
-		words = append(words, a.String())
-	}
-	return strings.Join(words, " ")
 }

@@ -1,0 +1,47 @@
+//go:build kernel
+
+package kernel
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/node"
+)
+
+func TestNodeAddresses(t *testing.T) {
+	k := vipOpen(t)
+	vipDo(t, k, vipOps(vip.Add, vip.Item{Kind: vip.Link}, vipItem(vip.Address, "10.96.0.10/32"))...)
+	calls := vipWatching(t, node.Watch)
+	before := vipSettled(calls)
+	vipDo(t, k, vipOps(vip.Add, vipItem(vip.Address, "10.96.0.11/32"))...)
+	if vipCalled(calls, before, false) {
+		t.Error("called for an address on kube-ipvs0")
+	}
+	vipShell(t, "ip link add port0 type dummy; ip link set port0 up; ip address add 192.0.2.1/24 dev port0; ip address add 169.254.7.7/16 dev port0; ip address add 2001:db8::1/64 dev port0 nodad; ip address add 192.0.2.1/32 dev lo; ip address add 198.51.100.1/32 peer 198.51.100.2 dev port0")
+	got, err := node.Addresses(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "169.254.7.7 192.0.2.1 198.51.100.1 2001:db8::1"
+	if line := vipJoin(got); line != want {
+		t.Errorf("Addresses = %s, want %s", line, want)
+	}
+	for _, hand := range []string{"ip address add 192.0.2.9/24 dev port0", "ip address del 2001:db8::1/64 dev port0"} {
+		before := vipSettled(calls)
+		vipShell(t, hand)
+		if !vipCalled(calls, before, true) {
+			t.Errorf("no call for %s", hand)
+		}
+	}
+}
+
+func vipJoin(addrs []netip.Addr) string {
+	var words []string
+	for _, a := range addrs {
+		words = append(words, a.String())
+	}
+	return strings.Join(words, " ")
+}
