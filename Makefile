@@ -5,7 +5,7 @@ bin := $(CURDIR)/.bin
 inkernel := $(bin)/inkernel -timeout 15m
 
 demo: packages build
-	@CGO_ENABLED=0 go build -o $(bin)/ ./test/demo
+	@go build -o $(bin)/ ./test/demo
 	@$(bin)/inkernel -timeout 5m $(bin)/demo -kube-ipvs $(bin)/kube-ipvs -manifests test/demo/manifests
 
 # What cannot run is a failure: the kernel's and the API server's tests are told apart by build tags, not by skipping.
@@ -13,7 +13,7 @@ test: packages build lint unit kernel cluster
 
 build:
 	@mkdir -p $(bin)
-	@CGO_ENABLED=0 go build -o $(bin)/ ./cmd/kube-ipvs ./test/inkernel
+	@go build -o $(bin)/ ./cmd/kube-ipvs ./test/inkernel
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }

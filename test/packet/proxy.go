@@ -1,0 +1,176 @@
+//go:build kernel
+
+// Package packet sends packets through kube-ipvs in a real kernel, and looks who answers and what source it saw.
+package packet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"kube-ipvs/ipset"
+	"kube-ipvs/iptables"
+	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/ipvs/sysctl"
+	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/node"
+	"kube-ipvs/sync/plan"
+	"kube-ipvs/test/lab"
+)
+
+// A setup is how the proxy under test is configured.
+type setup struct {
+	bind          bool
+	masqueradeAll bool
+	detector      plan.Detector
+	drainLimit    time.Duration
+	unknownCIDRs  bool // the service CIDRs are not known, as with an older API server
+}
+
+// clusterCIDR finds pods by their addresses, as most clusters do.
+var clusterCIDR = plan.Detector{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/48")}}
+
+// A proxy is kube-ipvs with the real kernel's tables and Services in memory.
+type proxy struct {
+	*memory
+	t    *testing.T
+	cfg  loop.Config
+	stop context.CancelFunc
+	done chan error
+
+	mu        sync.Mutex
+	converged chan struct{} // closed at the next convergence
+	last      error
+}
+
+// start runs a proxy until the test ends. Then all that is the proxy's is removed from the kernel.
+func start(t *testing.T, s setup) *proxy {
+	t.Helper()
+	p := &proxy{t: t, converged: make(chan struct{})}
+	if s.drainLimit == 0 {
+		s.drainLimit = time.Minute
+	}
+	queue := loop.NewQueue()
+	p.memory = newMemory(queue)
+	if !s.unknownCIDRs {
+		p.cidrs = []netip.Prefix{lab.Services[0].Prefix(false), lab.Services[0].Prefix(true)}
+	}
+	p.cfg = loop.Config{
+		Source: p.memory, Queue: queue,
+		Families: []ipset.Family{ipset.IPv4, ipset.IPv6}, Marks: plan.MarksFor(14), Detector: s.detector,
+		Plan: plan.Config{Scheduler: "rr", MasqueradeAll: s.masqueradeAll, Bind: s.bind},
+		Settings: []sysctl.Setting{
+			{Name: "net/ipv4/ip_forward", Value: "1"}, {Name: "net/ipv4/vs/conntrack", Value: "1"},
+			{Name: "net/ipv4/vs/expire_nodest_conn", Value: "1"}, {Name: "net/ipv4/vs/expire_quiescent_template", Value: "1"},
+		},
+		Forwarding: map[ipset.Family][]sysctl.Setting{ipset.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
+		DrainLimit: s.drainLimit,
+		Node:       p.thisNode,
+		Health:     func(plan.Name, *plan.Health) {},
+		Report:     func(plan.Name, []plan.Problem) {},
+		Converged:  p.noteConverged,
+		Metrics:    loop.NewMetrics(prometheus.NewRegistry()),
+		Sysctl:     sysctl.Files{Root: "/proc/sys"},
+	}
+	p.openKernel()
+	p.run()
+	t.Cleanup(func() {
+		p.halt()
+		if err := loop.Clean(context.Background(), p.cfg); err != nil {
+			t.Errorf("clean up: %v", err)
+		}
+	})
+	queue.Synced()
+	p.settle()
+	return p
+}
+
+func (p *proxy) openKernel() {
+	p.t.Helper()
+	table, err := ipvs.Open()
+	p.must(err)
+	sets, err := ipset.Open()
+	p.must(err)
+	vips, err := vip.Open()
+	p.must(err)
+	flows, err := conntrack.Open()
+	p.must(err)
+	rules, err := iptables.Open(context.Background())
+	p.must(err)
+	p.cfg.IPVS, p.cfg.Sets, p.cfg.VIP, p.cfg.Flows, p.cfg.Rules = table, sets, vips, flows, rules
+	p.t.Cleanup(func() { p.must(errors.Join(table.Close(), sets.Close(), vips.Close(), flows.Close())) })
+}
+
+// run starts a loop that knows nothing of an earlier one.
+func (p *proxy) run() {
+	ctx, stop := context.WithCancel(context.Background())
+	p.stop, p.done = stop, make(chan error, 1)
+	l := loop.New(p.cfg)
+	go func() { p.done <- l.Run(ctx) }()
+}
+
+// halt stops the loop and leaves what it programmed.
+func (p *proxy) halt() {
+	p.stop()
+	p.must(<-p.done)
+}
+
+func (p *proxy) thisNode(ctx context.Context) (plan.Node, []netip.Prefix, error) {
+	own, err := node.Addresses(ctx)
+	return plan.Node{Name: "node1", Zone: "a", Own: own, Addresses: own}, p.cidrs, err
+}
+
+func (p *proxy) noteConverged(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = err
+	if err == nil {
+		close(p.converged)
+		p.converged = make(chan struct{})
+	}
+}
+
+// settle waits until what was changed before is programmed. A change that the loop took before settle was called may be
+// programmed already, so it asks for one attempt more.
+func (p *proxy) settle() {
+	p.t.Helper()
+	p.mu.Lock()
+	converged := p.converged
+	p.mu.Unlock()
+	p.queue.NodeChanged()
+	select {
+	case <-converged:
+	case <-time.After(time.Minute):
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.t.Fatalf("not programmed within a minute: %v", p.last)
+	}
+}
+
+func (p *proxy) must(err error) {
+	if err != nil {
+		p.t.Helper()
+		p.t.Fatal(err)
+	}
+}
+
+// nodeAddresses are all addresses of the node: a masqueraded source is one of them.
+func (p *proxy) nodeAddresses() []netip.Addr {
+	own, err := node.Addresses(context.Background())
+	p.must(err)
+	return own
+}
+
+// dump returns the state of the kernel for a failure's message.
+func (p *proxy) dump() string {
+	table, err := p.cfg.IPVS.Read(context.Background())
+	return fmt.Sprintf("%v %v", table, err)
+}

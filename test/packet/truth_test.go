@@ -1,0 +1,218 @@
+//go:build kernel
+
+package packet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/plan"
+	"kube-ipvs/test/lab"
+)
+
+// situations are the states that a Service's endpoints can be in.
+var situations = []struct {
+	name      string
+	endpoints []endpoint
+}{
+	{"here and elsewhere", []endpoint{ready("pod1", true), ready("far1", false)}},
+	{"only here", []endpoint{ready("pod1", true), ready("pod2", true)}},
+	{"only elsewhere", []endpoint{ready("far1", false)}},
+	{"none", nil},
+	{"going here, ready elsewhere", []endpoint{going("pod1", true), ready("far1", false)}},
+	{"all going", []endpoint{going("pod1", true), going("far1", false)}},
+	{"all down", []endpoint{down("pod1", true), down("far1", false)}},
+}
+
+var (
+	sources   = []source{fromPod, fromEndpoint, fromNode, fromFarPod, fromOutside}
+	frontends = []frontend{toClusterIP, toNodePort, toExternalIP, toLoadBalancer}
+)
+
+// byCIDR is who is inside if pods are found by their addresses, those of other nodes included.
+var byCIDR = map[source]bool{fromPod: true, fromEndpoint: true, fromFarPod: true}
+
+// TestTruth asks every frontend of Services with every policy, protocol and state of endpoints from every source, and
+// holds what comes against the specification.
+func TestTruth(t *testing.T) {
+	w := newWorld(t, lab.Config{})
+	for _, mode := range []string{"divert", "bind"} {
+		t.Run(mode, func(t *testing.T) {
+			p := start(t, setup{bind: mode == "bind", detector: clusterCIDR})
+			newTable(w, p, rule{inside: byCIDR}).run(t, protocols)
+		})
+	}
+}
+
+// A truthTable is a set of Services, and what is to come of packets to them.
+type truthTable struct {
+	w     *world
+	p     *proxy
+	base  rule
+	own   []netip.Addr
+	mu    sync.Mutex
+	right int
+	wrong []string
+}
+
+// A cell is one packet of the table, sent a few times.
+type cell struct {
+	name  string
+	from  source
+	to    frontend
+	at    netip.AddrPort
+	proto ipvs.Protocol
+	want  outcome
+}
+
+func newTable(w *world, p *proxy, base rule) *truthTable {
+	return &truthTable{w: w, p: p, base: base}
+}
+
+func (tt *truthTable) run(t *testing.T, protocols []ipvs.Protocol) {
+	begin := time.Now()
+	n := 0
+	var rows [][]cell // those of one virtual server take turns, so that it is seen to use all its real servers
+	for _, proto := range protocols {
+		for _, situation := range situations {
+			for policy := range 4 {
+				r := tt.base
+				r.internalLocal, r.externalLocal, r.endpoints = policy&1 != 0, policy&2 != 0, situation.endpoints
+				svc := service(n, proto)
+				svc.InternalLocal, svc.ExternalLocal = r.internalLocal, r.externalLocal
+				n++
+				tt.p.set(svc, tt.w.slices(svc.Name, proto, r.endpoints)...)
+				rows = append(rows, tt.cells(svc, r, fmt.Sprintf("%v, %s, internal %s, external %s", proto, situation.name, policyName(r.internalLocal), policyName(r.externalLocal)))...)
+			}
+		}
+	}
+	tt.p.settle()
+	tt.own = tt.p.nodeAddresses()
+	programmed := time.Now()
+	tt.ask(rows)
+	t.Logf("%d Services, %d cells, %d right, %d wrong; programmed in %v, asked in %v", n, tt.right+len(tt.wrong), tt.right, len(tt.wrong),
+		programmed.Sub(begin).Round(time.Millisecond), time.Since(programmed).Round(time.Millisecond))
+	slices.Sort(tt.wrong)
+	for i, w := range tt.wrong {
+		if i == 40 {
+			t.Errorf("and %d more", len(tt.wrong)-i)
+			break
+		}
+		t.Error(w)
+	}
+}
+
+func policyName(local bool) string {
+	if local {
+		return "Local"
+	}
+	return "Cluster"
+}
+
+func (tt *truthTable) cells(svc plan.Service, r rule, name string) [][]cell {
+	var rows [][]cell
+	for _, v6 := range []bool{false, true} {
+		for _, to := range frontends {
+			var row []cell
+			for _, from := range sources {
+				at := tt.w.address(svc, to, v6)
+				row = append(row, cell{fmt.Sprintf("%s: %s to %s %v", name, from, to, at), from, to, at, svc.Ports[0].Proto, r.truth(from, to)})
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// ask asks the rows, some at a time.
+func (tt *truthTable) ask(rows [][]cell) {
+	work := make(chan []cell)
+	var wg sync.WaitGroup
+	for range 24 {
+		wg.Go(func() {
+			for row := range work {
+				for _, c := range row {
+					tt.judge(c)
+				}
+			}
+		})
+	}
+	for _, row := range rows {
+		work <- row
+	}
+	close(work)
+	wg.Wait()
+}
+
+// judge sends a cell's packets: as many as it takes to see every endpoint that may answer.
+func (tt *truthTable) judge(c cell) {
+	var complaint string
+	seen := map[string]bool{}
+	for range max(1, 2*len(c.want.who)) {
+		a := tt.w.Ask(context.Background(), tt.w.host(c.from), c.proto, c.at, lab.Wait(patience(c.want)))
+		if complaint = tt.complain(c, a); complaint != "" {
+			break
+		}
+		seen[a.Who] = true
+	}
+	for _, e := range c.want.who {
+		if complaint == "" && !seen[e.pod] {
+			complaint = fmt.Sprintf("%s never answered", e.pod)
+		}
+	}
+	tt.mu.Lock()
+	defer tt.mu.Unlock()
+	if complaint == "" {
+		tt.right++
+	} else {
+		tt.wrong = append(tt.wrong, c.name+": "+complaint)
+	}
+}
+
+// patience is how long to wait for an answer: long if there is to be one, since the machine may be busy.
+func patience(want outcome) time.Duration {
+	if want.fate == "silence" {
+		return 500 * time.Millisecond
+	}
+	return 5 * time.Second
+}
+
+// complain says what is wrong with an answer, or "".
+func (tt *truthTable) complain(c cell, a lab.Answer) string {
+	fate := "answered"
+	switch {
+	case errors.Is(a.Err, lab.ErrRefused):
+		fate = "refused"
+	case errors.Is(a.Err, lab.ErrSilence):
+		fate = "silence"
+	case a.Err != nil:
+		fate = a.Err.Error()
+	}
+	if fate != c.want.fate {
+		return fmt.Sprintf("%s, want %s", strings.TrimSpace(fate+" "+a.Who), c.want.fate)
+	}
+	if a.Err != nil {
+		return ""
+	}
+	if !slices.ContainsFunc(c.want.who, func(e endpoint) bool { return e.pod == a.Who }) {
+		return fmt.Sprintf("%s answered, want one of %v", a.Who, c.want.who)
+	}
+	host := tt.w.host(c.from)
+	itself := c.from == fromEndpoint && a.Who == "pod1"
+	masqueraded := slices.Contains(tt.own, a.Source.Addr())
+	switch want := c.want.masqueraded || itself; {
+	case c.from == fromNode && masqueraded:
+		return ""
+	case masqueraded != want, !masqueraded && a.Source.Addr() != host.Addr(c.at.Addr().Is6()):
+		return fmt.Sprintf("%s saw %v, want masqueraded=%v", a.Who, a.Source, want)
+	}
+	return ""
+}
