@@ -2,6 +2,7 @@ package loop
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"net/netip"
@@ -30,7 +31,7 @@ func (op setOp) String() string {
 }
 
 // setsLayer is the layer of the sets themselves. Those of ours that are wanted no more are destroyed.
-func (l *Loop) setsLayer() layer {
+func (l *Loop) setsLayer() *tableLayer[string, struct{}, setOp] {
 	t := delta.New[string, struct{}]()
 	defined := map[string]ipset.Set{}
 	for _, sets := range l.tables.families {
@@ -65,8 +66,9 @@ func (l *Loop) doSets(ctx context.Context, ops []setOp) []error {
 			errs[i] = l.cfg.Sets.Destroy(ctx, op.set.Name)
 			continue
 		}
-		errs[i] = l.cfg.Sets.Create(ctx, op.set)
-		l.tables.members[op.set.Name].Observe(func(func(ipset.Member, ipset.Mark) bool) {})
+		if errs[i] = l.cfg.Sets.Create(ctx, op.set); errs[i] == nil {
+			l.tables.members[op.set.Name].Observe(func(func(ipset.Member, ipset.Mark) bool) {})
+		}
 	}
 	return errs
 }
@@ -78,8 +80,9 @@ type rulesLayer struct {
 	count  *counters
 
 	stands     bool
-	doubted    bool // it may not stand any more
-	unreadable bool // and that could not be looked at
+	doubted    bool  // it may not stand any more
+	unreadable error // why that could not be looked at
+	failed     error // why it could not be made to stand
 }
 
 func (l *Loop) rulesLayer(f ipset.Family) *rulesLayer {
@@ -87,10 +90,16 @@ func (l *Loop) rulesLayer(f ipset.Family) *rulesLayer {
 	return &rulesLayer{kernel: l.cfg.Rules, rules: rules, count: l.count.layer("rules " + rules.Family.String())}
 }
 
-func (r *rulesLayer) name() string                { return "rules " + r.rules.Family.String() }
-func (r *rulesLayer) doubt()                      { r.doubted = true }
-func (r *rulesLayer) unread() bool                { return r.unreadable }
-func (r *rulesLayer) prune(context.Context) error { return nil }
+func (r *rulesLayer) name() string          { return "rules " + r.rules.Family.String() }
+func (r *rulesLayer) doubt()                { r.doubted = true }
+func (r *rulesLayer) unread() bool          { return r.unreadable != nil }
+func (r *rulesLayer) trouble() error        { return errors.Join(r.unreadable, r.failed) }
+func (r *rulesLayer) prune(context.Context) {}
+
+func (r *rulesLayer) again() {
+	r.doubted = r.doubted || r.unreadable != nil
+	r.failed = nil
+}
 
 func (r *rulesLayer) pending() int {
 	if r.stands {
@@ -100,31 +109,31 @@ func (r *rulesLayer) pending() int {
 }
 
 // observe looks whether what was ensured stands. At start nothing was, and nothing is looked at.
-func (r *rulesLayer) observe(ctx context.Context) error {
+func (r *rulesLayer) observe(ctx context.Context) {
 	if !r.doubted || !r.stands {
-		return nil
+		return
 	}
 	r.count.reads.Inc()
+	r.doubted = false
 	stands, err := r.kernel.Stands(ctx, r.rules.Family)
-	r.unreadable = err != nil
 	if err != nil {
-		return fmt.Errorf("read %s: %w", r.name(), err)
+		r.unreadable = fmt.Errorf("read %s: %w", r.name(), err)
+		return
 	}
-	r.stands, r.doubted = stands, false
-	return nil
+	r.stands, r.unreadable = stands, nil
 }
 
-func (r *rulesLayer) ensure(ctx context.Context) error {
-	if r.stands {
-		return nil
+func (r *rulesLayer) ensure(ctx context.Context) {
+	if r.stands || r.failed != nil {
+		return
 	}
 	r.count.operations.Inc()
 	if err := r.kernel.Ensure(ctx, r.rules); err != nil {
 		r.count.failures.Inc()
-		return fmt.Errorf("%s: %w", r.name(), err)
+		r.failed = fmt.Errorf("%s: %w", r.name(), err)
+		return
 	}
 	r.stands, r.doubted = true, false
-	return nil
 }
 
 // base wants what is there whatever the Services are: the link, and for each family the way to this host and the rule
@@ -146,14 +155,19 @@ func (l *Loop) stands(f ipset.Family) bool {
 	return diverts && i >= 0 && l.rules[i].stands
 }
 
-// reroute routes the service CIDRs to the link instead of those that were.
+// reroute routes the service CIDRs to the link instead of those that were. Those of a family that this node does not have
+// are nothing to it.
 func (l *Loop) reroute(cidrs []netip.Prefix) {
 	was := l.cfg.Plan.ServiceCIDRs
 	for _, p := range cidrs {
-		l.tables.vips.Want(vip.Item{Kind: vip.Route, Prefix: p}, struct{}{})
+		if l.tables.has(p.Addr()) {
+			l.tables.vips.Want(vip.Item{Kind: vip.Route, Prefix: p}, struct{}{})
+		}
 	}
 	for _, p := range was {
-		l.tables.vips.Drop(vip.Item{Kind: vip.Route, Prefix: p})
+		if l.tables.has(p.Addr()) {
+			l.tables.vips.Drop(vip.Item{Kind: vip.Route, Prefix: p})
+		}
 	}
 	l.cfg.Plan.ServiceCIDRs = cidrs
 }

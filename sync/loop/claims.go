@@ -74,3 +74,17 @@ func (c claims) conflicts(s *service) []plan.Problem {
 	}
 	return out
 }
+
+// rivals returns the other Services that claim one of these frontends, each once, in order.
+func (c claims) rivals(keys []ipvs.Key, than *service) []*service {
+	var out []*service
+	for _, key := range keys {
+		for _, x := range c[key] {
+			if x.by != than {
+				out = append(out, x.by)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b *service) int { return a.fragment.Service.Compare(b.fragment.Service) })
+	return slices.Compact(out)
+}

@@ -41,15 +41,11 @@ func cleanServers(ctx context.Context, cfg Config) error {
 		if err != nil {
 			return fmt.Errorf("read which virtual servers are ours: %w", err)
 		}
-		for m, mark := range ledger {
-			ops = append(ops, ipvs.Op{Verb: ipvs.DelServer, Key: keyOf(m)})
-			if mark.Value != 0 {
-				ops = append(ops, ipvs.Op{Verb: ipvs.DelServer, Key: ipvs.MarkKey(mark.Value, m.Addr)})
-			}
+		for m := range ledger {
+			ops = append(ops, ipvs.Op{Verb: ipvs.DelServer, Key: serverOf(m)})
 		}
 	}
 	slices.SortFunc(ops, func(a, b ipvs.Op) int { return a.Key.Compare(b.Key) })
-	ops = slices.Compact(ops) // frontends share a server that is found by a mark
 	return failures(ops, cfg.IPVS.Do(ctx, ops))
 }
 

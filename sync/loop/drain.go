@@ -20,15 +20,19 @@ type realsLayer struct {
 	kernel ipvs.Kernel
 	limit  time.Duration
 	listed func(ipvs.RealKey) bool // the endpoint is still in a slice, so that it may take its time
+	abrupt func(ipvs.Key) bool     // the server's protocol has no connections to wait for
 
 	draining map[ipvs.RealKey]time.Time // since when it is listed no more, or zero
+	look     bool                       // it is time to look at those that drain
 }
 
 // drainInterval is how often draining real servers are looked at: each look is one dump of their virtual server's.
 const drainInterval = 2 * time.Second
 
 func (l *Loop) realsLayer() *realsLayer {
-	r := &realsLayer{kernel: l.cfg.IPVS, limit: l.cfg.DrainLimit, listed: l.listed, draining: map[ipvs.RealKey]time.Time{}}
+	r := &realsLayer{
+		kernel: l.cfg.IPVS, limit: l.cfg.DrainLimit, listed: l.listed, abrupt: l.isUDP, draining: map[ipvs.RealKey]time.Time{},
+	}
 	r.tableLayer = tableLayer[ipvs.RealKey, ipvs.Real, ipvs.Op]{
 		title: "reals", table: l.tables.reals, compare: ipvs.RealKey.Compare, doubted: true, count: l.count.layer("reals"),
 		mayAdd: func(k ipvs.RealKey) bool {
@@ -69,56 +73,65 @@ func realsOf(t ipvs.Table) iter.Seq2[ipvs.RealKey, ipvs.Real] {
 }
 
 // prune removes what has no connections left and quiesces the rest.
-func (r *realsLayer) prune(ctx context.Context) error {
-	busy, err := r.busy(ctx)
-	if err != nil {
-		return err // unreadable is not idle
-	}
-	r.forget()
+func (r *realsLayer) prune(ctx context.Context) {
+	busy := r.busy(ctx)
 	var quiesce []ipvs.RealKey
 	for k := range busy {
 		if known, _ := r.table.Known(k); known.Weight > 0 {
 			quiesce = append(quiesce, k)
 		}
 	}
-	slices.SortFunc(quiesce, r.compare)
-	ops := make([]ipvs.Op, len(quiesce))
-	for i, k := range quiesce {
-		ops[i] = r.add(k, ipvs.Real{Weight: 0}, true)
-	}
-	if err := r.carryOut(ctx, ops, func(i int) { r.table.Learn(quiesce[i], ipvs.Real{Weight: 0}) }); err != nil {
-		return err
-	}
-	return r.remove(ctx, func(k ipvs.RealKey) bool { return r.mayDel(k) && !busy[k] })
+	none := ipvs.Real{Weight: 0}
+	r.carryOut(ctx, r.due(quiesce, r.compare), func(k ipvs.RealKey) ipvs.Op { return r.add(k, none, true) },
+		func(k ipvs.RealKey) { r.table.Learn(k, none) })
+	r.remove(ctx, func(k ipvs.RealKey) bool { return r.mayDel(k) && !busy[k] })
+	// The times of what is wanted again or gone are forgotten.
+	maps.DeleteFunc(r.draining, func(k ipvs.RealKey, _ time.Time) bool { return !busy[k] && r.failed[k] == nil })
+	r.look = false
 }
 
-// busy returns the extra real servers that have connections and may keep them.
-func (r *realsLayer) busy(ctx context.Context) (map[ipvs.RealKey]bool, error) {
+// busy returns the real servers that are wanted no more, have connections and may keep them. Those that drain already are
+// taken to do so until it is time to look.
+func (r *realsLayer) busy(ctx context.Context) map[ipvs.RealKey]bool {
 	busy := map[ipvs.RealKey]bool{}
-	for server, extras := range r.extras() {
-		if server.Proto == ipvs.UDP {
-			continue // no connection to wait for
-		}
-		entry, err := r.kernel.ReadServer(ctx, server)
-		if err != nil {
-			r.doubted = true
-			return nil, fmt.Errorf("read %v: %w", server, err)
-		}
-		for _, k := range extras {
-			state := entry.Reals[k.AddrPort()]
-			if state.Active+state.Inactive > 0 && !r.overdue(k) {
+	extras := r.extras()
+	for _, server := range slices.SortedFunc(maps.Keys(extras), ipvs.Key.Compare) {
+		if !r.look && !slices.ContainsFunc(extras[server], r.isNew) {
+			for _, k := range extras[server] {
 				busy[k] = true
 			}
+			continue
 		}
+		r.lookAt(ctx, server, extras[server], busy)
 	}
-	return busy, nil
+	return busy
 }
 
-// extras groups the real servers that are wanted no more by their virtual servers.
+func (r *realsLayer) isNew(k ipvs.RealKey) bool {
+	_, draining := r.draining[k]
+	return !draining
+}
+
+// lookAt reads which of a virtual server's real servers are busy. Unreadable is not idle.
+func (r *realsLayer) lookAt(ctx context.Context, server ipvs.Key, extras []ipvs.RealKey, busy map[ipvs.RealKey]bool) {
+	entry, err := r.kernel.ReadServer(ctx, server)
+	for _, k := range extras {
+		state := entry.Reals[k.AddrPort()]
+		switch {
+		case err != nil:
+			r.fail(k, fmt.Errorf("read %v: %w", server, err))
+		case state.Active+state.Inactive > 0 && !r.overdue(k):
+			busy[k] = true
+		}
+	}
+}
+
+// extras groups the real servers that are wanted no more by their virtual servers, without those that failed and those
+// that have no connections to wait for.
 func (r *realsLayer) extras() map[ipvs.Key][]ipvs.RealKey {
 	out := map[ipvs.Key][]ipvs.RealKey{}
 	for k := range r.table.Extra() {
-		if r.mayDel(k) {
+		if r.mayDel(k) && r.failed[k] == nil && !r.abrupt(k.Server) {
 			out[k.Server] = append(out[k.Server], k)
 		}
 	}
@@ -138,24 +151,24 @@ func (r *realsLayer) overdue(k ipvs.RealKey) bool {
 	return !since.IsZero() && time.Since(since) >= r.limit
 }
 
-// forget forgets the times of what is wanted again or gone.
-func (r *realsLayer) forget() {
-	maps.DeleteFunc(r.draining, func(k ipvs.RealKey, _ time.Time) bool {
-		_, wanted := r.table.Wanted(k)
-		_, known := r.table.Known(k)
-		return wanted || !known
-	})
+// pending leaves out what drains: that is as it should be.
+func (r *realsLayer) pending() int {
+	n := r.table.Pending()
+	for k := range r.draining {
+		if r.failed[k] == nil {
+			n--
+		}
+	}
+	return n
 }
 
-// pending leaves out what drains: that is as it should be.
-func (r *realsLayer) pending() int { return r.table.Pending() - len(r.draining) }
-
-// drainAgain returns when to look at draining real servers again, or nil if there are none.
-func (l *Loop) drainAgain() <-chan time.Time {
-	if len(l.realLayer.draining) == 0 {
-		return nil
+// isUDP says that a virtual server, or the list that it is found for by a mark, is of UDP.
+func (l *Loop) isUDP(server ipvs.Key) bool {
+	if server.Mark == 0 {
+		return server.Proto == ipvs.UDP
 	}
-	return time.After(drainInterval)
+	list, ok := l.numbers.owner(l.cfg.Marks.NumberOf(server.Mark))
+	return ok && list.Proto == ipvs.UDP
 }
 
 // listed says that a slice still lists the endpoint of a real server that is wanted no more.

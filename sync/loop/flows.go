@@ -18,15 +18,18 @@ type flowsLayer struct {
 	kernel conntrack.Kernel
 	keep   func(ipvs.Key) map[netip.AddrPort]struct{} // who serves a frontend
 	stale  map[ipvs.Key]struct{}
+	failed error // why they could not be deleted
 	count  *counters
 }
 
-func (f *flowsLayer) name() string                  { return "flows" }
-func (f *flowsLayer) doubt()                        {}
-func (f *flowsLayer) unread() bool                  { return false }
-func (f *flowsLayer) pending() int                  { return len(f.stale) }
-func (f *flowsLayer) observe(context.Context) error { return nil }
-func (f *flowsLayer) ensure(context.Context) error  { return nil }
+func (f *flowsLayer) name() string            { return "flows" }
+func (f *flowsLayer) doubt()                  {}
+func (f *flowsLayer) again()                  { f.failed = nil }
+func (f *flowsLayer) unread() bool            { return false }
+func (f *flowsLayer) trouble() error          { return f.failed }
+func (f *flowsLayer) pending() int            { return len(f.stale) }
+func (f *flowsLayer) observe(context.Context) {}
+func (f *flowsLayer) ensure(context.Context)  {}
 
 // add notes that flows of a frontend may go to an endpoint that is gone.
 func (f *flowsLayer) add(key ipvs.Key) {
@@ -36,9 +39,9 @@ func (f *flowsLayer) add(key ipvs.Key) {
 }
 
 // prune deletes the flows. It comes after the real servers are gone, or IPVS would send the next packet there again.
-func (f *flowsLayer) prune(ctx context.Context) error {
-	if len(f.stale) == 0 {
-		return nil
+func (f *flowsLayer) prune(ctx context.Context) {
+	if len(f.stale) == 0 || f.failed != nil {
+		return
 	}
 	var frontends []conntrack.Frontend
 	for key := range f.stale {
@@ -47,10 +50,10 @@ func (f *flowsLayer) prune(ctx context.Context) error {
 	f.count.operations.Inc()
 	if _, err := f.kernel.Delete(ctx, frontends); err != nil {
 		f.count.failures.Inc()
-		return fmt.Errorf("delete stale UDP flows: %w", err)
+		f.failed = fmt.Errorf("delete stale UDP flows: %w", err)
+		return
 	}
 	clear(f.stale)
-	return nil
 }
 
 func (l *Loop) flowsLayer() *flowsLayer {
@@ -75,17 +78,17 @@ func (l *Loop) serving(key ipvs.Key) map[netip.AddrPort]struct{} {
 	return out
 }
 
-// doReals carries out changes to real servers. The flows to a UDP server that went are stale.
+// doReals carries out changes to real servers. The flows to a UDP server that is removed are stale, whatever the kernel
+// answers: a reply may be lost.
 func (l *Loop) doReals(ctx context.Context, ops []ipvs.Op) []error {
-	errs := l.cfg.IPVS.Do(ctx, ops)
-	for i, op := range ops {
-		if op.Verb == ipvs.DelReal && (errs == nil || errs[i] == nil) {
+	for _, op := range ops {
+		if op.Verb == ipvs.DelReal {
 			for _, key := range l.frontendsOf(op.Key) {
 				l.flows.add(key)
 			}
 		}
 	}
-	return errs
+	return l.cfg.IPVS.Do(ctx, ops)
 }
 
 // frontendsOf returns the frontends of a virtual server: itself, or those whose second list it is.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 
 	"kube-ipvs/sync/delta"
@@ -12,21 +13,27 @@ import (
 
 // A layer is one part of the kernel's state. Layers are ensured in order and pruned in reverse, so that what a layer
 // refers to stands as long as the layer does.
+//
+// What fails is left alone until it is due again: a change elsewhere neither tries it again nor reads anything for it.
 type layer interface {
 	// name says what the layer holds, for errors and metrics.
 	name() string
 	// observe reads what is there, if what is known of it cannot be trusted.
-	observe(context.Context) error
+	observe(context.Context)
 	// ensure makes what is wanted and not there, and mends what is there but not as wanted.
-	ensure(context.Context) error
+	ensure(context.Context)
 	// prune removes what is there and not wanted.
-	prune(context.Context) error
+	prune(context.Context)
 	// doubt makes the next observe read.
 	doubt()
+	// again makes what failed due. What a failed operation left behind is for the kernel to say, so it is read first.
+	again()
 	// unread says that what is known cannot be trusted: nothing may be changed.
 	unread() bool
 	// pending is how many objects are not as wanted.
 	pending() int
+	// trouble is what failed and is not mended yet, or nil.
+	trouble() error
 }
 
 // A tableLayer is a layer whose objects are in a table. It is written once for all kinds of objects; a kind is described
@@ -44,93 +51,126 @@ type tableLayer[K, V comparable, Op fmt.Stringer] struct {
 	// mayAdd and mayDel hold an object back as long as they say false: it stays pending. Nil: never.
 	mayAdd, mayDel func(K) bool
 
-	doubted    bool // what is known may be wrong
-	unreadable bool // and could not be read again
+	doubted    bool        // what is known may be wrong
+	unreadable error       // why it could not be read again
+	failed     map[K]error // objects that the kernel refused to change
+	with       layer       // doubted when this one is in trouble, since its objects are in those; nil: none
 	count      *counters
 }
 
 func (l *tableLayer[K, V, Op]) name() string { return l.title }
 func (l *tableLayer[K, V, Op]) doubt()       { l.doubted = true }
-func (l *tableLayer[K, V, Op]) unread() bool { return l.unreadable }
+func (l *tableLayer[K, V, Op]) unread() bool { return l.unreadable != nil }
 func (l *tableLayer[K, V, Op]) pending() int { return l.table.Pending() }
 
-func (l *tableLayer[K, V, Op]) observe(ctx context.Context) error {
+func (l *tableLayer[K, V, Op]) again() {
+	if l.unreadable == nil && len(l.failed) == 0 {
+		return
+	}
+	l.doubt()
+	if l.with != nil {
+		l.with.doubt()
+	}
+}
+
+func (l *tableLayer[K, V, Op]) trouble() error {
+	errs := []error{l.unreadable}
+	for _, k := range slices.SortedFunc(maps.Keys(l.failed), l.compare) {
+		errs = append(errs, l.failed[k])
+	}
+	return summary(errs)
+}
+
+func (l *tableLayer[K, V, Op]) observe(ctx context.Context) {
 	if !l.doubted {
-		return nil
+		return
 	}
 	l.count.reads.Inc()
 	read, err := l.read(ctx)
-	l.unreadable = err != nil
-	if err != nil {
-		return fmt.Errorf("read %s: %w", l.title, err)
-	}
-	l.table.Observe(read)
 	l.doubted = false
-	return nil
+	if err != nil {
+		l.unreadable = fmt.Errorf("read %s: %w", l.title, err)
+		return
+	}
+	l.unreadable = nil
+	clear(l.failed)
+	l.table.Observe(read)
 }
 
-func (l *tableLayer[K, V, Op]) ensure(ctx context.Context) error {
+func (l *tableLayer[K, V, Op]) ensure(ctx context.Context) {
 	var keys []K
 	for k := range l.table.Missing() {
 		if l.mayAdd == nil || l.mayAdd(k) {
 			keys = append(keys, k)
 		}
 	}
-	slices.SortFunc(keys, l.compare)
-	ops := make([]Op, len(keys))
-	for i, k := range keys {
+	l.carryOut(ctx, l.due(keys, l.compare), l.adding, func(k K) {
 		wanted, _ := l.table.Wanted(k)
-		_, there := l.table.Known(k)
-		ops[i] = l.add(k, wanted, there)
-	}
-	return l.carryOut(ctx, ops, func(i int) {
-		wanted, _ := l.table.Wanted(keys[i])
-		l.table.Learn(keys[i], wanted)
+		l.table.Learn(k, wanted)
 	})
 }
 
-func (l *tableLayer[K, V, Op]) prune(ctx context.Context) error { return l.remove(ctx, l.mayDel) }
+// adding is the op that makes or mends a wanted object.
+func (l *tableLayer[K, V, Op]) adding(k K) Op {
+	wanted, _ := l.table.Wanted(k)
+	_, there := l.table.Known(k)
+	return l.add(k, wanted, there)
+}
+
+func (l *tableLayer[K, V, Op]) prune(ctx context.Context) { l.remove(ctx, l.mayDel) }
 
 // remove removes what is there and not wanted and may go.
-func (l *tableLayer[K, V, Op]) remove(ctx context.Context, may func(K) bool) error {
+func (l *tableLayer[K, V, Op]) remove(ctx context.Context, may func(K) bool) {
 	var keys []K
 	for k := range l.table.Extra() {
 		if may == nil || may(k) {
 			keys = append(keys, k)
 		}
 	}
-	slices.SortFunc(keys, func(a, b K) int { return l.compare(b, a) })
-	ops := make([]Op, len(keys))
-	for i, k := range keys {
-		ops[i] = l.del(k)
-	}
-	return l.carryOut(ctx, ops, func(i int) { l.table.Forget(keys[i]) })
+	backward := func(a, b K) int { return l.compare(b, a) }
+	l.carryOut(ctx, l.due(keys, backward), l.del, l.table.Forget)
 }
 
-// carryOut does the ops and calls done for each that succeeded. The others are returned, each with its op.
-func (l *tableLayer[K, V, Op]) carryOut(ctx context.Context, ops []Op, done func(i int)) error {
-	if len(ops) == 0 {
-		return nil
+// due returns the keys in order, without those that failed.
+func (l *tableLayer[K, V, Op]) due(keys []K, compare func(a, b K) int) []K {
+	keys = slices.DeleteFunc(keys, func(k K) bool { return l.failed[k] != nil })
+	slices.SortFunc(keys, compare)
+	return keys
+}
+
+// carryOut does an op for each key, and calls done for those that went well.
+func (l *tableLayer[K, V, Op]) carryOut(ctx context.Context, keys []K, op func(K) Op, done func(K)) {
+	if len(keys) == 0 {
+		return
+	}
+	ops := make([]Op, len(keys))
+	for i, k := range keys {
+		ops[i] = op(k)
 	}
 	l.count.operations.Add(float64(len(ops)))
 	results := l.do(ctx, ops)
-	var failed []error
-	for i, op := range ops {
+	for i, k := range keys {
 		if results == nil || results[i] == nil {
-			done(i)
-			continue
+			done(k)
+		} else {
+			l.fail(k, fmt.Errorf("%v: %w", ops[i], results[i]))
 		}
-		l.count.failures.Inc()
-		failed = append(failed, fmt.Errorf("%v: %w", op, results[i]))
 	}
-	// What a failed operation left behind is for the kernel to say.
-	l.doubted = l.doubted || len(failed) > 0
-	return summary(failed)
+}
+
+// fail leaves an object alone until it is due again.
+func (l *tableLayer[K, V, Op]) fail(k K, err error) {
+	l.count.failures.Inc()
+	if l.failed == nil {
+		l.failed = map[K]error{}
+	}
+	l.failed[k] = err
 }
 
 // summary joins the first few errors and counts the rest: ten thousand objects that fail for one reason are one message.
 func summary(errs []error) error {
 	const most = 5
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	if len(errs) > most {
 		errs = append(errs[:most:most], fmt.Errorf("and %d more", len(errs)-most))
 	}

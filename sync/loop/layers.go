@@ -19,7 +19,8 @@ import (
 // before it is opened: settings, link and routes, sets, rules, what guards a frontend, its servers, and at last the
 // member that turns it on. Pruning goes the other way.
 func (l *Loop) layersOf() []layer {
-	layers := []layer{l.settingsLayer(), l.vipLayer(), l.setsLayer()}
+	l.setLayer = l.setsLayer()
+	layers := []layer{l.settingsLayer(), l.vipLayer(), l.setLayer}
 	var on []layer
 	for _, f := range l.cfg.Families {
 		s := l.tables.families[f]
@@ -34,8 +35,10 @@ func (l *Loop) layersOf() []layer {
 			l.membersLayer(s.Inside, l.secondStands(s), nil),
 			l.membersLayer(s.Frontends, l.mayTurnOn(f, s), nil))
 	}
+	servers := l.serversLayer()
 	l.flows, l.realLayer = l.flowsLayer(), l.realsLayer()
-	return append(append(layers, l.flows, l.serversLayer(), l.realLayer), on...)
+	servers.with, l.realLayer.with = l.realLayer, servers // one table in the kernel
+	return append(append(layers, l.flows, servers, l.realLayer), on...)
 }
 
 func (l *Loop) settingsLayer() layer {
@@ -104,14 +107,15 @@ func (l *Loop) membersLayer(set ipset.Set, mayAdd, mayDel func(ipset.Member) boo
 		},
 		del: func(m ipset.Member) ipset.Op { return ipset.Op{Verb: ipset.Del, Set: set, Member: m} },
 	}
+	t.with = l.setLayer
 	l.members[set.Name] = t
 	return t
 }
 
-func (l *Loop) serversLayer() layer {
+func (l *Loop) serversLayer() *tableLayer[ipvs.Key, ipvs.Server, ipvs.Op] {
 	return &tableLayer[ipvs.Key, ipvs.Server, ipvs.Op]{
 		title: "servers", table: l.tables.servers, compare: ipvs.Key.Compare, doubted: true, count: l.count.layer("servers"),
-		mayDel: func(k ipvs.Key) bool { return !l.isOn(k) },
+		mayAdd: l.mayServe, mayDel: l.isOff,
 		read: func(ctx context.Context) (iter.Seq2[ipvs.Key, ipvs.Server], error) {
 			table, err := l.readTable(ctx)
 			return func(yield func(ipvs.Key, ipvs.Server) bool) {
@@ -154,51 +158,69 @@ func (l *Loop) doServers(ctx context.Context, ops []ipvs.Op) []error {
 	return errs
 }
 
+// errLedgerUnread says that it is not known whose virtual servers are.
+var errLedgerUnread = errors.New("which of them are ours could not be read")
+
 // readTable reads the virtual servers that are ours: those that the ledger names, or whose address lies in a service
 // CIDR, and those that are wanted. Everything else is a stranger's and is not seen.
 func (l *Loop) readTable(ctx context.Context) (ipvs.Table, error) {
 	if l.read != nil {
 		return l.read, nil
 	}
+	if l.ledgersUnread() {
+		return nil, errLedgerUnread
+	}
 	table, err := l.cfg.IPVS.Read(ctx)
 	if err != nil {
 		return nil, err
 	}
-	ledger := map[ipvs.Key]struct{}{}
-	for _, sets := range l.tables.families {
-		for m, mark := range l.tables.members[sets.Owned.Name].All() {
-			ledger[keyOf(m)] = struct{}{}
-			if mark.Value != 0 {
-				ledger[ipvs.MarkKey(mark.Value, m.Addr)] = struct{}{}
-			}
-		}
-	}
-	maps.DeleteFunc(table, func(k ipvs.Key, _ ipvs.Entry) bool {
-		_, wanted := l.tables.servers.Wanted(k)
-		_, listed := ledger[k]
-		return !wanted && !listed && !(k.Mark == 0 && l.inServiceCIDR(k.Addr))
-	})
+	maps.DeleteFunc(table, func(k ipvs.Key, _ ipvs.Entry) bool { return !l.isOurs(k) })
 	l.read = table
 	return table, nil
 }
 
-// isOn says that packets may be on their way to a frontend's server.
-func (l *Loop) isOn(k ipvs.Key) bool {
-	if k.Mark != 0 {
-		return false // without it packets find the server of the address
+func (l *Loop) isOurs(k ipvs.Key) bool {
+	if !l.tables.has(k.Addr) {
+		return false
 	}
-	on := l.tables.members[l.tables.sets(k.Addr).Frontends.Name]
-	_, known := on.Known(memberOf(k))
-	return known
+	_, listed := l.tables.ledger(k.Addr).Known(lineOf(k))
+	_, wanted := l.tables.servers.Wanted(k)
+	return listed || wanted || k.Mark == 0 && l.inServiceCIDR(k.Addr)
 }
 
-// mayTurnOn says that all that a frontend needs stands.
+func (l *Loop) ledgersUnread() bool {
+	for _, sets := range l.tables.families {
+		if l.members[sets.Owned.Name].unread() {
+			return true
+		}
+	}
+	return false
+}
+
+// mayServe says that a virtual server may be made: it is in the ledger, so that whoever comes after us knows it.
+func (l *Loop) mayServe(k ipvs.Key) bool {
+	_, listed := l.tables.ledger(k.Addr).Known(lineOf(k))
+	return listed
+}
+
+// isOff says that no packets are on their way to a virtual server.
+func (l *Loop) isOff(k ipvs.Key) bool {
+	if k.Mark != 0 {
+		return true // without it packets find the server of the address
+	}
+	frontends := l.members[l.tables.sets(k.Addr).Frontends.Name]
+	_, on := frontends.table.Known(memberOf(k))
+	return !on && !frontends.unread()
+}
+
+// mayTurnOn says that all that a frontend needs stands. A guard that it does not need any more stands in nobody's way for
+// long: it goes in the same turn.
 func (l *Loop) mayTurnOn(f ipset.Family, s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
 		_, served := l.tables.servers.Known(keyOf(m))
 		_, ranged := l.tables.members[s.Ranged.Name].Wanted(m)
 		_, guarded := l.tables.members[s.Ranged.Name].Known(m)
-		return served && guarded == ranged && l.stands(f)
+		return served && (guarded || !ranged) && l.stands(f)
 	}
 }
 
@@ -213,23 +235,16 @@ func (l *Loop) secondStands(s plan.Sets) func(ipset.Member) bool {
 
 // servedNoMore says that a line of the ledger has nothing left to say.
 func (l *Loop) servedNoMore(m ipset.Member) bool {
-	mark, _ := l.tables.members[l.tables.sets(m.Addr).Owned.Name].Known(m)
-	for _, k := range []ipvs.Key{keyOf(m), ipvs.MarkKey(mark.Value, m.Addr)} {
-		_, known := l.tables.servers.Known(k)
-		_, wanted := l.tables.servers.Wanted(k)
-		if known && !wanted {
-			return false
-		}
-	}
-	return true
+	_, known := l.tables.servers.Known(serverOf(m))
+	return !known && !l.realLayer.unread()
 }
 
 // offOrOpen says that a frontend's guard may go: it is off, or open to all by now.
 func (l *Loop) offOrOpen(s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
-		on := l.tables.members[s.Frontends.Name]
-		_, known := on.Known(m)
-		_, wanted := on.Wanted(m)
-		return wanted || !known
+		on := l.members[s.Frontends.Name]
+		_, known := on.table.Known(m)
+		_, wanted := on.table.Wanted(m)
+		return !on.unread() && (wanted || !known)
 	}
 }

@@ -4,10 +4,8 @@ package loop
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"net/netip"
-	"slices"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -71,22 +69,28 @@ type Loop struct {
 
 	settings  *delta.Table[string, string]
 	layers    []layer
-	members   map[string]layer // of layers, those of sets by name
-	rules     []*rulesLayer    // of layers, those of rules by family
-	realLayer *realsLayer      // of layers, the one of real servers
-	flows     *flowsLayer      // of layers, the one of tracked flows
+	setLayer  *tableLayer[string, struct{}, setOp]                       // of layers, the one of the sets themselves
+	members   map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op] // of layers, those of sets by name
+	rules     []*rulesLayer                                              // of layers, those of rules by family
+	realLayer *realsLayer                                                // of layers, the one of real servers
+	flows     *flowsLayer                                                // of layers, the one of tracked flows
 
-	read    ipvs.Table // of this turn, for the second of the two layers that it is about
+	dirty   map[plan.Name]struct{} // Services that are to be planned again
+	what    Changed                // what else changed and was not looked at yet; Synced stays
+	located bool                   // the node is known
+	begun   bool                   // planning has begun
+	read    ipvs.Table             // of this turn, for the second of the two layers that it is about
 	count   *Metrics
-	waiting []time.Time // when the changes happened that are not programmed yet
+	waiting map[plan.Name][]time.Time // when the changes happened that are not programmed yet
 }
 
 // New returns a loop. Nothing is done before Run.
 func New(cfg Config) *Loop {
 	l := &Loop{
 		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, numbers: newNumbers(),
-		tables: newTables(cfg.Marks, cfg.Families), members: map[string]layer{}, count: cfg.Metrics,
-		settings: delta.New[string, string](),
+		tables: newTables(cfg.Marks, cfg.Families), count: cfg.Metrics, settings: delta.New[string, string](),
+		members: map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op]{},
+		dirty:   map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{},
 	}
 	l.cfg.Forwarding = maps.Clone(cfg.Forwarding)
 	for _, s := range cfg.Settings {
@@ -96,136 +100,69 @@ func New(cfg Config) *Loop {
 	return l
 }
 
+// Run keeps the kernel in order until the context ends; what stands then is left standing. Nothing is touched before the
+// queue has been told that the sources are synced.
+func (l *Loop) Run(ctx context.Context) error {
+	l.started = time.Now()
+	l.base()
+	retry := backoff{next: retryLeast}
+	var drain <-chan time.Time
+	for {
+		again := false
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.cfg.Queue.wake:
+		case <-retry.timer:
+			retry.timer, again = nil, true
+		case <-drain:
+			drain, l.realLayer.look = nil, true
+		}
+		if !l.take() {
+			continue // what is known is not all yet; Synced looks at everything
+		}
+		err := l.turn(ctx, again)
+		l.cfg.Converged(err)
+		if ctx.Err() != nil {
+			return nil
+		}
+		retry.note(ctx, err)
+		if drain == nil && len(l.realLayer.draining) > 0 {
+			drain = time.After(drainInterval)
+		}
+	}
+}
+
+// take takes what changed from the queue, and says whether the sources are synced.
+func (l *Loop) take() bool {
+	was := l.what
+	names, what := l.cfg.Queue.take()
+	maps.Copy(l.dirty, names)
+	l.what |= what
+	if l.what&^was&Synced != 0 {
+		l.what |= Node
+	}
+	return l.what&Synced != 0
+}
+
+// A backoff says when what failed is due again: what changes meanwhile neither waits for that nor puts it off.
+type backoff struct {
+	timer <-chan time.Time // nil: not waiting
+	next  time.Duration
+}
+
 // The least and the most time until what failed is tried again.
 const (
 	retryLeast = 100 * time.Millisecond
 	retryMost  = 10 * time.Second
 )
 
-// Run keeps the kernel in order until the context ends; what stands then is left standing. Nothing is touched before the
-// queue has been told that the sources are synced.
-func (l *Loop) Run(ctx context.Context) error {
-	l.started = time.Now()
-	l.base()
-	retry := retryLeast
-	var timer <-chan time.Time
-	synced := false
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-l.cfg.Queue.wake:
-		case <-timer:
-		}
-		names, what := l.cfg.Queue.take()
-		if what&Synced != 0 && !synced {
-			synced, what = true, what|Node|Kernel
-		}
-		if !synced {
-			continue // what is known is not all yet; Synced looks at everything
-		}
-		err := l.turn(ctx, names, what)
-		l.cfg.Converged(err)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
-			klog.FromContext(ctx).Error(err, "Not everything could be programmed", "retryAfter", retry)
-			timer, retry = time.After(retry), min(2*retry, retryMost)
-		default:
-			timer, retry = l.drainAgain(), retryLeast
-		}
-	}
-}
-
-// turn plans what is dirty and converges.
-func (l *Loop) turn(ctx context.Context, names map[plan.Name]struct{}, what Changed) error {
-	for _, layer := range l.layers {
-		if what&Kernel != 0 || what&Routes != 0 && layer.name() == vipsTitle {
-			layer.doubt()
-		}
-	}
-	var errs []error
-	if what&(Node|Addresses) != 0 {
-		errs = append(errs, l.renode(ctx, what, names))
-	}
-	// What the kernel holds is read before anything is planned: second lists keep the numbers that they have there.
-	errs = append(errs, l.observe(ctx)...)
-	for _, name := range sorted(names) {
-		l.replan(name)
-	}
-	if what&Synced != 0 {
-		l.suspectFlows()
-	}
-	errs = append(errs, l.converge(ctx))
-	err := errors.Join(errs...)
-	if err == nil {
-		l.count.programmed(l.waiting)
-		l.waiting = l.waiting[:0]
-	}
-	return err
-}
-
-// observe reads what cannot be trusted any more. Nothing is done in a layer that could not be read.
-func (l *Loop) observe(ctx context.Context) []error {
-	var errs []error
-	for _, layer := range l.layers {
-		errs = append(errs, layer.observe(ctx))
-	}
-	l.read = nil
-	return errs
-}
-
-// renode adds the Services that depend on what changed of the node to names.
-func (l *Loop) renode(ctx context.Context, what Changed, names map[plan.Name]struct{}) error {
-	node, cidrs, err := l.cfg.Node(ctx)
-	if err != nil {
-		l.cfg.Queue.Note(what & (Node | Addresses)) // again, with the next attempt
-		return err
-	}
-	sameAddresses := slices.Equal(node.Own, l.node.Own) && slices.Equal(node.Addresses, l.node.Addresses)
-	same := node.Name == l.node.Name && node.Zone == l.node.Zone && slices.Equal(cidrs, l.cfg.Plan.ServiceCIDRs)
-	l.node = node
-	l.reroute(cidrs)
+func (b *backoff) note(ctx context.Context, err error) {
 	switch {
-	case !same || len(l.services) == 0:
-		for _, name := range l.cfg.Source.Names() {
-			names[name] = struct{}{}
-		}
-	case !sameAddresses:
-		for name, s := range l.services {
-			if s.fragment.UsesAddresses {
-				names[name] = struct{}{}
-			}
-		}
+	case err == nil:
+		*b = backoff{next: retryLeast}
+	case b.timer == nil:
+		klog.FromContext(ctx).Error(err, "Not everything could be programmed", "retryAfter", b.next)
+		b.timer, b.next = time.After(b.next), min(2*b.next, retryMost)
 	}
-	return nil
-}
-
-// converge ensures layer by layer, then prunes the other way round. A layer that fails stops no other: what depends on
-// an object that is missing is held back by itself.
-func (l *Loop) converge(ctx context.Context) error {
-	start := time.Now()
-	var errs []error
-	for _, layer := range l.layers {
-		if !layer.unread() {
-			errs = append(errs, layer.ensure(ctx))
-		}
-	}
-	for _, layer := range slices.Backward(l.layers) {
-		if !layer.unread() {
-			errs = append(errs, layer.prune(ctx))
-		}
-	}
-	l.count.synced(start, l.layers)
-	return errors.Join(errs...)
-}
-
-func sorted(names map[plan.Name]struct{}) []plan.Name {
-	out := make([]plan.Name, 0, len(names))
-	for name := range names {
-		out = append(out, name)
-	}
-	slices.SortFunc(out, plan.Name.Compare)
-	return out
 }

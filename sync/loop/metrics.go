@@ -105,7 +105,6 @@ func (m *Metrics) swapped(old, now *service) {
 			continue
 		}
 		m.services.Add(float64(x.sign))
-		m.problems.Add(float64(x.sign * len(x.s.problems)))
 		if x.s.fragment.Unserved.Internal {
 			m.internal += x.sign
 		}

@@ -19,11 +19,11 @@ func newNumbers() *numbers {
 }
 
 // take returns the list's number, with one user more. A list without one gets the number that it had before, if that is
-// known and free, or else a free one. It returns 0 if none is left.
-func (n *numbers) take(key plan.InsideKey, before uint32) uint32 {
+// known and free, or else a free one that nothing is left of. It returns 0 if there is none.
+func (n *numbers) take(key plan.InsideKey, before uint32, isLeft func(uint32) bool) uint32 {
 	have := n.byKey[key]
 	if have == nil {
-		free := n.free(before)
+		free := n.free(before, isLeft)
 		if free == 0 {
 			return 0
 		}
@@ -53,17 +53,18 @@ func (n *numbers) owner(number uint32) (plan.InsideKey, bool) {
 	return key, ok
 }
 
-func (n *numbers) free(before uint32) uint32 {
+func (n *numbers) free(before uint32, isLeft func(uint32) bool) uint32 {
 	if _, taken := n.used[before]; before != 0 && before <= plan.Capacity && !taken {
 		return before
 	}
 	if len(n.used) >= plan.Capacity {
 		return 0
 	}
-	for {
+	for range plan.Capacity {
 		n.next = n.next%plan.Capacity + 1
-		if _, taken := n.used[n.next]; !taken {
+		if _, taken := n.used[n.next]; !taken && !isLeft(n.next) {
 			return n.next
 		}
 	}
+	return 0
 }

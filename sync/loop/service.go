@@ -2,6 +2,7 @@ package loop
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -26,13 +27,6 @@ func (s *service) health() *plan.Health {
 	return s.fragment.Health
 }
 
-func (s *service) trouble() []plan.Problem {
-	if s == nil {
-		return nil
-	}
-	return s.problems
-}
-
 func (s *service) frontend(key ipvs.Key) *plan.Frontend {
 	if s == nil {
 		return nil
@@ -48,8 +42,8 @@ func (s *service) frontend(key ipvs.Key) *plan.Frontend {
 // unnumbered lists the second lists for which no number was left.
 func (s *service) unnumbered() []plan.Problem {
 	var out []plan.Problem
-	for key, n := range s.numbers {
-		if n == 0 {
+	for _, key := range slices.SortedFunc(maps.Keys(s.numbers), plan.InsideKey.Compare) {
+		if s.numbers[key] == 0 {
 			out = append(out, plan.Problem{
 				Object: "Service " + key.Service.String(), Field: "spec.externalTrafficPolicy",
 				Reason: fmt.Sprintf("port %d (%v): %d other Services have a Local policy with endpoints both here and elsewhere;"+

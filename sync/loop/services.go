@@ -1,9 +1,12 @@
 package loop
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
+	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/delta"
 	"kube-ipvs/sync/plan"
 )
 
@@ -24,7 +27,7 @@ func (l *Loop) replan(name plan.Name) {
 		return
 	}
 	now := l.planned(svc, in)
-	now.triggered = l.trigger(old, in)
+	now.triggered = l.trigger(name, old, in)
 	l.swap(name, old, now)
 }
 
@@ -42,7 +45,7 @@ func (l *Loop) planned(svc plan.Service, in []plan.Slice) *service {
 			s.numbers = map[plan.InsideKey]uint32{}
 		}
 		if _, ok := s.numbers[in.Key]; !ok {
-			s.numbers[in.Key] = l.numbers.take(in.Key, l.numberBefore(&fes[i]))
+			s.numbers[in.Key] = l.numbers.take(in.Key, l.numberBefore(&fes[i]), l.isLeft)
 		}
 	}
 	return s
@@ -50,12 +53,22 @@ func (l *Loop) planned(svc plan.Service, in []plan.Slice) *service {
 
 // numberBefore is the number that the ledger has for a frontend: what the list had before a restart.
 func (l *Loop) numberBefore(fe *plan.Frontend) uint32 {
-	ledger := l.tables.members[l.tables.sets(fe.Key.Addr).Owned.Name]
-	if ledger == nil {
+	if !l.tables.has(fe.Key.Addr) {
 		return 0
 	}
-	mark, _ := ledger.Known(memberOf(fe.Key))
+	mark, _ := l.tables.ledger(fe.Key.Addr).Known(lineOf(fe.Key))
 	return l.cfg.Marks.NumberOf(mark.Value)
+}
+
+// isLeft says that a number's virtual server is in the kernel: whoever had it may still have packets on their way.
+func (l *Loop) isLeft(number uint32) bool {
+	for f := range l.tables.families {
+		_, left := l.tables.servers.Known(ipvs.MarkKey(l.cfg.Marks.Number(number), everything(f).Addr()))
+		if left {
+			return true
+		}
+	}
+	return false
 }
 
 // swap puts one state of a Service in the place of another. Either may be nil. What both want is claimed again before it
@@ -65,7 +78,8 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 		return
 	}
 	take, giveBack := claimer{tables: l.tables}, claimer{tables: l.tables, drop: true}
-	for _, key := range keys(old, now) {
+	all := keys(old, now)
+	for _, key := range all {
 		before, had := l.claims.winner(key)
 		l.claims.replace(key, old, now)
 		if after, has := l.claims.winner(key); has {
@@ -89,6 +103,9 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 		l.services[name] = now
 	}
 	l.report(name, old, now)
+	for _, s := range l.claims.rivals(all, now) {
+		l.review(s)
+	}
 }
 
 // report tells others what changed for a Service.
@@ -96,18 +113,35 @@ func (l *Loop) report(name plan.Name, old, now *service) {
 	if h := now.health(); h != nil || old.health() != nil {
 		l.cfg.Health(name, h)
 	}
-	if now != nil {
-		now.problems = slices.Concat(now.fragment.Problems, l.claims.conflicts(now), now.unnumbered())
-	}
-	if !slices.Equal(old.trouble(), now.trouble()) {
-		l.cfg.Report(name, now.trouble())
-	}
 	l.count.swapped(old, now)
+	switch {
+	case now == nil && len(old.problems) > 0:
+		l.cfg.Report(name, nil)
+		l.count.problems.Sub(float64(len(old.problems)))
+	case now != nil:
+		if old != nil {
+			now.problems = old.problems // what was told before
+		}
+		l.review(now)
+	}
 }
+
+// review tells others what of a Service cannot be served, if that is news.
+func (l *Loop) review(s *service) {
+	before := s.problems
+	s.problems = slices.Concat(s.fragment.Problems, l.claims.conflicts(s), s.unnumbered())
+	if !slices.Equal(before, s.problems) {
+		l.cfg.Report(s.fragment.Service, s.problems)
+		l.count.problems.Add(float64(len(s.problems) - len(before)))
+	}
+}
+
+// mostWaiting is how many changes of one Service are remembered while it cannot be programmed.
+const mostWaiting = 100
 
 // trigger returns when the last change happened that led to the slices, and notes those that are new for the
 // network-programming latency. Changes from before this program started say nothing about it.
-func (l *Loop) trigger(old *service, in []plan.Slice) time.Time {
+func (l *Loop) trigger(name plan.Name, old *service, in []plan.Slice) time.Time {
 	seen := l.started
 	if old != nil && old.triggered.After(seen) {
 		seen = old.triggered
@@ -115,11 +149,56 @@ func (l *Loop) trigger(old *service, in []plan.Slice) time.Time {
 	last := seen
 	for i := range in {
 		if at := in[i].Triggered; at.After(seen) {
-			l.waiting = append(l.waiting, at)
+			if len(l.waiting[name]) < mostWaiting {
+				l.waiting[name] = append(l.waiting[name], at)
+			}
 			if at.After(last) {
 				last = at
 			}
 		}
 	}
 	return last
+}
+
+// programmed measures the changes that are in the kernel. One that is not yet holds no other up.
+func (l *Loop) programmed() {
+	for name, changes := range l.waiting {
+		if l.tables.isProgrammed(l.services[name], l.claims) {
+			l.count.programmed(changes)
+			delete(l.waiting, name)
+		}
+	}
+}
+
+// isProgrammed says that all endpoints of a Service serve at the frontends that it has. One that is gone has none.
+func (t *tables) isProgrammed(s *service, c claims) bool {
+	if s == nil {
+		return true
+	}
+	for i := range s.fragment.Frontends {
+		fe := &s.fragment.Frontends[i]
+		if first, _ := c.winner(fe.Key); first.by != s || !t.has(fe.Key.Addr) {
+			continue
+		}
+		on := stands(t.members[t.sets(fe.Key.Addr).Frontends.Name], memberOf(fe.Key))
+		if !on || !t.serves(fe.Key, fe.Reals) {
+			return false
+		}
+		if n := fe.Inside; n != nil && s.numbers[n.Key] != 0 && !t.serves(ipvs.MarkKey(t.marks.Number(s.numbers[n.Key]), fe.Key.Addr), n.Reals) {
+			return false
+		}
+	}
+	return true
+}
+
+// serves says that a virtual server has these real servers.
+func (t *tables) serves(server ipvs.Key, reals []netip.AddrPort) bool {
+	return !slices.ContainsFunc(reals, func(at netip.AddrPort) bool { return !stands(t.reals, ipvs.RealKeyOf(server, at)) })
+}
+
+// stands says that a wanted object is there as wanted.
+func stands[K, V comparable](t *delta.Table[K, V], key K) bool {
+	wanted, isWanted := t.Wanted(key)
+	known, isKnown := t.Known(key)
+	return isWanted && isKnown && wanted == known
 }

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"encoding/binary"
 	"net/netip"
 
 	"kube-ipvs/ipset"
@@ -62,8 +63,7 @@ func (c claimer) frontend(x claimed) {
 		return
 	}
 	member := memberOf(fe.Key)
-	c.server(fe.Key, fe.Server, fe.Reals)
-	c.member(sets.Owned, member, c.inside(x, sets, member))
+	c.server(fe.Key, fe.Server, fe.Reals, c.inside(x, sets, member))
 	c.ranges(fe, sets, member)
 	for _, item := range fe.VIPs {
 		claim(c.drop, c.vips, item, struct{}{})
@@ -82,7 +82,7 @@ func (c claimer) inside(x claimed, sets plan.Sets, member ipset.Member) ipset.Ma
 		return ipset.Mark{}
 	}
 	mark := ipset.Mark{Value: c.marks.Number(x.by.numbers[in.Key]), Mask: ^uint32(0)}
-	c.server(ipvs.MarkKey(mark.Value, in.Key.Family), in.Server, in.Reals)
+	c.server(ipvs.MarkKey(mark.Value, in.Key.Family), in.Server, in.Reals, mark)
 	c.member(sets.Inside, member, mark)
 	return mark
 }
@@ -99,7 +99,10 @@ func (c claimer) ranges(fe *plan.Frontend, sets plan.Sets, member ipset.Member) 
 	}
 }
 
-func (c claimer) server(key ipvs.Key, server ipvs.Server, reals []netip.AddrPort) {
+// server claims a virtual server with its line in the ledger, and its real servers. The mark in the line is the number of
+// the second list that the server is, or that the frontend has.
+func (c claimer) server(key ipvs.Key, server ipvs.Server, reals []netip.AddrPort, number ipset.Mark) {
+	c.member(c.sets(key.Addr).Owned, lineOf(key), number)
 	claim(c.drop, c.servers, key, server)
 	for _, at := range reals {
 		claim(c.drop, c.reals, ipvs.RealKeyOf(key, at), ipvs.Real{Weight: 1})
@@ -124,6 +127,41 @@ func (c claimer) member(set ipset.Set, m ipset.Member, mark ipset.Mark) {
 }
 
 func (t *tables) sets(a netip.Addr) plan.Sets { return t.families[ipset.FamilyOf(a)] }
+
+// has says that this node has an address's family.
+func (t *tables) has(a netip.Addr) bool {
+	_, ok := t.families[ipset.FamilyOf(a)]
+	return ok
+}
+
+// ledger is the ledger of an address's family, or nil.
+func (t *tables) ledger(a netip.Addr) *delta.Table[ipset.Member, ipset.Mark] {
+	return t.members[t.sets(a).Owned.Name]
+}
+
+// lineOf is a virtual server's line in the ledger: its frontend, or its mark written as an address. What tells them apart
+// is that marks have port 0, and frontends have not.
+func lineOf(k ipvs.Key) ipset.Member {
+	if k.Mark == 0 {
+		return memberOf(k)
+	}
+	var b [16]byte
+	binary.BigEndian.PutUint32(b[12:], k.Mark)
+	a := netip.AddrFrom16(b)
+	if k.Addr.Is4() {
+		a = netip.AddrFrom4([4]byte(b[12:]))
+	}
+	return ipset.Member{Addr: a, Proto: uint8(ipvs.TCP)}
+}
+
+// serverOf is the virtual server that a line in the ledger stands for.
+func serverOf(m ipset.Member) ipvs.Key {
+	if m.Port != 0 {
+		return keyOf(m)
+	}
+	b := m.Addr.As16()
+	return ipvs.MarkKey(binary.BigEndian.Uint32(b[12:]), m.Addr)
+}
 
 // memberOf is the member that stands for a frontend in the sets.
 func memberOf(k ipvs.Key) ipset.Member {

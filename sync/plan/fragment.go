@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"net/netip"
 
 	"kube-ipvs/ipvs"
@@ -85,6 +86,11 @@ type InsideKey struct {
 	Proto   ipvs.Protocol
 	Port    uint16
 	Family  netip.Addr // the unspecified address of the family
+}
+
+// Compare orders keys by Service, protocol, port and family.
+func (k InsideKey) Compare(o InsideKey) int {
+	return cmp.Or(k.Service.Compare(o.Service), cmp.Compare(k.Proto, o.Proto), cmp.Compare(k.Port, o.Port), k.Family.Compare(o.Family))
 }
 
 // A Hairpin is an endpoint that may be sent its own packets.

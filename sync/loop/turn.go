@@ -1,0 +1,123 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"kube-ipvs/sync/plan"
+)
+
+// turn plans what is dirty and converges. Again says that what failed is due to be tried again.
+func (l *Loop) turn(ctx context.Context, again bool) error {
+	for _, layer := range l.layers {
+		if again {
+			layer.again()
+		}
+		if l.what&Kernel != 0 || l.what&Routes != 0 && layer.name() == vipsTitle {
+			layer.doubt()
+		}
+	}
+	l.what &^= Kernel | Routes
+	lost := l.renode(ctx)
+	// What the kernel holds is read before anything is planned: second lists keep the numbers that they have there.
+	l.observe(ctx)
+	if l.mayBegin() {
+		l.replanDirty()
+		l.converge(ctx)
+		l.programmed()
+	}
+	return errors.Join(lost, l.trouble())
+}
+
+// mayBegin says that enough is known to plan: where this node is, and the ledgers with the numbers that second lists have.
+// Without, all that stands would look unwanted.
+func (l *Loop) mayBegin() bool {
+	return l.begun || l.located && !l.ledgersUnread()
+}
+
+// observe reads what cannot be trusted any more. Nothing is done in a layer that could not be read.
+func (l *Loop) observe(ctx context.Context) {
+	for _, layer := range l.layers {
+		layer.observe(ctx)
+	}
+	l.read = nil
+}
+
+// replanDirty plans the Services that changed.
+func (l *Loop) replanDirty() {
+	for _, name := range sorted(l.dirty) {
+		l.replan(name)
+	}
+	clear(l.dirty)
+	if !l.begun {
+		l.suspectFlows()
+	}
+	l.begun = true
+}
+
+// renode looks at the node if it changed, and marks the Services dirty that depend on what changed. After an error it is
+// looked at with the next turn again.
+func (l *Loop) renode(ctx context.Context) error {
+	if l.what&(Node|Addresses) == 0 {
+		return nil
+	}
+	node, cidrs, err := l.cfg.Node(ctx)
+	if err != nil {
+		return err
+	}
+	l.what &^= Node | Addresses
+	before := l.node
+	same := l.located && node.Name == before.Name && node.Zone == before.Zone && slices.Equal(cidrs, l.cfg.Plan.ServiceCIDRs)
+	l.node, l.located = node, true
+	l.reroute(cidrs)
+	switch {
+	case !same:
+		for _, name := range l.cfg.Source.Names() {
+			l.dirty[name] = struct{}{}
+		}
+	case !slices.Equal(node.Own, before.Own) || !slices.Equal(node.Addresses, before.Addresses):
+		for name, s := range l.services {
+			if s.fragment.UsesAddresses {
+				l.dirty[name] = struct{}{}
+			}
+		}
+	}
+	return nil
+}
+
+// converge ensures layer by layer, then prunes the other way round. A layer that fails stops no other: what depends on
+// an object that is missing is held back by itself.
+func (l *Loop) converge(ctx context.Context) {
+	start := time.Now()
+	for _, layer := range l.layers {
+		if !layer.unread() {
+			layer.ensure(ctx)
+		}
+	}
+	for _, layer := range slices.Backward(l.layers) {
+		if !layer.unread() {
+			layer.prune(ctx)
+		}
+	}
+	l.count.synced(start, l.layers)
+}
+
+// trouble returns why the kernel is not as wanted, or nil.
+func (l *Loop) trouble() error {
+	var errs []error
+	for _, layer := range l.layers {
+		errs = append(errs, layer.trouble())
+	}
+	return errors.Join(errs...)
+}
+
+func sorted(names map[plan.Name]struct{}) []plan.Name {
+	out := make([]plan.Name, 0, len(names))
+	for name := range names {
+		out = append(out, name)
+	}
+	slices.SortFunc(out, plan.Name.Compare)
+	return out
+}
