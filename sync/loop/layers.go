@@ -35,10 +35,9 @@ func (l *Loop) layersOf() []layer {
 			l.membersLayer(s.Inside, l.secondStands(s), nil),
 			l.membersLayer(s.Frontends, l.mayTurnOn(f, s), nil))
 	}
-	servers := l.serversLayer()
-	l.flows, l.realLayer = l.flowsLayer(), l.realsLayer()
-	servers.with, l.realLayer.with = l.realLayer, servers // one table in the kernel
-	return append(append(layers, l.flows, servers, l.realLayer), on...)
+	l.flows, l.serverLayer, l.realLayer = l.flowsLayer(), l.serversLayer(), l.realsLayer()
+	l.serverLayer.with, l.realLayer.with = l.realLayer, l.serverLayer // one table in the kernel
+	return append(append(layers, l.flows, l.serverLayer, l.realLayer), on...)
 }
 
 func (l *Loop) settingsLayer() layer {
@@ -236,7 +235,7 @@ func (l *Loop) secondStands(s plan.Sets) func(ipset.Member) bool {
 // servedNoMore says that a line of the ledger has nothing left to say.
 func (l *Loop) servedNoMore(m ipset.Member) bool {
 	_, known := l.tables.servers.Known(serverOf(m))
-	return !known && !l.realLayer.unread()
+	return !known && !l.serverLayer.unread()
 }
 
 // offOrOpen says that a frontend's guard may go: it is off, or open to all by now.

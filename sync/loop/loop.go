@@ -67,13 +67,14 @@ type Loop struct {
 	numbers  *numbers
 	tables   *tables
 
-	settings  *delta.Table[string, string]
-	layers    []layer
-	setLayer  *tableLayer[string, struct{}, setOp]                       // of layers, the one of the sets themselves
-	members   map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op] // of layers, those of sets by name
-	rules     []*rulesLayer                                              // of layers, those of rules by family
-	realLayer *realsLayer                                                // of layers, the one of real servers
-	flows     *flowsLayer                                                // of layers, the one of tracked flows
+	settings    *delta.Table[string, string]
+	layers      []layer
+	setLayer    *tableLayer[string, struct{}, setOp]                       // of layers, the one of the sets themselves
+	members     map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op] // of layers, those of sets by name
+	rules       []*rulesLayer                                              // of layers, those of rules by family
+	serverLayer *tableLayer[ipvs.Key, ipvs.Server, ipvs.Op]                // of layers, the one of virtual servers
+	realLayer   *realsLayer                                                // of layers, the one of real servers
+	flows       *flowsLayer                                                // of layers, the one of tracked flows
 
 	dirty   map[plan.Name]struct{} // Services that are to be planned again
 	what    Changed                // what else changed and was not looked at yet; Synced stays

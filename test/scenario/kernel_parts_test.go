@@ -1,0 +1,146 @@
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"kube-ipvs/ipset"
+	"kube-ipvs/iptables"
+	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/ipvs/sysctl"
+	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/plan"
+)
+
+// Parts are a kernel as a loop sees it: five fakes, or the running one.
+type parts struct {
+	ipvs   ipvs.Kernel
+	sets   ipset.Kernel
+	vips   vip.Kernel
+	rules  iptables.Kernel
+	sysctl sysctl.Kernel
+	flows  conntrack.Kernel
+}
+
+func fakes() parts {
+	return parts{
+		new(ipvs.Fake), ipset.NewFake(), vip.NewFake(), new(iptables.Fake),
+		sysctl.NewFake(sysctl.Setting{Name: forward4, Value: "0"}, sysctl.Setting{Name: forward6, Value: "0"}),
+		new(conntrack.Fake),
+	}
+}
+
+// dump returns what the kernel holds, by section.
+func (p parts) dump(t *testing.T, f flags) map[string]string {
+	t.Helper()
+	ctx := context.Background()
+	table, err := p.ipvs.Read(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sets, ledger, err := p.dumpSets(ctx, plan.MarksFor(f.masqueradeBit))
+	if err != nil {
+		t.Fatal(err)
+	}
+	items, err := p.vips.Read(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps.DeleteFunc(items, func(i vip.Item, _ struct{}) bool { return f.base(i) })
+	return map[string]string{"ipvs": table.String(), "sets": sets, "ledger": ledger, "routes": vip.Text(items)}
+}
+
+// base says that an item is there whatever the Services are.
+func (f flags) base(i vip.Item) bool {
+	return i.Kind < vip.Route || i.Kind == vip.Route && strings.Contains(","+f.serviceCIDRs+",", ","+i.Prefix.String()+",")
+}
+
+// dumpSets returns the members of all sets, a line each, and those of the ledgers by themselves.
+func (p parts) dumpSets(ctx context.Context, marks plan.Marks) (sets, ledger string, err error) {
+	names, err := p.sets.Names(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	defined := definitions()
+	for _, name := range names {
+		set, ok := defined[name]
+		if !ok {
+			set = ipset.Set{Name: name, Type: ipset.HashIP, Family: ipset.IPv4}
+		}
+		members, err := p.sets.Read(ctx, set)
+		if err != nil {
+			return "", "", err
+		}
+		var text strings.Builder
+		for _, m := range slices.SortedFunc(maps.Keys(members), ipset.Member.Compare) {
+			fmt.Fprintf(&text, "%s %v%s\n", name, m, inWords(set, members[m], marks))
+		}
+		if strings.HasSuffix(name, "OWNED") {
+			ledger += text.String()
+		} else {
+			sets += text.String()
+		}
+	}
+	return sets, ledger, nil
+}
+
+// definitions are our sets by name.
+func definitions() map[string]ipset.Set {
+	out := map[string]ipset.Set{}
+	for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
+		for _, set := range plan.SetsOf(family).All() {
+			out[set.Name] = set
+		}
+	}
+	return out
+}
+
+// inWords is a member's mark and what it means.
+func inWords(set ipset.Set, mark ipset.Mark, marks plan.Marks) string {
+	switch {
+	case !set.Marks || mark == ipset.Mark{}:
+		return ""
+	case strings.HasSuffix(set.Name, "FRONTENDS"):
+		for t := plan.Plain; t <= plan.DivertGuard; t++ {
+			if marks.Of(t) == mark {
+				return fmt.Sprintf(" skbmark %v # %v", mark, t)
+			}
+		}
+	}
+	return fmt.Sprintf(" skbmark %v # list %d", mark, marks.NumberOf(mark.Value))
+}
+
+// A command is what somebody types by hand.
+type command struct {
+	ipvs *ipvs.Op
+	set  *ipset.Op
+	make *ipset.Set // with set nil: make it
+	gone string     // a set to destroy
+	vip  *vip.Op
+}
+
+func (p parts) carryOut(c command) error {
+	ctx := context.Background()
+	var errs []error
+	switch {
+	case c.ipvs != nil:
+		errs = p.ipvs.Do(ctx, []ipvs.Op{*c.ipvs})
+	case c.set != nil:
+		errs = p.sets.Do(ctx, []ipset.Op{*c.set})
+	case c.make != nil:
+		return p.sets.Create(ctx, *c.make)
+	case c.gone != "":
+		return p.sets.Destroy(ctx, c.gone)
+	case c.vip != nil:
+		errs = p.vips.Do(ctx, []vip.Op{*c.vip})
+	}
+	if errs != nil {
+		return errs[0]
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"kube-ipvs/ipset"
+	"kube-ipvs/iptables"
+	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/ipvs/sysctl"
+	"kube-ipvs/ipvs/vip"
+)
+
+// A verdict is what becomes of an operation.
+type verdict uint8
+
+const (
+	goesWell verdict = iota
+	refused          // it is not carried out
+	unheard          // it is carried out, and its reply is lost
+)
+
+// A trace stands between a loop and a kernel: it notes every operation and every reading, and may let them fail.
+type trace struct {
+	to    parts
+	judge func(n int, what string) verdict // may be nil
+	check func(what string)                // called before what goes well or unheard; may be nil
+
+	mu    sync.Mutex
+	noted []string
+}
+
+var errInjected = errors.New("injected failure")
+
+// verdict notes what is asked for and says what becomes of it.
+func (t *trace) verdict(what string) verdict {
+	t.mu.Lock()
+	t.noted = append(t.noted, what)
+	n := len(t.noted)
+	t.mu.Unlock()
+	v := goesWell
+	if t.judge != nil {
+		v = t.judge(n, what)
+	}
+	if v != refused && t.check != nil {
+		t.check(what)
+	}
+	return v
+}
+
+// take returns what was noted since the last time.
+func (t *trace) take() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := t.noted
+	t.noted = nil
+	return out
+}
+
+// one passes a call on that is one operation.
+func (t *trace) one(what string, call func() error) error {
+	switch t.verdict(what) {
+	case refused:
+		return fmt.Errorf("%s: %w", what, errInjected)
+	case unheard:
+		_ = call()
+		return fmt.Errorf("%s: %w", what, errInjected)
+	}
+	return call()
+}
+
+// do passes operations on, one at a time: each is judged by what the ones before it left.
+func do[Op fmt.Stringer](t *trace, ops []Op, call func([]Op) []error) []error {
+	errs := make([]error, len(ops))
+	for i, op := range ops {
+		errs[i] = t.one(op.String(), func() error { return errors.Join(call([]Op{op})...) })
+	}
+	if errors.Join(errs...) == nil {
+		return nil
+	}
+	return errs
+}
+
+// parts returns a kernel that is traced.
+func (t *trace) parts() parts {
+	return parts{tracedIPVS{t}, tracedSets{t}, tracedVIPs{t}, tracedRules{t}, tracedSettings{t}, tracedFlows{t}}
+}
+
+type tracedIPVS struct{ *trace }
+
+func (t tracedIPVS) Read(ctx context.Context) (table ipvs.Table, err error) {
+	err = t.one("read the IPVS table", func() error { table, err = t.to.ipvs.Read(ctx); return err })
+	return table, err
+}
+
+func (t tracedIPVS) ReadServer(ctx context.Context, k ipvs.Key) (e ipvs.Entry, err error) {
+	err = t.one(fmt.Sprintf("read %v", k), func() error { e, err = t.to.ipvs.ReadServer(ctx, k); return err })
+	return e, err
+}
+
+func (t tracedIPVS) Do(ctx context.Context, ops []ipvs.Op) []error {
+	return do(t.trace, ops, func(ops []ipvs.Op) []error { return t.to.ipvs.Do(ctx, ops) })
+}
+
+type tracedSets struct{ *trace }
+
+func (t tracedSets) Create(ctx context.Context, s ipset.Set) error {
+	return t.one("ipset create "+s.Name, func() error { return t.to.sets.Create(ctx, s) })
+}
+
+func (t tracedSets) Destroy(ctx context.Context, name string) error {
+	return t.one("ipset destroy "+name, func() error { return t.to.sets.Destroy(ctx, name) })
+}
+
+func (t tracedSets) Names(ctx context.Context) (names []string, err error) {
+	err = t.one("read the names of sets", func() error { names, err = t.to.sets.Names(ctx); return err })
+	return names, err
+}
+
+func (t tracedSets) Read(ctx context.Context, s ipset.Set) (members map[ipset.Member]ipset.Mark, err error) {
+	err = t.one("read set "+s.Name, func() error { members, err = t.to.sets.Read(ctx, s); return err })
+	return members, err
+}
+
+func (t tracedSets) Do(ctx context.Context, ops []ipset.Op) []error {
+	return do(t.trace, ops, func(ops []ipset.Op) []error { return t.to.sets.Do(ctx, ops) })
+}
+
+type tracedVIPs struct{ *trace }
+
+func (t tracedVIPs) Read(ctx context.Context) (items map[vip.Item]struct{}, err error) {
+	err = t.one("read routes", func() error { items, err = t.to.vips.Read(ctx); return err })
+	return items, err
+}
+
+func (t tracedVIPs) Do(ctx context.Context, ops []vip.Op) []error {
+	return do(t.trace, ops, func(ops []vip.Op) []error { return t.to.vips.Do(ctx, ops) })
+}
+
+type tracedRules struct{ *trace }
+
+func (t tracedRules) Ensure(ctx context.Context, r iptables.Ruleset) error {
+	return t.one(fmt.Sprintf("iptables-restore (%v)", r.Family), func() error { return t.to.rules.Ensure(ctx, r) })
+}
+
+func (t tracedRules) Stands(ctx context.Context, f iptables.Family) (stands bool, err error) {
+	err = t.one(fmt.Sprintf("iptables-save (%v)", f), func() error { stands, err = t.to.rules.Stands(ctx, f); return err })
+	return stands, err
+}
+
+func (t tracedRules) Remove(ctx context.Context, f iptables.Family) error {
+	return t.one(fmt.Sprintf("remove rules (%v)", f), func() error { return t.to.rules.Remove(ctx, f) })
+}
+
+type tracedSettings struct{ *trace }
+
+func (t tracedSettings) Read(ctx context.Context, names []string) (values map[string]string, err error) {
+	err = t.one("read settings", func() error { values, err = t.to.sysctl.Read(ctx, names); return err })
+	return values, err
+}
+
+func (t tracedSettings) Do(ctx context.Context, settings []sysctl.Setting) []error {
+	return do(t.trace, settings, func(s []sysctl.Setting) []error { return t.to.sysctl.Do(ctx, s) })
+}
+
+type tracedFlows struct{ *trace }
+
+func (t tracedFlows) Delete(ctx context.Context, frontends []conntrack.Frontend) (n int, err error) {
+	var names []string
+	for _, f := range frontends {
+		names = append(names, f.At.String())
+	}
+	slices.Sort(names)
+	err = t.one("delete stale flows to "+strings.Join(names, ", "), func() error { n, err = t.to.flows.Delete(ctx, frontends); return err })
+	return n, err
+}
