@@ -158,6 +158,11 @@ func TestSliceChanges(t *testing.T) {
 		t.Errorf("slices are not in the order of their names: %v", got)
 	}
 
+	es.Endpoints[0].Addresses[0] = "10.1.0.3"
+	c.updateSlice(es)
+	told.next(t, "default/web")
+	told.nothing(t, 50*time.Millisecond)
+
 	es.ResourceVersion = "2"
 	es.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: "2026-11-01T12:00:00Z"}
 	c.updateSlice(es)

@@ -3,6 +3,7 @@ package manifest
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -98,6 +99,19 @@ func TestMistakesTakeNothingDown(t *testing.T) {
 	told.next(t, "problems")
 	d.remove("a.yaml")
 	told.next(t, "prod/api", "problems")
+}
+
+// TestKeptOnce breaks a file again and again, which keeps no more than it ever supplied.
+func TestKeptOnce(t *testing.T) {
+	f := newDecoder().parse("a.yaml", []byte(web+"---"+api))
+	for range 10 {
+		now := newDecoder().parse("a.yaml", []byte(web+"---\na: ["))
+		now.keep(f)
+		f = now
+	}
+	if len(f.good) != 1 || len(f.kept) != 1 || f.kept[0].id.name != "api" {
+		t.Errorf("supplies %v, keeps %v", f.good, f.kept)
+	}
 }
 
 func TestFilesThatAreNotRead(t *testing.T) {
@@ -207,6 +221,63 @@ func TestFolderThatGoes(t *testing.T) {
 	told.next(t, "default/web", "prod/api", "problems")
 	d.write("now/a.yaml", strings.Replace(api, "port: 80", "port: 81", 1))
 	told.next(t, "prod/api")
+}
+
+// TestFolderBehindALink has a link to a folder, which is replaced by one to another folder.
+func TestFolderBehindALink(t *testing.T) {
+	t.Parallel()
+	d := newDir(t)
+	link := func(to string) {
+		d.done(os.Symlink(to, d.file("link")))
+		d.rename("link", "now")
+	}
+	d.done(os.Mkdir(d.file("one"), 0o700))
+	d.done(os.Mkdir(d.file("two"), 0o700))
+	d.write("one/a.yaml", web)
+	d.write("two/a.yaml", api)
+	link("one")
+	_, told := run(t, d.file("now"))
+	told.next(t, "synced")
+	link("two")
+	told.next(t, "default/web", "prod/api")
+	d.write("two/a.yaml", strings.Replace(api, "port: 80", "port: 81", 1))
+	told.next(t, "prod/api")
+	link("one")
+	told.next(t, "default/web", "prod/api")
+	d.write("one/a.yaml", strings.Replace(web, "port: 80", "port: 81", 1))
+	told.next(t, "default/web")
+}
+
+// TestWatchesAreGivenBack counts the kernel's watches while a folder is replaced again and again.
+func TestWatchesAreGivenBack(t *testing.T) {
+	d := newDir(t)
+	w, err := newWatcher(d.file("now"))
+	d.done(err)
+	defer w.close()
+	for i := range 10 {
+		version := fmt.Sprint("v", i)
+		d.done(os.Mkdir(d.file(version), 0o700))
+		d.done(os.Symlink(version, d.file("link")))
+		d.rename("link", "now")
+		d.done(w.follow())
+	}
+	if got := watches(t); got != 2 {
+		t.Errorf("%d watches, want one of the folder and one of the folder above", got)
+	}
+}
+
+// watches returns how many inotify watches this process has (proc(5), /proc/pid/fdinfo).
+func watches(t *testing.T) (n int) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/self/fdinfo/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		info, _ := os.ReadFile(file) // the file of the listing itself is gone
+		n += strings.Count(string(info), "inotify wd:")
+	}
+	return n
 }
 
 func TestUnreadableFolder(t *testing.T) {

@@ -38,7 +38,7 @@ func (w *watcher) close() { w.fs.Close() }
 // replaced.
 func (w *watcher) follow() error {
 	for _, watched := range w.fs.WatchList() {
-		// A watch stays with its folder when another one takes the name. Removing one that has ended by itself is no error.
+		// A folder that another has replaced would keep its watch for ever. One that has ended by itself is no error.
 		_ = w.fs.Remove(watched)
 	}
 	err := w.fs.Add(w.dir)

@@ -72,7 +72,7 @@ func (rs *ranges) of(is6 bool) *familyRanges {
 
 // closed says that ranges were given, of which none can be used. To serve everyone would be the contrary of what was
 // asked for.
-func (f *familyRanges) closed() bool { return f.asked && !f.all && len(f.list) == 0 }
+func (f *familyRanges) closed() bool { return f.asked && len(f.list) == 0 }
 
 // closedTo says that a load-balancer IP cannot be served.
 func (rs *ranges) closedTo(a netip.Addr) bool { return rs.of(a.Is6()).closed() }

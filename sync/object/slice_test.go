@@ -1,6 +1,8 @@
 package object_test
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -164,6 +166,19 @@ func TestSlicePlaces(t *testing.T) {
 	if &got.Endpoints[0].ZoneHints[0] != &got.Endpoints[1].ZoneHints[0] {
 		t.Error("equal hints are held twice")
 	}
+}
+
+// TestSliceCopies has more copies of endpoints than a sort keeps in order by chance.
+func TestSliceCopies(t *testing.T) {
+	var in []discoveryv1.Endpoint
+	want := map[string][]plan.Endpoint{}
+	for i := range 100 {
+		addr, node := fmt.Sprint("10.1.0.", i%3), fmt.Sprint("n", i)
+		copied, wanted := at(addr), ready(addr)
+		copied.NodeName, wanted.Node = &node, node
+		in, want[addr] = append(in, copied), append(want[addr], wanted)
+	}
+	checkSlice(t, sliceOf(in...), plannedSlice(slices.Concat(want["10.1.0.0"], want["10.1.0.1"], want["10.1.0.2"])...))
 }
 
 func TestSlicePorts(t *testing.T) {
