@@ -1,0 +1,214 @@
+// Package test keeps what no compiler does: which way packages may import each other, and how long a file or a function may
+// be.
+package test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "kube-ipvs"
+
+// A source is one Go file of this module.
+type source struct {
+	dir     string // from the root of the repository: "sync/plan"
+	name    string
+	test    bool
+	imports []string
+	lines   int
+	longest function
+}
+
+type function struct {
+	name  string
+	lines int
+}
+
+// sources parses all Go files of the module; test/kubernetes and what else has a go.mod is a module of its own.
+func sources(t *testing.T) []source {
+	t.Helper()
+	root := ".."
+	var out []source
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && name != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || isFile(filepath.Join(name, "go.mod"))) {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || filepath.Ext(name) != ".go" {
+			return nil
+		}
+		s, err := parse(name)
+		s.dir = filepath.ToSlash(strings.TrimPrefix(filepath.Dir(name), root+"/"))
+		out = append(out, s)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(out) < 50 {
+		t.Fatalf("%d files found, which cannot be all", len(out))
+	}
+	return out
+}
+
+func isFile(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
+}
+
+func parse(name string) (source, error) {
+	files := token.NewFileSet()
+	f, err := parser.ParseFile(files, name, nil, parser.SkipObjectResolution)
+	if err != nil {
+		return source{}, err
+	}
+	s := source{name: name, test: strings.HasSuffix(name, "_test.go"), lines: files.File(f.Pos()).LineCount()}
+	for _, spec := range f.Imports {
+		imported, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			return s, err
+		}
+		s.imports = append(s.imports, imported)
+	}
+	for _, decl := range f.Decls {
+		fn, ok := decl.(*ast.FuncDecl)
+		if !ok {
+			continue
+		}
+		if n := files.Position(fn.End()).Line - files.Position(fn.Pos()).Line + 1; n > s.longest.lines {
+			s.longest = function{fn.Name.Name, n}
+		}
+	}
+	return s, nil
+}
+
+// in says that a file is in one of these folders or below.
+func (s source) in(dirs ...string) bool { return under(s.dir, dirs...) }
+
+func under(name string, dirs ...string) bool {
+	return slices.ContainsFunc(dirs, func(dir string) bool { return name == dir || strings.HasPrefix(name, dir+"/") })
+}
+
+// An arrow is what the files of some folders may import. Tests are held to it too, unless it says otherwise.
+type arrow struct {
+	name  string
+	of    func(source) bool
+	wrong func(imported string) bool
+}
+
+func TestArrows(t *testing.T) {
+	kernel := []string{"ipvs", "ipset", "iptables", "internal/netlink"}
+	product := func(s source) bool { return !s.in("test") && !s.test }
+	arrows := []arrow{
+		{
+			name:  "the kernel's parts know nothing of ours but internal/netlink",
+			of:    func(s source) bool { return product(s) && s.in(kernel...) },
+			wrong: func(i string) bool { return isOurs(i) && i != module+"/internal/netlink" },
+		},
+		{
+			name: "only those that speak netlink in bulk use internal/netlink",
+			of: func(s source) bool {
+				return !s.in("internal/netlink") && !slices.Contains([]string{"ipvs", "ipvs/conntrack", "ipset", "ipvs/vip"}, s.dir)
+			},
+			wrong: func(i string) bool { return i == module+"/internal/netlink" },
+		},
+		{
+			name:  "the kernel's parts know nothing of Kubernetes",
+			of:    func(s source) bool { return s.in(kernel...) },
+			wrong: func(i string) bool { return strings.HasPrefix(i, "k8s.io/") || strings.HasPrefix(i, "sigs.k8s.io/") },
+		},
+		{
+			name: "the plan knows values only",
+			of:   func(s source) bool { return product(s) && s.in("sync/plan") },
+			wrong: func(i string) bool {
+				return isOurs(i) && !slices.Contains([]string{"ipvs", "ipset", "iptables", "ipvs/vip"}, strings.TrimPrefix(i, module+"/")) ||
+					strings.HasPrefix(i, "k8s.io/") || slices.Contains([]string{"context", "log", "log/slog", "os", "net", "io", "sync"}, i)
+			},
+		},
+		{
+			name:  "tables know nothing of ours",
+			of:    func(s source) bool { return s.in("sync/delta") },
+			wrong: isOurs,
+		},
+		{
+			name:  "only sync/kube knows client-go",
+			of:    func(s source) bool { return product(s) && !s.in("sync/kube") },
+			wrong: func(i string) bool { return strings.HasPrefix(i, "k8s.io/client-go") },
+		},
+		{
+			name: "the loop does not know where Services come from",
+			of:   func(s source) bool { return product(s) && s.in("sync/loop") },
+			wrong: func(i string) bool {
+				return strings.HasPrefix(i, module+"/sync/") && !slices.Contains([]string{"sync/plan", "sync/delta"}, strings.TrimPrefix(i, module+"/")) ||
+					strings.HasPrefix(i, "k8s.io/api")
+			},
+		},
+		{
+			name:  "nothing imports the tests or the program",
+			of:    func(s source) bool { return !s.in("test") },
+			wrong: func(i string) bool { return isOurs(i) && under(strings.TrimPrefix(i, module+"/"), "test", "cmd") },
+		},
+		{
+			name:  "programs are started by iptables and the program itself only",
+			of:    func(s source) bool { return product(s) && !s.in("cmd", "iptables") },
+			wrong: func(i string) bool { return i == "os/exec" },
+		},
+	}
+	for _, a := range arrows {
+		t.Run(a.name, func(t *testing.T) {
+			held := false
+			for _, s := range sources(t) {
+				if !a.of(s) {
+					continue
+				}
+				held = true
+				for _, i := range s.imports {
+					if a.wrong(i) {
+						t.Errorf("%s imports %s", strings.TrimPrefix(s.name, "../"), i)
+					}
+				}
+			}
+			if !held {
+				t.Error("holds for no file, which cannot be")
+			}
+		})
+	}
+}
+
+func isOurs(imported string) bool { return strings.HasPrefix(imported, module+"/") }
+
+// sync is the standard library's name; ours is a folder and no package.
+func TestSyncIsNoPackage(t *testing.T) {
+	for _, s := range sources(t) {
+		if path.Clean(s.dir) == "sync" {
+			t.Errorf("%s is in a package that hides the standard library's", s.name)
+		}
+	}
+}
+
+// What is longer cannot be read at one go.
+func TestLengths(t *testing.T) {
+	const mostLines, longest = 400, 70
+	for _, s := range sources(t) {
+		if s.test {
+			continue
+		}
+		if s.lines > mostLines {
+			t.Errorf("%s has %d lines, more than %d", s.name, s.lines, mostLines)
+		}
+		if s.longest.lines > longest {
+			t.Errorf("%s: %s has %d lines, more than %d", s.name, s.longest.name, s.longest.lines, longest)
+		}
+	}
+}
