@@ -124,7 +124,7 @@ func (f *Fake) add(i Item) error {
 	switch {
 	case i.Kind >= Route && !link:
 		return errNoLink
-	case f.noIPv6 && i.Prefix.Addr().Is6() && i.Kind != LastResort: // a rule alone needs no IPv6
+	case f.noIPv6 && i.Prefix.Addr().Is6() && i.Kind != LastResort && i.Kind != Refuse: // a rule alone needs no IPv6
 		return ErrNoIPv6
 	case stranger:
 		return fmt.Errorf("%w: another program's, left alone", os.ErrExist)

@@ -15,7 +15,7 @@ import (
 // attempts is how often a Read starts anew because something changed while the kernel listed it.
 const attempts = 5
 
-// families are the prefixes that stand for a family in a Divert or LastResort.
+// families are the prefixes that stand for a family in items that consist of rules.
 func families() []netip.Prefix {
 	return []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
 }
@@ -64,18 +64,21 @@ func (c *Conn) readRules(ctx context.Context, items map[Item]struct{}) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		last := Item{Kind: LastResort, Prefix: prefix}
-		rules, err := c.tableRules(last)
-		if err != nil {
-			return err
-		}
-		for _, r := range rules {
-			if !odd(LastResort, r) {
-				items[last] = struct{}{}
+		for _, kind := range []Kind{LastResort, Refuse} {
+			like := Item{Kind: kind, Prefix: prefix}
+			rules, err := c.tableRules(like)
+			if err != nil {
+				return err
+			}
+			for _, r := range rules {
+				if i, ours := itemOf(like, r); ours {
+					items[i] = struct{}{}
+				}
 			}
 		}
 		left := Item{Kind: Divert, Prefix: prefix} // here if the route is
-		if rules, err = c.tableRules(left); err != nil {
+		rules, err := c.tableRules(left)
+		if err != nil {
 			return err
 		}
 		addDiverts(items, left, rules)
@@ -89,12 +92,13 @@ func addDiverts(items map[Item]struct{}, left Item, rules []netlink.Rule) {
 	delete(items, left)
 	right := route && len(rules) > 0
 	for _, r := range rules {
-		if odd(Divert, r) {
+		i, ours := itemOf(left, r)
+		if !ours {
 			right = false
 			continue
 		}
 		if route {
-			items[Item{Kind: Divert, Prefix: left.Prefix, Mark: r.Mark}] = struct{}{}
+			items[i] = struct{}{}
 		}
 	}
 	if !right && (route || len(rules) > 0) {

@@ -21,7 +21,7 @@ type route struct {
 	gateway  bool  // there is a next hop, or several
 }
 
-// route returns the route of a Route, LastRoute or Divert; link is the index of kube-ipvs0.
+// route returns the route of a Route, LastRoute, RefuseRoute or Divert; link is the index of kube-ipvs0.
 func (i Item) route(link uint32) route {
 	r := route{prefix: i.Prefix, oif: link, protocol: RouteProtocol, typ: unix.RTN_UNICAST, scope: unix.RT_SCOPE_LINK}
 	switch i.Kind {
@@ -29,6 +29,8 @@ func (i Item) route(link uint32) route {
 		r.table, r.oif, r.typ, r.scope = DivertTable, loopback, unix.RTN_LOCAL, unix.RT_SCOPE_HOST
 	case LastRoute:
 		r.table = LastResortTable
+	case RefuseRoute:
+		r.table = RefuseTable
 	default:
 		r.table = unix.RT_TABLE_MAIN
 	}
@@ -106,14 +108,15 @@ func (r route) item(link uint32) (Item, bool) {
 		i.Kind = Divert
 	case r.table == LastResortTable:
 		i.Kind = LastRoute
-		r.protocol = RouteProtocol // whoever made it, the table is ours
+	case r.table == RefuseTable:
+		i.Kind = RefuseRoute
 	case r.table == unix.RT_TABLE_MAIN:
 		i.Kind = Route
 	default:
 		return Item{}, false
 	}
-	if i.Kind == Divert {
-		r.protocol = RouteProtocol
+	if i.Kind != Route {
+		r.protocol = RouteProtocol // whoever made it, the table is ours
 	}
 	return i, r.oif != 0 && r == i.route(link)
 }

@@ -17,14 +17,19 @@ func (i Item) family() int {
 	return unix.AF_INET
 }
 
-// rule returns the rule that a Divert or LastResort consists of.
+// rule returns the rule that a Divert, LastResort or Refuse consists of.
 func (i Item) rule() *netlink.Rule {
 	r := netlink.NewRule()
 	r.Family, r.Protocol = i.family(), RouteProtocol
-	r.Priority, r.Table = LastResortPriority, LastResortTable
-	if i.Kind == Divert {
+	switch i.Kind {
+	case Divert:
 		r.Priority, r.Table = DivertPriority, DivertTable
 		r.Mark, r.Mask = i.Mark, &i.Mark
+	case Refuse:
+		r.Priority, r.Table = RefusePriority, RefuseTable
+		r.Mark, r.Mask = i.Mark, &i.Mask
+	default:
+		r.Priority, r.Table = LastResortPriority, LastResortTable
 	}
 	return r
 }
@@ -45,12 +50,13 @@ func (c *Conn) tableRules(i Item) ([]netlink.Rule, error) {
 	return rules, err
 }
 
-// odd says whether a rule that looks up one of our tables is none that we would make, whatever its mark.
-func odd(kind Kind, r netlink.Rule) bool {
-	i := Item{Kind: kind, Mark: r.Mark}
-	want := i.rule()
-	want.Family = r.Family
-	return !is(r, want) || kind == Divert && r.Mark == 0
+// itemOf returns the item that consists of the rule, if it is one that we would make.
+func itemOf(like Item, r netlink.Rule) (Item, bool) {
+	i := Item{Kind: like.Kind, Prefix: like.Prefix, Mark: r.Mark}
+	if i.Kind == Refuse && r.Mask != nil {
+		i.Mask = *r.Mask
+	}
+	return i, is(r, i.rule()) && (i.Kind == LastResort || r.Mark != 0)
 }
 
 // addRule makes the item's route, if it has one, and then its rule. Odd rules go.
@@ -65,7 +71,7 @@ func (c *Conn) addRule(ctx context.Context, i Item) error {
 		}
 	}
 	for _, r := range rules {
-		if odd(i.Kind, r) {
+		if _, ours := itemOf(i, r); !ours {
 			err = errors.Join(err, gone(c.handle.RuleDel(&r)))
 		}
 	}
@@ -93,7 +99,7 @@ func (c *Conn) delRule(ctx context.Context, i Item) error {
 	}
 	left := 0
 	for _, r := range rules {
-		if !all && !odd(i.Kind, r) && r.Mark != i.Mark {
+		if other, ours := itemOf(i, r); !all && ours && other != i {
 			left++
 			continue
 		}

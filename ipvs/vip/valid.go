@@ -20,8 +20,10 @@ func (i Item) wrong(verb Verb) string {
 	switch {
 	case i.Kind > Address:
 		return "no such kind"
-	case i.Mark != 0 && i.Kind != Divert:
-		return "a mark is for divert only"
+	case i.Mark != 0 && i.Kind != Divert && i.Kind != Refuse:
+		return "a mark is for divert and refuse only"
+	case i.Mask != 0 && i.Kind != Refuse:
+		return "a mask is for refuse only"
 	case i.Kind == Link && p != netip.Prefix{}:
 		return "the link has no prefix"
 	case i.Kind == Link:
@@ -32,12 +34,12 @@ func (i Item) wrong(verb Verb) string {
 		return "bits beyond the prefix length"
 	}
 	switch i.Kind {
-	case Divert, LastResort:
+	case Divert, LastResort, Refuse, RefuseRoute:
 		if p.Bits() != 0 || !a.IsUnspecified() {
 			return "the prefix must be 0.0.0.0/0 or ::/0"
 		}
-		if i.Kind == Divert && i.Mark == 0 && verb == Add {
-			return "a mark of 0 would divert every packet"
+		if (i.Kind == Divert || i.Kind == Refuse) && i.Mark == 0 && verb == Add {
+			return "a mark of 0 is on every packet"
 		}
 	case Address:
 		if !p.IsSingleIP() && verb == Add {

@@ -24,11 +24,18 @@ const (
 	// LastResort is the rule that looks up the last-resort table after every other: its routes are used only for
 	// destinations that the node has no route for at all. The prefix is 0.0.0.0/0 or ::/0 and says the family.
 	LastResort
+	// Refuse routes packets to the link, where rules refuse them, if their firewall mark under Mask is Mark: the rule
+	// that looks up the refuse table, whose only route is a RefuseRoute. The prefix is 0.0.0.0/0 or ::/0 and says the
+	// family. IPVS could refuse IPv4 packets only for addresses that are the host's (icmp_send in net/ipv4/icmp.c: the
+	// source of its answer would be the service address).
+	Refuse
 	// Route is a route in the main table over the link: service CIDRs, and cluster IPs outside of all known ones.
 	Route
 	// LastRoute is a route in the last-resort table over the link: external addresses, so that connect() on a node
 	// without default route gets as far as IPVS.
 	LastRoute
+	// RefuseRoute is the default route in the refuse table over the link. The prefix is 0.0.0.0/0 or ::/0.
+	RefuseRoute
 	// Address is a service address on the link, in bind mode: a prefix of full length.
 	Address
 )
@@ -37,12 +44,13 @@ const (
 type Item struct {
 	Kind   Kind
 	Prefix netip.Prefix
-	Mark   uint32 // for Divert
+	Mark   uint32 // for Divert and Refuse
+	Mask   uint32 // for Refuse: the bits of the mark that count
 }
 
-// Compare orders items by kind, prefix and mark.
+// Compare orders items by kind, prefix, mark and mask.
 func (i Item) Compare(o Item) int {
-	return cmp.Or(cmp.Compare(i.Kind, o.Kind), i.Prefix.Addr().Compare(o.Prefix.Addr()), cmp.Compare(i.Prefix.Bits(), o.Prefix.Bits()), cmp.Compare(i.Mark, o.Mark))
+	return cmp.Or(cmp.Compare(i.Kind, o.Kind), i.Prefix.Addr().Compare(o.Prefix.Addr()), cmp.Compare(i.Prefix.Bits(), o.Prefix.Bits()), cmp.Compare(i.Mark, o.Mark), cmp.Compare(i.Mask, o.Mask))
 }
 
 // How the objects are named. Other agents recognise IPVS mode by the link's name (Calico's Felix). What carries the
@@ -51,6 +59,8 @@ const (
 	LinkName           = "kube-ipvs0"
 	DivertTable        = 7598  // routing table of the divert route
 	DivertPriority     = 7598  // priority of the divert rule: before the main table's (32766)
+	RefuseTable        = 7597  // routing table of the refuse route
+	RefusePriority     = 7597  // priority of the refuse rule: before the main table's
 	LastResortTable    = 7599  // routing table of the last-resort routes
 	LastResortPriority = 37599 // priority of the last-resort rule: after the default table's (32767)
 	RouteProtocol      = 175   // rtm_protocol of our routes and rules (free in include/uapi/linux/rtnetlink.h)
@@ -84,6 +94,10 @@ func (op Op) String() string {
 		return fmt.Sprintf("ip rule %s pref %d fwmark 0x%x/0x%[3]x lookup %d (local %v dev lo)", verb, DivertPriority, op.Item.Mark, DivertTable, p)
 	case LastResort:
 		return fmt.Sprintf("ip rule %s pref %d lookup %d (%v)", verb, LastResortPriority, LastResortTable, p)
+	case Refuse:
+		return fmt.Sprintf("ip rule %s pref %d fwmark 0x%x/0x%x lookup %d (%v)", verb, RefusePriority, op.Item.Mark, op.Item.Mask, RefuseTable, p)
+	case RefuseRoute:
+		return fmt.Sprintf("ip route %s %v dev %s table %d", verb, p, LinkName, RefuseTable)
 	case Route:
 		return fmt.Sprintf("ip route %s %v dev %s", verb, p, LinkName)
 	case LastRoute:

@@ -154,4 +154,4 @@ func (c Change) ours() bool {
 	return c.OnLink
 }
 
-func isOurs(table uint32) bool { return table == DivertTable || table == LastResortTable }
+func isOurs(table uint32) bool { return RefuseTable <= table && table <= LastResortTable }

@@ -136,23 +136,37 @@ func (r *rulesLayer) ensure(ctx context.Context) {
 	r.stands, r.doubted = true, false
 }
 
-// base wants what is there whatever the Services are: the link, and for each family the way to this host and the rule
-// of last resort.
+// base wants what is there whatever the Services are.
 func (l *Loop) base() {
-	t := l.tables.vips
-	t.Want(vip.Item{Kind: vip.Link}, struct{}{})
 	for _, f := range l.cfg.Families {
-		all := everything(f)
-		t.Want(vip.Item{Kind: vip.Divert, Prefix: all, Mark: l.cfg.Marks.Divert}, struct{}{})
-		t.Want(vip.Item{Kind: vip.LastResort, Prefix: all}, struct{}{})
+		for _, item := range l.baseOf(f) {
+			l.tables.vips.Want(item, struct{}{})
+		}
+	}
+}
+
+// baseOf is what a family needs whatever the Services are: the link, the ways of packets that are diverted or refused,
+// and the rule of last resort.
+func (l *Loop) baseOf(f ipset.Family) []vip.Item {
+	all, m := everything(f), l.cfg.Marks
+	return []vip.Item{
+		{Kind: vip.Link},
+		{Kind: vip.Divert, Prefix: all, Mark: m.Divert},
+		{Kind: vip.LastResort, Prefix: all},
+		{Kind: vip.Refuse, Prefix: all, Mark: m.Value(plan.Refuse), Mask: m.Mask()},
+		{Kind: vip.RefuseRoute, Prefix: all},
 	}
 }
 
 // stands says that the base of a family stands, and frontends may be turned on.
 func (l *Loop) stands(f ipset.Family) bool {
-	_, diverts := l.tables.vips.Known(vip.Item{Kind: vip.Divert, Prefix: everything(f), Mark: l.cfg.Marks.Divert})
+	for _, item := range l.baseOf(f) {
+		if _, known := l.tables.vips.Known(item); !known {
+			return false
+		}
+	}
 	i := slices.Index(l.cfg.Families, f)
-	return diverts && i >= 0 && l.rules[i].stands
+	return i >= 0 && l.rules[i].stands
 }
 
 // reroute routes the service CIDRs to the link instead of those that were. Those of a family that this node does not have

@@ -159,7 +159,7 @@ func TestEndpointChoice(t *testing.T) {
 						inside = numbers(fe.Inside.Reals)
 					}
 				}
-				drops = drops || slices.Contains([]Treatment{Drop, DivertGuard, GuardOutside}, fe.Treatment)
+				drops = drops || fe.Ranged || slices.Contains([]Treatment{DivertGuard, GuardOutside}, fe.Treatment)
 			}
 			got := situation{internal: internal, external: external, inside: inside, drops: drops}
 			want := situation{internal: tt.internal, external: tt.external, inside: tt.inside, drops: tt.drops}

@@ -60,17 +60,17 @@ func TestFrontendsOfEveryPolicy(t *testing.T) {
 	}{
 		{name: "Cluster, endpoints here and elsewhere", endpoints: both,
 			want: lines("divert, masquerade outside; to [1 2]", "divert, masquerade; to [1 2]", "masquerade; to [1 2]")},
-		{name: "Cluster, none", want: lines("divert, masquerade outside; to []", "divert, masquerade; to []", "masquerade; to []")},
+		{name: "Cluster, none", want: lines("refuse; to []", "refuse; to []", "masquerade; to []")},
 		{name: "Cluster, masquerade all", endpoints: both, masqueradeAll: true,
 			want: lines("divert, masquerade; to [1 2]", "divert, masquerade; to [1 2]", "masquerade; to [1 2]")},
 		{name: "internal Local, here and elsewhere", internal: true, endpoints: both,
 			want: lines("divert, masquerade outside; to [1]", "divert, masquerade; to [1 2]", "masquerade; to [1 2]")},
 		{name: "internal Local, elsewhere", internal: true, endpoints: remote,
-			want: lines("drop; to []", "divert, masquerade; to [2]", "masquerade; to [2]")},
+			want: lines("divert, masquerade outside; to []; from []", "divert, masquerade; to [2]", "masquerade; to [2]")},
 		{name: "internal Local, elsewhere, masquerade all", internal: true, endpoints: remote, masqueradeAll: true,
-			want: lines("drop; to []", "divert, masquerade; to [2]", "masquerade; to [2]")},
+			want: lines("divert, masquerade; to []; from []", "divert, masquerade; to [2]", "masquerade; to [2]")},
 		{name: "internal Local, none", internal: true,
-			want: lines("divert, masquerade outside; to []", "divert, masquerade; to []", "masquerade; to []")},
+			want: lines("refuse; to []", "refuse; to []", "masquerade; to []")},
 		{name: "external Local, here and elsewhere", external: true, endpoints: both,
 			want: lines("divert, masquerade outside; to [1 2]", "divert, keep source; to [1], inside [1 2]", "keep source; to [1], inside [1 2]")},
 		{name: "external Local, here", external: true, endpoints: local,
@@ -78,11 +78,11 @@ func TestFrontendsOfEveryPolicy(t *testing.T) {
 		{name: "external Local, elsewhere", external: true, endpoints: remote,
 			want: lines("divert, masquerade outside; to [2]", "divert, drop outside; to [2]", "drop outside; to [2]")},
 		{name: "external Local, none", external: true,
-			want: lines("divert, masquerade outside; to []", "divert, keep source; to []", "keep source; to []")},
+			want: lines("refuse; to []", "refuse; to []", "keep source; to []")},
 		{name: "both Local, here and elsewhere", internal: true, external: true, endpoints: both,
 			want: lines("divert, masquerade outside; to [1]", "divert, keep source; to [1], inside [1 2]", "keep source; to [1], inside [1 2]")},
 		{name: "both Local, elsewhere", internal: true, external: true, endpoints: remote,
-			want: lines("drop; to []", "divert, drop outside; to [2]", "drop outside; to [2]")},
+			want: lines("divert, masquerade outside; to []; from []", "divert, drop outside; to [2]", "drop outside; to [2]")},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -142,7 +142,7 @@ func TestFrontends(t *testing.T) {
 			svc: func(s *Service) {
 				s.Ports = []Port{port80, {Name: "u", Proto: ipvs.UDP, Port: 80}, {Name: "s", Proto: ipvs.SCTP, Port: 80}}
 			},
-			want: "cluster IP tcp 10.96.0.10:80: divert, masquerade outside; to [1]\ncluster IP udp 10.96.0.10:80: divert, masquerade outside; to []\ncluster IP sctp 10.96.0.10:80: divert, masquerade outside; to []\n"},
+			want: "cluster IP tcp 10.96.0.10:80: divert, masquerade outside; to [1]\ncluster IP udp 10.96.0.10:80: refuse; to []\ncluster IP sctp 10.96.0.10:80: refuse; to []\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

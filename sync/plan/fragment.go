@@ -63,7 +63,7 @@ type Frontend struct {
 	// external Local policy with endpoints both here and elsewhere. Nil: the same.
 	Inside *Inside
 
-	// Ranged says that the frontend serves only the sources in Ranges.
+	// Ranged says that the frontend serves only the sources in Ranges, and drops the packets of others.
 	Ranged bool
 	Ranges []netip.Prefix
 

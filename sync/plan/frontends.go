@@ -68,6 +68,7 @@ func (p *servicePort) frontends(node Node) iter.Seq[Frontend] {
 				fe := group.as
 				fe.Kind = group.kind
 				fe.Key = ipvs.AddrKey(p.port.Proto, netip.AddrPortFrom(addr, group.port))
+				fe.Treatment = refusing(fe)
 				fe.VIPs = p.vips(fe, node)
 				if !yield(fe) {
 					return
@@ -87,9 +88,7 @@ func (p *servicePort) internal() Frontend {
 		return fe
 	}
 	fe.Reals, fe.Draining = p.local.reals, p.local.draining
-	if p.unserved() {
-		fe.Treatment = Drop
-	}
+	fe.Ranged = p.unserved() // for nobody: what is dropped, not refused, is as if no source were allowed
 	return fe
 }
 
@@ -119,6 +118,16 @@ func (p *servicePort) frontend(s served, t Treatment) Frontend {
 
 // unserved says that there are endpoints, but none on this node.
 func (p *servicePort) unserved() bool { return p.chosen.any && len(p.local.reals) == 0 }
+
+// refusing is the treatment of a frontend, which refuses if nobody serves it, unless it drops everybody anyway. At an
+// address that the node has IPVS refuses by itself.
+func refusing(fe Frontend) Treatment {
+	drops := fe.Ranged && len(fe.Ranges) == 0
+	if fe.Kind != NodePort && len(fe.Reals) == 0 && !drops {
+		return Refuse
+	}
+	return fe.Treatment
+}
 
 // ranged restricts a frontend to the Service's source ranges of the family.
 func (p *servicePort) ranged(fe Frontend) Frontend {

@@ -45,9 +45,10 @@ type RulesConfig struct {
 //	from a pod or another host          from this node
 //	  mangle PREROUTING                   mangle OUTPUT
 //	    map the treatment; drop             drop; masquerade unless it is a cluster IP
-//	  routing: divert bit -> here           and nobody can be detected
-//	  mangle INPUT                          map the number of a second list
-//	    clear our bits                    IPVS
+//	  routing: divert bit -> here,          and nobody can be detected
+//	    refuse -> the link, FORWARD         map the number of a second list
+//	  mangle INPUT                        IPVS
+//	    clear our bits
 //	    map the number of a second list
 //	  IPVS
 //	both again, now to the endpoint: mangle OUTPUT, nat POSTROUTING
@@ -108,8 +109,8 @@ func (r rules) inside(target string) []string {
 	return out
 }
 
-// refused drops new connections to frontends from sources outside of their ranges.
-func (r rules) refused() string {
+// ranged drops new connections to frontends from sources outside of their ranges.
+func (r rules) ranged() string {
 	return fmt.Sprintf("-m set --match-set %s dst,dst -m set ! --match-set %s dst,dst,src -m conntrack --ctstate NEW -j DROP",
 		r.sets.Ranged.Name, r.sets.Allowed.Name)
 }
@@ -118,15 +119,17 @@ func mapped(set ipset.Set) string {
 	return fmt.Sprintf("-j SET --map-set %s dst,dst --map-mark", set.Name)
 }
 
+// prerouting maps a frontend's treatment onto packets from pods and other hosts. A frontend that refuses new connections
+// goes on with those that stand, and one that is guarded is like any other for sources that passed the guard.
 func (r rules) prerouting() []string {
 	m := r.cfg.Marks
 	return []string{
 		mapped(r.sets.Frontends),
-		r.refused(),
-		r.marked(Drop) + " -m conntrack --ctstate NEW -j DROP",
-		r.marked(Drop) + " " + r.turn(Divert, m.Mask()),
+		r.ranged(),
+		r.marked(Refuse) + " -m conntrack ! --ctstate NEW " + r.turn(Divert, m.Mask()),
 		r.marked(GuardOutside) + " -j KIPVS-GUARD",
 		r.marked(DivertGuard) + " -j KIPVS-GUARD",
+		r.marked(DivertGuard) + " " + r.turn(Divert, m.Mask()),
 		r.marked(DivertCluster) + " -j KIPVS-CLUSTER",
 		r.once(),
 	}
@@ -154,9 +157,8 @@ func (r rules) output() []string {
 	m := r.cfg.Marks
 	out := []string{
 		fmt.Sprintf("-m set ! --match-set %s dst,dst -j RETURN", r.sets.Frontends.Name),
-		r.refused(),
+		r.ranged(),
 		mapped(r.sets.Frontends),
-		r.marked(Drop) + " -m conntrack --ctstate NEW -j DROP",
 	}
 	if r.cfg.Detector.Detects(r.is4) || r.cfg.Bind {
 		out = append(out, r.turn(Masquerade, m.Mask()))

@@ -13,7 +13,7 @@ const (
 	Plain            Treatment = 0b000 // a node port that keeps the source
 	GuardOutside     Treatment = 0b001 // a node port that drops new connections from outside
 	Masquerade       Treatment = 0b010 // a node port that hides the source
-	Drop             Treatment = 0b011 // drop new connections from everywhere; divert the others
+	Refuse           Treatment = 0b011 // refuse new connections; divert the others
 	Divert           Treatment = 0b100 // divert and keep the source
 	DivertCluster    Treatment = 0b101 // divert and hide sources outside, as cluster IPs do
 	DivertMasquerade Treatment = 0b110 // divert and hide the source
@@ -22,7 +22,7 @@ const (
 
 // String returns the treatment in words.
 func (t Treatment) String() string {
-	return [...]string{"keep source", "drop outside", "masquerade", "drop", "divert, keep source", "divert, masquerade outside",
+	return [...]string{"keep source", "drop outside", "masquerade", "refuse", "divert, keep source", "divert, masquerade outside",
 		"divert, masquerade", "divert, drop outside"}[t]
 }
 

@@ -93,7 +93,7 @@ func TestNumbers(t *testing.T) {
 }
 
 func TestWords(t *testing.T) {
-	for treatment, want := range map[Treatment]string{Plain: "keep source", Drop: "drop", DivertGuard: "divert, drop outside"} {
+	for treatment, want := range map[Treatment]string{Plain: "keep source", Refuse: "refuse", DivertGuard: "divert, drop outside"} {
 		if treatment.String() != want {
 			t.Errorf("%d is %q, want %q", treatment, treatment, want)
 		}

@@ -54,6 +54,9 @@ func vipItem(kind vip.Kind, prefix string) vip.Item {
 	if kind == vip.Divert {
 		i.Mark = 0x8000
 	}
+	if kind == vip.Refuse {
+		i.Mark, i.Mask = 0x5000, 0xd000
+	}
 	return i
 }
 
@@ -63,8 +66,10 @@ func vipAll() []vip.Item {
 		{Kind: vip.Link},
 		vipItem(vip.Divert, "0.0.0.0/0"), vipItem(vip.Divert, "::/0"),
 		vipItem(vip.LastResort, "0.0.0.0/0"), vipItem(vip.LastResort, "::/0"),
+		vipItem(vip.Refuse, "0.0.0.0/0"), vipItem(vip.Refuse, "::/0"),
 		vipItem(vip.Route, "10.96.0.0/12"), vipItem(vip.Route, "10.200.0.1/32"), vipItem(vip.Route, "fd00:96::/108"),
 		vipItem(vip.LastRoute, "203.0.113.7/32"), vipItem(vip.LastRoute, "2001:db8::7/128"),
+		vipItem(vip.RefuseRoute, "0.0.0.0/0"), vipItem(vip.RefuseRoute, "::/0"),
 		vipItem(vip.Address, "10.96.0.10/32"), vipItem(vip.Address, "fd00:96::10/128"),
 	}
 }
@@ -192,6 +197,8 @@ func vipInvalid(t *testing.T, k vipHost) {
 		{"no such kind", vip.Item{Kind: 99}},
 		{"a link with a prefix", vipItem(vip.Link, "10.0.0.0/8")},
 		{"a mark of 0", vip.Item{Kind: vip.Divert, Prefix: netip.MustParsePrefix("0.0.0.0/0")}},
+		{"a mask where none belongs", vip.Item{Kind: vip.Divert, Prefix: netip.MustParsePrefix("0.0.0.0/0"), Mark: 1, Mask: 1}},
+		{"refusing unmarked packets", vip.Item{Kind: vip.Refuse, Prefix: netip.MustParsePrefix("0.0.0.0/0"), Mask: 1}},
 		{"diverting a part", vipItem(vip.Divert, "10.0.0.0/8")},
 		{"a last resort with a mark", vip.Item{Kind: vip.LastResort, Prefix: netip.MustParsePrefix("0.0.0.0/0"), Mark: 1}},
 		{"a route to nothing", vip.Item{Kind: vip.Route}},

@@ -57,7 +57,7 @@ func (p parts) dump(t *testing.T, f flags) map[string]string {
 
 // base says that an item is there whatever the Services are.
 func (f flags) base(i vip.Item) bool {
-	return i.Kind < vip.Route || i.Kind == vip.Route && strings.Contains(","+f.serviceCIDRs+",", ","+i.Prefix.String()+",")
+	return i.Kind < vip.Route || i.Kind == vip.RefuseRoute || i.Kind == vip.Route && strings.Contains(","+f.serviceCIDRs+",", ","+i.Prefix.String()+",")
 }
 
 // dumpSets returns the members of all sets, a line each, and those of the ledgers by themselves.
