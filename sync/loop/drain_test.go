@@ -1,0 +1,146 @@
+package loop
+
+import (
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/plan"
+)
+
+func internalLocal(s *plan.Service) { s.InternalLocal = true }
+
+// noLocal returns the gauge of Services without local endpoints, by policy.
+func (r *rig) noLocal() map[string]float64 {
+	r.t.Helper()
+	families, err := r.seen.Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	out := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "kubeproxy_sync_proxy_rules_no_local_endpoints_total" {
+				out[m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue()
+			}
+		}
+	}
+	return out
+}
+
+// connect gives the real server 10.244.0.N of a Service connections.
+func (r *rig) connect(service, n byte, connections uint32) {
+	r.t.Helper()
+	key := ipvs.AddrKey(ipvs.TCP, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, 0, service}), 80))
+	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, 0, n}), 8080)
+	if err := r.ipvs.SetConnections(ipvs.RealKeyOf(key, at), connections, 0); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// What drains is looked at when it is time, and costs other changes nothing.
+func TestDrainingCostsOthersNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.set(1, pods(1, 2))
+		r.set(2, pods(1))
+		r.start()
+		r.queue.Synced()
+		synctest.Wait()
+		r.connect(1, 1, 3)
+		r.take()
+		r.change(1, pods(2))
+		if diff := cmp.Diff([]string{"read -t 10.96.0.1:80", "ipvsadm -e -t 10.96.0.1:80 -r 10.244.0.1:8080 -m -w 0"}, r.take()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		r.change(2, pods(1, 2))
+		if diff := cmp.Diff([]string{"ipvsadm -a -t 10.96.0.2:80 -r 10.244.0.2:8080 -m -w 1"}, r.take()); diff != "" {
+			t.Errorf("a change elsewhere (-want +got):\n%s", diff)
+		}
+		if got := r.metric("kube_ipvs_draining_real_servers").GetGauge().GetValue(); got != 1 {
+			t.Errorf("%v real servers drain, want 1", got)
+		}
+		time.Sleep(drainInterval)
+		if diff := cmp.Diff([]string{"read -t 10.96.0.1:80"}, r.take()); diff != "" {
+			t.Errorf("a look (-want +got):\n%s", diff)
+		}
+		r.connect(1, 1, 0)
+		time.Sleep(drainInterval)
+		if diff := cmp.Diff([]string{"read -t 10.96.0.1:80", "ipvsadm -d -t 10.96.0.1:80 -r 10.244.0.1:8080"}, r.take()); diff != "" {
+			t.Errorf("its end (-want +got):\n%s", diff)
+		}
+		time.Sleep(time.Hour)
+		if got := r.take(); got != nil {
+			t.Errorf("afterwards: %v", got)
+		}
+	})
+}
+
+// A virtual server that cannot be read keeps its real servers, and others lose theirs all the same.
+func TestUnreadableIsNotIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.set(1, pods(1, 2))
+		r.set(2, pods(1, 2))
+		r.start()
+		r.queue.Synced()
+		synctest.Wait()
+		r.connect(1, 1, 3)
+		r.take()
+		r.let(refusing("read -t 10.96.0.1:80"))
+		r.change(1, pods(2))
+		r.change(2, pods(2))
+		want := map[string]bool{"read -t 10.96.0.1:80": true, "read -t 10.96.0.2:80": true, "ipvsadm -d -t 10.96.0.2:80 -r 10.244.0.1:8080": true}
+		for _, what := range r.take() {
+			if !want[what] {
+				t.Errorf("unexpected: %s", what)
+			}
+			delete(want, what)
+		}
+		if len(want) > 0 {
+			t.Errorf("missing: %v", want)
+		}
+		r.let(nil)
+		time.Sleep(retryMost)
+		got := r.ipvs.Table().String()
+		if want := "tcp 10.96.0.1:80 rr\n  -> 10.244.0.1:8080 w0 active 3 inactive 0\n  -> 10.244.0.2:8080 w1\ntcp 10.96.0.2:80 rr\n  -> 10.244.0.2:8080 w1\n"; got != want {
+			t.Errorf("(-want +got):\n%s", cmp.Diff(want, got))
+		}
+	})
+}
+
+// The limit counts from when an endpoint is listed no more, not from when it began to drain.
+func TestDrainLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.set(1, pods(1, 2))
+		r.start()
+		r.queue.Synced()
+		synctest.Wait()
+		r.connect(1, 1, 3)
+		listed := pods(1, 2)
+		listed[0].Ready, listed[0].Terminating = false, true
+		r.change(1, listed)
+		time.Sleep(24 * time.Hour)
+		draining := func() bool {
+			synctest.Wait()
+			return len(r.ipvs.Table()[ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("10.96.0.1:80"))].Reals) == 2
+		}
+		if !draining() {
+			t.Error("removed while it is listed")
+		}
+		r.change(1, pods(2))
+		time.Sleep(time.Hour - time.Minute)
+		if !draining() {
+			t.Error("removed before its time")
+		}
+		time.Sleep(time.Minute + 2*drainInterval)
+		if draining() {
+			t.Error("still there after its time")
+		}
+	})
+}
