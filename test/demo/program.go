@@ -21,8 +21,15 @@ const (
 	metrics = "127.0.0.1:10249"
 )
 
-// patience is how long the program may take for anything.
-const patience = time.Minute
+// How long the program may take: to start or to stop, and until the table shows a change. On an idle machine it takes two
+// seconds and a few tenths of one; a draining connection adds four seconds.
+const (
+	patience = time.Minute
+	settling = 20 * time.Second
+)
+
+// pause is the time between two looks at something that is waited for.
+const pause = 50 * time.Millisecond
 
 // A program is kube-ipvs, as a child process.
 type program struct {
@@ -106,18 +113,28 @@ func (p *program) until(ctx context.Context, holds func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		ok, err := holds()
-		if ok || err != nil {
+		if err := p.alive(); err != nil {
+			return err
+		}
+		if ok, err := holds(); ok || err != nil {
 			return err
 		}
 		select {
-		case err := <-p.ended:
-			p.process = nil
-			return fmt.Errorf("kube-ipvs ended by itself: %w", err)
 		case <-ctx.Done():
 			return fmt.Errorf("kube-ipvs takes more than %v", patience)
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(pause):
 		}
+	}
+}
+
+// alive is an error if the program ended by itself.
+func (p *program) alive() error {
+	select {
+	case err := <-p.ended:
+		p.process = nil
+		return errors.Join(errors.New("kube-ipvs ended by itself"), err)
+	default:
+		return nil
 	}
 }
 

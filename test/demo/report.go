@@ -43,7 +43,8 @@ func (p printer) introduce(command string) {
                             +-- node2 192.168.77.12 --- pod  echo-3 10.244.2.11
 `)
 	p.paragraph("", `The echo pods listen on port 8080 and answer with their name and the source address that they saw. kube-ipvs
-		runs on node1; it reads Services from a folder of manifests instead of from a cluster, and watches the folder:`)
+		runs on node1; it reads Services from a folder of manifests instead of from a cluster, and watches that folder,
+		which is called FOLDER below:`)
 	p.line("")
 	p.paragraph("    ", command)
 	p.line("")
@@ -81,7 +82,7 @@ func (p printer) command(text string) { p.line("  $ %s", text) }
 
 // listing prints what ipvsadm shows of the scene's virtual servers.
 func (p printer) listing(lines []string, right bool, after time.Duration) {
-	note := fmt.Sprintf("WRONG, still after %v", patience)
+	note := fmt.Sprintf("WRONG, still after %v", settling)
 	if right {
 		note = fmt.Sprintf("right, after %.1f s", after.Seconds())
 	}

@@ -56,8 +56,8 @@ func clusterIPs() []scene {
 func withoutPods() []scene {
 	return []scene{{
 		title: "No endpoints",
-		words: `No pod belongs to the Service. It gets a virtual server without real servers, so that nobody waits for an answer:
-			every request is refused at once.`,
+		words: `No pod belongs to the Service: its virtual server has no real servers. Nobody has to wait for an answer that does
+			not come; every request is refused at once.`,
 		file:  "echo-noep.yaml",
 		table: []server{{"TCP 10.96.10.4:8711", "rr", nil}},
 		asks: []ask{

@@ -149,7 +149,7 @@ func (s *stage) change(ctx context.Context, sc scene) error {
 func (s *stage) await(ctx context.Context, want []server, since time.Time) ([]string, bool, error) {
 	for {
 		listing, err := shell(ctx, "ipvsadm -Ln")
-		if err != nil {
+		if err = errors.Join(err, s.program.alive()); err != nil {
 			return nil, false, err
 		}
 		lines, right := cut(parse(listing, s.name), want)
@@ -159,13 +159,13 @@ func (s *stage) await(ctx context.Context, want []server, since time.Time) ([]st
 				return nil, false, err
 			}
 		}
-		if right && synced || time.Since(since) > patience {
+		if right && synced || time.Since(since) > settling {
 			return lines, right && synced, nil
 		}
 		select {
 		case <-ctx.Done():
 			return nil, false, ctx.Err()
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(pause):
 		}
 	}
 }
