@@ -29,7 +29,7 @@ const (
 )
 
 // pause is the time between two looks at something that is waited for.
-const pause = 50 * time.Millisecond
+const pause = 100 * time.Millisecond
 
 // A program is kube-ipvs, as a child process.
 type program struct {
