@@ -28,7 +28,7 @@ kernel:
 	go test -tags kernel -exec "$(inkernel)" -timeout 15m -p 1 ./test/kernel ./test/lab ./test/packet ./test/scenario
 
 cluster:
-	go test -tags cluster -timeout 30m -p 1 ./test/cluster/...
+	go test -tags cluster -timeout 30m -p 1 ./test/cluster/... ./test/deploy/... ./test/e2e/...
 
 packages:
 	@test/packages

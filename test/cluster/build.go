@@ -19,15 +19,17 @@ func packages(program string) (module, pkg string, err error) {
 		return ".", "./cmd/kube-ipvs", nil
 	case "inkernel":
 		return ".", "./test/inkernel", nil
+	case "agent":
+		return ".", "./test/e2e/agent", nil
 	case "kube-apiserver", "kube-proxy":
 		return "test/kubernetes", "k8s.io/kubernetes/cmd/" + program, nil
 	}
 	return "", "", fmt.Errorf("nothing here builds a program %q", program)
 }
 
-// Build brings a program up to date with its sources and returns its path: "kube-ipvs", "inkernel", or one of the
-// Kubernetes that test/kubernetes/go.mod asks for, "kube-apiserver" and "kube-proxy". Tests that run at the same time,
-// also as other processes, build it once.
+// Build brings a program up to date with its sources and returns its path: "kube-ipvs", "inkernel", "agent" (of
+// test/e2e), or one of the Kubernetes that test/kubernetes/go.mod asks for, "kube-apiserver" and "kube-proxy". Tests that
+// run at the same time, also as other processes, build it once.
 func Build(ctx context.Context, program string) (path string, err error) {
 	module, pkg, err := packages(program)
 	if err != nil {

@@ -33,12 +33,13 @@ type Config struct {
 	Namespace bool
 }
 
-// A Cluster is a running control plane. Its methods may be called at the same time.
+// A Cluster is a running control plane. Its methods may be called at the same time, but for those that start and stop.
 type Cluster struct {
 	dir       string     // sockets, keys, data and logs
 	port      port       // where the API server listens
 	namespace *namespace // nil: the current one
 	authority *authority // whom the API server trusts for client certificates, and who vouches for it
+	server    string     // the API server's program
 	processes []*process // in the order in which they were started
 }
 
@@ -50,14 +51,14 @@ func Start(ctx context.Context, config Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := new(Cluster)
-	if err := c.start(ctx, config, server); err != nil {
+	c := &Cluster{server: server}
+	if err := c.start(ctx, config); err != nil {
 		return nil, errors.Join(fmt.Errorf("start control plane: %w", err), c.Close())
 	}
 	return c, nil
 }
 
-func (c *Cluster) start(ctx context.Context, config Config, server string) (err error) {
+func (c *Cluster) start(ctx context.Context, config Config) (err error) {
 	if c.dir, err = os.MkdirTemp("", "cluster-"); err != nil {
 		return err
 	}
@@ -73,10 +74,26 @@ func (c *Cluster) start(ctx context.Context, config Config, server string) (err 
 	if err := c.run("etcd", etcdFlags()...); err != nil {
 		return err
 	}
-	if err := c.run(server, c.serverFlags()...); err != nil {
+	return c.StartServer(ctx)
+}
+
+// StartServer starts the API server after StopServer, and returns when it can serve every request again.
+func (c *Cluster) StartServer(ctx context.Context) error {
+	if err := c.run(c.server, c.serverFlags()...); err != nil {
 		return err
 	}
 	return c.waitReady(ctx)
+}
+
+// StopServer ends the API server without warning, as a crash would. What it has stored stays.
+func (c *Cluster) StopServer() error {
+	last := len(c.processes) - 1 // etcd is the first
+	if last < 1 {
+		return errors.New("the API server does not run")
+	}
+	server := c.processes[last]
+	c.processes = c.processes[:last]
+	return server.kill()
 }
 
 // place decides where the API server listens.
