@@ -15,6 +15,11 @@ import (
 // a route to it, so the main table needs none.
 const addressFlags = unix.IFA_F_NODAD | unix.IFA_F_NOPREFIXROUTE
 
+// forever is the lifetime of a valid service address of IPv6. It is not preferred for a moment: a node that has no address
+// on the way to a pod takes the nearest of all its addresses as source (RFC 6724, section 5, rule 3 before rule 8),
+// masqueraded traffic included, and that may be a service address.
+const forever uint32 = 0xffffffff
+
 // encodeAddress appends the message that adds an address to a link or removes it.
 func encodeAddress(b *bulk.Batch, verb Verb, p netip.Prefix, link uint32) {
 	family := byte(unix.AF_INET)
@@ -32,6 +37,8 @@ func encodeAddress(b *bulk.Batch, verb Verb, p netip.Prefix, link uint32) {
 	b.Addr(unix.IFA_ADDRESS, p.Addr())
 	if verb == Add && p.Addr().Is6() {
 		b.Uint32(unix.IFA_FLAGS, addressFlags)
+		// struct ifa_cacheinfo: preferred, valid, created, updated.
+		b.Data(unix.IFA_CACHEINFO, binary.NativeEndian.AppendUint32(make([]byte, 4, 16), forever)[:16])
 	}
 	b.End()
 }
