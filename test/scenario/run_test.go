@@ -28,7 +28,7 @@ type run struct {
 	t      *testing.T
 	states []*manifest.Source // by step
 	kernel parts
-	trace  *trace
+	trace  *trace // nil: the loop works on the kernel itself
 	source source
 	queue  *loop.Queue
 	stop   func()
@@ -66,9 +66,11 @@ func (r *run) start() {
 	r.problems, r.health = map[plan.Name][]plan.Problem{}, map[plan.Name]*plan.Health{}
 	r.last, r.attempts = nil, 0
 	cfg := r.flags.config()
-	traced := r.trace.parts()
-	cfg.IPVS, cfg.Sets, cfg.VIP, cfg.Rules, cfg.Sysctl = traced.ipvs, traced.sets, traced.vips, traced.rules, traced.sysctl
-	cfg.Flows = traced.flows
+	on := r.kernel
+	if r.trace != nil {
+		on = r.trace.parts()
+	}
+	cfg.IPVS, cfg.Sets, cfg.VIP, cfg.Rules, cfg.Sysctl, cfg.Flows = on.ipvs, on.sets, on.vips, on.rules, on.sysctl, on.flows
 	cfg.Source, cfg.Queue, cfg.Metrics = &r.source, r.queue, loop.NewMetrics(r.seen)
 	cfg.Node, cfg.Report, cfg.Health, cfg.Converged = r.node, r.report, r.healthIs, r.converged
 
@@ -84,9 +86,6 @@ func (r *run) start() {
 	r.stop = func() { cancel(); <-ended; r.stop = func() {} }
 	r.queue.Synced()
 }
-
-// kill ends the loop between two operations, as kill -9 would.
-func (r *run) kill() { go r.stop() }
 
 func (r *run) node(context.Context) (plan.Node, []netip.Prefix, error) {
 	r.mu.Lock()
