@@ -142,7 +142,10 @@ type Kernel interface {
 	// returns means nothing: an unreadable set is not an empty one.
 	Read(context.Context, Set) (map[Member]Mark, error)
 
-	// Do carries out the ops in their order and returns one error for each, or nil if all went well. One that fails
+	// Counts returns how many members and references each set has, by name. It is cheap, whatever is in the sets.
+	Counts(context.Context) (map[string]Count, error)
+
+	// Do carries out the ops in their order, set by set, and returns one error for each, or nil if all went well. One that fails
 	// stops no other. Adding what is there and deleting what is gone are success. errors.Is tells os.ErrNotExist (no
 	// such set) and ErrFull.
 	Do(context.Context, []Op) []error

@@ -3,6 +3,7 @@ package iptables
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 )
 
@@ -15,6 +16,7 @@ type Fake struct {
 	standing map[Family]Ruleset
 	changed  map[Family]bool
 	ensured  int
+	changes  int
 }
 
 var _ Kernel = (*Fake)(nil)
@@ -36,6 +38,7 @@ func (f *Fake) Ensure(ctx context.Context, r Ruleset) error {
 	}
 	f.standing[r.Family], f.changed[r.Family] = r, false
 	f.ensured++
+	f.changes++
 	return nil
 }
 
@@ -75,6 +78,17 @@ func (f *Fake) Change(family Family) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.changed[family] = true
+	f.changes++
+}
+
+// Trace is part of Kernel.
+func (f *Fake) Trace(ctx context.Context, _ Family) (Trace, error) {
+	if err := f.refused(ctx); err != nil {
+		return "", err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return Trace(fmt.Sprint(f.changes)), nil
 }
 
 // Standing returns the family's ruleset.

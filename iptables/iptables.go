@@ -92,6 +92,9 @@ func (r Ruleset) Count() int {
 	return n
 }
 
+// A Trace stands for a state of a family's rules.
+type Trace string
+
 // A Kernel keeps rulesets, one in each family.
 type Kernel interface {
 	// Ensure makes the ruleset stand as it is given. What it does not name is left alone, but for chains of ours that
@@ -101,6 +104,10 @@ type Kernel interface {
 	// Stands says whether all of the last ensured ruleset of the family is still as Ensure left it. After an error
 	// its answer means nothing.
 	Stands(context.Context, Family) (bool, error)
+
+	// Trace returns a value that is another whenever rules of the family may have changed, by whomever. It is cheap and
+	// starts no process; where there is no such value it is the same always.
+	Trace(context.Context, Family) (Trace, error)
 
 	// Remove removes all chains of ours in the family and the jumps to them. That there are none is success.
 	Remove(context.Context, Family) error

@@ -116,7 +116,7 @@ func (p *Programs) jump(r Ruleset, found ours) error {
 				return fmt.Errorf("jumps: %w", err)
 			}
 		}
-		if err := tables.InsertUnique(j.Table, j.From, 1, "-j", j.To); err != nil {
+		if err := tables.Insert(j.Table, j.From, 1, "-j", j.To); err != nil {
 			return fmt.Errorf("%v: %w", j, err)
 		}
 	}

@@ -172,7 +172,7 @@ func (p *proxy) loopConfig(ctx context.Context) (loop.Config, error) {
 		Plan:       plan.Config{Scheduler: o.scheduler, MasqueradeAll: o.masqueradeAll, Bind: o.vipMode == "bind"},
 		Settings:   o.keptSettings(),
 		Forwarding: map[ipset.Family][]sysctl.Setting{ipset.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
-		DrainLimit: o.drainLimit,
+		LookInterval: time.Second, DrainLimit: o.drainLimit,
 		Node:       p.node,
 		Health:     p.ports.Set,
 		Report:     p.report(ctx),

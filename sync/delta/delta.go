@@ -16,6 +16,7 @@ import (
 //	└──────────────────┴───────────────────────┴─────────┘
 type Table[K, V comparable] struct {
 	objects map[K]object[V]
+	known   int     // how many are known
 	missing keys[K] // wanted, and not known or known with another value
 	extra   keys[K] // known and not wanted
 }
@@ -118,8 +119,17 @@ func (t *Table[K, V]) Pending() int { return len(t.missing.set) + len(t.extra.se
 // Len returns how many objects are wanted or known.
 func (t *Table[K, V]) Len() int { return len(t.objects) }
 
+// KnownLen returns how many objects the kernel is known to have.
+func (t *Table[K, V]) KnownLen() int { return t.known }
+
 // put stores an object and keeps the difference.
 func (t *Table[K, V]) put(key K, o object[V]) {
+	if was := t.objects[key].isKnown; was != o.isKnown {
+		t.known++
+		if was {
+			t.known -= 2
+		}
+	}
 	wanted := o.claims > 0
 	t.missing.mark(key, wanted && (!o.isKnown || o.known != o.wanted))
 	t.extra.mark(key, o.isKnown && !wanted)

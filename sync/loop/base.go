@@ -80,9 +80,10 @@ type rulesLayer struct {
 	count  *counters
 
 	stands     bool
-	doubted    bool  // it may not stand any more
-	unreadable error // why that could not be looked at
-	failed     error // why it could not be made to stand
+	trace      iptables.Trace // of the rules when they were last seen to stand
+	doubted    bool           // it may not stand any more
+	unreadable error          // why that could not be looked at
+	failed     error          // why it could not be made to stand
 }
 
 func (l *Loop) rulesLayer(f ipset.Family) *rulesLayer {
@@ -115,12 +116,17 @@ func (r *rulesLayer) observe(ctx context.Context) {
 	}
 	r.count.reads.Inc()
 	r.doubted = false
-	stands, err := r.kernel.Stands(ctx, r.rules.Family)
+	// The trace is taken first: what changes in between differs from it.
+	trace, err := r.kernel.Trace(ctx, r.rules.Family)
+	stands := false
+	if err == nil {
+		stands, err = r.kernel.Stands(ctx, r.rules.Family)
+	}
 	if err != nil {
 		r.unreadable = fmt.Errorf("read %s: %w", r.name(), err)
 		return
 	}
-	r.stands, r.unreadable = stands, nil
+	r.stands, r.trace, r.unreadable = stands, trace, nil
 }
 
 func (r *rulesLayer) ensure(ctx context.Context) {
@@ -134,6 +140,7 @@ func (r *rulesLayer) ensure(ctx context.Context) {
 		return
 	}
 	r.stands, r.doubted = true, false
+	r.trace, _ = r.kernel.Trace(ctx, r.rules.Family) // without one, the next look finds that it differs
 }
 
 // base wants what is there whatever the Services are.

@@ -20,7 +20,8 @@ import (
 // member that turns it on. Pruning goes the other way.
 func (l *Loop) layersOf() []layer {
 	l.setLayer = l.setsLayer()
-	layers := []layer{l.settingsLayer(), l.vipLayer(), l.setLayer}
+	l.settingLayer = l.settingsLayer()
+	layers := []layer{l.settingLayer, l.vipLayer(), l.setLayer}
 	var on []layer
 	for _, f := range l.cfg.Families {
 		s := l.tables.families[f]
@@ -40,7 +41,7 @@ func (l *Loop) layersOf() []layer {
 	return append(append(layers, l.flows, l.serverLayer, l.realLayer), on...)
 }
 
-func (l *Loop) settingsLayer() layer {
+func (l *Loop) settingsLayer() *tableLayer[string, string, sysctl.Setting] {
 	return &tableLayer[string, string, sysctl.Setting]{
 		title: "settings", table: l.settings, compare: strings.Compare, doubted: true, count: l.count.layer("settings"),
 		read: func(ctx context.Context) (iter.Seq2[string, string], error) {

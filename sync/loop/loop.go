@@ -39,7 +39,9 @@ type Config struct {
 	Plan       plan.Config                       // its ServiceCIDRs are the source's
 	Settings   []sysctl.Setting                  // kept as they are given
 	Forwarding map[ipset.Family][]sysctl.Setting // kept from the first frontend of the family on
-	DrainLimit time.Duration                     // how long an endpoint that is listed no more may keep its connections
+	// LookInterval is how often to look at what the kernel tells nobody about; 0: never.
+	LookInterval time.Duration
+	DrainLimit   time.Duration // how long an endpoint that is listed no more may keep its connections
 
 	// Node returns what is known of this node, and the service CIDRs. An error means that what was known stands.
 	Node func(context.Context) (plan.Node, []netip.Prefix, error)
@@ -67,14 +69,15 @@ type Loop struct {
 	numbers  *numbers
 	tables   *tables
 
-	settings    *delta.Table[string, string]
-	layers      []layer
-	setLayer    *tableLayer[string, struct{}, setOp]                       // of layers, the one of the sets themselves
-	members     map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op] // of layers, those of sets by name
-	rules       []*rulesLayer                                              // of layers, those of rules by family
-	serverLayer *tableLayer[ipvs.Key, ipvs.Server, ipvs.Op]                // of layers, the one of virtual servers
-	realLayer   *realsLayer                                                // of layers, the one of real servers
-	flows       *flowsLayer                                                // of layers, the one of tracked flows
+	settings     *delta.Table[string, string]
+	layers       []layer
+	settingLayer *tableLayer[string, string, sysctl.Setting]                // of layers, the one of kernel settings
+	setLayer     *tableLayer[string, struct{}, setOp]                       // of layers, the one of the sets themselves
+	members      map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op] // of layers, those of sets by name
+	rules        []*rulesLayer                                              // of layers, those of rules by family
+	serverLayer  *tableLayer[ipvs.Key, ipvs.Server, ipvs.Op]                // of layers, the one of virtual servers
+	realLayer    *realsLayer                                                // of layers, the one of real servers
+	flows        *flowsLayer                                                // of layers, the one of tracked flows
 
 	dirty   map[plan.Name]struct{} // Services that are to be planned again
 	what    Changed                // what else changed and was not looked at yet; Synced stays
@@ -108,11 +111,18 @@ func (l *Loop) Run(ctx context.Context) error {
 	l.base()
 	retry := backoff{next: retryLeast}
 	var drain <-chan time.Time
+	out := lookout{Loop: l}
+	ticks, stop := l.ticks()
+	defer stop()
 	for {
 		again := false
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-ticks:
+			if !l.begun || !out.look(ctx) {
+				continue
+			}
 		case <-l.cfg.Queue.wake:
 		case <-retry.timer:
 			retry.timer, again = nil, true
@@ -132,6 +142,15 @@ func (l *Loop) Run(ctx context.Context) error {
 			drain = time.After(drainInterval)
 		}
 	}
+}
+
+// ticks returns the times to look at what the kernel tells nobody about.
+func (l *Loop) ticks() (ticks <-chan time.Time, stop func()) {
+	if l.cfg.LookInterval == 0 {
+		return nil, func() {}
+	}
+	t := time.NewTicker(l.cfg.LookInterval)
+	return t.C, t.Stop
 }
 
 // take takes what changed from the queue, and says whether the sources are synced.

@@ -16,6 +16,7 @@ type Metrics struct {
 	operations      *prometheus.CounterVec
 	failures        *prometheus.CounterVec
 	reads           *prometheus.CounterVec
+	drift           *prometheus.CounterVec
 	pending         *prometheus.GaugeVec
 	services        prometheus.Gauge
 	problems        prometheus.Gauge
@@ -47,6 +48,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "kube_ipvs_operation_failures_total", Help: "Changes that the kernel refused."}, layer),
 		reads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kube_ipvs_reads_total", Help: "Times that a whole layer of the kernel's state was read."}, layer),
+		drift: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kube_ipvs_drift_total", Help: "Times that somebody else was seen to have changed what is ours, by part."}, []string{"part"}),
 		pending: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "kube_ipvs_pending_objects", Help: "Objects of the kernel that are not as wanted."}, layer),
 		services: prometheus.NewGauge(prometheus.GaugeOpts{Name: "kube_ipvs_services", Help: "Services that are served."}),
@@ -55,7 +58,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		draining: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "kube_ipvs_draining_real_servers", Help: "Real servers that get no new connections and still have some."}),
 	}
-	r.MustRegister(m.syncDuration, m.lastSync, m.programming, m.noLocal, m.operations, m.failures, m.reads, m.pending,
+	r.MustRegister(m.syncDuration, m.lastSync, m.programming, m.noLocal, m.operations, m.failures, m.reads, m.drift, m.pending,
 		m.services, m.problems, m.draining)
 	m.countUnserved()
 	return m
