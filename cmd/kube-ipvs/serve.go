@@ -169,15 +169,15 @@ func (p *proxy) loopConfig(ctx context.Context) (loop.Config, error) {
 	return p.kernel.config(loop.Config{
 		Source: p.source, Queue: p.queue, Families: p.families,
 		Marks: plan.MarksFor(o.masqueradeBit), Detector: detector,
-		Plan:       plan.Config{Scheduler: o.scheduler, MasqueradeAll: o.masqueradeAll, Bind: o.vipMode == "bind"},
-		Settings:   o.keptSettings(),
-		Forwarding: map[ipset.Family][]sysctl.Setting{ipset.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
+		Plan:         plan.Config{Scheduler: o.scheduler, MasqueradeAll: o.masqueradeAll, Bind: o.vipMode == "bind"},
+		Settings:     o.keptSettings(),
+		Forwarding:   map[ipset.Family][]sysctl.Setting{ipset.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
 		LookInterval: time.Second, DrainLimit: o.drainLimit,
-		Node:       p.node,
-		Health:     p.ports.Set,
-		Report:     p.report(ctx),
-		Converged:  p.state.Converged,
-		Metrics:    loop.NewMetrics(p.registry),
+		Node:      p.node,
+		Health:    p.ports.Set,
+		Report:    p.report(ctx),
+		Converged: p.state.Converged,
+		Metrics:   loop.NewMetrics(p.registry),
 	}), nil
 }
 

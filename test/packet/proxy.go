@@ -32,6 +32,7 @@ type setup struct {
 	masqueradeAll bool
 	detector      plan.Detector
 	drainLimit    time.Duration
+	lookInterval  time.Duration
 	unknownCIDRs  bool // the service CIDRs are not known, as with an older API server
 }
 
@@ -43,6 +44,7 @@ type proxy struct {
 	*memory
 	t    *testing.T
 	cfg  loop.Config
+	vips *vip.Conn
 	stop context.CancelFunc
 	done chan error
 
@@ -72,13 +74,13 @@ func start(t *testing.T, s setup) *proxy {
 			{Name: "net/ipv4/vs/expire_nodest_conn", Value: "1"}, {Name: "net/ipv4/vs/expire_quiescent_template", Value: "1"},
 		},
 		Forwarding: map[ipset.Family][]sysctl.Setting{ipset.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
-		DrainLimit: s.drainLimit,
-		Node:       p.thisNode,
-		Health:     func(plan.Name, *plan.Health) {},
-		Report:     func(plan.Name, []plan.Problem) {},
-		Converged:  p.noteConverged,
-		Metrics:    loop.NewMetrics(prometheus.NewRegistry()),
-		Sysctl:     sysctl.Files{Root: "/proc/sys"},
+		DrainLimit: s.drainLimit, LookInterval: s.lookInterval,
+		Node:      p.thisNode,
+		Health:    func(plan.Name, *plan.Health) {},
+		Report:    func(plan.Name, []plan.Problem) {},
+		Converged: p.noteConverged,
+		Metrics:   loop.NewMetrics(prometheus.NewRegistry()),
+		Sysctl:    sysctl.Files{Root: "/proc/sys"},
 	}
 	p.openKernel()
 	p.run()
@@ -105,6 +107,7 @@ func (p *proxy) openKernel() {
 	p.must(err)
 	rules, err := iptables.Open(context.Background())
 	p.must(err)
+	p.vips = vips
 	p.cfg.IPVS, p.cfg.Sets, p.cfg.VIP, p.cfg.Flows, p.cfg.Rules = table, sets, vips, flows, rules
 	p.t.Cleanup(func() { p.must(errors.Join(table.Close(), sets.Close(), vips.Close(), flows.Close())) })
 }
