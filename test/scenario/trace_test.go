@@ -88,7 +88,7 @@ func do[Op fmt.Stringer](t *trace, ops []Op, call func([]Op) []error) []error {
 
 // parts returns a kernel that is traced.
 func (t *trace) parts() parts {
-	return parts{tracedIPVS{t}, tracedSets{t}, tracedVIPs{t}, tracedRules{t}, tracedSettings{t}, tracedFlows{t}}
+	return parts{tracedIPVS{t}, tracedSets{t, t.to.sets}, tracedVIPs{t}, tracedRules{t, t.to.rules}, tracedSettings{t}, tracedFlows{t}}
 }
 
 type tracedIPVS struct{ *trace }
@@ -107,7 +107,10 @@ func (t tracedIPVS) Do(ctx context.Context, ops []ipvs.Op) []error {
 	return do(t.trace, ops, func(ops []ipvs.Op) []error { return t.to.ipvs.Do(ctx, ops) })
 }
 
-type tracedSets struct{ *trace }
+type tracedSets struct {
+	*trace
+	ipset.Kernel // for what is not traced
+}
 
 func (t tracedSets) Create(ctx context.Context, s ipset.Set) error {
 	return t.one("ipset create "+s.Name, func() error { return t.to.sets.Create(ctx, s) })
@@ -142,7 +145,10 @@ func (t tracedVIPs) Do(ctx context.Context, ops []vip.Op) []error {
 	return do(t.trace, ops, func(ops []vip.Op) []error { return t.to.vips.Do(ctx, ops) })
 }
 
-type tracedRules struct{ *trace }
+type tracedRules struct {
+	*trace
+	iptables.Kernel // for what is not traced
+}
 
 func (t tracedRules) Ensure(ctx context.Context, r iptables.Ruleset) error {
 	return t.one(fmt.Sprintf("iptables-restore (%v)", r.Family), func() error { return t.to.rules.Ensure(ctx, r) })
