@@ -7,8 +7,6 @@ package e2e_test
 
 import (
 	"testing"
-
-	corev1 "k8s.io/api/core/v1"
 )
 
 // TestEndToEnd tells one story after the other to one cluster, since a start takes long. Each removes what it made.
@@ -20,25 +18,29 @@ func TestEndToEnd(t *testing.T) {
 		tell func(*testing.T, *world)
 	}{
 		{"a Service comes, changes and goes", testLife},
+		{"its type changes", testTypes},
+		{"external IPs", testExternalIPs},
+		{"headless and ExternalName", testNoAddress},
+		{"a Service is given to another proxy and back", testOtherProxy},
+		{"affinity", testAffinity},
+		{"traffic policies", testPolicies},
+		{"UDP and SCTP", testProtocols},
+		{"endpoints are unready, terminate and go", testConditions},
+		{"the node's zone changes", testZones},
+		{"a ServiceCIDR comes and goes", testServiceCIDR},
+		{"two Services want one address", testConflict},
+		{"a field that cannot be served", testBadField},
+		{"how long changes take", testLatency},
+		{"nothing failed and nothing was forbidden", testNothingFailed},
+		{"kube-ipvs is killed", testKilled},
+		{"kube-ipvs is asked to end", testTerminated},
+		{"the API server is away", testOutage},
+		{"kube-ipvs starts while the API server is away", testColdStart},
+		{"without the right to read ServiceCIDRs", testFewerRights},
 	} {
 		t.Run(story.name, func(t *testing.T) { story.tell(t, w) })
 	}
-}
-
-func testLife(t *testing.T, w *world) {
-	s := w.create(t, "life")
-	ips := clusterIPs(s)
-	w.node.await(t, "asker", ips, "refused")
-	w.slices(t, s, ready("pod1"))
-	w.node.await(t, "asker", ips, "pod1 saw asker")
-	w.slices(t, s, ready("pod1", "pod3"))
-	w.node.await(t, "asker", ips, "pod1 pod3 saw asker")
-	w.node.await(t, "client", ips, "pod1 pod3 saw node1")
-	w.slices(t, s, ready("pod3"))
-	w.node.await(t, "asker", ips, "pod3 saw asker")
-	s = w.update(t, "life", func(s *corev1.Service) { s.Spec.Ports[0].Port = 81 })
-	w.node.await(t, "asker", clusterIPs(s), "pod3 saw asker")
-	w.node.await(t, "asker", ips, "refused")
-	w.remove(t, "life")
-	w.node.await(t, "asker", clusterIPs(s), "refused")
+	if t.Failed() {
+		t.Logf("kube-ipvs's log:\n%s", w.node.get(t, "/log", nil))
+	}
 }

@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
@@ -19,10 +20,8 @@ import (
 
 const namespace = metav1.NamespaceDefault
 
-// create creates a Service with cluster IPs of both families and the TCP port 80, changed by the functions. It is deleted at
-// the end of the test.
-func (w *world) create(t *testing.T, name string, changes ...func(*corev1.Service)) *corev1.Service {
-	t.Helper()
+// newService returns a Service with cluster IPs of both families and the TCP port 80, changed by the functions.
+func newService(name string, changes ...func(*corev1.Service)) *corev1.Service {
 	s := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: corev1.ServiceSpec{
@@ -33,7 +32,13 @@ func (w *world) create(t *testing.T, name string, changes ...func(*corev1.Servic
 	for _, change := range changes {
 		change(s)
 	}
-	s, err := w.api.CoreV1().Services(namespace).Create(t.Context(), s, metav1.CreateOptions{})
+	return s
+}
+
+// create creates a Service. It is deleted at the end of the test.
+func (w *world) create(t *testing.T, name string, changes ...func(*corev1.Service)) *corev1.Service {
+	t.Helper()
+	s, err := w.api.CoreV1().Services(namespace).Create(t.Context(), newService(name, changes...), metav1.CreateOptions{})
 	must(t, err)
 	t.Cleanup(func() { w.remove(t, name) })
 	return s
@@ -49,6 +54,20 @@ func (w *world) update(t *testing.T, name string, change func(*corev1.Service)) 
 	s, err = services.Update(t.Context(), s, metav1.UpdateOptions{})
 	must(t, err)
 	return s
+}
+
+// eventually waits until something is as it should be.
+func eventually(t *testing.T, look func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(settle); ; time.Sleep(100 * time.Millisecond) {
+		err := look()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
 }
 
 // balance says that a load balancer has been set up for a Service at these addresses, as a cloud's controller does.
@@ -110,22 +129,20 @@ func (e endpoint) object(family int) discoveryv1.Endpoint {
 }
 
 // slices makes a Service's EndpointSlices, one a family, say that these are its endpoints, as the EndpointSlice controller
-// writes them. The changes are made to the slices before they are sent.
-func (w *world) slices(t *testing.T, s *corev1.Service, endpoints []endpoint, changes ...func(*discoveryv1.EndpointSlice)) {
+// writes them.
+func (w *world) slices(t *testing.T, s *corev1.Service, endpoints []endpoint) {
 	t.Helper()
-	for family, kind := range []discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6} {
-		slice := newSlice(s, kind)
-		for _, e := range endpoints {
-			slice.Endpoints = append(slice.Endpoints, e.object(family))
-		}
-		for _, change := range changes {
-			change(slice)
-		}
-		w.putSlice(t, slice)
+	for family := range families {
+		w.putSlice(t, newSlice(s, family, endpoints))
 	}
 }
 
-func newSlice(s *corev1.Service, kind discoveryv1.AddressType) *discoveryv1.EndpointSlice {
+// families are those of addresses, in the order of the laboratory.
+var families = []discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6}
+
+// newSlice returns the slice of one family.
+func newSlice(s *corev1.Service, family int, endpoints []endpoint) *discoveryv1.EndpointSlice {
+	kind := families[family]
 	slice := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: s.Name + "-" + strings.ToLower(string(kind)),
@@ -137,14 +154,15 @@ func newSlice(s *corev1.Service, kind discoveryv1.AddressType) *discoveryv1.Endp
 		},
 		AddressType: kind,
 	}
-	for name, value := range s.Labels {
-		slice.Labels[name] = value
-	}
+	maps.Copy(slice.Labels, s.Labels)
 	if s.Spec.ClusterIP == corev1.ClusterIPNone {
 		slice.Labels[corev1.IsHeadlessService] = ""
 	}
 	for _, p := range s.Spec.Ports {
 		slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: &p.Name, Protocol: &p.Protocol, Port: &p.TargetPort.IntVal})
+	}
+	for _, e := range endpoints {
+		slice.Endpoints = append(slice.Endpoints, e.object(family))
 	}
 	return slice
 }
