@@ -60,9 +60,12 @@ func (r Ruleset) Tables() []string {
 	return out
 }
 
-// String returns the chains as iptables-restore --noflush takes them: each chain is made if it is missing, emptied and
-// filled, a table at a time and all or nothing. Jumps are not part of it.
-func (r Ruleset) String() string {
+// String returns the ruleset as iptables-restore --noflush takes it, with all of its jumps.
+func (r Ruleset) String() string { return r.restore(r.Jumps) }
+
+// restore returns the chains as iptables-restore --noflush takes them, with the jumps that are missing: each chain is made
+// if it is not there, emptied and filled, and the jumps put in, a table at a time and all or nothing.
+func (r Ruleset) restore(missing []Jump) string {
 	var b strings.Builder
 	for _, table := range r.Tables() {
 		fmt.Fprintf(&b, "*%s\n", table)
@@ -76,6 +79,11 @@ func (r Ruleset) String() string {
 				if c.Table == table {
 					fmt.Fprintf(&b, "-A %s %s\n", c.Name, rule)
 				}
+			}
+		}
+		for _, j := range missing {
+			if j.Table == table {
+				fmt.Fprintf(&b, "-I %s 1 -j %s\n", j.From, j.To)
 			}
 		}
 		b.WriteString("COMMIT\n")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -73,16 +74,24 @@ func (p *Programs) Variant() string {
 	return p.variant[1:]
 }
 
-// Ensure is part of Kernel.
+// HasRandomFully says whether MASQUERADE takes --random-fully, which iptables does since 1.6.2.
+func (p *Programs) HasRandomFully() (bool, error) {
+	tables, err := iptables.New(iptables.Path(p.program(IPv4, "")))
+	if err != nil {
+		return false, fmt.Errorf("version of iptables: %w", err)
+	}
+	return tables.HasRandomFully(), nil
+}
+
+// Ensure is part of Kernel. Chains and the jumps that are missing are one transaction in each table: there is no moment in
+// which packets meet half of it.
 func (p *Programs) Ensure(ctx context.Context, r Ruleset) error {
 	found, err := p.found(ctx, r.Family)
 	if err != nil {
 		return err
 	}
-	if err := p.restore(ctx, r.Family, r.String()); err != nil {
-		return err
-	}
-	if err := p.jump(r, found); err != nil {
+	missing := slices.DeleteFunc(slices.Clone(r.Jumps), found.has)
+	if err := p.restore(ctx, r.Family, r.restore(missing)); err != nil {
 		return err
 	}
 	if err := p.restore(ctx, r.Family, found.without(r).removal()); err != nil {
@@ -95,31 +104,6 @@ func (p *Programs) Ensure(ctx context.Context, r Ruleset) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.standing[r.Family] = left.String()
-	return nil
-}
-
-// jump puts in the jumps that are missing.
-func (p *Programs) jump(r Ruleset, found ours) error {
-	protocol := iptables.ProtocolIPv4
-	if r.Family == IPv6 {
-		protocol = iptables.ProtocolIPv6
-	}
-	var tables *iptables.IPTables
-	for _, j := range r.Jumps {
-		if found.has(j) {
-			continue
-		}
-		if tables == nil {
-			var err error
-			tables, err = iptables.New(iptables.IPFamily(protocol), iptables.Path(p.program(r.Family, "")), iptables.Timeout(5))
-			if err != nil {
-				return fmt.Errorf("jumps: %w", err)
-			}
-		}
-		if err := tables.Insert(j.Table, j.From, 1, "-j", j.To); err != nil {
-			return fmt.Errorf("%v: %w", j, err)
-		}
-	}
 	return nil
 }
 

@@ -163,12 +163,16 @@ func (p *proxy) loopConfig(ctx context.Context) (loop.Config, error) {
 		return loop.Config{}, err
 	}
 	detector := o.detector(podCIDRs)
+	randomly, err := p.kernel.rules.HasRandomFully()
+	if err != nil {
+		return loop.Config{}, err
+	}
 	if !detector.Detects(true) && !detector.Detects(false) {
 		klog.FromContext(ctx).Info("No pod can be told from other sources: cluster-IP traffic is not masqueraded, and Local policies hold for pods too. Give --cluster-cidr")
 	}
 	return p.kernel.config(loop.Config{
 		Source: p.source, Queue: p.queue, Families: p.families,
-		Marks: plan.MarksFor(o.masqueradeBit), Detector: detector,
+		Marks: plan.MarksFor(o.masqueradeBit), Detector: detector, PredictablePorts: !randomly,
 		Plan:         plan.Config{Scheduler: o.scheduler, MasqueradeAll: o.masqueradeAll, Bind: o.vipMode == "bind"},
 		Settings:     o.keptSettings(),
 		Forwarding:   map[ipset.Family][]sysctl.Setting{ipset.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},

@@ -87,7 +87,9 @@ type rulesLayer struct {
 }
 
 func (l *Loop) rulesLayer(f ipset.Family) *rulesLayer {
-	rules := plan.Rules(plan.RulesConfig{Marks: l.cfg.Marks, Detector: l.cfg.Detector, Bind: l.cfg.Plan.Bind}, f)
+	rules := plan.Rules(plan.RulesConfig{
+		Marks: l.cfg.Marks, Detector: l.cfg.Detector, Bind: l.cfg.Plan.Bind, PredictablePorts: l.cfg.PredictablePorts,
+	}, f)
 	return &rulesLayer{kernel: l.cfg.Rules, rules: rules, count: l.count.layer("rules " + rules.Family.String())}
 }
 

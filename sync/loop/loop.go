@@ -33,12 +33,13 @@ type Config struct {
 	Sysctl sysctl.Kernel
 	Flows  conntrack.Kernel
 
-	Families   []ipset.Family // those that this node has
-	Marks      plan.Marks
-	Detector   plan.Detector
-	Plan       plan.Config                       // its ServiceCIDRs are the source's
-	Settings   []sysctl.Setting                  // kept as they are given
-	Forwarding map[ipset.Family][]sysctl.Setting // kept from the first frontend of the family on
+	Families         []ipset.Family // those that this node has
+	Marks            plan.Marks
+	Detector         plan.Detector
+	PredictablePorts bool                              // iptables is too old for --random-fully
+	Plan             plan.Config                       // its ServiceCIDRs are the source's
+	Settings         []sysctl.Setting                  // kept as they are given
+	Forwarding       map[ipset.Family][]sysctl.Setting // kept from the first frontend of the family on
 	// LookInterval is how often to look at what the kernel tells nobody about; 0: never.
 	LookInterval time.Duration
 	DrainLimit   time.Duration // how long an endpoint that is listed no more may keep its connections

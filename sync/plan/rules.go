@@ -38,6 +38,9 @@ type RulesConfig struct {
 	Marks    Marks
 	Detector Detector
 	Bind     bool // addresses are on the link: refuse what no Service claims there
+
+	// PredictablePorts says that iptables is too old to let MASQUERADE choose ports at random (--random-fully).
+	PredictablePorts bool
 }
 
 // Rules returns the rules of a family. A packet meets them like this:
@@ -191,7 +194,11 @@ func (r rules) postrouting() []string {
 // second time.
 func (r rules) masquerade() []string {
 	m := r.cfg.Marks
-	return []string{r.turn(Plain, m.Masquerade|m.Inside), "-j MASQUERADE --random-fully"}
+	target := "-j MASQUERADE --random-fully"
+	if r.cfg.PredictablePorts {
+		target = "-j MASQUERADE"
+	}
+	return []string{r.turn(Plain, m.Masquerade|m.Inside), target}
 }
 
 // accept lets frontends through a filter whose policy is to drop.
