@@ -174,6 +174,11 @@ func (l *Loop) stands(f ipset.Family) bool {
 			return false
 		}
 	}
+	return l.ruled(f)
+}
+
+// ruled says that the rules of a family stand.
+func (l *Loop) ruled(f ipset.Family) bool {
 	i := slices.Index(l.cfg.Families, f)
 	return i >= 0 && l.rules[i].stands
 }

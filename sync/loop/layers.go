@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"maps"
+	"net/netip"
 	"os"
 	"strings"
 
@@ -16,17 +17,18 @@ import (
 )
 
 // layersOf returns the layers in the order in which they are ensured. From the frontends up, a packet's way is ready
-// before it is opened: settings, link and routes, sets, rules, what guards a frontend, its servers, and at last the
-// member that turns it on. Pruning goes the other way.
+// before it is opened: settings, sets, rules, what guards a frontend, link, routes and addresses, its servers, and at
+// last the member that turns it on. Pruning goes the other way.
 func (l *Loop) layersOf() []layer {
 	l.setLayer = l.setsLayer()
 	l.settingLayer = l.settingsLayer()
-	layers := []layer{l.settingLayer, l.vipLayer(), l.setLayer}
+	layers := []layer{l.settingLayer, l.setLayer}
 	var on []layer
 	for _, f := range l.cfg.Families {
 		s := l.tables.families[f]
 		layers = append(layers, l.membersLayer(s.Owned, nil, l.servedNoMore))
-		for _, set := range []ipset.Set{s.Addresses, s.Allowed, s.Hairpins} {
+		layers = append(layers, l.membersLayer(s.Addresses, nil, l.isUnbound))
+		for _, set := range []ipset.Set{s.Allowed, s.Hairpins, s.Probed} {
 			layers = append(layers, l.membersLayer(set, nil, nil))
 		}
 		layers = append(layers, l.membersLayer(s.Ranged, nil, l.offOrOpen(s)))
@@ -38,7 +40,7 @@ func (l *Loop) layersOf() []layer {
 	}
 	l.flows, l.serverLayer, l.realLayer = l.flowsLayer(), l.serversLayer(), l.realsLayer()
 	l.serverLayer.with, l.realLayer.with = l.realLayer, l.serverLayer // one table in the kernel
-	return append(append(layers, l.flows, l.serverLayer, l.realLayer), on...)
+	return append(append(layers, l.vipLayer(), l.flows, l.serverLayer, l.realLayer), on...)
 }
 
 func (l *Loop) settingsLayer() *tableLayer[string, string, sysctl.Setting] {
@@ -79,6 +81,7 @@ const vipsTitle = "vips"
 func (l *Loop) vipLayer() layer {
 	return &tableLayer[vip.Item, struct{}, vip.Op]{
 		title: vipsTitle, table: l.tables.vips, compare: vip.Item.Compare, doubted: true, count: l.count.layer(vipsTitle),
+		mayAdd: l.mayBind,
 		read: func(ctx context.Context) (iter.Seq2[vip.Item, struct{}], error) {
 			items, err := l.cfg.VIP.Read(ctx)
 			return maps.All(items), err
@@ -222,6 +225,23 @@ func (l *Loop) mayTurnOn(f ipset.Family, s plan.Sets) func(ipset.Member) bool {
 		_, guarded := l.tables.members[s.Ranged.Name].Known(m)
 		return served && (guarded || !ranged) && l.stands(f)
 	}
+}
+
+// mayBind says that an address may be put on the link: what no Service claims there is refused by now, and does not reach
+// what listens on all addresses of the node.
+func (l *Loop) mayBind(i vip.Item) bool {
+	if i.Kind != vip.Address {
+		return true
+	}
+	a := i.Prefix.Addr()
+	_, refused := l.tables.members[l.tables.sets(a).Addresses.Name].Known(ipset.Member{Addr: a})
+	return refused && l.ruled(ipset.FamilyOf(a))
+}
+
+// isUnbound says that an address is on the link no more.
+func (l *Loop) isUnbound(m ipset.Member) bool {
+	_, bound := l.tables.vips.Known(vip.Item{Kind: vip.Address, Prefix: netip.PrefixFrom(m.Addr, m.Addr.BitLen())})
+	return !bound
 }
 
 // secondStands says that a second list can be used.

@@ -90,8 +90,10 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 		}
 	}
 	take.hairpins(now)
+	take.probed(now)
 	l.forwards(now)
 	giveBack.hairpins(old)
+	giveBack.probed(old)
 	if old != nil {
 		for key, n := range old.numbers {
 			l.numbers.release(key, n)

@@ -122,6 +122,16 @@ func (c claimer) hairpins(s *service) {
 	}
 }
 
+// probed claims where a Service's health-check node port is asked.
+func (c claimer) probed(s *service) {
+	if s == nil {
+		return
+	}
+	for _, at := range s.fragment.Probed {
+		c.member(c.sets(at.Addr()).Probed, ipset.Member{Addr: at.Addr(), Proto: uint8(ipvs.TCP), Port: at.Port()}, ipset.Mark{})
+	}
+}
+
 func (c claimer) member(set ipset.Set, m ipset.Member, mark ipset.Mark) {
 	claim(c.drop, c.members[set.Name], m, mark)
 }

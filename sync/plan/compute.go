@@ -38,9 +38,11 @@ func Compute(cfg Config, svc Service, in []Slice, node Node) Fragment {
 			f.Unserved.Internal = f.Unserved.Internal || svc.InternalLocal && p.unserved()
 			f.Unserved.External = f.Unserved.External || svc.ExternalLocal && p.unserved()
 		}
-		f.UsesAddresses = f.UsesAddresses || port.NodePort != 0 || cfg.Bind
+		f.UsesAddresses = f.UsesAddresses || port.NodePort != 0 || cfg.Bind || len(svc.SourceRanges) > 0
 	}
 	f.Health = health(svc, in, node)
+	f.Probed = probed(svc, node)
+	f.UsesAddresses = f.UsesAddresses || svc.HealthCheckNodePort != 0
 	return f
 }
 
@@ -71,4 +73,16 @@ func health(svc Service, in []Slice, node Node) *Health {
 		}
 	}
 	return &Health{Port: svc.HealthCheckNodePort, LocalEndpoints: len(here)}
+}
+
+// probed lists where a health-check node port is asked.
+func probed(svc Service, node Node) []netip.AddrPort {
+	if svc.HealthCheckNodePort == 0 {
+		return nil
+	}
+	var out []netip.AddrPort
+	for _, a := range slices.Concat(node.Own, svc.LoadBalancerIPs) {
+		out = append(out, netip.AddrPortFrom(a, svc.HealthCheckNodePort))
+	}
+	return out
 }

@@ -189,6 +189,42 @@ func TestVIPs(t *testing.T) {
 	}
 }
 
+// A node that the ranges allow may also come from the load balancer's own address, which it uses where it has it.
+func TestRangesOfTheNode(t *testing.T) {
+	tests := []struct {
+		name   string
+		ranges []netip.Prefix
+		own    []netip.Addr
+		want   []netip.Prefix
+	}{
+		{"no ranges", nil, addrs("192.168.0.1"), nil},
+		{"the node is in a range", prefixes("192.168.0.0/24"), addrs("192.168.0.1"), prefixes("192.168.0.0/24", "198.18.0.20/32")},
+		{"one of its addresses is", prefixes("203.0.113.0/24", "10.1.0.0/16"), addrs("10.1.0.1", "192.168.0.1"), prefixes("203.0.113.0/24", "10.1.0.0/16", "198.18.0.20/32")},
+		{"it is in none", prefixes("203.0.113.0/24"), addrs("192.168.0.1"), prefixes("203.0.113.0/24")},
+		{"only its IPv6 address is", prefixes("203.0.113.0/24", "fd00::/64"), addrs("192.168.0.1", "fd00::1"), prefixes("203.0.113.0/24")},
+		{"a node without addresses", prefixes("0.0.0.0/1"), nil, prefixes("0.0.0.0/1")},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			svc := Service{
+				Ports: []Port{port80}, ClusterIPs: addrs("10.96.0.10"), LoadBalancerIPs: addrs("198.18.0.20", "198.18.0.21"), SourceRanges: tt.ranges,
+			}
+			f := Compute(Config{}, svc, []Slice{sliceOf(ep(1))}, Node{Own: tt.own})
+			first, second := f.Frontends[1], f.Frontends[2]
+			if diff := cmp.Diff(fmt.Sprint(tt.want), fmt.Sprint(first.Ranges)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			want := strings.ReplaceAll(fmt.Sprint(tt.want), "198.18.0.20", "198.18.0.21")
+			if diff := cmp.Diff(want, fmt.Sprint(second.Ranges)); diff != "" {
+				t.Errorf("second address (-want +got):\n%s", diff)
+			}
+			if f.Frontends[0].Ranges != nil || f.UsesAddresses != (tt.ranges != nil) {
+				t.Errorf("cluster IP from %v, uses addresses %v", f.Frontends[0].Ranges, f.UsesAddresses)
+			}
+		})
+	}
+}
+
 func TestSettingsOfServers(t *testing.T) {
 	svc := Service{
 		Ports: []Port{{Name: "http", Proto: ipvs.TCP, Port: 80, NodePort: 30080}}, ClusterIPs: addrs("10.96.0.10"),
@@ -245,6 +281,10 @@ func TestHealth(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+	f := Compute(Config{}, Service{HealthCheckNodePort: 31000, LoadBalancerIPs: addrs("198.18.0.20", "fd00::20")}, nil, Node{Own: addrs("192.168.0.1")})
+	if got, want := fmt.Sprint(f.Probed, f.UsesAddresses), "[192.168.0.1:31000 198.18.0.20:31000 [fd00::20]:31000] true"; got != want {
+		t.Errorf("probed at %s, want %s", got, want)
 	}
 	if h := Compute(Config{}, Service{}, nil, thisNode).Health; h != nil {
 		t.Errorf("health %+v of a Service without health-check node port", h)

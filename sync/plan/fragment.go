@@ -37,6 +37,10 @@ type Fragment struct {
 	// Health is the answer of the Service's health-check node port, or nil.
 	Health *Health
 
+	// Probed is where the health-check node port is asked: at the node's addresses, and at the load balancer's where the
+	// node has those, too.
+	Probed []netip.AddrPort
+
 	// UsesAddresses says that the fragment depends on the node's addresses.
 	UsesAddresses bool
 

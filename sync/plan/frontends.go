@@ -70,6 +70,7 @@ func (p *servicePort) frontends(node Node) iter.Seq[Frontend] {
 				fe.Key = ipvs.AddrKey(p.port.Proto, netip.AddrPortFrom(addr, group.port))
 				fe.Treatment = refusing(fe)
 				fe.VIPs = p.vips(fe, node)
+				fe.Ranges = withAddress(fe, node)
 				if !yield(fe) {
 					return
 				}
@@ -138,6 +139,15 @@ func (p *servicePort) ranged(fe Frontend) Frontend {
 		}
 	}
 	return fe
+}
+
+// withAddress returns a frontend's ranges, with its own address where they allow the node. A node that has the address, bound
+// by us or by somebody else, talks to it from it: to the ranges that would be a stranger.
+func withAddress(fe Frontend, node Node) []netip.Prefix {
+	if !slices.ContainsFunc(fe.Ranges, func(r netip.Prefix) bool { return slices.ContainsFunc(node.Own, r.Contains) }) {
+		return fe.Ranges
+	}
+	return append(slices.Clip(fe.Ranges), netip.PrefixFrom(fe.Key.Addr, fe.Key.Addr.BitLen()))
 }
 
 // undiverted is the frontend at an address that the node has anyway.

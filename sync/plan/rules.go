@@ -64,7 +64,7 @@ func Rules(cfg RulesConfig, family ipset.Family) iptables.Ruleset {
 	}
 	set.Chains = []iptables.Chain{
 		{Table: "mangle", Name: "KIPVS-PREROUTING", Rules: r.prerouting()},
-		{Table: "mangle", Name: "KIPVS-GUARD", Rules: append(r.inside("-j RETURN"), "-m conntrack --ctstate NEW -j DROP")},
+		{Table: "mangle", Name: "KIPVS-GUARD", Rules: append(r.inside("-j RETURN"), unconnected+" -j DROP")},
 		{Table: "mangle", Name: "KIPVS-CLUSTER", Rules: r.cluster()},
 		{Table: "mangle", Name: "KIPVS-INPUT", Rules: r.input()},
 		{Table: "mangle", Name: "KIPVS-OUTPUT", Rules: r.output()},
@@ -112,10 +112,13 @@ func (r rules) inside(target string) []string {
 	return out
 }
 
-// ranged drops new connections to frontends from sources outside of their ranges.
+// unconnected matches packets that belong to no connection: new ones, and those of which conntrack can or may make nothing (INVALID,
+// UNTRACKED), which IPVS would schedule all the same.
+const unconnected = "-m conntrack ! --ctstate RELATED,ESTABLISHED"
+
+// ranged drops what begins something with frontends from sources outside of their ranges.
 func (r rules) ranged() string {
-	return fmt.Sprintf("-m set --match-set %s dst,dst -m set ! --match-set %s dst,dst,src -m conntrack --ctstate NEW -j DROP",
-		r.sets.Ranged.Name, r.sets.Allowed.Name)
+	return fmt.Sprintf("-m set --match-set %s dst,dst -m set ! --match-set %s dst,dst,src %s -j DROP", r.sets.Ranged.Name, r.sets.Allowed.Name, unconnected)
 }
 
 func mapped(set ipset.Set) string {
@@ -155,12 +158,13 @@ func (r rules) input() []string {
 }
 
 // output is for the node's own packets, which are neither inside nor outside: they are masqueraded, and a Local external
-// policy does not concern them.
+// policy does not concern them. They need no diverting to get to IPVS, so ranges hold also while a frontend is off and its
+// virtual server stands.
 func (r rules) output() []string {
 	m := r.cfg.Marks
 	out := []string{
-		fmt.Sprintf("-m set ! --match-set %s dst,dst -j RETURN", r.sets.Frontends.Name),
 		r.ranged(),
+		fmt.Sprintf("-m set ! --match-set %s dst,dst -j RETURN", r.sets.Frontends.Name),
 		mapped(r.sets.Frontends),
 	}
 	if r.cfg.Detector.Detects(r.is4) || r.cfg.Bind {
@@ -201,9 +205,12 @@ func (r rules) masquerade() []string {
 	return []string{r.turn(Plain, m.Masquerade|m.Inside), target}
 }
 
-// accept lets frontends through a filter whose policy is to drop.
+// accept lets frontends and health-check node ports through a filter whose policy is to drop.
 func (r rules) accept() []string {
-	out := []string{fmt.Sprintf("-m set --match-set %s dst,dst -j ACCEPT", r.sets.Frontends.Name)}
+	var out []string
+	for _, set := range []ipset.Set{r.sets.Frontends, r.sets.Probed} {
+		out = append(out, fmt.Sprintf("-m set --match-set %s dst,dst -j ACCEPT", set.Name))
+	}
 	if r.cfg.Bind {
 		ping := "icmp"
 		if !r.is4 {

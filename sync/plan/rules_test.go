@@ -132,8 +132,8 @@ func TestSets(t *testing.T) {
 	seen := map[string]bool{}
 	for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
 		sets := SetsOf(family)
-		if len(sets.All()) != 7 {
-			t.Errorf("%d sets, want 7", len(sets.All()))
+		if len(sets.All()) != 8 {
+			t.Errorf("%d sets, want 8", len(sets.All()))
 		}
 		for _, s := range sets.All() {
 			if seen[s.Name] || !strings.HasPrefix(s.Name, SetPrefix) || len(s.Name) > 31 || s.Family != family {
@@ -141,7 +141,7 @@ func TestSets(t *testing.T) {
 			}
 			seen[s.Name] = true
 		}
-		if last := sets.All()[6]; last != sets.Frontends {
+		if last := sets.All()[7]; last != sets.Frontends {
 			t.Errorf("%s comes last, want the frontends: they are turned on when all else stands", last.Name)
 		}
 	}

@@ -11,6 +11,7 @@ type Sets struct {
 	Allowed   ipset.Set // and these sources
 	Hairpins  ipset.Set // endpoints that may be sent their own packets
 	Addresses ipset.Set // in bind mode: addresses on the link
+	Probed    ipset.Set // where health-check node ports are asked
 }
 
 // SetsOf returns the definitions of a family's sets.
@@ -30,6 +31,7 @@ func SetsOf(family ipset.Family) Sets {
 		Allowed:   set("ALLOWED", ipset.HashIPPortNet, false),
 		Hairpins:  set("HAIRPINS", ipset.HashIPPortIP, false),
 		Addresses: set("ADDRESSES", ipset.HashIP, false),
+		Probed:    set("PROBED", ipset.HashIPPort, false),
 	}
 }
 
@@ -39,5 +41,5 @@ const SetPrefix = "KIPVS-"
 // All returns the sets in the order in which their members are added: what protects or serves a frontend stands before
 // the frontend is turned on. They are emptied in reverse.
 func (s Sets) All() []ipset.Set {
-	return []ipset.Set{s.Owned, s.Addresses, s.Allowed, s.Ranged, s.Hairpins, s.Inside, s.Frontends}
+	return []ipset.Set{s.Owned, s.Addresses, s.Allowed, s.Ranged, s.Hairpins, s.Probed, s.Inside, s.Frontends}
 }
