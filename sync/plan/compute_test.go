@@ -230,15 +230,18 @@ func TestSettingsOfServers(t *testing.T) {
 		Ports: []Port{{Name: "http", Proto: ipvs.TCP, Port: 80, NodePort: 30080}}, ClusterIPs: addrs("10.96.0.10"),
 		ExternalLocal: true, Affinity: 3 * time.Hour,
 	}
-	f := Compute(Config{Scheduler: "mh"}, svc, []Slice{sliceOf(ep(1, here), ep(2))}, Node{Name: "here", Addresses: addrs("192.168.0.1")})
-	want := ipvs.Server{Scheduler: "mh", Timeout: 10800}
-	for _, fe := range f.Frontends {
-		if fe.Server != want || fe.Inside != nil && fe.Inside.Server != want {
-			t.Errorf("%v: %v, want %v in both lists", fe.Key, fe.Server, want)
+	// Schedulers that choose by the client's address are told to choose again where their choice has weight 0.
+	for scheduler, flags := range map[string]ipvs.Flags{"rr": 0, "wlc": 0, "dh": 0, "mh": ipvs.Flag1, "sh": ipvs.Flag1} {
+		f := Compute(Config{Scheduler: scheduler}, svc, []Slice{sliceOf(ep(1, here), ep(2))}, Node{Name: "here", Addresses: addrs("192.168.0.1")})
+		want := ipvs.Server{Scheduler: scheduler, Timeout: 10800, Flags: flags}
+		for _, fe := range f.Frontends {
+			if fe.Server != want || fe.Inside != nil && fe.Inside.Server != want {
+				t.Errorf("%v: %v, want %v in both lists", fe.Key, fe.Server, want)
+			}
 		}
-	}
-	if f.Frontends[1].Inside == nil {
-		t.Error("no second list")
+		if f.Frontends[1].Inside == nil {
+			t.Error("no second list")
+		}
 	}
 }
 

@@ -27,10 +27,20 @@ type served struct{ reals, draining []netip.AddrPort }
 func newPort(cfg *Config, svc *Service, port Port, family netip.Addr, chosen choice) *servicePort {
 	return &servicePort{
 		cfg: cfg, svc: svc, port: port, family: family, chosen: chosen,
-		server:  ipvs.Server{Scheduler: cfg.Scheduler, Timeout: uint32(svc.Affinity.Seconds())},
+		server:  ipvs.Server{Scheduler: cfg.Scheduler, Timeout: uint32(svc.Affinity.Seconds()), Flags: flagsOf(cfg.Scheduler)},
 		cluster: serve(chosen.cluster, chosen.draining),
 		local:   serve(chosen.local, chosen.draining),
 	}
+}
+
+// flagsOf returns the flags for a scheduler. Those that choose by the client's address drop its packets when their choice
+// has weight 0, unless they are told to choose again (IP_VS_SVC_F_SCHED_SH_FALLBACK and IP_VS_SVC_F_SCHED_MH_FALLBACK
+// in include/uapi/linux/ip_vs.h).
+func flagsOf(scheduler string) ipvs.Flags {
+	if scheduler == "sh" || scheduler == "mh" {
+		return ipvs.Flag1
+	}
+	return 0
 }
 
 // serve lists the endpoints that serve, and those of all that don't. Both are in order.
