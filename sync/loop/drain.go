@@ -15,6 +15,12 @@ import (
 // A realsLayer is the layer of real servers. One that is wanted no more keeps the connections that it has: it gets
 // weight 0 and is removed when they are gone. Being drained is weight 0 and connections left, as the kernel says, so
 // that a restart forgets nothing, and one that is wanted again is one change of weight.
+//
+// A connection that was closed is inactive to the kernel for two minutes more (TIME_WAIT), and so is one that only one
+// side has closed, over which the other may still send. To remove a real server breaks the second and nobody notices the
+// first, but the kernel counts them together. What tells them apart is whether there is still somebody to send: as long as
+// a slice lists the endpoint it keeps both, at weight 0, which costs nothing. After that only active connections count,
+// once a while has passed for the last words of the others.
 type realsLayer struct {
 	tableLayer[ipvs.RealKey, ipvs.Real, ipvs.Op]
 	kernel ipvs.Kernel
@@ -22,16 +28,26 @@ type realsLayer struct {
 	listed func(ipvs.RealKey) bool // the endpoint is still in a slice, so that it may take its time
 	abrupt func(ipvs.Key) bool     // the server's protocol has no connections to wait for
 
-	draining map[ipvs.RealKey]time.Time // since when it is listed no more, or zero
-	look     bool                       // it is time to look at those that drain
+	draining map[ipvs.RealKey]drain
+	look     bool // it is time to look at those that drain
+}
+
+// A drain is what is remembered of a real server that drains; the zero time: not so.
+type drain struct {
+	unlisted time.Time // since when no slice lists it
+	quiet    time.Time // since when it is neither listed nor has active connections
 }
 
 // drainInterval is how often draining real servers are looked at: each look is one dump of their virtual server's.
 const drainInterval = 2 * time.Second
 
+// quietLimit is how long a real server that is listed no more is kept for inactive connections alone. With the time until
+// a look it is gone within five seconds of its last active connection.
+const quietLimit = drainInterval
+
 func (l *Loop) realsLayer() *realsLayer {
 	r := &realsLayer{
-		kernel: l.cfg.IPVS, limit: l.cfg.DrainLimit, listed: l.listed, abrupt: l.isUDP, draining: map[ipvs.RealKey]time.Time{},
+		kernel: l.cfg.IPVS, limit: l.cfg.DrainLimit, listed: l.listed, abrupt: l.isUDP, draining: map[ipvs.RealKey]drain{},
 	}
 	r.tableLayer = tableLayer[ipvs.RealKey, ipvs.Real, ipvs.Op]{
 		title: "reals", table: l.tables.reals, compare: ipvs.RealKey.Compare, doubted: true, count: l.count.layer("reals"),
@@ -86,7 +102,7 @@ func (r *realsLayer) prune(ctx context.Context) {
 		func(k ipvs.RealKey) { r.table.Learn(k, none) })
 	r.remove(ctx, func(k ipvs.RealKey) bool { return r.mayDel(k) && !busy[k] })
 	// The times of what is wanted again or gone are forgotten.
-	maps.DeleteFunc(r.draining, func(k ipvs.RealKey, _ time.Time) bool { return !busy[k] && r.failed[k] == nil })
+	maps.DeleteFunc(r.draining, func(k ipvs.RealKey, _ drain) bool { return !busy[k] && r.failed[k] == nil })
 	r.look = false
 }
 
@@ -120,7 +136,7 @@ func (r *realsLayer) lookAt(ctx context.Context, server ipvs.Key, extras []ipvs.
 		switch {
 		case err != nil:
 			r.fail(k, fmt.Errorf("read %v: %w", server, err))
-		case state.Active+state.Inactive > 0 && !r.overdue(k):
+		case state.Active+state.Inactive > 0 && r.mayStay(k, state):
 			busy[k] = true
 		}
 	}
@@ -138,17 +154,23 @@ func (r *realsLayer) extras() map[ipvs.Key][]ipvs.RealKey {
 	return out
 }
 
-// overdue says that a real server that is listed no more has had its time.
-func (r *realsLayer) overdue(k ipvs.RealKey) bool {
-	since := r.draining[k]
-	switch {
-	case r.listed(k):
-		since = time.Time{}
-	case since.IsZero():
-		since = time.Now()
+// mayStay says that a real server that is wanted no more may keep the connections that it has.
+func (r *realsLayer) mayStay(k ipvs.RealKey, state ipvs.RealState) bool {
+	if r.listed(k) {
+		r.draining[k] = drain{}
+		return true
 	}
-	r.draining[k] = since
-	return !since.IsZero() && time.Since(since) >= r.limit
+	now, d := time.Now(), r.draining[k]
+	if d.unlisted.IsZero() {
+		d.unlisted = now
+	}
+	if state.Active > 0 {
+		d.quiet = time.Time{}
+	} else if d.quiet.IsZero() {
+		d.quiet = now
+	}
+	r.draining[k] = d
+	return now.Sub(d.unlisted) < r.limit && (d.quiet.IsZero() || now.Sub(d.quiet) < quietLimit)
 }
 
 // pending leaves out what drains: that is as it should be.

@@ -33,11 +33,13 @@ func (r *rig) noLocal() map[string]float64 {
 }
 
 // connect gives the real server 10.244.0.N of a Service connections.
-func (r *rig) connect(service, n byte, connections uint32) {
+func (r *rig) connect(service, n byte, active uint32) { r.connections(service, n, active, 0) }
+
+func (r *rig) connections(service, n byte, active, inactive uint32) {
 	r.t.Helper()
 	key := ipvs.AddrKey(ipvs.TCP, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, 0, service}), 80))
 	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, 0, n}), 8080)
-	if err := r.ipvs.SetConnections(ipvs.RealKeyOf(key, at), connections, 0); err != nil {
+	if err := r.ipvs.SetConnections(ipvs.RealKeyOf(key, at), active, inactive); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -141,6 +143,50 @@ func TestDrainLimit(t *testing.T) {
 		time.Sleep(time.Minute + 2*drainInterval)
 		if draining() {
 			t.Error("still there after its time")
+		}
+	})
+}
+
+// A connection that is closed, or half closed, holds an endpoint as long as it is listed, and a few seconds after that.
+func TestInactiveConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.set(1, pods(1, 2))
+		r.start()
+		r.queue.Synced()
+		synctest.Wait()
+		there := func() bool {
+			synctest.Wait()
+			return len(r.ipvs.Table()[ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("10.96.0.1:80"))].Reals) == 2
+		}
+		r.connections(1, 1, 0, 2)
+		listed := pods(1, 2)
+		listed[0].Ready, listed[0].Terminating = false, true
+		r.change(1, listed)
+		time.Sleep(time.Hour)
+		if !there() {
+			t.Error("removed while it is listed and has connections")
+		}
+		r.connections(1, 1, 1, 2)
+		r.change(1, pods(2))
+		time.Sleep(30 * time.Minute)
+		if !there() {
+			t.Error("removed while it has an active connection")
+		}
+		r.connections(1, 1, 0, 3)
+		time.Sleep(drainInterval + time.Millisecond)
+		if !there() {
+			t.Error("removed as soon as its last connection is half closed")
+		}
+		r.connections(1, 1, 1, 2)
+		time.Sleep(10 * time.Minute)
+		if !there() {
+			t.Error("removed although a connection is active again")
+		}
+		r.connections(1, 1, 0, 3)
+		time.Sleep(5 * time.Second)
+		if there() {
+			t.Error("still there 5s after its last active connection")
 		}
 	})
 }
