@@ -240,6 +240,7 @@ func (l *Lab) buildPod(name string, i int) error {
 	}
 	return errors.Join(
 		l.Node.plug(port.link, podBridge),
+		l.Node.hairpin(port.link),
 		pod.addAddresses(uplink, pod.addrs.on(Pods)),
 		pod.addRoutes(anywhere, Pods.host(1), uplink),
 	)

@@ -164,6 +164,12 @@ func (h *Host) plug(name, bridge string) error {
 	})
 }
 
+// hairpin lets a port of a bridge get back what came from it, as CNI's hairpinMode does: with bridge-nf-call-iptables a
+// pod's answer to itself is bridged, not routed (net/bridge/br_netfilter_hooks.c, br_nf_pre_routing_finish).
+func (h *Host) hairpin(name string) error {
+	return h.with(name, func(link netlink.Link) error { return h.links.LinkSetHairpin(link, true) })
+}
+
 func (h *Host) addAddresses(name string, addrs []netip.Prefix) error {
 	return h.with(name, func(link netlink.Link) error {
 		for _, a := range addrs {

@@ -4,6 +4,7 @@
 package packet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
@@ -20,6 +22,7 @@ import (
 	"kube-ipvs/ipvs/conntrack"
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/health"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/node"
 	"kube-ipvs/sync/plan"
@@ -33,7 +36,9 @@ type setup struct {
 	detector      plan.Detector
 	drainLimit    time.Duration
 	lookInterval  time.Duration
-	unknownCIDRs  bool // the service CIDRs are not known, as with an older API server
+	unknownCIDRs  bool           // the service CIDRs are not known, as with an older API server
+	nodePorts     []netip.Prefix // --nodeport-addresses
+	healthLimit   time.Duration  // how long something may wait to be programmed before the proxy is unhealthy
 }
 
 // clusterCIDR finds pods by their addresses, as most clusters do.
@@ -42,47 +47,36 @@ var clusterCIDR = plan.Detector{Prefixes: []netip.Prefix{netip.MustParsePrefix("
 // A proxy is kube-ipvs with the real kernel's tables and Services in memory.
 type proxy struct {
 	*memory
-	t    *testing.T
-	cfg  loop.Config
-	vips *vip.Conn
-	stop context.CancelFunc
-	done chan error
+	t      *testing.T
+	setup  setup
+	cfg    loop.Config
+	vitals *health.State
+	ports  *health.NodePorts
+	vips   *vip.Conn
+	stop   context.CancelFunc
+	done   chan error
 
 	mu        sync.Mutex
 	converged chan struct{} // closed at the next convergence
 	last      error
+	problems  map[plan.Name][]plan.Problem // what was reported last
 }
 
 // start runs a proxy until the test ends. Then all that is the proxy's is removed from the kernel.
 func start(t *testing.T, s setup) *proxy {
 	t.Helper()
-	p := &proxy{t: t, converged: make(chan struct{})}
-	if s.drainLimit == 0 {
-		s.drainLimit = time.Minute
+	p := &proxy{
+		memory: newMemory(loop.NewQueue()), t: t, setup: s, converged: make(chan struct{}), problems: map[plan.Name][]plan.Problem{},
+		vitals: health.NewState(cmp.Or(s.healthLimit, time.Minute)),
 	}
-	queue := loop.NewQueue()
-	p.memory = newMemory(queue)
 	if !s.unknownCIDRs {
 		p.cidrs = []netip.Prefix{lab.Services[0].Prefix(false), lab.Services[0].Prefix(true)}
 	}
-	p.cfg = loop.Config{
-		Source: p.memory, Queue: queue,
-		Families: []ipset.Family{ipset.IPv4, ipset.IPv6}, Marks: plan.MarksFor(14), Detector: s.detector,
-		Plan: plan.Config{Scheduler: "rr", MasqueradeAll: s.masqueradeAll, Bind: s.bind},
-		Settings: []sysctl.Setting{
-			{Name: "net/ipv4/ip_forward", Value: "1"}, {Name: "net/ipv4/vs/conntrack", Value: "1"},
-			{Name: "net/ipv4/vs/expire_nodest_conn", Value: "1"}, {Name: "net/ipv4/vs/expire_quiescent_template", Value: "1"},
-		},
-		Forwarding: map[ipset.Family][]sysctl.Setting{ipset.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
-		DrainLimit: s.drainLimit, LookInterval: s.lookInterval,
-		Node:      p.thisNode,
-		Health:    func(plan.Name, *plan.Health) {},
-		Report:    func(plan.Name, []plan.Problem) {},
-		Converged: p.noteConverged,
-		Metrics:   loop.NewMetrics(prometheus.NewRegistry()),
-		Sysctl:    sysctl.Files{Root: "/proc/sys"},
-	}
+	p.queue.Queued = p.vitals.Queued
+	p.ports = health.NewNodePorts(p.vitals, nil, func(name plan.Name, err error) { t.Errorf("%v: %v", name, err) })
+	p.configure()
 	p.openKernel()
+	p.watch()
 	p.run()
 	t.Cleanup(func() {
 		p.halt()
@@ -90,9 +84,45 @@ func start(t *testing.T, s setup) *proxy {
 			t.Errorf("clean up: %v", err)
 		}
 	})
-	queue.Synced()
+	p.queue.Synced()
 	p.settle()
 	return p
+}
+
+// configure wires the loop as the program does.
+func (p *proxy) configure() {
+	p.cfg = loop.Config{
+		Source: p.memory, Queue: p.queue,
+		Families: []ipset.Family{ipset.IPv4, ipset.IPv6}, Marks: plan.MarksFor(14), Detector: p.setup.detector,
+		Plan: plan.Config{Scheduler: "rr", MasqueradeAll: p.setup.masqueradeAll, Bind: p.setup.bind},
+		Settings: []sysctl.Setting{
+			{Name: "net/ipv4/ip_forward", Value: "1"}, {Name: "net/ipv4/vs/conntrack", Value: "1"},
+			{Name: "net/ipv4/vs/expire_nodest_conn", Value: "1"}, {Name: "net/ipv4/vs/expire_quiescent_template", Value: "1"},
+		},
+		Forwarding: map[ipset.Family][]sysctl.Setting{ipset.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
+		DrainLimit: cmp.Or(p.setup.drainLimit, time.Minute), LookInterval: p.setup.lookInterval,
+		Node:      p.thisNode,
+		Health:    p.ports.Set,
+		Report:    p.noteProblems,
+		Converged: p.noteConverged,
+		Metrics:   loop.NewMetrics(prometheus.NewRegistry()),
+		Sysctl:    sysctl.Files{Root: "/proc/sys"},
+	}
+}
+
+// watch notes what others change, and serves health-check node ports, until the test ends.
+func (p *proxy) watch() {
+	ctx, stop := context.WithCancel(context.Background())
+	parts, ctx := errgroup.WithContext(ctx)
+	parts.Go(func() error { return node.Watch(ctx, func() { p.queue.Note(loop.Addresses) }) })
+	parts.Go(func() error { return p.vips.Watch(ctx, func() { p.queue.Note(loop.Routes) }) })
+	parts.Go(func() error { return p.ports.Run(ctx) })
+	p.t.Cleanup(func() {
+		stop()
+		if err := parts.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+			p.t.Error(err)
+		}
+	})
 }
 
 func (p *proxy) openKernel() {
@@ -128,10 +158,24 @@ func (p *proxy) halt() {
 
 func (p *proxy) thisNode(ctx context.Context) (plan.Node, []netip.Prefix, error) {
 	own, err := node.Addresses(ctx)
-	return plan.Node{Name: "node1", Zone: "a", Own: own, Addresses: own}, p.cidrs, err
+	return plan.Node{Name: "node1", Zone: "a", Own: own, Addresses: node.Select(own, p.setup.nodePorts)}, p.cidrs, err
+}
+
+func (p *proxy) noteProblems(name plan.Name, problems []plan.Problem) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.problems[name] = problems
+}
+
+// reported returns what was reported of a Service last.
+func (p *proxy) reported(name plan.Name) []plan.Problem {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.problems[name]
 }
 
 func (p *proxy) noteConverged(err error) {
+	p.vitals.Converged(err)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.last = err
@@ -141,20 +185,22 @@ func (p *proxy) noteConverged(err error) {
 	}
 }
 
-// settle waits until what was changed before is programmed. A change that the loop took before settle was called may be
-// programmed already, so it asks for one attempt more.
+// settle waits until what was changed before is programmed. The first attempt to end may have begun earlier; the second
+// has not.
 func (p *proxy) settle() {
 	p.t.Helper()
-	p.mu.Lock()
-	converged := p.converged
-	p.mu.Unlock()
-	p.queue.NodeChanged()
-	select {
-	case <-converged:
-	case <-time.After(time.Minute):
+	for range 2 {
 		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.t.Fatalf("not programmed within a minute: %v", p.last)
+		converged := p.converged
+		p.mu.Unlock()
+		p.queue.NodeChanged()
+		select {
+		case <-converged:
+		case <-time.After(time.Minute):
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.t.Fatalf("not programmed within a minute: %v", p.last)
+		}
 	}
 }
 

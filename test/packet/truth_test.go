@@ -4,7 +4,6 @@ package packet
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -19,11 +18,13 @@ import (
 	"kube-ipvs/test/lab"
 )
 
-// situations are the states that a Service's endpoints can be in.
-var situations = []struct {
+// A situation is a state that a Service's endpoints can be in.
+type situation struct {
 	name      string
 	endpoints []endpoint
-}{
+}
+
+var situations = []situation{
 	{"here and elsewhere", []endpoint{ready("pod1", true), ready("far1", false)}},
 	{"only here", []endpoint{ready("pod1", true), ready("pod2", true)}},
 	{"only elsewhere", []endpoint{ready("far1", false)}},
@@ -55,13 +56,15 @@ func TestTruth(t *testing.T) {
 
 // A truthTable is a set of Services, and what is to come of packets to them.
 type truthTable struct {
-	w     *world
-	p     *proxy
-	base  rule
-	own   []netip.Addr
-	mu    sync.Mutex
-	right int
-	wrong []wrongCell
+	w          *world
+	p          *proxy
+	base       rule
+	situations []situation
+	sources    []source
+	own        []netip.Addr
+	mu         sync.Mutex
+	right      int
+	wrong      []wrongCell
 }
 
 // A cell is one packet of the table, sent a few times.
@@ -75,7 +78,7 @@ type cell struct {
 }
 
 func newTable(w *world, p *proxy, base rule) *truthTable {
-	return &truthTable{w: w, p: p, base: base}
+	return &truthTable{w: w, p: p, base: base, situations: situations, sources: sources}
 }
 
 func (tt *truthTable) run(t *testing.T, protocols []ipvs.Protocol) {
@@ -83,7 +86,7 @@ func (tt *truthTable) run(t *testing.T, protocols []ipvs.Protocol) {
 	n := 0
 	var rows [][]cell // those of one Service take turns, so that each of its virtual servers is seen to use all real servers
 	for _, proto := range protocols {
-		for _, situation := range situations {
+		for _, situation := range tt.situations {
 			for policy := range 4 {
 				r := tt.base
 				r.internalLocal, r.externalLocal, r.endpoints = policy&1 != 0, policy&2 != 0, situation.endpoints
@@ -140,9 +143,9 @@ func (tt *truthTable) cells(svc plan.Service, r rule, name string) [][]cell {
 	for _, v6 := range []bool{false, true} {
 		var row []cell
 		for _, to := range frontends {
-			for _, from := range sources {
+			for _, from := range tt.sources {
 				at, want := tt.w.address(svc, to, v6), r.truth(from, to)
-				if from == fromFarPod && pastThisNode(want) {
+				if (from == fromFarPod || from == fromOutside) && pastThisNode(want) {
 					continue
 				}
 				row = append(row, cell{fmt.Sprintf("%s: %v", name, at), from, to, at, svc.Ports[0].Proto, want})
@@ -153,8 +156,8 @@ func (tt *truthTable) cells(svc plan.Service, r rule, name string) [][]cell {
 	return rows
 }
 
-// pastThisNode says that an endpoint on the asking pod's own node would see its address, and answer it without this node,
-// which alone knows whom the pod asked. No proxy can make that work; a pod asks its own node's.
+// pastThisNode says that an endpoint on another node would see the address of a client that is not on this node, and answer
+// it without this node, which alone knows whom the client asked. No proxy can make that work; a pod asks its own node's.
 func pastThisNode(o outcome) bool {
 	return !o.masqueraded && slices.ContainsFunc(o.who, func(e endpoint) bool { return !e.here })
 }
@@ -214,17 +217,8 @@ func patience(want outcome) time.Duration {
 
 // complain says what is wrong with an answer, or "".
 func (tt *truthTable) complain(c cell, a lab.Answer) string {
-	fate := "answered"
-	switch {
-	case errors.Is(a.Err, lab.ErrRefused):
-		fate = "refused"
-	case errors.Is(a.Err, lab.ErrSilence):
-		fate = "silence"
-	case a.Err != nil:
-		fate = a.Err.Error()
-	}
-	if fate != c.want.fate {
-		return fmt.Sprintf("%s, want %s", strings.TrimSpace(fate+" "+a.Who), c.want.fate)
+	if got := fate(a); got != c.want.fate {
+		return fmt.Sprintf("%s, want %s", strings.TrimSpace(got+" "+a.Who), c.want.fate)
 	}
 	if a.Err != nil {
 		return ""

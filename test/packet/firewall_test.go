@@ -1,0 +1,83 @@
+//go:build kernel
+
+package packet
+
+import (
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"testing"
+	"time"
+
+	"kube-ipvs/ipvs"
+	"kube-ipvs/test/lab"
+)
+
+// A node whose firewall drops all that nobody accepts serves all frontends to all sources, and health-check node ports; its
+// own ports stay closed. Only its own connections need a rule of the operator's, as they do to every other host.
+func TestFirewallThatDrops(t *testing.T) {
+	w := newWorld(t, lab.Config{})
+	w.serveOn(t, w.Node, ipvs.TCP, hostPort, "host")
+	p := start(t, setup{detector: clusterCIDR})
+	svc := service(50, ipvs.TCP)
+	svc.ExternalLocal, svc.HealthCheckNodePort = true, 31999
+	p.set(svc, w.slices(svc.Name, ipvs.TCP, []endpoint{ready("pod1", true)})...)
+	p.settle()
+	dropAll(t)
+	for _, tt := range []struct {
+		name    string
+		sources []source
+	}{
+		{"nothing is accepted", []source{fromPod, fromEndpoint, fromFarPod, fromOutside}},
+		{"what belongs to connections is accepted", sources},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if len(tt.sources) == len(sources) {
+				firewall(t, "-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")
+				t.Cleanup(func() { firewall(t, "-D INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT") })
+			}
+			table := newTable(w, p, rule{inside: byCIDR})
+			table.situations, table.sources = situations[:1], tt.sources
+			table.run(t, []ipvs.Protocol{ipvs.TCP, ipvs.UDP})
+			for _, v6 := range []bool{false, true} {
+				for _, from := range []source{fromOutside, fromPod} {
+					closed := question{from, ipvs.TCP, netip.AddrPortFrom(w.Node.Addr(v6), hostPort)}
+					if a := w.ask(closed, 300*time.Millisecond); fate(a) != "silence" {
+						t.Errorf("%v: %v, want silence", closed, a)
+					}
+				}
+				if a, err := w.getHealth(w.Client, netip.AddrPortFrom(w.Node.Addr(v6), 31999), "/"); a.Code != 200 || err != nil {
+					t.Errorf("health-check node port: %+v, %v", a, err)
+				}
+			}
+		})
+	}
+}
+
+// dropAll makes a firewall that drops, until the test ends. Neighbours must still be found.
+func dropAll(t *testing.T) {
+	t.Helper()
+	firewall(t, "-P INPUT DROP", "-P FORWARD DROP")
+	run(t, "ip6tables", "-A INPUT -p ipv6-icmp -j ACCEPT")
+	t.Cleanup(func() {
+		firewall(t, "-P INPUT ACCEPT", "-P FORWARD ACCEPT")
+		run(t, "ip6tables", "-D INPUT -p ipv6-icmp -j ACCEPT")
+	})
+}
+
+// firewall changes the filter tables of both families.
+func firewall(t *testing.T, changes ...string) {
+	t.Helper()
+	for _, change := range changes {
+		run(t, "iptables", change)
+		run(t, "ip6tables", change)
+	}
+}
+
+// run runs a program with arguments.
+func run(t *testing.T, program, arguments string) {
+	t.Helper()
+	if out, err := exec.Command("sh", "-c", fmt.Sprint(program, " -w ", arguments)).CombinedOutput(); err != nil {
+		t.Fatalf("%s %s: %v: %s", program, arguments, err, out)
+	}
+}
