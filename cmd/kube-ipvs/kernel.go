@@ -45,9 +45,13 @@ func openKernel(ctx context.Context, o *options) (k *kernel, err error) {
 	loading := loadModules(ctx, append(modules, "ip_vs_"+o.scheduler))
 	k = &kernel{settings: sysctl.Files{Root: o.procSys}}
 	defer func() {
-		if err != nil {
-			err = errors.Join(err, loading, k.Close())
+		if err == nil {
+			return
 		}
+		if loading != nil {
+			err = fmt.Errorf("%w (%w)", err, loading)
+		}
+		err = errors.Join(err, k.Close())
 	}()
 	if k.ipvs, err = ipvs.Open(); err != nil {
 		return k, err
@@ -113,7 +117,8 @@ func loadModules(ctx context.Context, names []string) error {
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, bytes.TrimSpace(complaint.Bytes()))
+		said := strings.Join(strings.Fields(complaint.String()), " ")
+		return fmt.Errorf("modprobe could not help: %w: %.200s", err, said)
 	}
 	return nil
 }

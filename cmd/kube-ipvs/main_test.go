@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kube-ipvs/sync/plan"
+)
+
+func TestMisuseIsOneClearMessage(t *testing.T) {
+	tests := []struct {
+		name string
+		args []string
+		want string // in the message
+	}{
+		{"kube-proxy's mode", []string{"--mode=iptables"}, "--mode=iptables: that is kube-proxy's; kube-ipvs has the mode ipvs"},
+		{"its other name", []string{"--proxy-mode=nftables"}, "--mode=nftables: that is kube-proxy's"},
+		{"no mode at all", []string{"--mode=fast"}, "--mode=fast: no such mode"},
+		{"an unknown flag", []string{"--speed=11"}, "unknown flag: --speed"},
+		{"an argument", []string{"serve"}, `unexpected argument "serve"`},
+		{"a bit that a mark does not have", []string{"--iptables-masquerade-bit=32"}, "--iptables-masquerade-bit=32: must be 0 to 31"},
+		{"an unknown scheduler", []string{"--ipvs-scheduler=best"}, "--ipvs-scheduler=best: must be one of rr, wrr"},
+		{"no range", []string{"--cluster-cidr=10.0.0.0"}, `--cluster-cidr: "10.0.0.0" is not a range like 10.0.0.0/8`},
+		{"node ports on no range", []string{"--nodeport-addresses=primary,eth0"}, `--nodeport-addresses: "primary" is not a range`},
+		{"no port", []string{"--healthz-bind-address=127.0.0.1"}, "--healthz-bind-address=127.0.0.1: must be ADDRESS:PORT"},
+		{"no time to wait", []string{"--ipvs-sync-period=0s"}, "--ipvs-sync-period=0s: must be more than 0"},
+		{"an unknown detector", []string{"--detect-local-mode=Guess"}, "--detect-local-mode=Guess: must be one of ClusterCIDR"},
+		{"no bridge", []string{"--detect-local-mode=BridgeInterface"}, "needs --pod-bridge-interface"},
+		{"no prefix", []string{"--detect-local-mode=InterfaceNamePrefix"}, "needs --pod-interface-name-prefix"},
+		{"an unknown way to take packets", []string{"--vip-mode=steal"}, "--vip-mode=steal: must be divert or bind"},
+		{"an unknown format of logs", []string{"--logging-format=xml"}, "format"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var out, err bytes.Buffer
+			if status := program(context.Background(), tt.args, &out, &err); status != misuse {
+				t.Errorf("exit status %d, want %d", status, misuse)
+			}
+			if !strings.Contains(err.String(), tt.want) || out.Len() > 0 {
+				t.Errorf("said %q and %q, want %q", out.String(), err.String(), tt.want)
+			}
+		})
+	}
+}
+
+func TestVersionAndHelpDoNothing(t *testing.T) {
+	for _, tt := range []struct{ arg, want string }{{"--version", "kube-ipvs devel\n"}, {"--help", "--detect-local-mode"}} {
+		var out, err bytes.Buffer
+		if status := program(context.Background(), []string{tt.arg}, &out, &err); status != 0 {
+			t.Errorf("%s: exit status %d: %s", tt.arg, status, err.String())
+		}
+		if !strings.Contains(out.String()+err.String(), tt.want) {
+			t.Errorf("%s said %q, want %q", tt.arg, out.String()+err.String(), tt.want)
+		}
+	}
+}
+
+func TestDetector(t *testing.T) {
+	ranges := func(list ...string) (out []netip.Prefix) {
+		for _, s := range list {
+			out = append(out, netip.MustParsePrefix(s))
+		}
+		return out
+	}
+	tests := []struct {
+		name    string
+		options options
+		want    plan.Detector
+	}{
+		{"the first range of each family", options{clusterCIDRs: []string{"10.0.0.0/8", "fd00::/8", "11.0.0.0/8"}}, plan.Detector{Prefixes: ranges("10.0.0.0/8", "fd00::/8")}},
+		{"no range", options{}, plan.Detector{}},
+		{"the node's ranges", options{detectLocalMode: "NodeCIDR"}, plan.Detector{Prefixes: ranges("10.244.1.0/24")}},
+		{"a bridge", options{detectLocalMode: "BridgeInterface", bridgeInterface: "cni0"}, plan.Detector{Interface: "cni0"}},
+		{"names that begin alike", options{detectLocalMode: "InterfaceNamePrefix", interfacePrefix: "cali"}, plan.Detector{Interface: "cali+"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := tt.options.detector(ranges("10.244.1.0/24", "10.244.9.0/24"))
+			if diff := cmp.Diff(tt.want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestReuseMode(t *testing.T) {
+	for release, want := range map[string]string{
+		"4.18.0-553.el8.x86_64": "0", "5.8.18": "0", "5.9.0": "1", "5.14.0-427.el9": "1", "6.1.0-13-amd64": "1", "7.2.13": "1", "": "1",
+	} {
+		if got := reuseMode(release); got != want {
+			t.Errorf("reuseMode(%q) = %s, want %s", release, got, want)
+		}
+	}
+}
