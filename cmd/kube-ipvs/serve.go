@@ -107,7 +107,7 @@ func (p *proxy) newSource() error {
 	if err != nil {
 		return fmt.Errorf("%w (give --kubeconfig, or --manifests to run without a cluster)", err)
 	}
-	s := kube.New(kube.Config{Client: client, NodeName: name, NodeWait: 30 * time.Second}, p.sink)
+	s := kube.New(kube.Config{Client: client, NodeName: name, NodeWait: 30 * time.Second, Patience: 10 * time.Second}, p.sink)
 	p.source, p.warn = s, s.Warn
 	return nil
 }

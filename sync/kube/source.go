@@ -14,7 +14,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/klog/v2"
 
 	"kube-ipvs/sync/object"
 	"kube-ipvs/sync/plan"
@@ -37,6 +36,9 @@ type Config struct {
 	// NodeWait is how long Synced is held back while the Node object is missing, as it is on a machine that is just
 	// joining; 0: not at all.
 	NodeWait time.Duration
+
+	// Patience is how long reading may take before the log says why, and how often it does then; 0: it never does.
+	Patience time.Duration
 }
 
 // A Source is an API server's Services and what belongs to them. What its methods return is shared and must not be
@@ -90,46 +92,6 @@ func (s *Source) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	return context.Cause(ctx)
-}
-
-// awaitAll waits until all that exists was read, and is false if the context is done before.
-func (s *Source) awaitAll(ctx context.Context, r registrations) bool {
-	for _, reg := range []cache.ResourceEventHandlerRegistration{r.services, r.slices, r.nodes} {
-		if !await(ctx, reg.HasSyncedChecker().Done(), nil) {
-			return false
-		}
-	}
-	return await(ctx, r.cidrs.HasSyncedChecker().Done(), s.noCIDRs.done()) && s.awaitNode(ctx)
-}
-
-// awaitNode waits for the Node object, but not for ever: without it, the node has no zone and no load balancer uses it.
-func (s *Source) awaitNode(ctx context.Context) bool {
-	select {
-	case <-s.nodeSeen.done():
-		return true
-	default:
-	}
-	timer := time.NewTimer(s.cfg.NodeWait)
-	defer timer.Stop()
-	select {
-	case <-s.nodeSeen.done():
-	case <-timer.C:
-		klog.FromContext(ctx).Info("The API server has no such Node; going on without its zone", "node", s.cfg.NodeName)
-	case <-ctx.Done():
-		return false
-	}
-	return true
-}
-
-// await waits until either channel is closed, and is false if the context is done before.
-func await(ctx context.Context, a, b <-chan struct{}) bool {
-	select {
-	case <-a:
-	case <-b:
-	case <-ctx.Done():
-		return false
-	}
-	return true
 }
 
 // Names returns every Service that is to be served, in no order.
