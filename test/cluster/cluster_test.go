@@ -43,6 +43,7 @@ func TestCluster(t *testing.T) {
 			t.Run("objects are validated strictly", func(t *testing.T) { testApply(t, c) })
 			t.Run("commands run where the server is", func(t *testing.T) { testCommand(t, c) })
 			t.Run("a test kernel reaches the server", func(t *testing.T) { testKernel(t, c) })
+			t.Run("the server is away and comes back", func(t *testing.T) { testRestart(t, c) })
 		})
 	}
 }
@@ -241,6 +242,25 @@ func testKernel(t *testing.T, c *Cluster) {
 		if !strings.Contains(string(output), want) {
 			t.Errorf("%s in the test kernel: %s, want %s", KernelLink, output, want)
 		}
+	}
+}
+
+func testRestart(t *testing.T, c *Cluster) {
+	nodes := adminClient(t, c).CoreV1().Nodes()
+	if err := c.StopServer(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nodes.Get(t.Context(), "one", metav1.GetOptions{}); err == nil {
+		t.Error("an answer while the API server is away")
+	}
+	if err := c.StopServer(); err == nil {
+		t.Error("it could be stopped twice")
+	}
+	if err := c.StartServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nodes.Get(t.Context(), "one", metav1.GetOptions{}); err != nil {
+		t.Errorf("what was there before: %v", err)
 	}
 }
 

@@ -4,9 +4,11 @@ package e2e_test
 
 import (
 	"fmt"
+	"net/http"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -34,6 +36,51 @@ func testConditions(t *testing.T, w *world) {
 	w.node.await(t, "asker", ips, "pod1 pod3 saw asker")
 	w.slices(t, s, []endpoint{{pod: "pod1", notReady: true}})
 	w.node.await(t, "asker", ips, "refused")
+}
+
+// testSlices: an endpoint moves from one slice to another, and may be in both for a while.
+func testSlices(t *testing.T, w *world) {
+	s := w.create(t, "slices")
+	ips := clusterIPs(s)[:1]
+	second := func(endpoints []endpoint) *discoveryv1.EndpointSlice {
+		slice := newSlice(s, 0, endpoints)
+		slice.Name += "-2"
+		return slice
+	}
+	w.putSlice(t, newSlice(s, 0, ready("pod1", "pod2")))
+	w.node.await(t, "asker", ips, "pod1 pod2 saw asker")
+	w.putSlice(t, second(ready("pod2", "pod3")))
+	w.node.await(t, "asker", ips, "pod1 pod2 pod3 saw asker")
+	w.putSlice(t, newSlice(s, 0, ready("pod1")))
+	w.putSlice(t, second([]endpoint{{pod: "pod2"}, {pod: "pod3", notReady: true}}))
+	w.node.await(t, "asker", ips, "pod1 pod2 saw asker")
+	all := w.api.DiscoveryV1().EndpointSlices(namespace)
+	must(t, all.Delete(t.Context(), second(nil).Name, metav1.DeleteOptions{}))
+	w.node.await(t, "asker", ips, "pod1 saw asker")
+	must(t, all.Delete(t.Context(), newSlice(s, 0, nil).Name, metav1.DeleteOptions{}))
+	w.node.await(t, "asker", ips, "refused")
+}
+
+// testDrainedNode: load balancers are told to leave a node that will be removed, and its packets go on.
+func testDrainedNode(t *testing.T, w *world) {
+	taint := func(taints string) {
+		_, err := w.api.CoreV1().Nodes().Patch(t.Context(), nodeName, types.MergePatchType, []byte(`{"spec":{"taints":`+taints+`}}`), metav1.PatchOptions{})
+		must(t, err)
+	}
+	awaitStatus := func(path string, want int) {
+		t.Helper()
+		w.awaitStatus(t, "http://"+nodeHost+":10256"+path, want)
+	}
+	s := w.create(t, "drained")
+	w.slices(t, s, ready("pod1"))
+	w.node.await(t, "client", clusterIPs(s), "pod1 saw node1")
+	awaitStatus("/healthz", http.StatusOK)
+	taint(`[{"key":"ToBeDeletedByClusterAutoscaler","effect":"NoSchedule"}]`)
+	awaitStatus("/healthz", http.StatusServiceUnavailable)
+	awaitStatus("/livez", http.StatusOK)
+	w.node.still(t, "client", clusterIPs(s), "pod1 saw node1")
+	taint(`[]`)
+	awaitStatus("/healthz", http.StatusOK)
 }
 
 func testZones(t *testing.T, w *world) {

@@ -89,9 +89,6 @@ type frontend struct {
 
 func (f frontend) String() string { return fmt.Sprintf("%v/%s", f.at, f.proto) }
 
-// settle is how long a change may take to show. On a quiet machine it takes tenths of a second.
-const settle = 30 * time.Second
-
 // await sends packets from a host to each of the frontends until what comes of them is one of the outcomes that the agent
 // has words for, such as "pod1 pod2 saw client" or "refused".
 func (n node) await(t *testing.T, from string, to []frontend, outcomes ...string) {

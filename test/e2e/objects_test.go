@@ -56,20 +56,6 @@ func (w *world) update(t *testing.T, name string, change func(*corev1.Service)) 
 	return s
 }
 
-// eventually waits until something is as it should be.
-func eventually(t *testing.T, look func() error) {
-	t.Helper()
-	for deadline := time.Now().Add(settle); ; time.Sleep(100 * time.Millisecond) {
-		err := look()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
-}
-
 // balance says that a load balancer has been set up for a Service at these addresses, as a cloud's controller does.
 func (w *world) balance(t *testing.T, name string, mode corev1.LoadBalancerIPMode, ips ...string) {
 	t.Helper()

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -70,7 +69,7 @@ func testFewerRights(t *testing.T, w *world) {
 	w.awaitNoServiceCIDRs(t)
 
 	refused := w.refusals(t)
-	w.node.end(t, int(unix.SIGTERM))
+	w.terminate(t)
 	w.node.start(t)
 	s := w.keep(t, "new")
 	w.node.still(t, "asker", clusterIPs(kept), "pod1 saw asker")

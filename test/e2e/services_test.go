@@ -36,6 +36,23 @@ func testLife(t *testing.T, w *world) {
 	w.node.await(t, "asker", clusterIPs(s), "refused")
 }
 
+func testFamilies(t *testing.T, w *world) {
+	s := w.create(t, "families", func(s *corev1.Service) { s.Spec.IPFamilyPolicy = ptr.To(corev1.IPFamilyPolicySingleStack) })
+	w.slices(t, s, ready("pod1"))
+	w.node.await(t, "asker", clusterIPs(s), "pod1 saw asker")
+	both := w.update(t, s.Name, func(s *corev1.Service) { s.Spec.IPFamilyPolicy = ptr.To(corev1.IPFamilyPolicyRequireDualStack) })
+	if len(both.Spec.ClusterIPs) != 2 {
+		t.Fatalf("cluster IPs %v, want one of each family", both.Spec.ClusterIPs)
+	}
+	w.node.await(t, "asker", clusterIPs(both), "pod1 saw asker")
+	w.update(t, s.Name, func(s *corev1.Service) {
+		s.Spec.IPFamilyPolicy = ptr.To(corev1.IPFamilyPolicySingleStack)
+		s.Spec.ClusterIPs, s.Spec.IPFamilies = s.Spec.ClusterIPs[:1], s.Spec.IPFamilies[:1]
+	})
+	w.node.await(t, "asker", clusterIPs(both)[1:], "refused")
+	w.node.still(t, "asker", clusterIPs(s), "pod1 saw asker")
+}
+
 func testTypes(t *testing.T, w *world) {
 	s := w.create(t, "types")
 	w.slices(t, s, ready("pod1", "pod3"))
@@ -119,6 +136,23 @@ func testAffinity(t *testing.T, w *world) {
 	w.node.await(t, "asker", clusterIPs(s), "pod1 pod3 saw asker")
 }
 
+func testSourceRanges(t *testing.T, w *world) {
+	ips := []string{"203.0.113.15", "2001:db8:203::15"}
+	ranges := func(ranges ...string) func(*corev1.Service) {
+		return func(s *corev1.Service) { s.Spec.LoadBalancerSourceRanges = ranges }
+	}
+	s := w.create(t, "ranges", ranges("192.0.2.0/24", "2001:db8:99::/64"), func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeLoadBalancer })
+	w.slices(t, s, ready("pod1"))
+	w.balance(t, s.Name, corev1.LoadBalancerIPModeVIP, ips...)
+	w.node.await(t, "client", at(s, 80, ips...), "silence")
+	w.update(t, s.Name, ranges("192.0.2.0/24", "198.51.100.0/24", "2001:db8:51::/64"))
+	w.node.await(t, "client", at(s, 80, ips...), "pod1 saw node1")
+	w.update(t, s.Name, ranges("192.0.2.0/24", "2001:db8:51::/64"))
+	w.node.await(t, "client", at(s, 80, ips[0]), "silence")
+	w.update(t, s.Name, ranges())
+	w.node.await(t, "client", at(s, 80, ips...), "pod1 saw node1")
+}
+
 func testPolicies(t *testing.T, w *world) {
 	s := w.create(t, "policies", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeLoadBalancer })
 	w.slices(t, s, ready("pod1", "pod3"))
@@ -128,11 +162,12 @@ func testPolicies(t *testing.T, w *world) {
 	})
 	w.node.await(t, "client", nodePorts(s), "pod1 saw client")
 	w.node.await(t, "asker", nodePorts(s), "pod1 pod3 saw asker")
-	w.awaitHealth(t, s, http.StatusOK)
+	health := fmt.Sprintf("http://%s:%d", nodeHost, s.Spec.HealthCheckNodePort)
+	w.awaitStatus(t, health, http.StatusOK)
 	w.slices(t, s, ready("pod3"))
 	w.node.await(t, "client", nodePorts(s), "silence")
 	w.node.await(t, "asker", nodePorts(s), "pod3 saw asker")
-	w.awaitHealth(t, s, http.StatusServiceUnavailable)
+	w.awaitStatus(t, health, http.StatusServiceUnavailable)
 
 	w.node.await(t, "asker", clusterIPs(s), "pod3 saw asker")
 	w.update(t, s.Name, func(s *corev1.Service) {
@@ -141,22 +176,6 @@ func testPolicies(t *testing.T, w *world) {
 	w.node.await(t, "asker", clusterIPs(s), "silence")
 	w.slices(t, s, ready("pod2", "pod3"))
 	w.node.await(t, "asker", clusterIPs(s), "pod2 saw asker")
-}
-
-// awaitHealth waits until the Service's health-check node port answers with a status.
-func (w *world) awaitHealth(t *testing.T, s *corev1.Service, status int) {
-	t.Helper()
-	eventually(t, func() error {
-		answer, err := w.node.http.Get(fmt.Sprintf("http://%s:%d", nodeHost, s.Spec.HealthCheckNodePort))
-		if err != nil {
-			return err
-		}
-		defer answer.Body.Close()
-		if answer.StatusCode != status {
-			return fmt.Errorf("health-check node port: %s, want %d", answer.Status, status)
-		}
-		return nil
-	})
 }
 
 func testProtocols(t *testing.T, w *world) {

@@ -5,6 +5,7 @@ package e2e_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"kube-ipvs/test/cluster"
 	"kube-ipvs/test/lab"
@@ -39,8 +41,10 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { check(t, c.Close()) })
 	admin, err := c.Admin()
 	must(t, err)
+	config := admin.Config()
+	config.WarningHandler = rest.NoWarnings{} // it knows that externalIPs are deprecated
 	w := &world{cluster: c}
-	w.api, err = admin.Client()
+	w.api, err = kubernetes.NewForConfig(config)
 	must(t, err)
 
 	objects, err := cluster.ReadObjects("../../deploy/kube-ipvs.yaml")
@@ -51,7 +55,7 @@ func newWorld(t *testing.T) *world {
 		Addresses: []netip.Addr{nodeAddress[0], nodeAddress[1]},
 		PodCIDRs:  []netip.Prefix{lab.Pods[0], lab.Pods[1]},
 	}))
-	w.node.http = &http.Client{Transport: &http.Transport{DialContext: admin.Config().Dial}}
+	w.node.http = &http.Client{Transport: &http.Transport{DialContext: config.Dial}}
 	w.boot(t)
 	return w
 }
@@ -124,4 +128,38 @@ func check(t *testing.T, err error) {
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// settle is how long a change may take to show, or kube-ipvs to start. On a quiet machine these are a tenth of a second and
+// three; in the test kernel, on a machine with other work, a start was seen to take half a minute.
+const settle = time.Minute
+
+// eventually waits until something is as it should be.
+func eventually(t *testing.T, look func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(settle); ; time.Sleep(100 * time.Millisecond) {
+		err := look()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// awaitStatus waits until the node answers at a URL with a status.
+func (w *world) awaitStatus(t *testing.T, url string, status int) {
+	t.Helper()
+	eventually(t, func() error {
+		answer, err := w.node.http.Get(url)
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		if answer.StatusCode != status {
+			return fmt.Errorf("%s: %s, want %d", url, answer.Status, status)
+		}
+		return nil
+	})
 }
