@@ -212,6 +212,7 @@ func (p *proxy) node(ctx context.Context) (plan.Node, []netip.Prefix, error) {
 		return plan.Node{}, nil, fmt.Errorf("this node's addresses: %w", err)
 	}
 	n := p.source.Node()
+	p.ports.Listen(p.healthAddresses(own))
 	return plan.Node{Name: n.Name, Zone: n.Zone, Own: own, Addresses: p.nodePortAddresses(own)}, p.source.ServiceCIDRs(), nil
 }
 
@@ -225,12 +226,13 @@ func (p *proxy) nodePortAddresses(own []netip.Addr) []netip.Addr {
 	return node.Select(own, ranges)
 }
 
-// healthAddresses returns where health-check node ports listen: everywhere, unless --nodeport-addresses says otherwise.
+// healthAddresses returns where health-check node ports listen: everywhere, which is nil, unless --nodeport-addresses says
+// otherwise. Then it may be nowhere.
 func (p *proxy) healthAddresses(own []netip.Addr) []netip.Addr {
 	if len(p.options.nodePortAddresses) == 0 {
 		return nil
 	}
-	return p.nodePortAddresses(own)
+	return append([]netip.Addr{}, p.nodePortAddresses(own)...)
 }
 
 // report returns who tells users what of a Service cannot be served.

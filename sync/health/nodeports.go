@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -21,7 +22,7 @@ type NodePorts struct {
 	failed func(plan.Name, error) // told when a port cannot be opened
 
 	mu       sync.Mutex
-	addrs    []netip.Addr // where to listen; none: everywhere
+	addrs    []netip.Addr // where to listen; nil: everywhere
 	services map[plan.Name]*instance
 }
 
@@ -34,10 +35,24 @@ type instance struct {
 // retryInterval is how often a port that could not be opened is tried again.
 const retryInterval = 10 * time.Second
 
-// NewNodePorts returns a server of health-check node ports, on these addresses or, without any, on all. Failed is told
-// of a port that cannot be opened, once for each attempt.
+// NewNodePorts returns a server of health-check node ports, on these addresses alone or, if they are nil, on all. Failed is
+// told of a port that cannot be opened, once for each attempt.
 func NewNodePorts(state *State, addrs []netip.Addr, failed func(plan.Name, error)) *NodePorts {
 	return &NodePorts{state: state, addrs: addrs, failed: failed, services: map[plan.Name]*instance{}}
+}
+
+// Listen says on which addresses to listen from now on, as NewNodePorts does.
+func (n *NodePorts) Listen(addrs []netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if slices.Equal(addrs, n.addrs) && (addrs == nil) == (n.addrs == nil) {
+		return
+	}
+	n.addrs = slices.Clone(addrs)
+	for name, in := range n.services {
+		in.close()
+		n.open(name, in)
+	}
 }
 
 // Set says what a Service's port answers; nil closes it.
@@ -124,7 +139,7 @@ func (n *NodePorts) open(name plan.Name, in *instance) {
 type endpoint struct{ network, address string }
 
 func (n *NodePorts) listenOn(port uint16) []endpoint {
-	if len(n.addrs) == 0 {
+	if n.addrs == nil {
 		return []endpoint{{"tcp", net.JoinHostPort("", strconv.Itoa(int(port)))}}
 	}
 	var out []endpoint
