@@ -121,8 +121,9 @@ func testOtherProxy(t *testing.T, w *world) {
 	w.slices(t, s, ready("pod1"))
 	w.node.await(t, "asker", clusterIPs(s), "pod1 saw asker")
 	s = w.update(t, s.Name, func(s *corev1.Service) { s.Labels = map[string]string{label: "another"} })
-	w.slices(t, s, ready("pod1"))
-	w.node.await(t, "asker", clusterIPs(s), "refused")
+	w.node.await(t, "asker", clusterIPs(s), "refused") // although its slices are still there
+	w.slices(t, s, ready("pod1"))                      // as the controller labels them
+	w.node.still(t, "asker", clusterIPs(s), "refused")
 	s = w.update(t, s.Name, func(s *corev1.Service) { s.Labels = nil })
 	w.slices(t, s, ready("pod1"))
 	w.node.await(t, "asker", clusterIPs(s), "pod1 saw asker")
