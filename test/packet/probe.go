@@ -31,6 +31,14 @@ func fate(a lab.Answer) string {
 	return "answered"
 }
 
+// patience is how long to wait for an answer: long if there is to be one, since the machine may be busy.
+func patience(want outcome) time.Duration {
+	if want.fate == "silence" {
+		return 500 * time.Millisecond
+	}
+	return 5 * time.Second
+}
+
 // A question is a request that a test sends.
 type question struct {
 	from  source

@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"sync"
 	"testing"
@@ -216,10 +215,4 @@ func (p *proxy) nodeAddresses() []netip.Addr {
 	own, err := node.Addresses(context.Background())
 	p.must(err)
 	return own
-}
-
-// dump returns the state of the kernel for a failure's message.
-func (p *proxy) dump() string {
-	table, err := p.cfg.IPVS.Read(context.Background())
-	return fmt.Sprintf("%v %v", table, err)
 }

@@ -18,7 +18,6 @@ type memory struct {
 	services map[plan.Name]plan.Service
 	slices   map[plan.Name][]plan.Slice
 	cidrs    []netip.Prefix
-	node     plan.Node
 }
 
 func newMemory(queue *loop.Queue) *memory {

@@ -207,14 +207,6 @@ func (tt *truthTable) judge(c cell) {
 	}
 }
 
-// patience is how long to wait for an answer: long if there is to be one, since the machine may be busy.
-func patience(want outcome) time.Duration {
-	if want.fate == "silence" {
-		return 500 * time.Millisecond
-	}
-	return 5 * time.Second
-}
-
 // complain says what is wrong with an answer, or "".
 func (tt *truthTable) complain(c cell, a lab.Answer) string {
 	if got := fate(a); got != c.want.fate {
