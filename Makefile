@@ -2,7 +2,7 @@
 .PHONY: demo test lint build unit kernel cluster packages clean
 
 bin := $(CURDIR)/.bin
-inkernel := $(bin)/inkernel -timeout 15m
+inkernel := $(bin)/inkernel -timeout 41m
 
 demo: packages build
 	@go build -o $(bin)/ ./test/demo
@@ -25,7 +25,7 @@ unit:
 	go test -race ./...
 
 kernel:
-	go test -tags kernel -exec "$(inkernel)" -timeout 15m -p 1 ./test/kernel ./test/lab ./test/packet ./test/scenario
+	go test -tags kernel -exec "$(inkernel)" -timeout 40m -p 1 ./test/kernel ./test/lab ./test/packet ./test/scenario
 
 cluster:
 	go test -tags cluster -timeout 30m -p 1 ./test/cluster/... ./test/deploy/... ./test/e2e/...
