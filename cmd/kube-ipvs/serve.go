@@ -47,6 +47,7 @@ type proxy struct {
 	state    *health.State
 	ports    *health.NodePorts
 	registry *prometheus.Registry
+	metrics  *loop.Metrics
 }
 
 // serve runs the proxy until the context ends. The data plane is left standing.
@@ -85,6 +86,7 @@ func newProxy(ctx context.Context, o *options, k *kernel) (*proxy, error) {
 		return nil, err
 	}
 	p.sink.problems = p.source.Problems
+	p.metrics = loop.NewMetrics(p.registry) // all of them from the start, also while the loop waits
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return p, nil
 }
@@ -181,7 +183,7 @@ func (p *proxy) loopConfig(ctx context.Context) (loop.Config, error) {
 		Health:    p.ports.Set,
 		Report:    p.report(ctx),
 		Converged: p.state.Converged,
-		Metrics:   loop.NewMetrics(p.registry),
+		Metrics:   p.metrics,
 	}), nil
 }
 

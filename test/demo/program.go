@@ -145,11 +145,14 @@ func (p *program) synced(ctx context.Context, since time.Time) (bool, error) {
 		return false, nil
 	}
 	const name = "\nkubeproxy_sync_proxy_rules_last_timestamp_seconds "
-	_, after, _ := strings.Cut(text, name)
+	_, after, there := strings.Cut(text, name)
+	if !there {
+		return false, fmt.Errorf("no%s in the metrics", name)
+	}
 	value, _, _ := strings.Cut(after, "\n")
 	at, err := strconv.ParseFloat(value, 64)
 	if err != nil {
-		return false, fmt.Errorf("no%s in the metrics: %w", name, err)
+		return false, fmt.Errorf("metric%s: %w", name, err)
 	}
 	return at >= float64(since.UnixNano())/1e9, nil
 }
