@@ -1,0 +1,43 @@
+package test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"kube-ipvs/ipset"
+	"kube-ipvs/sync/plan"
+)
+
+// The README says how many iptables rules there are, and shows them as the kernel does.
+func TestReadmeShowsTheRules(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme := string(text)
+	cfg := plan.RulesConfig{Marks: plan.MarksFor(14), Detector: plan.Detector{Prefixes: []netip.Prefix{
+		netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/48"),
+	}}}
+	for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
+		want := fmt.Sprintf("The rules are a constant: %d for each family", plan.Rules(cfg, family).Count())
+		if !strings.Contains(readme, want) {
+			t.Errorf("README.md does not say %q", want)
+		}
+	}
+	rules := plan.Rules(cfg, ipset.IPv4)
+	for _, chain := range rules.Chains {
+		for _, rule := range chain.Rules {
+			if line := fmt.Sprintf("-A %s %s", chain.Name, rule); !strings.Contains(readme, strings.ReplaceAll(line, "/0x0", "/0")) {
+				t.Errorf("README.md does not show %q", line)
+			}
+		}
+	}
+	for _, jump := range rules.Jumps {
+		if line := fmt.Sprintf("-A %s -j %s", jump.From, jump.To); !strings.Contains(readme, line) {
+			t.Errorf("README.md does not show %q", line)
+		}
+	}
+}
