@@ -55,10 +55,11 @@ func (l *Loop) realsLayer() *realsLayer {
 			_, there := l.tables.servers.Known(k.Server)
 			return there
 		},
-		// With a virtual server that goes the kernel removes its real servers.
+		// With a virtual server that goes the kernel removes its real servers. A second list waits for them: those whom
+		// it served are served by the first from now on, and keep their connections.
 		mayDel: func(k ipvs.RealKey) bool {
 			_, wanted := l.tables.servers.Wanted(k.Server)
-			return wanted
+			return wanted || k.Server.Mark != 0
 		},
 		read: func(ctx context.Context) (iter.Seq2[ipvs.RealKey, ipvs.Real], error) {
 			table, err := l.readTable(ctx)

@@ -190,3 +190,50 @@ func TestInactiveConnections(t *testing.T) {
 		}
 	})
 }
+
+// A second list that is not needed any more keeps the connections that were made through it, also across a restart.
+func TestSecondListDrains(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		local := func(s *plan.Service) {
+			s.ExternalLocal, s.ExternalIPs = true, []netip.Addr{netip.MustParseAddr("198.18.0.1")}
+		}
+		here := pods(1)
+		here[0].Node = "node1"
+		r.set(1, append(here, pods(2)...), local)
+		stop := r.start()
+		r.queue.Synced()
+		synctest.Wait()
+		second := func() (k ipvs.Key, e ipvs.Entry) {
+			synctest.Wait()
+			for k, e := range r.ipvs.Table() {
+				if k.Mark != 0 {
+					return k, e
+				}
+			}
+			return k, e
+		}
+		key, _ := second()
+		at := netip.MustParseAddrPort("10.244.0.1:8080")
+		if err := r.ipvs.SetConnections(ipvs.RealKeyOf(key, at), 1, 0); err != nil {
+			t.Fatal(err)
+		}
+		r.change(1, here, local)
+		for range 2 {
+			time.Sleep(10 * time.Second)
+			if _, e := second(); len(e.Reals) != 1 || e.Reals[at] != (ipvs.RealState{Active: 1}) {
+				t.Errorf("the second list is %v, want one real server of weight 0 with its connection", e)
+			}
+			stop()
+			stop = r.start()
+			r.queue.Synced()
+		}
+		if err := r.ipvs.SetConnections(ipvs.RealKeyOf(key, at), 0, 1); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		if key, e := second(); key != (ipvs.Key{}) {
+			t.Errorf("%v is still there: %v", key, e)
+		}
+	})
+}

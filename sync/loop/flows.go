@@ -91,7 +91,7 @@ func (l *Loop) doReals(ctx context.Context, ops []ipvs.Op) []error {
 	return l.cfg.IPVS.Do(ctx, ops)
 }
 
-// frontendsOf returns the frontends of a virtual server: itself, or those whose second list it is.
+// frontendsOf returns the frontends of a virtual server: itself, or all that may use, or have used, a second list.
 func (l *Loop) frontendsOf(server ipvs.Key) []ipvs.Key {
 	if server.Mark == 0 {
 		return []ipvs.Key{server}
@@ -103,7 +103,7 @@ func (l *Loop) frontendsOf(server ipvs.Key) []ipvs.Key {
 	}
 	var out []ipvs.Key
 	for fe := range slices.Values(s.fragment.Frontends) {
-		if usesList(fe, list) {
+		if fe.Key.Proto == list.Proto && fe.Key.Addr.Is4() == list.Family.Is4() {
 			out = append(out, fe.Key)
 		}
 	}

@@ -206,10 +206,20 @@ func (l *Loop) mayServe(k ipvs.Key) bool {
 	return listed
 }
 
+// hasReals says that a virtual server that is wanted no more has real servers.
+func (l *Loop) hasReals(k ipvs.Key) bool {
+	for r := range l.tables.reals.Extra() {
+		if r.Server == k {
+			return true
+		}
+	}
+	return false
+}
+
 // isOff says that no packets are on their way to a virtual server.
 func (l *Loop) isOff(k ipvs.Key) bool {
-	if k.Mark != 0 {
-		return true // without it packets find the server of the address
+	if k.Mark != 0 { // without it packets find the server of the address
+		return !l.hasReals(k)
 	}
 	frontends := l.members[l.tables.sets(k.Addr).Frontends.Name]
 	_, on := frontends.table.Known(memberOf(k))

@@ -6,7 +6,8 @@ import "kube-ipvs/sync/plan"
 type numbers struct {
 	byKey map[plan.InsideKey]*number
 	used  map[uint32]plan.InsideKey
-	next  uint32 // where to look for a free one: not the one just freed, whose connections may still be there
+	left  map[uint32]plan.InsideKey // who had those that are free; their connections may still be there
+	next  uint32                    // where to look for a free one: not the one just freed, whose connections may still be there
 }
 
 type number struct {
@@ -15,7 +16,7 @@ type number struct {
 }
 
 func newNumbers() *numbers {
-	return &numbers{byKey: map[plan.InsideKey]*number{}, used: map[uint32]plan.InsideKey{}}
+	return &numbers{byKey: map[plan.InsideKey]*number{}, used: map[uint32]plan.InsideKey{}, left: map[uint32]plan.InsideKey{}}
 }
 
 // take returns the list's number, with one user more. A list without one gets the number that it had before, if that is
@@ -30,6 +31,7 @@ func (n *numbers) take(key plan.InsideKey, before uint32, isLeft func(uint32) bo
 		have = &number{n: free}
 		n.byKey[key] = have
 		n.used[free] = key
+		delete(n.left, free)
 	}
 	have.users++
 	return have.n
@@ -44,12 +46,16 @@ func (n *numbers) release(key plan.InsideKey, had uint32) {
 	if have.users--; have.users == 0 {
 		delete(n.byKey, key)
 		delete(n.used, have.n)
+		n.left[have.n] = key
 	}
 }
 
-// owner returns the list that has a number.
+// owner returns the list that has a number, or had it last.
 func (n *numbers) owner(number uint32) (plan.InsideKey, bool) {
 	key, ok := n.used[number]
+	if !ok {
+		key, ok = n.left[number]
+	}
 	return key, ok
 }
 

@@ -26,8 +26,11 @@ func TestNumbers(t *testing.T) {
 		t.Errorf("number 1 is %v's, %v; it still has a user", owner, ok)
 	}
 	n.release(listOf(1), 1)
-	if _, ok := n.owner(1); ok {
+	if _, taken := n.used[1]; taken {
 		t.Error("number 1 is still taken")
+	}
+	if owner, ok := n.owner(1); !ok || owner != listOf(1) {
+		t.Errorf("number 1 is %v's, %v; want the one that had it last", owner, ok)
 	}
 	n.release(listOf(1), 1) // nobody has it
 	n.release(listOf(2), 0) // a user that had none
