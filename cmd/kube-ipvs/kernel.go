@@ -151,7 +151,9 @@ func (o *options) keptSettings() []sysctl.Setting {
 
 // reuseMode is how IPVS treats a new connection from the port of an old one. From Linux 5.9 on it goes to another real
 // server without delay (kernel commit f0a5e4d7a594); before, that cost each such connection a second, and going on with
-// the old real server was the lesser evil.
+// the old real server was the lesser evil. Nothing that can be read tells a kernel that has the change: it came without a
+// setting or a new version of IPVS, and distributions carry it back. What an old release costs where it is there anyway is
+// only that such connections stay with their real server; from 5.16 on not even with one of weight 0, whatever the mode.
 func reuseMode(release string) string {
 	var major, minor int
 	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n == 2 && (major < 5 || major == 5 && minor < 9) {
