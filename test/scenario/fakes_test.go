@@ -122,12 +122,12 @@ func (s *scenario) playFlaky(t *testing.T, states []*manifest.Source, seed uint6
 	r := newRun(t, s, states, fakes())
 	defer func() { r.stop() }()
 	random := rand.New(rand.NewPCG(seed, 0))
-	r.trace.judge = func(int, string) verdict {
+	r.trace.judged(func(int, string) verdict {
 		if random.Float64() < 0.1 {
 			return refused + verdict(random.IntN(2))
 		}
 		return goesWell
-	}
+	})
 	for i := range s.steps {
 		r.enter(i)
 		r.settle()
@@ -159,12 +159,12 @@ func TestScenariosThoughOneCallFails(t *testing.T) {
 				for _, v := range []verdict{refused, unheard} {
 					r := newRun(t, s, states, fakes())
 					r.upTo(i)
-					r.trace.judge = func(at int, _ string) verdict {
+					r.trace.judged(func(at int, _ string) verdict {
 						if at == n {
 							return v
 						}
 						return goesWell
-					}
+					})
 					r.enter(i)
 					r.settle()
 					r.equals(want[i], "step %d, call %d failed (%d)", i, n, v)
@@ -268,16 +268,16 @@ func (s *scenario) renumbered(state map[string]string) map[string]string {
 // killedAt plays up to the n-th call of a step.
 func (r *run) killedAt(i, n int) {
 	r.upTo(i)
-	r.trace.judge = func(at int, _ string) verdict {
+	r.trace.judged(func(at int, _ string) verdict {
 		if at < n {
 			return goesWell
 		}
 		return refused
-	}
+	})
 	r.enter(i)
 	synctest.Wait()
 	r.stop()
-	r.trace.judge = nil
+	r.trace.judged(nil)
 }
 
 // strangers returns what a kernel holds that only others ever touched.

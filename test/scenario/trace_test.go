@@ -28,24 +28,31 @@ const (
 // A trace stands between a loop and a kernel: it notes every operation and every reading, and may let them fail.
 type trace struct {
 	to    parts
-	judge func(n int, what string) verdict // may be nil
-	check func(what string)                // called before what goes well or unheard; may be nil
+	check func(what string) // called before what goes well or unheard; may be nil
 
 	mu    sync.Mutex
+	judge func(n int, what string) verdict // may be nil
 	noted []string
 }
 
 var errInjected = errors.New("injected failure")
 
+// judged lets judge say from now on what becomes of calls.
+func (t *trace) judged(judge func(n int, what string) verdict) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.judge = judge
+}
+
 // verdict notes what is asked for and says what becomes of it.
 func (t *trace) verdict(what string) verdict {
 	t.mu.Lock()
 	t.noted = append(t.noted, what)
-	n := len(t.noted)
+	n, judge := len(t.noted), t.judge
 	t.mu.Unlock()
 	v := goesWell
-	if t.judge != nil {
-		v = t.judge(n, what)
+	if judge != nil {
+		v = judge(n, what)
 	}
 	if v != refused && t.check != nil {
 		t.check(what)
