@@ -150,7 +150,7 @@ func (r *row) losing(ctx context.Context) ([]Item, error) {
 		case i.Prefix.Addr().Is6():
 		case i.Kind == Address: // one that stays
 			return nil, nil
-		case i.Kind == Route || i.Kind == LastRoute:
+		case i.Kind == Route || i.Kind == LastRoute || i.Kind == RefuseRoute:
 			lost = append(lost, i)
 		}
 	}

@@ -32,9 +32,25 @@ type Change struct {
 // is never called twice at a time. Watch returns when the context is done, with its error, or when it cannot go on.
 func Watch(ctx context.Context, groups []uint, concerns func(Change) bool, changed func()) error {
 	// Which link is kube-ipvs0 is followed too.
-	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, append([]uint{unix.RTNLGRP_LINK}, groups...)...)
+	groups = append([]uint{unix.RTNLGRP_LINK}, groups...)
+	for {
+		err := follow(ctx, groups, concerns, changed)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !errors.Is(err, unix.ENOBUFS):
+			return fmt.Errorf("watch: %w", err)
+		}
+		// Of what a full socket loses until it is empty the kernel speaks only once (netlink_overrun in
+		// net/netlink/af_netlink.c), so this one can be trusted no more.
+	}
+}
+
+// follow watches until something fails; with unix.ENOBUFS notifications were lost.
+func follow(ctx context.Context, groups []uint, concerns func(Change) bool, changed func()) error {
+	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, groups...)
 	if err != nil {
-		return fmt.Errorf("watch: %w", err)
+		return err
 	}
 	defer socket.Close()
 	defer context.AfterFunc(ctx, socket.Close)()
@@ -46,16 +62,14 @@ func Watch(ctx context.Context, groups []uint, concerns func(Change) bool, chang
 	if link, err := netlink.LinkByName(LinkName); err == nil {
 		w.link = uint32(link.Attrs().Index)
 	} else if !errors.As(err, &netlink.LinkNotFoundError{}) {
-		return fmt.Errorf("watch: link %s: %w", LinkName, err)
+		return fmt.Errorf("link %s: %w", LinkName, err)
 	}
 	for changed(); ; {
 		news, err := w.receive(socket, concerns)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil:
-			return fmt.Errorf("watch: %w", err)
-		case news:
+		if err != nil {
+			return err
+		}
+		if news {
 			changed()
 		}
 	}
@@ -68,8 +82,6 @@ type watcher struct{ link uint32 }
 func (w *watcher) receive(socket *nl.NetlinkSocket, concerns func(Change) bool) (bool, error) {
 	messages, from, err := socket.Receive()
 	switch {
-	case errors.Is(err, unix.ENOBUFS):
-		return true, nil
 	case err != nil:
 		return false, err
 	case from.Pid != nl.PidKernel:
@@ -99,7 +111,7 @@ func (w *watcher) parse(m syscall.NetlinkMessage) (Change, error) {
 			return Change{}, err
 		}
 		c.OnLink = l.name == LinkName
-		w.follow(c, l)
+		w.locate(c, l)
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		if len(m.Data) < unix.SizeofIfAddrmsg {
 			return Change{}, fmt.Errorf("address of %d bytes: %w", len(m.Data), bulk.ErrMalformed)
@@ -117,7 +129,7 @@ func (w *watcher) parse(m syscall.NetlinkMessage) (Change, error) {
 	return c, nil
 }
 
-func (w *watcher) follow(c Change, l linkState) {
+func (w *watcher) locate(c Change, l linkState) {
 	switch {
 	case c.OnLink && c.Event == unix.RTM_NEWLINK && c.Family == unix.AF_UNSPEC:
 		w.link = l.index
