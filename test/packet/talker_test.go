@@ -117,7 +117,7 @@ func (t *talker) note(err error) bool {
 // A talkReport is what came of the datagrams that were sent in some time.
 type talkReport struct {
 	before     string          // who answered last before
-	sent, lost int             // lost: never answered
+	sent, lost int             // lost: never answered; what a busy machine sent at once counts once
 	later      int             // how many of the lost were sent after somebody else had answered
 	moved      time.Duration   // until somebody else than before answered; 0: nobody did
 	when       []time.Duration // since begin, the lost were sent
@@ -131,6 +131,7 @@ func (t *talker) between(begin, end time.Time, anew bool) talkReport {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := talkReport{by: map[string]int{}}
+	var lastLost time.Time
 	for i, at := range t.sent {
 		a, answered := t.answers[i]
 		switch {
@@ -144,7 +145,10 @@ func (t *talker) between(begin, end time.Time, anew bool) talkReport {
 		}
 		r.sent++
 		if !answered {
-			r.lost++
+			if at.Sub(lastLost) > talkInterval/2 {
+				r.lost++
+			}
+			lastLost = at
 			r.when = append(r.when, at.Sub(begin).Round(time.Millisecond))
 			if r.moved > 0 {
 				r.later++
