@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"kube-ipvs/ipvs"
-	"kube-ipvs/sync/plan"
 )
 
 // A realsLayer is the layer of real servers. One that is wanted no more keeps the connections that it has: it gets
@@ -194,18 +193,20 @@ func (l *Loop) isUDP(server ipvs.Key) bool {
 	return ok && list.Proto == ipvs.UDP
 }
 
-// listed says that a slice still lists the endpoint of a real server that is wanted no more.
+// listed says that a slice still lists the endpoint of a real server that is wanted no more. Whose a second list was may
+// have been forgotten with a restart; then any Service with connections counts that lists the endpoint.
 func (l *Loop) listed(k ipvs.RealKey) bool {
 	if k.Server.Mark == 0 {
 		x, ok := l.claims.winner(k.Server)
 		return ok && slices.Contains(x.fe.Draining, k.AddrPort())
 	}
-	list, ok := l.numbers.owner(l.cfg.Marks.NumberOf(k.Server.Mark))
-	s := l.services[list.Service]
-	if !ok || s == nil {
-		return false
+	if list, ok := l.numbers.owner(l.cfg.Marks.NumberOf(k.Server.Mark)); ok {
+		return l.services[list.Service].lists(list.Proto, k.AddrPort())
 	}
-	return slices.ContainsFunc(s.fragment.Frontends, func(fe plan.Frontend) bool {
-		return usesList(fe, list) && slices.Contains(fe.Inside.Draining, k.AddrPort())
-	})
+	for _, s := range l.services {
+		if s.lists(ipvs.TCP, k.AddrPort()) || s.lists(ipvs.SCTP, k.AddrPort()) {
+			return true
+		}
+	}
+	return false
 }

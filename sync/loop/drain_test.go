@@ -191,7 +191,8 @@ func TestInactiveConnections(t *testing.T) {
 	})
 }
 
-// A second list that is not needed any more keeps the connections that were made through it, also across a restart.
+// A second list that is not needed any more keeps the connections that were made through it, also across restarts and
+// longer than the limit: their endpoint is still one of the Service's.
 func TestSecondListDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -219,8 +220,8 @@ func TestSecondListDrains(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.change(1, here, local)
-		for range 2 {
-			time.Sleep(10 * time.Second)
+		for range 3 {
+			time.Sleep(2 * time.Hour)
 			if _, e := second(); len(e.Reals) != 1 || e.Reals[at] != (ipvs.RealState{Active: 1}) {
 				t.Errorf("the second list is %v, want one real server of weight 0 with its connection", e)
 			}
@@ -228,7 +229,7 @@ func TestSecondListDrains(t *testing.T) {
 			stop = r.start()
 			r.queue.Synced()
 		}
-		if err := r.ipvs.SetConnections(ipvs.RealKeyOf(key, at), 0, 1); err != nil {
+		if err := r.ipvs.SetConnections(ipvs.RealKeyOf(key, at), 0, 0); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Second)

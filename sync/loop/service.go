@@ -3,6 +3,7 @@ package loop
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -37,6 +38,16 @@ func (s *service) frontend(key ipvs.Key) *plan.Frontend {
 		return nil
 	}
 	return &fes[i]
+}
+
+// lists says that an endpoint of the Service is listed at this address and port of its own, whatever its state.
+func (s *service) lists(proto ipvs.Protocol, at netip.AddrPort) bool {
+	if s == nil {
+		return false
+	}
+	return slices.ContainsFunc(s.fragment.Frontends, func(fe plan.Frontend) bool {
+		return fe.Key.Proto == proto && (slices.Contains(fe.Reals, at) || slices.Contains(fe.Draining, at))
+	})
 }
 
 // unnumbered lists the second lists for which no number was left.
