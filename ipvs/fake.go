@@ -29,6 +29,8 @@ type Calls struct {
 	Ops        int // ops in them
 	Read       int // calls of Read
 	ReadServer int // calls of ReadServer
+	Count      int // calls of Count
+	Walk       int // calls of Walk
 }
 
 // Calls returns what the table was asked so far.
@@ -82,6 +84,35 @@ func (f *Fake) ReadServer(ctx context.Context, key Key) (Entry, error) {
 		return Entry{}, fmt.Errorf("read %v: %w", key, atEdge(unix.ESRCH))
 	}
 	return entry.clone(), nil
+}
+
+// Count implements Kernel.
+func (f *Fake) Count(context.Context) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls.Count++
+	n := 0
+	for key := range f.table {
+		if key.Addr.Is4() {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// Walk implements Kernel.
+func (f *Fake) Walk(ctx context.Context, fn func(Key, Entry)) error {
+	f.mu.Lock()
+	f.calls.Walk++
+	table := f.table.clone()
+	f.mu.Unlock()
+	for key, entry := range table {
+		if key.Mark == 0 || len(entry.Reals) > 0 {
+			entry.Server.Flags = 0
+			fn(key, entry)
+		}
+	}
+	return ctx.Err()
 }
 
 // Do implements Kernel.

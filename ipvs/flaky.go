@@ -37,6 +37,22 @@ func (f *Flaky) ReadServer(ctx context.Context, key Key) (Entry, error) {
 	return f.Kernel.ReadServer(ctx, key)
 }
 
+// Count implements Kernel.
+func (f *Flaky) Count(ctx context.Context) (int, error) {
+	if f.fails() {
+		return 0, fmt.Errorf("count virtual servers: %w", ErrInjected)
+	}
+	return f.Kernel.Count(ctx)
+}
+
+// Walk implements Kernel.
+func (f *Flaky) Walk(ctx context.Context, fn func(Key, Entry)) error {
+	if f.fails() {
+		return fmt.Errorf("walk: %w", ErrInjected)
+	}
+	return f.Kernel.Walk(ctx, fn)
+}
+
 // Do implements Kernel.
 func (f *Flaky) Do(ctx context.Context, ops []Op) []error {
 	errs := make([]error, len(ops))

@@ -201,6 +201,15 @@ type Kernel interface {
 	// ReadServer returns one virtual server with its real servers. The error is os.ErrNotExist if there is none.
 	ReadServer(context.Context, Key) (Entry, error)
 
+	// Count returns how many IPv4 virtual servers there are, at a cost that does not depend on how many. The error is
+	// errors.ErrUnsupported where the kernel does not say.
+	Count(context.Context) (int, error)
+
+	// Walk reads the table once and calls fn for each virtual server with its real servers, without their flags. It keeps
+	// nothing, and fn may not keep the real servers. Marks without real servers are left out. Like every listing it may
+	// miss what others move meanwhile.
+	Walk(ctx context.Context, fn func(Key, Entry)) error
+
 	// Do carries out the ops in their order and returns one error for each, or nil if all went well. One that fails
 	// stops no other. Deleting what is gone is success. errors.Is tells os.ErrExist (an add of what is there),
 	// os.ErrNotExist (a change of what is not, a real server of a server that is not, an unknown scheduler) and

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"strconv"
@@ -31,41 +32,77 @@ type reals map[Key]map[netip.AddrPort]RealState
 // The line of a mark does not say the family: it is that of its real servers, and a mark without any is left out. So are
 // servers of protocols that are not ours.
 func parseListing(text io.Reader) (reals, error) {
-	l := listing{found: make(reals)}
+	found := make(reals)
+	err := walkListing(text, func(key Key, e Entry) { found[key] = maps.Clone(e.Reals) })
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// walkListing calls fn for each virtual server of the listing. The real servers are good until fn returns.
+func walkListing(text io.Reader, fn func(Key, Entry)) error {
+	l := listing{found: fn, entry: Entry{Reals: make(map[netip.AddrPort]RealState)}}
 	lines := bufio.NewScanner(text)
 	for n := 1; lines.Scan(); n++ {
 		if n <= 3 { // the heading
 			continue
 		}
 		if err := l.take(lines.Bytes()); err != nil {
-			return nil, fmt.Errorf("/proc/net/ip_vs: line %d: %w", n, err)
+			return fmt.Errorf("/proc/net/ip_vs: line %d: %w", n, err)
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("/proc/net/ip_vs: %w", err)
+		return fmt.Errorf("/proc/net/ip_vs: %w", err)
 	}
 	l.flush()
-	return l.found, nil
+	return nil
 }
 
-// A listing is what of the text was taken.
+// A listing is what of the text was taken since the last virtual server.
 type listing struct {
-	found reals
-	key   Key // of the virtual server whose real servers come; without Addr for a mark, zero for one that is left out
-	state map[netip.AddrPort]RealState
+	found func(Key, Entry)
+	begun bool // there was a virtual server
+	key   Key  // of the virtual server whose real servers come; without Addr for a mark, zero for one that is left out
+	entry Entry
 }
 
 func (l *listing) take(line []byte) error {
 	if real, ok := bytes.CutPrefix(line, []byte("  -> ")); ok {
-		if l.state == nil {
+		if !l.begun {
 			return fmt.Errorf("real server %q without virtual server", line)
 		}
 		return l.real(real)
 	}
 	l.flush()
-	key, err := parseListedKey(line)
-	l.key, l.state = key, make(map[netip.AddrPort]RealState)
-	return err
+	key, rest, err := parseListedKey(line)
+	if err != nil {
+		return err
+	}
+	l.begun, l.key = true, key
+	clear(l.entry.Reals)
+	return l.server(rest)
+}
+
+// server takes the settings of a virtual server, "rr persistent 10800 FFFFFFFF".
+func (l *listing) server(line []byte) error {
+	name, rest := word(line)
+	if string(name) != l.entry.Server.Scheduler { // most are the same, and one string is enough for them
+		l.entry.Server.Scheduler = string(name)
+	}
+	l.entry.Server.Timeout = 0
+	for flag, rest := word(rest); len(flag) > 0; flag, rest = word(rest) {
+		if string(flag) != "persistent" {
+			continue
+		}
+		seconds, _ := word(rest)
+		timeout, err := strconv.ParseUint(string(seconds), 10, 32)
+		if err != nil {
+			return err
+		}
+		l.entry.Server.Timeout = uint32(timeout)
+	}
+	return nil
 }
 
 func (l *listing) real(line []byte) error {
@@ -89,41 +126,50 @@ func (l *listing) real(line []byte) error {
 		}
 		*n.to = uint32(v)
 	}
-	l.state[addr] = s
+	l.entry.Reals[addr] = s
 	return nil
 }
 
 // flush files the virtual server whose last line was taken.
 func (l *listing) flush() {
 	if l.key.Addr.IsValid() {
-		l.found[l.key] = l.state
+		l.found(l.key, l.entry)
 	}
 	if l.key.Mark == 0 {
 		return
 	}
-	for at := range l.state {
-		// A mark with real servers of both families (tunnelled ones) is filed twice; no dump has one of the keys.
-		l.found[MarkKey(l.key.Mark, at.Addr())] = l.state
+	// A mark with real servers of both families (tunnelled ones) is found twice; no dump has one of the keys.
+	var seen [2]bool
+	for at := range l.entry.Reals {
+		family := 0
+		if at.Addr().Is6() {
+			family = 1
+		}
+		if !seen[family] {
+			seen[family] = true
+			l.found(MarkKey(l.key.Mark, at.Addr()), l.entry)
+		}
 	}
 }
 
-func parseListedKey(line []byte) (Key, error) {
+// parseListedKey parses the beginning of a virtual server's line, and returns the rest.
+func parseListedKey(line []byte) (key Key, rest []byte, err error) {
 	proto, rest := word(line)
-	at, _ := word(rest)
+	at, rest := word(rest)
 	if string(proto) == "FWM" {
 		mark, err := strconv.ParseUint(string(at), 16, 32)
-		return Key{Mark: uint32(mark)}, err
+		return Key{Mark: uint32(mark)}, rest, err
 	}
 	addr, err := parseListedAddr(at)
 	if err != nil {
-		return Key{}, err
+		return Key{}, nil, err
 	}
 	for _, p := range []Protocol{TCP, UDP, SCTP} {
 		if strings.EqualFold(string(proto), p.String()) {
-			return AddrKey(p, addr), nil
+			return AddrKey(p, addr), rest, nil
 		}
 	}
-	return Key{}, nil
+	return Key{}, rest, nil
 }
 
 // parseListedAddr parses "0A60000A:0050" and "[fd00:0000:...:000a]:0050". Ports are hexadecimal.

@@ -28,6 +28,18 @@ func (c *Conn) Read(ctx context.Context) (Table, error) {
 	return table, nil
 }
 
+// Walk implements Kernel with one reading of /proc/net/ip_vs.
+func (c *Conn) Walk(ctx context.Context, fn func(Key, Entry)) error {
+	c.dumps.Add(1)
+	text, err := c.listing()
+	if err != nil {
+		c.errors.Add(1)
+		return fmt.Errorf("read /proc/net/ip_vs: %w", err)
+	}
+	defer text.Close()
+	return errors.Join(ctx.Err(), walkListing(text, fn))
+}
+
 // listed returns the real servers of the listing, or none if it cannot be read: then each server is asked for.
 func (c *Conn) listed() reals {
 	c.dumps.Add(1)

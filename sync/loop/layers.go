@@ -146,10 +146,14 @@ func (l *Loop) doServers(ctx context.Context, ops []ipvs.Op) []error {
 	errs := l.cfg.IPVS.Do(ctx, ops)
 	gone := map[ipvs.Key]struct{}{}
 	for i, op := range ops {
-		if op.Verb == ipvs.DelServer && (errs == nil || errs[i] == nil) {
+		if errs != nil && errs[i] != nil {
+			continue
+		}
+		if op.Verb == ipvs.DelServer {
 			gone[op.Key] = struct{}{}
 			l.flows.add(op.Key)
 		}
+		l.made += made(op)
 	}
 	if len(gone) > 0 {
 		for k := range l.tables.reals.Extra() {
@@ -159,6 +163,18 @@ func (l *Loop) doServers(ctx context.Context, ops []ipvs.Op) []error {
 		}
 	}
 	return errs
+}
+
+// made is what an op changes in how many IPv4 virtual servers there are.
+func made(op ipvs.Op) int {
+	switch {
+	case !op.Key.Addr.Is4():
+	case op.Verb == ipvs.AddServer:
+		return 1
+	case op.Verb == ipvs.DelServer:
+		return -1
+	}
+	return 0
 }
 
 // errLedgerUnread says that it is not known whose virtual servers are.

@@ -5,26 +5,26 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
+	"time"
 
 	"kube-ipvs/ipvs"
 )
 
 // A lookout looks, once in a while, at what the kernel tells nobody about: whether somebody else changed settings, sets,
-// rules or virtual servers. A look costs the same however much there is, starts no process and dumps nothing that grows
-// with the number of Services. What looks wrong is doubted, and so read whole with the turn that follows.
+// rules or virtual servers. It starts no process, and costs the same however much there is, but for the virtual servers:
+// the kernel has no cheaper way to tell that a weight was changed than to list them all. That is done as often as a
+// hundredth of the time allows: with every look while there are a thousand, and after some seconds where there are ten
+// thousand. Their number is looked at with every look, so that one that was removed, or a flush, is seen at once; but the
+// kernel counts those of IPv4 only. What looks wrong is doubted, and so read whole with the turn that follows.
 type lookout struct {
 	*Loop
-	round []ipvs.Key // virtual servers that were not looked at yet in this round
+	counted bool      // there was a look
+	others  int       // how many virtual servers were not of our making then
+	due     time.Time // when all of them are to be looked at
 }
 
-// How many virtual servers a look takes: enough to be through with all of them in about five minutes, within limits. A
-// flush of the whole table shows with the first.
-const (
-	roundLooks    = 300
-	fewestServers = 4
-	mostServers   = 32
-)
+// walkShare is how many times as long as it takes to look at all virtual servers is waited until it is done again.
+const walkShare = 100
 
 // look says whether anything looks wrong.
 func (o *lookout) look(ctx context.Context) bool {
@@ -107,50 +107,59 @@ func (r *rulesLayer) traceDiffers(ctx context.Context) (bool, error) {
 	return differ, nil
 }
 
-// serversDiffer looks at the next few virtual servers of the round.
+// serversDiffer compares how many virtual servers there are with each look, and all of them whenever that is due.
 func (o *lookout) serversDiffer(ctx context.Context) (bool, error) {
-	if len(o.round) == 0 {
-		for key := range o.tables.servers.All() {
-			o.round = append(o.round, key)
-		}
-		slices.SortFunc(o.round, ipvs.Key.Compare)
+	differ, err := o.countDiffers(ctx)
+	if begin := time.Now(); !differ && err == nil && !begin.Before(o.due) {
+		differ, err = o.tableDiffers(ctx)
+		o.due = begin.Add(walkShare * time.Since(begin))
 	}
-	n := min(max(o.tables.servers.KnownLen()/roundLooks, fewestServers), mostServers, len(o.round))
-	for _, key := range o.round[:n] {
-		if differ, err := o.serverDiffers(ctx, key); differ || err != nil {
-			o.round = nil
-			o.serverLayer.doubt()
-			o.realLayer.doubt()
-			return true, err
-		}
+	if differ || err != nil {
+		o.serverLayer.doubt()
+		o.realLayer.doubt()
 	}
-	o.round = o.round[n:]
-	return false, nil
+	return differ, err
 }
 
-// serverDiffers compares a virtual server with what is known of it.
-func (o *lookout) serverDiffers(ctx context.Context, key ipvs.Key) (bool, error) {
-	known, ok := o.tables.servers.Known(key)
-	if !ok {
-		return false, nil // it went since the round began
-	}
-	entry, err := o.cfg.IPVS.ReadServer(ctx, key)
-	if errors.Is(err, os.ErrNotExist) {
-		return true, nil
-	}
-	if err != nil || entry.Server != known {
+// countDiffers says whether others made or removed an IPv4 virtual server since the last look: the number of those that
+// are not of our making is another one.
+func (o *lookout) countDiffers(ctx context.Context) (bool, error) {
+	all, err := o.cfg.IPVS.Count(ctx)
+	if err != nil {
+		if errors.Is(err, errors.ErrUnsupported) {
+			return false, nil
+		}
 		return true, err
 	}
-	for at, state := range entry.Reals {
-		if real, ok := o.tables.reals.Known(ipvs.RealKeyOf(key, at)); !ok || real != state.Real {
-			return true, nil
+	others := all - o.made
+	differ := o.counted && others != o.others
+	o.others, o.counted = others, true
+	return differ, nil
+}
+
+// tableDiffers compares all virtual servers with what is known of them.
+func (o *lookout) tableDiffers(ctx context.Context) (bool, error) {
+	differ, servers, reals := false, 0, 0
+	err := o.cfg.IPVS.Walk(ctx, func(key ipvs.Key, e ipvs.Entry) {
+		known, ok := o.tables.servers.Known(key)
+		if !ok {
+			differ = differ || o.isOurs(key)
+			return
+		}
+		if key.Mark == 0 { // one of a mark is seen by its real servers only
+			servers++
+		}
+		differ = differ || known.Scheduler != e.Server.Scheduler || known.Timeout != e.Server.Timeout
+		for at, state := range e.Reals {
+			reals++
+			real, ok := o.tables.reals.Known(ipvs.RealKeyOf(key, at))
+			differ = differ || !ok || real != state.Real
+		}
+	})
+	for key := range o.tables.servers.All() {
+		if key.Mark == 0 {
+			servers--
 		}
 	}
-	for at := range o.serving(key) {
-		_, known := o.tables.reals.Known(ipvs.RealKeyOf(key, at))
-		if _, there := entry.Reals[at]; known && !there {
-			return true, nil
-		}
-	}
-	return false, nil
+	return differ || servers != 0 || reals != o.tables.reals.KnownLen(), err
 }

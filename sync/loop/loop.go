@@ -84,6 +84,7 @@ type Loop struct {
 	what    Changed                // what else changed and was not looked at yet; Synced stays
 	located bool                   // the node is known
 	begun   bool                   // planning has begun
+	made    int                    // IPv4 virtual servers that were made, without those that were removed
 	read    ipvs.Table             // of this turn, for the second of the two layers that it is about
 	count   *Metrics
 	waiting map[plan.Name][]time.Time // when the changes happened that are not programmed yet

@@ -37,6 +37,8 @@ type rig struct {
 	queue *Queue
 	seen  *prometheus.Registry
 
+	lookInterval time.Duration // 0: never
+
 	mu        sync.Mutex
 	services  map[plan.Name]plan.Service
 	slices    map[plan.Name][]plan.Slice
@@ -66,7 +68,7 @@ func (r *rig) config() Config {
 	return Config{
 		Source: r, Queue: r.queue, IPVS: askedIPVS{k}, Sets: askedSets{k, r.sets}, VIP: askedVIPs{k}, Rules: askedRules{k, r.rules},
 		Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
-		Families: []ipset.Family{ipset.IPv4}, Marks: plan.MarksFor(14), Plan: plan.Config{Scheduler: "rr"}, DrainLimit: time.Hour,
+		Families: []ipset.Family{ipset.IPv4}, Marks: plan.MarksFor(14), Plan: plan.Config{Scheduler: "rr"}, DrainLimit: time.Hour, LookInterval: r.lookInterval,
 		Node: r.locate, Metrics: NewMetrics(r.seen),
 		Health: func(name plan.Name, h *plan.Health) { r.note(&r.health, fmt.Sprint(name, h)) },
 		Report: func(name plan.Name, p []plan.Problem) { r.note(&r.reports, fmt.Sprint(name, p)) },
@@ -236,6 +238,20 @@ func (a askedIPVS) ReadServer(ctx context.Context, k ipvs.Key) (ipvs.Entry, erro
 		return ipvs.Entry{}, err
 	}
 	return a.ipvs.ReadServer(ctx, k)
+}
+
+func (a askedIPVS) Count(ctx context.Context) (int, error) {
+	if err := a.ask("count"); err != nil {
+		return 0, err
+	}
+	return a.ipvs.Count(ctx)
+}
+
+func (a askedIPVS) Walk(ctx context.Context, fn func(ipvs.Key, ipvs.Entry)) error {
+	if err := a.ask("walk"); err != nil {
+		return err
+	}
+	return a.ipvs.Walk(ctx, fn)
 }
 
 func (a askedIPVS) Do(ctx context.Context, ops []ipvs.Op) []error {

@@ -110,6 +110,15 @@ func (t tracedIPVS) ReadServer(ctx context.Context, k ipvs.Key) (e ipvs.Entry, e
 	return e, err
 }
 
+func (t tracedIPVS) Count(ctx context.Context) (n int, err error) {
+	err = t.one("count virtual servers", func() error { n, err = t.to.ipvs.Count(ctx); return err })
+	return n, err
+}
+
+func (t tracedIPVS) Walk(ctx context.Context, fn func(ipvs.Key, ipvs.Entry)) error {
+	return t.one("walk the IPVS table", func() error { return t.to.ipvs.Walk(ctx, fn) })
+}
+
 func (t tracedIPVS) Do(ctx context.Context, ops []ipvs.Op) []error {
 	return do(t.trace, ops, func(ops []ipvs.Op) []error { return t.to.ipvs.Do(ctx, ops) })
 }

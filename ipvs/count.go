@@ -1,0 +1,43 @@
+package ipvs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// getInfo is IP_VS_SO_GET_INFO (include/uapi/linux/ip_vs.h): the older interface to IPVS, by socket options, is the only
+// one that says how many virtual servers there are without listing them.
+const getInfo = 64 + 1024 + 64 + 1
+
+// info is struct ip_vs_getinfo.
+type info struct {
+	Version  uint32
+	Size     uint32 // of the table of connections
+	Services uint32 // IPv4 virtual servers, those of marks included (ip_vs_add_service)
+}
+
+// Count implements Kernel.
+func (c *Conn) Count(context.Context) (int, error) {
+	c.messages.Add(1)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("count virtual servers: %w", err)
+	}
+	defer unix.Close(fd)
+	var got info
+	size := uint32(unsafe.Sizeof(got))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_IP, getInfo,
+		uintptr(unsafe.Pointer(&got)), uintptr(unsafe.Pointer(&size)), 0)
+	switch errno {
+	case 0:
+		return int(got.Services), nil
+	case unix.ENOPROTOOPT, unix.EOPNOTSUPP:
+		return 0, fmt.Errorf("count virtual servers: %w: %w", errors.ErrUnsupported, errno)
+	}
+	c.errors.Add(1)
+	return 0, fmt.Errorf("count virtual servers: %w", errno)
+}

@@ -1,0 +1,92 @@
+package loop
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kube-ipvs/ipvs"
+)
+
+// looking is a rig that looks every second, with so many Services.
+func looking(t *testing.T, services int) *rig {
+	r := newRig(t)
+	r.lookInterval = time.Second
+	for n := range services {
+		r.set(n, pods(1, 2))
+	}
+	r.start()
+	r.queue.Synced()
+	time.Sleep(1500 * time.Millisecond)
+	r.take()
+	return r
+}
+
+func server(n byte) ipvs.Key {
+	return ipvs.AddrKey(ipvs.TCP, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, 0, n}), 80))
+}
+
+// Whatever others do to virtual servers is seen with the next look, and mended, however many there are.
+func TestLookSeesEveryServer(t *testing.T) {
+	at := netip.MustParseAddrPort("10.244.0.1:8080")
+	for name, op := range map[string]ipvs.Op{
+		"a virtual server is removed": {Verb: ipvs.DelServer, Key: server(99)},
+		"a scheduler is changed":      {Verb: ipvs.SetServer, Key: server(99), Server: ipvs.Server{Scheduler: "sh"}},
+		"persistence is changed":      {Verb: ipvs.SetServer, Key: server(99), Server: ipvs.Server{Scheduler: "rr", Timeout: 9}},
+		"a real server is removed":    {Verb: ipvs.DelReal, Key: server(99), Addr: at},
+		"a real server is added":      {Verb: ipvs.AddReal, Key: server(99), Addr: netip.MustParseAddrPort("10.244.0.9:1"), Real: ipvs.Real{Weight: 1}},
+		"a weight is changed":         {Verb: ipvs.SetReal, Key: server(99), Addr: at, Real: ipvs.Real{Weight: 0}},
+		"one is added in our range":   {Verb: ipvs.AddServer, Key: server(200), Server: ipvs.Server{Scheduler: "rr"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := looking(t, 100)
+				want := r.ipvs.Table().String()
+				if errs := r.ipvs.Do(t.Context(), []ipvs.Op{op}); errs != nil {
+					t.Fatal(errs)
+				}
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if got := r.ipvs.Table().String(); got != want {
+					t.Error("not mended after a second")
+				}
+				r.take()
+				time.Sleep(3 * time.Second)
+				if asked := r.take(); contains(asked, "read IPVS") {
+					t.Errorf("read again without a reason: %v", asked)
+				}
+			})
+		})
+	}
+}
+
+// What the loop itself changes, and what others do with virtual servers of their own elsewhere, is not taken for damage.
+func TestLookIsQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := looking(t, 10)
+		stranger := ipvs.Op{Verb: ipvs.SetServer, Key: ipvs.MarkKey(77, netip.IPv4Unspecified()), Server: ipvs.Server{Scheduler: "sh"}}
+		add := stranger
+		add.Verb = ipvs.AddServer
+		r.ipvs.Do(t.Context(), []ipvs.Op{add})
+		time.Sleep(time.Second) // that there is one more is a reason to look once
+		r.take()
+		for n := range 5 {
+			r.change(100+n, pods(1))
+			r.ipvs.Do(t.Context(), []ipvs.Op{stranger})
+			time.Sleep(time.Second)
+		}
+		asked := r.take()
+		if contains(asked, "read IPVS") {
+			t.Errorf("read for our own changes: %v", asked)
+		}
+		if n := strings.Count(strings.Join(asked, "\n"), "count"); n != 5 {
+			t.Errorf("%d looks in five seconds", n)
+		}
+	})
+}
+
+func contains(asked []string, what string) bool {
+	return strings.Contains("\n"+strings.Join(asked, "\n")+"\n", "\n"+what+"\n")
+}
