@@ -107,8 +107,9 @@ func (f *Fake) Walk(ctx context.Context, fn func(Key, Entry)) error {
 	table := f.table.clone()
 	f.mu.Unlock()
 	for key, entry := range table {
-		if key.Mark == 0 || len(entry.Reals) > 0 {
-			entry.Server.Flags = 0
+		balanced := key.Proto == TCP || key.Proto == UDP || key.Proto == SCTP
+		if balanced || key.Mark != 0 && len(entry.Reals) > 0 {
+			entry.Server.Flags, entry.Server.Timeout = 0, min(entry.Server.Timeout, 1)
 			fn(key, entry)
 		}
 	}

@@ -205,9 +205,10 @@ type Kernel interface {
 	// errors.ErrUnsupported where the kernel does not say.
 	Count(context.Context) (int, error)
 
-	// Walk reads the table once and calls fn for each virtual server with its real servers, without their flags. It keeps
-	// nothing, and fn may not keep the real servers. Marks without real servers are left out. Like every listing it may
-	// miss what others move meanwhile.
+	// Walk reads the table once and calls fn for each virtual server of our protocols with its real servers. It keeps
+	// nothing, and fn may not keep the real servers. What the kernel's listing does not say is missing: flags, how long
+	// persistence is, where only 0 tells that there is none (the listing has ticks, whose length nobody tells), and marks
+	// without real servers. Like every listing it may miss what others move meanwhile.
 	Walk(ctx context.Context, fn func(Key, Entry)) error
 
 	// Do carries out the ops in their order and returns one error for each, or nil if all went well. One that fails

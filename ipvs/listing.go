@@ -24,7 +24,7 @@ type reals map[Key]map[netip.AddrPort]RealState
 //	IP Virtual Server version 1.2.1 (size=4096)
 //	Prot LocalAddress:Port Scheduler Flags
 //	  -> RemoteAddress:Port Forward Weight ActiveConn InActConn
-//	TCP  0A60000A:0050 rr persistent 10800 FFFFFFFF
+//	TCP  0A60000A:0050 rr persistent 1080000 FFFFFFFF
 //	  -> 0AF40102:1F90      Masq    1      0          0
 //	TCP  [fd00:0000:0000:0000:0000:0000:0000:000a]:0050 rr
 //	FWM  00000001 rr
@@ -84,7 +84,8 @@ func (l *listing) take(line []byte) error {
 	return l.server(rest)
 }
 
-// server takes the settings of a virtual server, "rr persistent 10800 FFFFFFFF".
+// server takes the settings of a virtual server, "rr persistent 1080000 FFFFFFFF". The time is in ticks of the kernel, which
+// tells nobody how many of them are a second.
 func (l *listing) server(line []byte) error {
 	name, rest := word(line)
 	if string(name) != l.entry.Server.Scheduler { // most are the same, and one string is enough for them

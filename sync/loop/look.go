@@ -15,7 +15,8 @@ import (
 // the kernel has no cheaper way to tell that a weight was changed than to list them all. That is done as often as a
 // hundredth of the time allows: with every look while there are a thousand, and after some seconds where there are ten
 // thousand. Their number is looked at with every look, so that one that was removed, or a flush, is seen at once; but the
-// kernel counts those of IPv4 only. What looks wrong is doubted, and so read whole with the turn that follows.
+// kernel counts those of IPv4 only. How long persistence is does not show in the listing: who changes that alone is not seen
+// until something else is. What looks wrong is doubted, and so read whole with the turn that follows.
 type lookout struct {
 	*Loop
 	counted bool      // there was a look
@@ -149,7 +150,7 @@ func (o *lookout) tableDiffers(ctx context.Context) (bool, error) {
 		if key.Mark == 0 { // one of a mark is seen by its real servers only
 			servers++
 		}
-		differ = differ || known.Scheduler != e.Server.Scheduler || known.Timeout != e.Server.Timeout
+		differ = differ || known.Scheduler != e.Server.Scheduler || (known.Timeout == 0) != (e.Server.Timeout == 0)
 		for at, state := range e.Reals {
 			reals++
 			real, ok := o.tables.reals.Known(ipvs.RealKeyOf(key, at))

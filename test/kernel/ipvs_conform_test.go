@@ -4,8 +4,10 @@ package kernel
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -86,9 +88,38 @@ func wantTable(t *testing.T, k ipvs.Kernel, want string) {
 	if diff := cmp.Diff(want, single.String()); diff != "" {
 		t.Errorf("ReadServer (-want +got):\n%s", diff)
 	}
+	wantWalk(t, k, got)
 	absent := ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("10.96.255.254:9"))
 	if _, err := k.ReadServer(t.Context(), absent); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("ReadServer of what is not there: %v, want os.ErrNotExist", err)
+	}
+}
+
+// wantWalk compares what Walk and Count say with what was read.
+func wantWalk(t *testing.T, k ipvs.Kernel, read ipvs.Table) {
+	t.Helper()
+	walked, want, count := make(ipvs.Table), make(ipvs.Table), 0
+	err := k.Walk(t.Context(), func(key ipvs.Key, e ipvs.Entry) {
+		e.Server.Timeout = min(e.Server.Timeout, 1) // in what unit is the implementation's
+		walked[key] = ipvs.Entry{Server: e.Server, Reals: maps.Clone(e.Reals)}
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	for key, e := range read {
+		if key.Addr.Is4() {
+			count++
+		}
+		e.Server.Flags, e.Server.Timeout = 0, min(e.Server.Timeout, 1)
+		if slices.Contains([]ipvs.Protocol{ipvs.TCP, ipvs.UDP, ipvs.SCTP}, key.Proto) || key.Mark != 0 && len(e.Reals) > 0 {
+			want[key] = e
+		}
+	}
+	if diff := cmp.Diff(want.String(), walked.String()); diff != "" {
+		t.Errorf("Walk (-read +walked):\n%s", diff)
+	}
+	if got, err := k.Count(t.Context()); err != nil || got != count {
+		t.Errorf("Count: %d, %v; want %d", got, err, count)
 	}
 }
 

@@ -134,12 +134,15 @@ func TestIPVSBatchIsFaster(t *testing.T) {
 	if len(table) != servers {
 		t.Errorf("%d servers read, want %d", len(table), servers)
 	}
+	walked := elapsed(func() { _ = c.Walk(t.Context(), func(ipvs.Key, ipvs.Entry) {}) })
+	counted := elapsed(func() { _, _ = c.Count(t.Context()) })
+	t.Logf("read %v, walked %v, counted %v", read, walked, counted)
 	var gone []ipvs.Op
 	for key := range table {
 		gone = append(gone, del(key))
 	}
 	deleted := elapsed(func() { mustDo(t, c, gone) })
-	t.Logf("%d ops: %v each in a batch, %v each one at a time; read %v, delete %v; %+v", len(ops), batch, single, read, deleted, c.Stats())
+	t.Logf("%d ops: %v each in a batch, %v each one at a time; delete %v; %+v", len(ops), batch, single, deleted, c.Stats())
 	if single < 2*batch {
 		t.Errorf("one at a time takes %v an op, in a batch %v: less than twice as long", single, batch)
 	}
