@@ -141,8 +141,9 @@ func (r *rulesLayer) ensure(ctx context.Context) {
 		r.failed = fmt.Errorf("%s: %w", r.name(), err)
 		return
 	}
-	r.stands, r.doubted = true, false
-	r.trace, _ = r.kernel.Trace(ctx, r.rules.Family) // without one, the next look finds that it differs
+	// What somebody did between the rules and the trace would be in the trace. So there is none yet: the next look takes
+	// one, and then sees whether the rules stand.
+	r.stands, r.doubted, r.trace = true, false, ""
 }
 
 // base wants what is there whatever the Services are.

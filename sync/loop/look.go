@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"kube-ipvs/ipvs"
@@ -27,7 +28,7 @@ type lookout struct {
 // walkShare is how many times as long as it takes to look at all virtual servers is waited until it is done again.
 const walkShare = 100
 
-// look says whether anything looks wrong.
+// look says whether anything looks wrong, or was not seen to stand yet.
 func (o *lookout) look(ctx context.Context) bool {
 	wrong := false
 	for _, part := range []struct {
@@ -42,7 +43,7 @@ func (o *lookout) look(ctx context.Context) bool {
 			wrong = true
 		}
 	}
-	return wrong
+	return wrong || slices.ContainsFunc(o.rules, func(r *rulesLayer) bool { return r.doubted })
 }
 
 func (o *lookout) settingsDiffer(ctx context.Context) (bool, error) {
@@ -94,7 +95,8 @@ func (o *lookout) rulesDiffer(ctx context.Context) (bool, error) {
 	return differ, errors.Join(errs...)
 }
 
-// traceDiffers says whether rules of the family may have changed since they were last seen to stand.
+// traceDiffers says whether rules of the family may have changed since they were last seen to stand. Those that were just
+// made were not yet: they are doubted without being different.
 func (r *rulesLayer) traceDiffers(ctx context.Context) (bool, error) {
 	if !r.stands {
 		return false, nil
@@ -103,9 +105,8 @@ func (r *rulesLayer) traceDiffers(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", r.name(), err)
 	}
-	differ := trace != r.trace
-	r.doubted = r.doubted || differ
-	return differ, nil
+	r.doubted = r.doubted || trace != r.trace
+	return trace != r.trace && r.trace != "", nil
 }
 
 // serversDiffer compares how many virtual servers there are with each look, and all of them whenever that is due.

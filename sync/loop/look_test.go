@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
 )
 
@@ -83,6 +84,28 @@ func TestLookIsQuiet(t *testing.T) {
 		}
 		if n := strings.Count(strings.Join(asked, "\n"), "count"); n != 5 {
 			t.Errorf("%d looks in five seconds", n)
+		}
+	})
+}
+
+// Rules that somebody changes as soon as they are made, before anything could be noted of them, are repaired.
+func TestRulesChangedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.lookInterval = time.Second
+		calls := 0
+		r.rules.Fail = func() error {
+			if calls++; calls == 2 { // the first makes them
+				r.rules.Change(iptables.IPv4)
+			}
+			return nil
+		}
+		r.start()
+		r.queue.Synced()
+		time.Sleep(2500 * time.Millisecond)
+		synctest.Wait()
+		if stands, err := r.rules.Stands(t.Context(), iptables.IPv4); !stands || err != nil {
+			t.Errorf("the rules stand: %v, %v", stands, err)
 		}
 	})
 }
