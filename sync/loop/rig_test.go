@@ -38,6 +38,7 @@ type rig struct {
 	seen  *prometheus.Registry
 
 	lookInterval time.Duration // 0: never
+	slow         bool          // the table takes time
 
 	mu        sync.Mutex
 	services  map[plan.Name]plan.Service
@@ -65,8 +66,12 @@ func newRig(t *testing.T) *rig {
 func (r *rig) config() Config {
 	k := asked{r}
 	r.seen = prometheus.NewRegistry()
+	var table ipvs.Kernel = askedIPVS{k}
+	if r.slow {
+		table = slowTable{table}
+	}
 	return Config{
-		Source: r, Queue: r.queue, IPVS: askedIPVS{k}, Sets: askedSets{k, r.sets}, VIP: askedVIPs{k}, Rules: askedRules{k, r.rules},
+		Source: r, Queue: r.queue, IPVS: table, Sets: askedSets{k, r.sets}, VIP: askedVIPs{k}, Rules: askedRules{k, r.rules},
 		Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
 		Families: []ipset.Family{ipset.IPv4}, Marks: plan.MarksFor(14), Plan: plan.Config{Scheduler: "rr"}, DrainLimit: time.Hour, LookInterval: r.lookInterval,
 		Node: r.locate, Metrics: NewMetrics(r.seen),

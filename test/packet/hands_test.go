@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -18,7 +17,6 @@ import (
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/vip"
-	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
 )
@@ -27,39 +25,99 @@ import (
 // takes, since the machine may be busy. What it took is printed.
 const mendLimit = 15 * time.Second
 
-// TestOtherHands lets others change what is the proxy's in every way that an operator, a firewall or another agent does,
-// and asks until all is well again.
+// A hand is something that somebody else does to what is the proxy's.
+type hand struct{ name, command string }
+
+// hands are all the ways in which an operator, a firewall or another agent does it.
+var hands = []hand{
+	{"the IPVS table is flushed", "ipvsadm -C"},
+	{"a virtual server is removed", "ipvsadm -D -t 10.96.1.1:80"},
+	{"a virtual server of IPv6 is removed", "ipvsadm -D -t [fd00:10:96::101]:80"},
+	{"a real server is removed", "ipvsadm -d -t 10.96.1.1:80 -r $POD1:8080"},
+	{"a weight is changed", "ipvsadm -e -t 10.96.1.1:80 -r $POD1:8080 -m -w 0"},
+	{"a scheduler is changed", "ipvsadm -E -t 10.96.1.1:80 -s wrr"},
+	{"a virtual server is added in the range of cluster IPs", "ipvsadm -A -t 10.96.1.99:80 -s rr"},
+	{"a set is flushed", "ipset flush KIPVS-FRONTENDS"},
+	{"a member is removed", "ipset del KIPVS-FRONTENDS 10.96.1.1,tcp:80"},
+	{"a stranger's member is added", "ipset add KIPVS-FRONTENDS 10.96.1.77,tcp:80 skbmark 0x8000/0xd000"},
+	{"all sets are flushed", "ipset flush"},
+	{"the jumps are removed", "iptables -t mangle -D PREROUTING -j KIPVS-PREROUTING; iptables -t nat -D POSTROUTING -j KIPVS-POSTROUTING"},
+	{"a chain is flushed", "iptables -t mangle -F KIPVS-PREROUTING"},
+	{"the nat table is flushed", "iptables -t nat -F"},
+	{"all tables are flushed", "for t in mangle nat filter; do iptables -t $t -F; iptables -t $t -X; ip6tables -t $t -F; ip6tables -t $t -X; done"},
+	{"rules are flushed and a set destroyed", "for t in mangle nat filter; do iptables -t $t -F; iptables -t $t -X; done; ipset flush KIPVS-FRONTENDS; ipset destroy KIPVS-FRONTENDS"},
+	{"rules are flushed and all sets destroyed", noRules + "ipset destroy"},
+	{"everything is removed", "ipvsadm -C; " + noRules + "ipset destroy; ip link del kube-ipvs0; ip rule flush; ip rule add pref 32766 lookup main"},
+	{"the link is removed", "ip link del kube-ipvs0"},
+	{"the link is set down", "ip link set kube-ipvs0 down"},
+	{"the link is renamed", `printf 'link set kube-ipvs0 down\nlink set kube-ipvs0 name other0\nlink del other0\n' | ip -batch -`},
+	{"the divert rule is removed", "ip rule del pref 7598"},
+	{"the refuse rule is removed", "ip rule del pref 7597; ip -6 rule del pref 7597"},
+	{"the rule of last resort is removed", "ip rule del pref 37599"},
+	{"the divert route is removed", "ip route flush table 7598"},
+	{"the route of the service range is removed", "ip route del 10.96.0.0/12; ip -6 route del fd00:10:96::/112"},
+	{"conntrack is switched off in IPVS", "sysctl -qw net.ipv4.vs.conntrack=0"},
+	{"forwarding is switched off", "sysctl -qw net.ipv4.ip_forward=0"},
+	{"an interface comes, has addresses and goes", "ip link add other0 type dummy; ip addr add 192.0.2.9/24 dev other0; ip link set other0 up; ip link del other0"},
+}
+
+// noRules removes all rules and chains so fast that nobody puts them back meanwhile.
+const noRules = `for i in iptables ip6tables; do printf '*mangle\nCOMMIT\n*nat\nCOMMIT\n*filter\nCOMMIT\n' | $i-restore; done; `
+
+// bindHands are those that need bound addresses.
+var bindHands = []hand{
+	{"an address is removed", "ip addr del 10.96.1.1/32 dev kube-ipvs0"},
+	{"an address of IPv6 is removed", "ip addr del fd00:10:96::101/128 dev kube-ipvs0"},
+	{"all addresses are removed", "ip addr flush dev kube-ipvs0"},
+	{"the link with its addresses is removed", "ip link del kube-ipvs0"},
+	{"a stranger's address is added", "ip addr add 10.96.1.78/32 dev kube-ipvs0"},
+}
+
+// TestOtherHands lets others change what is the proxy's in every way, and asks until all is well again.
 func TestOtherHands(t *testing.T) {
+	for _, mode := range []string{"divert", "bind"} {
+		t.Run(mode, func(t *testing.T) {
+			w := newWorld(t, lab.Config{})
+			p := start(t, setup{bind: mode == "bind", detector: clusterCIDR, lookInterval: time.Second})
+			svc := service(1, ipvs.TCP)
+			svc.ExternalLocal = true
+			p.set(svc, w.slices(svc.Name, ipvs.TCP, []endpoint{ready("pod1", true), ready("far1", false)})...)
+			p.settle()
+			if mode == "bind" {
+				w.mends(t, p, svc, bindHands)
+				return
+			}
+			w.mends(t, p, svc, hands)
+		})
+	}
+}
+
+// TestOtherHandsAmongMany touches one of 500 Services, of which the first is asked, or all.
+func TestOtherHandsAmongMany(t *testing.T) {
 	w := newWorld(t, lab.Config{})
 	p := start(t, setup{detector: clusterCIDR, lookInterval: time.Second})
-	p.watchRoutes()
-	svc := service(1, ipvs.TCP)
-	svc.ExternalLocal = true
-	p.set(svc, w.slices(svc.Name, ipvs.TCP, []endpoint{ready("pod1", true), ready("far1", false)})...)
+	endpoints := []endpoint{ready("pod1", true), ready("far1", false)}
+	for n := range 500 {
+		svc := service(n, ipvs.TCP)
+		svc.ExternalIPs, svc.LoadBalancerIPs, svc.Ports[0].NodePort = nil, nil, 0
+		p.set(svc, w.slices(svc.Name, ipvs.TCP, endpoints)...)
+	}
 	p.settle()
-	stands := struct{ state, rules string }{p.state(), p.rules()}
-
-	for _, hand := range []struct{ name, command string }{
+	w.mends(t, p, service(1, ipvs.TCP), []hand{
+		{"a virtual server is removed", "ipvsadm -D -t 10.96.2.200:80"},
+		{"a virtual server of IPv6 is removed", "ipvsadm -D -t [fd00:10:96::2c8]:80"},
+		{"a real server is removed", "ipvsadm -d -t 10.96.2.200:80 -r $POD1:8080"},
+		{"a weight is changed", "ipvsadm -e -t 10.96.2.200:80 -r $POD1:8080 -m -w 0"},
 		{"the IPVS table is flushed", "ipvsadm -C"},
-		{"a virtual server is removed", "ipvsadm -D -t 10.96.1.1:80"},
-		{"a real server is removed", "ipvsadm -d -t 10.96.1.1:80 -r $POD1:8080"},
-		{"a weight is changed", "ipvsadm -e -t 10.96.1.1:80 -r $POD1:8080 -m -w 0"},
-		{"a scheduler is changed", "ipvsadm -E -t 10.96.1.1:80 -s wrr"},
-		{"a set is flushed", "ipset flush KIPVS-FRONTENDS"},
-		{"a member is removed", "ipset del KIPVS-FRONTENDS 10.96.1.1,tcp:80"},
-		{"a stranger's member is added", "ipset add KIPVS-FRONTENDS 10.96.1.77,tcp:80 skbmark 0x8000/0xd000"},
-		{"the jumps are removed", "iptables -t mangle -D PREROUTING -j KIPVS-PREROUTING; iptables -t nat -D POSTROUTING -j KIPVS-POSTROUTING"},
-		{"the nat table is flushed", "iptables -t nat -F"},
-		{"all tables are flushed", "for t in mangle nat filter; do iptables -t $t -F; iptables -t $t -X; ip6tables -t $t -F; ip6tables -t $t -X; done"},
-		{"rules are flushed and sets destroyed", "for t in mangle nat filter; do iptables -t $t -F; iptables -t $t -X; done; ipset flush KIPVS-FRONTENDS; ipset destroy KIPVS-FRONTENDS"},
-		{"the link is removed", "ip link del kube-ipvs0"},
-		{"the link is set down", "ip link set kube-ipvs0 down"},
-		{"the divert rule is removed", "ip rule del pref 7598"},
-		{"the divert route is removed", "ip route flush table 7598"},
-		{"the route of the service range is removed", "ip route del 10.96.0.0/12"},
-		{"conntrack is switched off in IPVS", "sysctl -qw net.ipv4.vs.conntrack=0"},
-		{"forwarding is switched off", "sysctl -qw net.ipv4.ip_forward=0"},
-	} {
+		{"all sets are flushed", "ipset flush"},
+		{"a member is removed", "ipset del KIPVS-FRONTENDS 10.96.2.200,tcp:80"},
+	})
+}
+
+// mends carries out one hand after the other, and waits until all is as before and the Service answers.
+func (w *world) mends(t *testing.T, p *proxy, svc plan.Service, hands []hand) {
+	stands := struct{ state, rules string }{p.state(), p.rules()}
+	for _, hand := range hands {
 		t.Run(hand.name, func(t *testing.T) {
 			command := strings.ReplaceAll(hand.command, "$POD1", w.Pod("pod1").Addr(false).String())
 			if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil {
@@ -116,16 +174,4 @@ func (p *proxy) state() string {
 func (p *proxy) rules() string {
 	out, err := exec.Command("sh", "-c", "iptables-save | grep KIPVS; ip6tables-save | grep KIPVS").CombinedOutput()
 	return regexp.MustCompile(` \[[0-9:]*\]`).ReplaceAllString(string(out), "") + fmt.Sprint(err)
-}
-
-// watchRoutes wires the watch of the link, its routes and rules as the program does.
-func (p *proxy) watchRoutes() {
-	ctx, stop := context.WithCancel(context.Background())
-	p.t.Cleanup(stop)
-	go func() {
-		err := p.vips.Watch(ctx, func() { p.queue.Note(loop.Routes) })
-		if ctx.Err() == nil {
-			os.Stderr.WriteString("watch: " + err.Error() + "\n")
-		}
-	}()
 }

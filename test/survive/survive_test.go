@@ -5,7 +5,6 @@
 package survive
 
 import (
-	"context"
 	"fmt"
 	"os/exec"
 	"regexp"
@@ -128,11 +127,6 @@ func (w *world) settle() {
 		w.folder.write("touch.yaml", fmt.Sprintf("# %v\n", time.Now()))
 		time.Sleep(100 * time.Millisecond)
 	}
-}
-
-// ask asks for a Service over a new connection.
-func (w *world) ask(from *lab.Host, s service, v6 bool, wait time.Duration) lab.Answer {
-	return w.Ask(context.Background(), from, ipvs.TCP, s.clusterIP(v6), lab.Wait(wait))
 }
 
 func check(t *testing.T, err error) {
