@@ -193,7 +193,14 @@ func (l *Loop) readTable(ctx context.Context) (ipvs.Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	maps.DeleteFunc(table, func(k ipvs.Key, _ ipvs.Entry) bool { return !l.isOurs(k) })
+	clear(l.strange)
+	maps.DeleteFunc(table, func(k ipvs.Key, _ ipvs.Entry) bool {
+		ours := l.isOurs(k)
+		if !ours && k.Mark != 0 {
+			l.strange[k.Mark] = struct{}{}
+		}
+		return !ours
+	})
 	l.read = table
 	return table, nil
 }

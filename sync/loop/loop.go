@@ -85,6 +85,7 @@ type Loop struct {
 	located bool                   // the node is known
 	begun   bool                   // planning has begun
 	made    int                    // IPv4 virtual servers that were made, without those that were removed
+	strange map[uint32]struct{}    // marks for which others have virtual servers
 	read    ipvs.Table             // of this turn, for the second of the two layers that it is about
 	count   *Metrics
 	waiting map[plan.Name][]time.Time // when the changes happened that are not programmed yet
@@ -95,8 +96,8 @@ func New(cfg Config) *Loop {
 	l := &Loop{
 		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, numbers: newNumbers(),
 		tables: newTables(cfg.Marks, cfg.Families), count: cfg.Metrics, settings: delta.New[string, string](),
-		members: map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op]{},
-		dirty:   map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{},
+		members: map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op]{}, strange: map[uint32]struct{}{},
+		dirty: map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{},
 	}
 	l.cfg.Forwarding = maps.Clone(cfg.Forwarding)
 	for _, s := range cfg.Settings {

@@ -3,6 +3,7 @@ package loop
 import (
 	"net/netip"
 	"testing"
+	"testing/synctest"
 
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
@@ -54,6 +55,32 @@ func TestNumbers(t *testing.T) {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
 		}
 	}
+}
+
+// A second list does not get the mark of somebody else's virtual server.
+func TestNumberOfAStranger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		strange := ipvs.MarkKey(plan.MarksFor(14).Number(1), netip.IPv4Unspecified())
+		r.ipvs.Do(t.Context(), []ipvs.Op{{Verb: ipvs.AddServer, Key: strange, Server: ipvs.Server{Scheduler: "wrr"}}})
+		here := pods(1)
+		here[0].Node = "node1"
+		r.set(1, append(here, pods(2)...), func(s *plan.Service) {
+			s.ExternalLocal, s.ExternalIPs = true, []netip.Addr{netip.MustParseAddr("198.18.0.1")}
+		})
+		r.start()
+		r.queue.Synced()
+		if errs := r.attempts(); len(errs) != 1 || errs[0] != nil {
+			t.Errorf("attempts: %v", errs)
+		}
+		table := r.ipvs.Table()
+		if got := table[strange]; got.Server.Scheduler != "wrr" || len(got.Reals) > 0 {
+			t.Errorf("the stranger's is now %v", got)
+		}
+		if got := table[ipvs.MarkKey(plan.MarksFor(14).Number(2), netip.IPv4Unspecified())]; len(got.Reals) != 2 {
+			t.Errorf("the second list is %v", got)
+		}
+	})
 }
 
 // The lines of the ledger: each virtual server has its own, and is found by it.

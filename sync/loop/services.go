@@ -60,8 +60,12 @@ func (l *Loop) numberBefore(fe *plan.Frontend) uint32 {
 	return l.cfg.Marks.NumberOf(mark.Value)
 }
 
-// isLeft says that a number's virtual server is in the kernel: whoever had it may still have packets on their way.
+// isLeft says that a number's virtual server is in the kernel: whoever had it may still have packets on their way, or it is
+// somebody else's.
 func (l *Loop) isLeft(number uint32) bool {
+	if _, strange := l.strange[l.cfg.Marks.Number(number)]; strange {
+		return true
+	}
 	for f := range l.tables.families {
 		_, left := l.tables.servers.Known(ipvs.MarkKey(l.cfg.Marks.Number(number), everything(f).Addr()))
 		if left {

@@ -18,6 +18,7 @@ var strangers = [][2]string{
 	{"ipvsadm -A -t 192.168.77.11:9999 -s wlc; ipvsadm -a -t 192.168.77.11:9999 -r 10.244.1.11:8080 -m -w 3", "ipvsadm -D -t 192.168.77.11:9999"},
 	{"ipvsadm -A -u [fd00:192:168:77::11]:9999 -s sh -p 60", "ipvsadm -D -u [fd00:192:168:77::11]:9999"},
 	{"ipvsadm -A -f 77 -s rr; ipvsadm -a -f 77 -r 10.244.1.12:8080 -m", "ipvsadm -D -f 77"},
+	{"ipvsadm -A -f 4097 -s wrr", "ipvsadm -D -f 4097"}, // the mark that our first second list would have
 	{"ipvsadm -A -f 78 -6 -s rr", "ipvsadm -D -f 78 -6"},
 	{"ipset create OTHERS hash:ip; ipset add OTHERS 192.0.2.1", "ipset destroy OTHERS"},
 	{"ipset create MY-KIPVS-FRONTENDS hash:ip,port; ipset add MY-KIPVS-FRONTENDS 192.0.2.1,tcp:80", "ipset destroy MY-KIPVS-FRONTENDS"},
