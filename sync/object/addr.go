@@ -75,9 +75,10 @@ func fromNet(ip net.IP) (netip.Addr, bool) {
 	return a.Unmap(), ok
 }
 
-// noFrontend says why an address must never be captured: its packets belong to this host, to everyone, or to a link. It
-// returns "" for one that may.
-func noFrontend(a netip.Addr) string {
+// reserved says why an address can neither be captured nor serve: its packets belong to this host, to everyone, or to a
+// link, where cloud metadata services live. The API refuses most of these for what users write, but not for all fields,
+// and a folder of manifests is asked by nobody. It returns "" for one that can.
+func reserved(a netip.Addr) string {
 	switch {
 	case a.IsUnspecified():
 		return "the unspecified address"
@@ -85,21 +86,14 @@ func noFrontend(a netip.Addr) string {
 		return "a loopback address"
 	case a.IsMulticast():
 		return "a multicast address"
-	case a.Is6() && a.IsLinkLocalUnicast():
+	case a.IsLinkLocalUnicast():
 		return "a link-local address"
 	case a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return "the broadcast address"
+	case a.Is4() && a.As4()[0] == 0:
+		return "an address of \"this network\""
 	}
 	return ""
-}
-
-// noEndpoint says why an address cannot serve: besides those that are no frontend, IPv4's link-local ones, which the API
-// refuses too because cloud metadata services live there. It returns "" for one that can.
-func noEndpoint(a netip.Addr) string {
-	if a.IsLinkLocalUnicast() {
-		return "a link-local address"
-	}
-	return noFrontend(a)
 }
 
 // appendFrontend appends the address in s to the list, unless it is there already or cannot be a frontend.
@@ -108,7 +102,7 @@ func (r *report) appendFrontend(list []netip.Addr, field, s string) []netip.Addr
 	if !ok {
 		return list
 	}
-	if why := noFrontend(a); why != "" {
+	if why := reserved(a); why != "" {
 		r.add(field, "%v is %s, which a Service cannot have", a, why)
 		return list
 	}

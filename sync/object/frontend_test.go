@@ -32,9 +32,14 @@ func TestServiceAddresses(t *testing.T) {
 		{"external IPs of both families, one twice",
 			func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"192.0.2.1", "2001:db8::1", "192.0.2.1"} },
 			func(p *plan.Service) { p.ExternalIPs = addrs("192.0.2.1", "2001:db8::1") }},
-		{"IPv4 link-local is the node's DNS cache in many clusters",
-			func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"169.254.20.10"} },
-			func(p *plan.Service) { p.ExternalIPs = addrs("169.254.20.10") }},
+		{"IPv4 link-local is where cloud metadata services are, and the node's DNS cache",
+			func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"169.254.169.254", "0.1.2.3"} },
+			func(p *plan.Service) {
+				p.Problems = []plan.Problem{
+					wrong("spec.externalIPs[0]", "169.254.169.254 is a link-local address, which a Service cannot have"),
+					wrong("spec.externalIPs[1]", `0.1.2.3 is an address of "this network", which a Service cannot have`),
+				}
+			}},
 		{"load balancer: VIP, no mode, Proxy, host name", func(s *corev1.Service) {
 			balanced("203.0.113.1", "203.0.113.2", "203.0.113.3", "")(s)
 			s.Status.LoadBalancer.Ingress[0].IPMode = ptr.To(corev1.LoadBalancerIPModeVIP)

@@ -16,6 +16,13 @@ import (
 
 // FuzzService holds Service to its promises for whatever an API server may send.
 func FuzzService(f *testing.F) {
+	for _, svc := range hostile() {
+		doc, err := json.Marshal(svc)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(doc)
+	}
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		var svc corev1.Service
 		if json.Unmarshal(doc, &svc) != nil {
@@ -41,11 +48,57 @@ func FuzzService(f *testing.F) {
 	})
 }
 
+// hostile are Services of users who mean harm: to others' addresses, to the node's own, or to the proxy's memory.
+func hostile() []*corev1.Service {
+	var out []*corev1.Service
+	add := func(edit func(*corev1.Service)) {
+		svc := &corev1.Service{Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeLoadBalancer, ClusterIP: "10.96.0.10", ClusterIPs: []string{"10.96.0.10"},
+			Ports: []corev1.ServicePort{{Name: "http", Protocol: corev1.ProtocolTCP, Port: 80}},
+		}}
+		svc.Namespace, svc.Name = "default", "hostile"
+		edit(svc)
+		out = append(out, svc)
+	}
+	add(func(s *corev1.Service) {
+		for i := range 1000 {
+			s.Spec.ExternalIPs = append(s.Spec.ExternalIPs, netip.AddrFrom4([4]byte{192, 0, byte(i >> 8), byte(i)}).String())
+		}
+	})
+	add(func(s *corev1.Service) {
+		for range 1000 {
+			s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "http", Port: 80, NodePort: 30080, Protocol: "TCP"})
+		}
+	})
+	evil := []string{"127.0.0.1", "127.255.255.254", "::1", "169.254.169.254", "fe80::1", "224.0.0.1", "ff02::1", "0.0.0.0", "0.0.0.1",
+		"::", "255.255.255.255", "::ffff:127.0.0.1", "::ffff:0:0", "0127.0.0.1", "127.1", "fe80::1%lo"}
+	add(func(s *corev1.Service) { s.Spec.ExternalIPs = evil })
+	add(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = evil[0], evil })
+	add(func(s *corev1.Service) {
+		for _, a := range evil {
+			s.Status.LoadBalancer.Ingress = append(s.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: a})
+		}
+		s.Spec.LoadBalancerSourceRanges = []string{"0.0.0.0/0", "::ffff:0:0/0", "10.0.0.0/33", "10.1.2.3/8", "-1", ""}
+	})
+	return out
+}
+
+// TestHostileAddresses: whatever a Service says, wherever it says it, its addresses are none that are others' by nature.
+func TestHostileAddresses(t *testing.T) {
+	for _, svc := range hostile() {
+		got, _ := object.Service(svc)
+		for _, list := range [][]netip.Addr{got.ClusterIPs, got.ExternalIPs, got.LoadBalancerIPs} {
+			frontends(t, list)
+		}
+	}
+}
+
 // frontends demands addresses that may be captured, each once, in their one spelling.
 func frontends(t *testing.T, list []netip.Addr) {
 	seen := map[netip.Addr]bool{}
 	for _, a := range list {
-		if !a.IsValid() || a != a.Unmap() || a.Zone() != "" || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() || seen[a] {
+		if !a.IsValid() || a != a.Unmap() || a.Zone() != "" || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() ||
+			a.IsLinkLocalUnicast() || a.Is4() && a.As4()[0]%255 == 0 || seen[a] {
 			t.Errorf("frontend %v", a)
 		}
 		seen[a] = true

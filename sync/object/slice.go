@@ -126,7 +126,7 @@ func (r *report) endpointAddr(field, s string, family discoveryv1.AddressType) (
 		r.add(field, "%v is not an %s address, as addressType says", a, family)
 		return a, false
 	}
-	if why := noEndpoint(a); why != "" {
+	if why := reserved(a); why != "" {
 		r.add(field, "%v is %s, which cannot serve", a, why)
 		return a, false
 	}
