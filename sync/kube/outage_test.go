@@ -1,0 +1,235 @@
+package kube
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"kube-ipvs/sync/plan"
+)
+
+// An api is an API server as it looks over HTTP, with a history that can be lost.
+type api struct {
+	mu      sync.Mutex
+	objects map[string][]any // by resource
+	version int              // of the history; watches from another one have expired
+	down    bool
+	watches map[chan watchEvent]string // resources
+}
+
+// A watchEvent is a line of a watch.
+type watchEvent struct {
+	Type   string `json:"type"`
+	Object any    `json:"object"`
+}
+
+// kinds are those of the lists of resources.
+var kinds = map[string][2]string{
+	"services": {"ServiceList", "v1"}, "endpointslices": {"EndpointSliceList", "discovery.k8s.io/v1"},
+	"nodes": {"NodeList", "v1"}, "servicecidrs": {"ServiceCIDRList", "networking.k8s.io/v1"},
+}
+
+// ServeHTTP is part of http.Handler.
+func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	resource := path.Base(r.URL.Path)
+	a.mu.Lock()
+	down, version, items, watching := a.down, a.version, a.objects[resource], r.URL.Query().Get("watch") != ""
+	var events chan watchEvent
+	if watching && !down {
+		events = make(chan watchEvent, 100)
+		a.watches[events] = resource
+	}
+	a.mu.Unlock()
+	kind, known := kinds[resource]
+	switch {
+	case down:
+		panic(http.ErrAbortHandler)
+	case !known:
+		http.NotFound(w, r)
+	case r.URL.Query().Get("sendInitialEvents") == "true":
+		fail(w, http.StatusUnprocessableEntity, metav1.StatusReasonInvalid)
+	case watching && r.URL.Query().Get("resourceVersion") != strconv.Itoa(version):
+		fail(w, http.StatusGone, metav1.StatusReasonExpired)
+	case watching:
+		stream(w, r, events)
+	default:
+		reply(w, http.StatusOK, map[string]any{
+			"kind": kind[0], "apiVersion": kind[1], "items": items, "metadata": map[string]string{"resourceVersion": strconv.Itoa(version)},
+		})
+	}
+}
+
+func reply(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+func fail(w http.ResponseWriter, code int, reason metav1.StatusReason) {
+	reply(w, code, metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: int32(code), Reason: reason,
+	})
+}
+
+func stream(w http.ResponseWriter, r *http.Request, events chan watchEvent) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusOK)
+	w.(http.Flusher).Flush()
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case e, open := <-events:
+			if !open {
+				panic(http.ErrAbortHandler)
+			}
+			_ = json.NewEncoder(w).Encode(e)
+			w.(http.Flusher).Flush()
+		}
+	}
+}
+
+// leave lets the server crash: nobody is answered, and all watches break.
+func (a *api) leave() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.down = true
+	for events := range a.watches {
+		close(events)
+	}
+	clear(a.watches)
+}
+
+// back lets the server come back with another history and other objects.
+func (a *api) back(version int, objects map[string][]any) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.down, a.version, a.objects = false, version, objects
+}
+
+// send sends an event to all who watch a resource.
+func (a *api) send(resource, typ string, object any) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for events, of := range a.watches {
+		if of == resource {
+			events <- watchEvent{typ, object}
+		}
+	}
+}
+
+// written is a JSON object with its type and a version.
+func written(kind, apiVersion string, version int, o any) map[string]any {
+	text, _ := json.Marshal(o)
+	out := map[string]any{}
+	_ = json.Unmarshal(text, &out)
+	out["kind"], out["apiVersion"] = kind, apiVersion
+	out["metadata"].(map[string]any)["resourceVersion"] = strconv.Itoa(version)
+	return out
+}
+
+func versioned(name string, version int, port int32) any {
+	svc := service(name)
+	svc.Spec.Ports[0].Port = port
+	return written("Service", "v1", version, svc)
+}
+
+// collect returns what the sink is told, each once, until it has been told nothing for a while.
+func (h heard) collect(quiet time.Duration) map[string]int {
+	out := map[string]int{}
+	for {
+		select {
+		case got := <-h:
+			out[got]++
+		case <-time.After(quiet):
+			return out
+		}
+	}
+}
+
+// TestAnotherHistory: the API server is away, and comes back from a backup: with lower versions, without some objects and
+// with others. What vanished goes, what is as before is not touched, and events that come twice cause no work.
+func TestAnotherHistory(t *testing.T) {
+	slices := func(version int, addresses map[string]string) []any {
+		var out []any
+		for _, name := range []string{"same", "changed", "gone", "new", "orphan"} {
+			if a, ok := addresses[name]; ok {
+				out = append(out, written("EndpointSlice", "discovery.k8s.io/v1", version, slice(name+"-1", name, a)))
+			}
+		}
+		return out
+	}
+	nodes := []any{written("Node", "v1", 1, node("a"))}
+	server := &api{version: 1000, watches: map[chan watchEvent]string{}, objects: map[string][]any{
+		"services":       {versioned("same", 900, 80), versioned("changed", 901, 80), versioned("gone", 902, 80)},
+		"endpointslices": slices(903, map[string]string{"same": "10.1.0.1", "changed": "10.1.0.2", "gone": "10.1.0.3", "orphan": "10.1.0.4"}),
+		"nodes":          nodes, "servicecidrs": {},
+	}}
+	front := httptest.NewServer(server)
+	t.Cleanup(front.Close)
+	client, err := Connection{Master: front.URL, QPS: 1000, Burst: 1000, ContentType: "application/json"}.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, told := runWith(t, Config{Client: client, NodeName: "n1"})
+	told.next(t, "synced")
+
+	for range 3 { // duplicates, and one that goes twice
+		server.send("services", "MODIFIED", versioned("same", 900, 80))
+		server.send("services", "ADDED", versioned("same", 900, 80))
+		server.send("services", "DELETED", versioned("never", 950, 80))
+		for _, es := range slices(903, map[string]string{"same": "10.1.0.1"}) {
+			server.send("endpointslices", "ADDED", es)
+		}
+	}
+	if got := told.collect(300 * time.Millisecond); len(got) > 1 || len(got) == 1 && got["default/never"] == 0 {
+		t.Errorf("told %v for events that say nothing new", got)
+	}
+
+	server.leave()
+	if got := told.collect(2 * time.Second); len(got) > 0 {
+		t.Errorf("told %v while the API server is away", got)
+	}
+	if got := len(s.Names()); got != 3 {
+		t.Errorf("%d Services are known while the API server is away, want 3", got)
+	}
+	server.back(5, map[string][]any{
+		"services":       {versioned("same", 3, 80), versioned("changed", 3, 81), versioned("new", 4, 80)},
+		"endpointslices": slices(4, map[string]string{"same": "10.1.0.1", "changed": "10.1.0.9", "new": "10.1.0.5"}),
+		"nodes":          nodes, "servicecidrs": {},
+	})
+	want := map[string]bool{"default/changed": true, "default/gone": true, "default/new": true, "default/orphan": true}
+	got := map[string]int{}
+	for begin := time.Now(); len(got) < len(want) && time.Since(begin) < time.Minute; {
+		for name, n := range told.collect(time.Second) {
+			got[name] += n
+		}
+	}
+	for name := range want {
+		if got[name] == 0 {
+			t.Errorf("not told %s", name)
+		}
+	}
+	for name := range got {
+		if !want[name] {
+			t.Errorf("told %s, which is as before", name)
+		}
+	}
+	for name, there := range map[string]bool{"same": true, "changed": true, "gone": false, "new": true} {
+		svc, in, ok := s.Service(plan.Name{Namespace: "default", Name: name})
+		if ok != there || ok && len(in) != 1 {
+			t.Errorf("%s: %v, with %d slices; want %v", name, ok, len(in), there)
+		}
+		if name == "changed" && (svc.Ports[0].Port != 81 || fmt.Sprint(in[0].Endpoints[0].Addr) != "10.1.0.9") {
+			t.Errorf("changed is %+v at %v", svc, in)
+		}
+	}
+}
