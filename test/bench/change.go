@@ -12,26 +12,29 @@ import (
 	"kube-ipvs/test/lab"
 )
 
-// How often an endpoint is changed to measure what that costs, and to see when its first packet comes.
+// How often an endpoint is changed in a turn to measure what that costs, and to see when its first packet comes.
 const (
-	costChanges   = 1000
-	packetChanges = 25
+	costChanges   = 100
+	packetChanges = 5
 )
 
 // change measures what one changed endpoint costs, and how long it takes: from the write into the source in memory, which
 // is what a watch event becomes, until the kernel has been told, and until a pod that asks again and again gets its first
 // answer from the new endpoint.
-func change(ctx context.Context, s size) (seen figures, err error) {
+func change(ctx context.Context, s size) (measurement, error) {
 	st, err := newStage(ctx, s)
 	if err != nil {
-		return nil, err
+		return measurement{}, err
 	}
-	defer func() { err = errors.Join(err, st.close()) }()
-	if seen, err = st.cost(ctx); err != nil {
-		return nil, err
+	turn := func(ctx context.Context) (figures, error) {
+		seen, err := st.cost(ctx)
+		if err != nil {
+			return nil, err
+		}
+		seen["packet"], err = st.firstPacket(ctx)
+		return seen, err
 	}
-	seen["packet"], err = st.firstPacket(ctx)
-	return seen, err
+	return measurement{turn, st.close}, nil
 }
 
 // A stage is a laboratory with a proxy on its node. The last of the Services is the target: behind it pods answer.

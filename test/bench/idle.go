@@ -11,15 +11,18 @@ import (
 const idleFor = 2 * time.Minute
 
 // idle measures what it costs that nothing changes: the look at what the kernel tells nobody about runs every second.
-func idle(ctx context.Context, s size) (seen figures, err error) {
+func idle(ctx context.Context, s size) (measurement, error) {
 	p, err := start(ctx, newMemory(s), time.Second)
 	if err != nil {
-		return nil, err
+		return measurement{}, err
 	}
-	defer func() { err = errors.Join(err, p.end()) }()
 	if err := errors.Join(p.program(ctx), p.settle(ctx)); err != nil {
-		return nil, err
+		return measurement{}, errors.Join(err, p.end())
 	}
+	return measurement{p.rest, p.end}, nil
+}
+
+func (p *proxy) rest(ctx context.Context) (figures, error) {
 	runtime.GC() // of the first programming, which is over
 	before, err := p.resting()
 	if err != nil {

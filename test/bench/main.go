@@ -4,13 +4,12 @@
 //	inkernel -timeout 30m bench -docs docs [-only first,change,...] [-rounds N]
 //
 // Every measurement is made by a process of its own in a network namespace of its own: no IPVS table, no heap and nothing
-// that the kernel keeps aside of what was deleted is left from the one before. What is compared is measured in turns, and
-// of the rounds the median counts.
+// that the kernel keeps aside of what was deleted is shared. What is compared is measured in turns, round by round, and of
+// figures and ratios the median counts.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -36,7 +35,7 @@ func main() {
 	flag.StringVar(&o.docs, "docs", "", "write bench.md and plots to this `folder`")
 	flag.StringVar(&o.only, "only", "", "measure only these `sections`, by name, with commas between them")
 	flag.IntVar(&o.rounds, "rounds", 0, "how `often` to measure; 0: as often as each section needs")
-	flag.StringVar(&o.part, "part", "", "be the process that makes this `measurement`, and print it as JSON")
+	flag.StringVar(&o.part, "part", "", "be the process that makes this `measurement`, for every line on standard input once")
 	flag.IntVar(&o.size.Services, "services", 10, "how many Services there are, for -part")
 	flag.IntVar(&o.size.Endpoints, "endpoints", 10, "how many endpoints each of them has, for -part")
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of -part to this `file`")
@@ -52,11 +51,7 @@ func main() {
 
 func (o options) run(ctx context.Context, out io.Writer) error {
 	if o.part != "" {
-		seen, err := o.be(ctx)
-		if err != nil {
-			return fmt.Errorf("%s with %v: %w", o.part, o.size, err)
-		}
-		return json.NewEncoder(out).Encode(seen)
+		return o.be(ctx, os.Stdin, out)
 	}
 	var done []finding
 	for _, s := range sections() {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -10,23 +9,19 @@ import (
 	"kube-ipvs/ipvs"
 )
 
-// How long a pod asks in one go, and how often it asks directly and through the Service in turns.
-const (
-	askingFor   = 2 * time.Second
-	askingTurns = 5
-)
+// askingFor is how long a pod asks in one go.
+const askingFor = time.Second
 
-// packets measures new TCP connections from a pod to a cluster IP, against such connections to the pod behind it: one after
-// the other, each with a request, a reply and its end.
-func packets(ctx context.Context, s size) (seen figures, err error) {
+// packets measures new TCP connections from a pod to a cluster IP, against such connections straight to a pod: one after the
+// other, each with a request, a reply and its end. The pod that is asked straight is another one: while IPVS remembers a
+// connection from a port of the client to a pod, nothing else gets through from that port to that pod.
+func packets(ctx context.Context, s size) (measurement, error) {
 	st, err := newStage(ctx, s)
 	if err != nil {
-		return nil, err
+		return measurement{}, err
 	}
-	defer func() { err = errors.Join(err, st.close()) }()
-	direct := netip.AddrPortFrom(st.Pod("old").Addr(false), podPort)
-	var rounds []figures
-	for range askingTurns {
+	direct := netip.AddrPortFrom(st.Pod("new").Addr(false), podPort)
+	turn := func(ctx context.Context) (figures, error) {
 		straight, err := st.askFor(ctx, askingFor, direct)
 		if err != nil {
 			return nil, err
@@ -35,12 +30,12 @@ func packets(ctx context.Context, s size) (seen figures, err error) {
 		if err != nil {
 			return nil, err
 		}
-		rounds = append(rounds, figures{
+		return figures{
 			"direct": straight.rate, "directTail": straight.tail, "rate": through.rate, "tail": through.tail,
 			"share": through.rate / straight.rate, "tailRatio": through.tail / straight.tail,
-		})
+		}, nil
 	}
-	return medians(rounds), nil
+	return measurement{turn, st.close}, nil
 }
 
 // A pace is how many connections were made in a second, and how long the slowest hundredth of them took.

@@ -1,16 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"os/exec"
 	"runtime/pprof"
-	"slices"
-	"strconv"
-	"syscall"
 
 	"github.com/vishvananda/netlink"
 )
@@ -29,8 +27,14 @@ func (s size) reals() int { return s.Services * s.Endpoints }
 // Figures are what a measurement saw, by names.
 type figures map[string]float64
 
-// A part is one measurement.
-type part func(context.Context, size) (figures, error)
+// A measurement stands ready to be made, as often as somebody wants.
+type measurement struct {
+	turn func(context.Context) (figures, error)
+	end  func() error
+}
+
+// A part makes a measurement ready.
+type part func(context.Context, size) (measurement, error)
 
 func parts() map[string]part {
 	return map[string]part{
@@ -38,26 +42,47 @@ func parts() map[string]part {
 	}
 }
 
-// be makes the measurement that this process is for.
-func (o options) be(ctx context.Context) (seen figures, err error) {
-	do, ok := parts()[o.part]
+// be makes the measurement that this process is for: once for every line that it reads.
+func (o options) be(ctx context.Context, in io.Reader, out io.Writer) (err error) {
+	ready, ok := parts()[o.part]
 	if !ok {
-		return nil, errors.New("no such measurement")
+		return errors.New("no such measurement")
 	}
 	if err := loopback(); err != nil {
+		return err
+	}
+	stop, err := o.startProfile()
+	if err != nil {
+		return err
+	}
+	defer stop()
+	m, err := ready(ctx, o.size)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.end()) }()
+	for lines := bufio.NewScanner(in); lines.Scan(); {
+		seen, err := m.turn(ctx)
+		if err != nil {
+			return err
+		}
+		if err := json.NewEncoder(out).Encode(seen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startProfile profiles the process until stop is called, if that is wanted.
+func (o options) startProfile() (stop func(), err error) {
+	if o.profile == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(o.profile)
+	if err != nil {
 		return nil, err
 	}
-	if o.profile != "" {
-		f, err := os.Create(o.profile)
-		if err != nil {
-			return nil, err
-		}
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return nil, err
-		}
-		defer pprof.StopCPUProfile()
-	}
-	return do(ctx, o.size)
+	return func() { pprof.StopCPUProfile(); f.Close() }, pprof.StartCPUProfile(f)
 }
 
 // loopback sets lo up, which is down in a new network namespace, as no node's is.
@@ -67,74 +92,4 @@ func loopback() error {
 		return err
 	}
 	return netlink.LinkSetUp(lo)
-}
-
-// A trial is a measurement and the size of what it is made with.
-type trial struct {
-	part string
-	size size
-}
-
-// make makes the measurement once, in a process and a network namespace of its own.
-func (t trial) make(ctx context.Context) (figures, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, self, "-part", t.part,
-		"-services", strconv.Itoa(t.size.Services), "-endpoints", strconv.Itoa(t.size.Endpoints))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("%s with %v: %w", t.part, t.size, err)
-	}
-	var seen figures
-	return seen, json.Unmarshal(out, &seen)
-}
-
-// Results are the medians of all rounds.
-type results map[trial]figures
-
-// inTurns makes every trial so many times, one after the other: what the machine does meanwhile falls on all of them.
-func inTurns(ctx context.Context, rounds int, trials ...trial) (results, error) {
-	all := map[trial][]figures{}
-	for range rounds {
-		for _, t := range trials {
-			seen, err := t.make(ctx)
-			if err != nil {
-				return nil, err
-			}
-			fmt.Fprintf(os.Stderr, "%s with %v: %v\n", t.part, t.size, seen)
-			all[t] = append(all[t], seen)
-		}
-	}
-	out := results{}
-	for t, seen := range all {
-		out[t] = medians(seen)
-	}
-	return out, nil
-}
-
-func medians(seen []figures) figures {
-	out := figures{}
-	for name := range seen[0] {
-		var values []float64
-		for _, f := range seen {
-			values = append(values, f[name])
-		}
-		out[name] = median(values)
-	}
-	return out
-}
-
-func median(values []float64) float64 { return quantile(values, 0.5) }
-
-// quantile returns the value below which a share of the values lies.
-func quantile(values []float64, share float64) float64 {
-	if len(values) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[min(int(share*float64(len(sorted))), len(sorted)-1)]
 }

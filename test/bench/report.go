@@ -30,9 +30,9 @@ type row struct {
 
 func (f *finding) add(r row) { f.rows = append(f.rows, r) }
 
-// against is a row that compares.
-func against(what string, seen, base float64, unit func(float64) string, target string) row {
-	return row{what: what, seen: unit(seen), against: unit(base), ratio: seen / base, target: target}
+// against is a row that compares a figure of two trials.
+func (r results) against(what string, t, base trial, name string, unit func(float64) string, target string) row {
+	return row{what: what, seen: unit(r.median(t, name)), against: unit(r.median(base, name)), ratio: r.ratio(t, base, name), target: target}
 }
 
 func (r row) cells() []string {
@@ -77,7 +77,7 @@ Written by %smake bench%s (test/bench) on %s, on %s.
 
 Everything is measured in one boot of the test kernel, user-mode Linux: it has one CPU, a system call costs about 20 times more
 than elsewhere, and other work on the machine shows. So the ratios count, not the times. What is compared was measured in turns,
-each time by a new process in a network namespace of its own; figures are medians.
+each by a process in a network namespace of its own. Figures are medians, and ratios the medians of those of each round.
 `, "`", "`", time.Now().Format(time.DateOnly), machine())
 	for _, f := range done {
 		f.markdown(&page)
