@@ -14,7 +14,7 @@ import (
 
 // How often an endpoint is changed in a turn to measure what that costs, and to see when its first packet comes.
 const (
-	costChanges   = 100
+	costChanges   = 400
 	packetChanges = 5
 )
 
@@ -45,16 +45,11 @@ type stage struct {
 }
 
 func newStage(ctx context.Context, s size) (*stage, error) {
-	l, err := lab.New(lab.Config{Pods: []string{"asker", "old", "new"}, RemotePods: []string{"far"}})
+	l, err := newLab(false)
 	if err != nil {
 		return nil, err
 	}
 	st := &stage{Lab: l, target: service(s.Services - 1)}
-	for _, pod := range []string{"old", "new"} {
-		if _, err := l.Serve(l.Pod(pod), ipvs.TCP, podPort, pod); err != nil {
-			return nil, errors.Join(err, l.Close())
-		}
-	}
 	m := newMemory(s)
 	m.slices[st.target.Name] = slicesOf(st.target.Name, []plan.Endpoint{st.endpoint("old")})
 	if st.proxy, err = start(ctx, m, 0); err != nil {
@@ -64,6 +59,21 @@ func newStage(ctx context.Context, s size) (*stage, error) {
 		return nil, errors.Join(err, st.close())
 	}
 	return st, nil
+}
+
+// newLab returns a laboratory in which two pods of the node serve, and one asks. The node forwards packets if it is told so
+// here, or by its proxy.
+func newLab(forward bool) (*lab.Lab, error) {
+	l, err := lab.New(lab.Config{Forward: forward, Pods: []string{"asker", "old", "new"}, RemotePods: []string{"far"}, Wait: 10 * time.Second})
+	if err != nil {
+		return nil, err
+	}
+	for _, pod := range []string{"old", "new"} {
+		if _, err := l.Serve(l.Pod(pod), ipvs.TCP, podPort, pod); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+	}
+	return l, nil
 }
 
 func (s *stage) close() error { return errors.Join(s.proxy.end(), s.Lab.Close()) }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"kube-ipvs/ipvs"
+	"kube-ipvs/test/lab"
 )
 
 // askingFor is how long a pod asks in one go.
@@ -22,11 +23,11 @@ func packets(ctx context.Context, s size) (measurement, error) {
 	}
 	direct := netip.AddrPortFrom(st.Pod("new").Addr(false), podPort)
 	turn := func(ctx context.Context) (figures, error) {
-		straight, err := st.askFor(ctx, askingFor, direct)
+		straight, err := askFor(ctx, st.Lab, askingFor, direct)
 		if err != nil {
 			return nil, err
 		}
-		through, err := st.askFor(ctx, askingFor, st.frontend())
+		through, err := askFor(ctx, st.Lab, askingFor, st.frontend())
 		if err != nil {
 			return nil, err
 		}
@@ -42,11 +43,11 @@ func packets(ctx context.Context, s size) (measurement, error) {
 type pace struct{ rate, tail float64 }
 
 // askFor asks an address as often as it can for a while.
-func (s *stage) askFor(ctx context.Context, limit time.Duration, to netip.AddrPort) (pace, error) {
+func askFor(ctx context.Context, l *lab.Lab, limit time.Duration, to netip.AddrPort) (pace, error) {
 	var times []float64
 	began := time.Now()
 	for last := began; last.Sub(began) < limit; {
-		if answer := s.Ask(ctx, s.Pod("asker"), ipvs.TCP, to); answer.Err != nil {
+		if answer := l.Ask(ctx, l.Pod("asker"), ipvs.TCP, to); answer.Err != nil {
 			return pace{}, fmt.Errorf("ask %v: %w", to, answer.Err)
 		}
 		now := time.Now()

@@ -39,6 +39,7 @@ type part func(context.Context, size) (measurement, error)
 func parts() map[string]part {
 	return map[string]part{
 		"floor": floor, "first": first, "warm": warm, "change": change, "idle": idle, "packets": packets,
+		ours: beside(ours), ipvsMode: beside(ipvsMode), iptablesMode: beside(iptablesMode),
 	}
 }
 

@@ -26,6 +26,8 @@ touches none; so the comparison is made in a process that had its memory before.
 		f.add(r.against(s.String(), trial{"warm", s}, trial{"floor", s}, "seconds", seconds, "at most 2 x the floor"))
 		f.add(r.against(s.String()+", CPU time", trial{"warm", s}, trial{"floor", s}, "cpu", seconds, ""))
 	}
+	f.add(row{what: large.String() + ", without the constant part", seen: seconds(r.median(trial{"warm", large}, "seconds") - constant),
+		against: seconds(r.median(trial{"floor", large}, "seconds")), ratio: r.variable(large)})
 	f.add(r.against(large.String()+", cold", trial{"first", large}, trial{"floor", large}, "seconds", seconds, ""))
 	p := plot{file: "bench-first", title: "First programming, " + large.String(), unit: "s"}
 	p.bar("floor: the writer alone", r.median(trial{"floor", large}, "seconds"))
@@ -40,4 +42,13 @@ touches none; so the comparison is made in a process that had its memory before.
 			seen: fmt.Sprintf("%.0f MiB, %.0f at most", r.median(t, "resident"), r.median(t, "peak"))})
 	}
 	return f
+}
+
+// variable is the ratio to the floor of what grows with the size.
+func (r results) variable(s size) float64 {
+	var values []float64
+	for i, f := range r[trial{"warm", s}] {
+		values = append(values, (f["seconds"]-r[trial{"warm", one}][i]["seconds"])/r[trial{"floor", s}][i]["seconds"])
+	}
+	return median(values)
 }
