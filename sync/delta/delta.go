@@ -4,7 +4,7 @@ package delta
 
 import (
 	"iter"
-	"maps"
+	"slices"
 )
 
 // A Table is one kind of kernel objects: each has a key and a value. Objects are wanted by Services and known from the
@@ -16,15 +16,35 @@ import (
 //	└──────────────────┴───────────────────────┴─────────┘
 type Table[K, V comparable] struct {
 	objects map[K]object[V]
-	known   int     // how many are known
-	missing keys[K] // wanted, and not known or known with another value
-	extra   keys[K] // known and not wanted
+	known   int          // how many are known
+	differ  [settled][]K // those on each side of the difference, in no order
 }
 
 type object[V comparable] struct {
 	wanted, known V
 	claims        int32 // how many want it
+	place         int32 // in the list of its side
 	isKnown       bool
+}
+
+// A side is where an object is in the picture.
+type side uint8
+
+const (
+	missing side = iota // wanted, and not known or known with another value
+	extra               // known and not wanted
+	settled             // as wanted, or neither wanted nor known
+)
+
+func (o *object[V]) side() side {
+	wanted := o.claims > 0
+	switch {
+	case wanted && (!o.isKnown || o.known != o.wanted):
+		return missing
+	case o.isKnown && !wanted:
+		return extra
+	}
+	return settled
 }
 
 // New returns an empty table.
@@ -35,41 +55,54 @@ func New[K, V comparable]() *Table[K, V] {
 // Want adds a claim to an object. Where several want the same object the last value counts; such objects have no value
 // in practice.
 func (t *Table[K, V]) Want(key K, value V) {
-	o := t.objects[key]
+	before := t.objects[key]
+	o := before
 	o.claims++
 	o.wanted = value
-	t.put(key, o)
+	t.put(key, before, o)
 }
 
 // Set changes the value that a wanted object is to have. Of an object that nobody wants it does nothing.
 func (t *Table[K, V]) Set(key K, value V) {
-	if o := t.objects[key]; o.claims > 0 {
+	if before := t.objects[key]; before.claims > 0 {
+		o := before
 		o.wanted = value
-		t.put(key, o)
+		t.put(key, before, o)
 	}
 }
 
 // Drop takes a claim back. It does nothing if there is none.
 func (t *Table[K, V]) Drop(key K) {
-	if o := t.objects[key]; o.claims > 0 {
+	if before := t.objects[key]; before.claims > 0 {
+		o := before
 		o.claims--
-		t.put(key, o)
+		t.put(key, before, o)
 	}
 }
 
 // Learn notes that the kernel has the object with that value: it was made, or read.
 func (t *Table[K, V]) Learn(key K, value V) {
-	o := t.objects[key]
+	before := t.objects[key]
+	o := before
 	o.known, o.isKnown = value, true
-	t.put(key, o)
+	t.put(key, before, o)
+}
+
+// Made notes that the kernel has a wanted object as it is wanted.
+func (t *Table[K, V]) Made(key K) {
+	before := t.objects[key]
+	o := before
+	o.known, o.isKnown = o.wanted, true
+	t.put(key, before, o)
 }
 
 // Forget notes that the kernel does not have the object.
 func (t *Table[K, V]) Forget(key K) {
-	o := t.objects[key]
+	before := t.objects[key]
+	o := before
 	var none V
 	o.known, o.isKnown = none, false
-	t.put(key, o)
+	t.put(key, before, o)
 }
 
 // Observe replaces all that is known by what was read.
@@ -98,23 +131,21 @@ func (t *Table[K, V]) Known(key K) (V, bool) {
 	return o.known, o.isKnown
 }
 
-// Missing yields what is wanted and not there, or there with another value, in no order. The table may be changed
-// meanwhile.
-func (t *Table[K, V]) Missing() iter.Seq2[K, V] {
-	return func(yield func(K, V) bool) {
-		for k := range t.missing.all() {
-			if !yield(k, t.objects[k].wanted) {
-				return
-			}
-		}
-	}
+// Both returns the value that a wanted object is to have, and whether the kernel has the object, with any value.
+func (t *Table[K, V]) Both(key K) (wanted V, isKnown bool) {
+	o := t.objects[key]
+	return o.wanted, o.isKnown
 }
 
-// Extra yields what is there and not wanted, in no order. The table may be changed meanwhile.
-func (t *Table[K, V]) Extra() iter.Seq[K] { return t.extra.all() }
+// Missing yields what is wanted and not there, or there with another value, in no order. Meanwhile the object at hand may
+// be changed, and others may not.
+func (t *Table[K, V]) Missing() iter.Seq[K] { return t.walk(missing) }
+
+// Extra yields what is there and not wanted, in no order. Meanwhile the object at hand may be changed, and others may not.
+func (t *Table[K, V]) Extra() iter.Seq[K] { return t.walk(extra) }
 
 // Pending returns how many objects are not as wanted.
-func (t *Table[K, V]) Pending() int { return len(t.missing.set) + len(t.extra.set) }
+func (t *Table[K, V]) Pending() int { return len(t.differ[missing]) + len(t.differ[extra]) }
 
 // Len returns how many objects are wanted or known.
 func (t *Table[K, V]) Len() int { return len(t.objects) }
@@ -122,59 +153,67 @@ func (t *Table[K, V]) Len() int { return len(t.objects) }
 // KnownLen returns how many objects the kernel is known to have.
 func (t *Table[K, V]) KnownLen() int { return t.known }
 
-// put stores an object and keeps the difference.
-func (t *Table[K, V]) put(key K, o object[V]) {
-	if was := t.objects[key].isKnown; was != o.isKnown {
+// put stores an object in the place of what it was before, and keeps the difference.
+func (t *Table[K, V]) put(key K, before, o object[V]) {
+	if before.isKnown != o.isKnown {
 		t.known++
-		if was {
+		if before.isKnown {
 			t.known -= 2
 		}
 	}
-	wanted := o.claims > 0
-	t.missing.mark(key, wanted && (!o.isKnown || o.known != o.wanted))
-	t.extra.mark(key, o.isKnown && !wanted)
-	if !wanted && !o.isKnown {
+	from, to := before.side(), o.side()
+	if from != to {
+		t.leave(from, before.place)
+		o.place = t.enter(to, key)
+	}
+	if o.claims == 0 && !o.isKnown {
 		delete(t.objects, key)
 		return
 	}
 	t.objects[key] = o
 }
 
-// Keys is one side of the difference.
-type keys[K comparable] struct {
-	set  map[K]struct{}
-	most int // how many it held since it was made
+// enter puts an object on the list of a side, and returns its place there.
+func (t *Table[K, V]) enter(s side, key K) int32 {
+	if s == settled {
+		return 0
+	}
+	list := t.differ[s]
+	if len(list) == cap(list) {
+		list = slices.Grow(list, max(few, len(list))) // append alone would copy a long list several times as often
+	}
+	t.differ[s] = append(list, key)
+	return int32(len(list))
 }
 
-// A map never shrinks, and is walked at the cost of the most that it ever held: all that was missing at the start would be
-// paid for with every change. So a map that holds a quarter of that, and more than a few once, is made anew.
-const (
-	few    = 16
-	shrunk = 4
-)
+// few is how long a list may have been whose memory is kept when it is empty.
+const few = 16
 
-func (s *keys[K]) mark(key K, in bool) {
-	if in {
-		if s.set == nil {
-			s.set = map[K]struct{}{}
-		}
-		s.set[key] = struct{}{}
-		s.most = max(s.most, len(s.set))
+// leave takes an object off the list of a side. The last one there takes its place.
+func (t *Table[K, V]) leave(s side, place int32) {
+	if s == settled {
 		return
 	}
-	delete(s.set, key)
-	if s.most > few && len(s.set) <= s.most/shrunk {
-		set := make(map[K]struct{}, len(s.set))
-		maps.Copy(set, s.set)
-		*s = keys[K]{set: set, most: len(set)}
+	list := t.differ[s]
+	end := len(list) - 1
+	if last := list[end]; int(place) != end {
+		list[place] = last
+		moved := t.objects[last]
+		moved.place = place
+		t.objects[last] = moved
+	}
+	clear(list[end:])
+	t.differ[s] = list[:end]
+	if end == 0 && cap(list) > few {
+		t.differ[s] = nil
 	}
 }
 
-// all yields the keys. Those that leave the set before their turn are passed over.
-func (s *keys[K]) all() iter.Seq[K] {
+// walk yields the objects of a side, the last first: whoever takes the place of the one at hand had its turn.
+func (t *Table[K, V]) walk(s side) iter.Seq[K] {
 	return func(yield func(K) bool) {
-		for k := range s.set {
-			if _, ok := s.set[k]; ok && !yield(k) {
+		for i := len(t.differ[s]) - 1; i >= 0; i-- {
+			if !yield(t.differ[s][i]) {
 				return
 			}
 		}

@@ -53,7 +53,7 @@ func (f *flowsLayer) prune(ctx context.Context) {
 		f.failed = fmt.Errorf("delete stale UDP flows: %w", err)
 		return
 	}
-	clear(f.stale)
+	f.stale = map[ipvs.Key]struct{}{} // to empty the one that held all frontends at the start costs what it held
 }
 
 func (l *Loop) flowsLayer() *flowsLayer {

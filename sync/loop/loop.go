@@ -160,7 +160,11 @@ func (l *Loop) ticks() (ticks <-chan time.Time, stop func()) {
 func (l *Loop) take() bool {
 	was := l.what
 	names, what := l.cfg.Queue.take()
-	maps.Copy(l.dirty, names)
+	if len(l.dirty) == 0 {
+		l.dirty = names
+	} else {
+		maps.Copy(l.dirty, names)
+	}
 	l.what |= what
 	if l.what&^was&Synced != 0 {
 		l.what |= Node

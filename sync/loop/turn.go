@@ -50,7 +50,7 @@ func (l *Loop) replanDirty() {
 	for _, name := range sorted(l.dirty) {
 		l.replan(name)
 	}
-	clear(l.dirty)
+	l.dirty = map[plan.Name]struct{}{} // a map never shrinks, and the next change would pay for all that there was
 	if !l.begun {
 		l.suspectFlows()
 	}

@@ -113,8 +113,10 @@ func (l *Lab) setUpNode() error {
 		"net/ipv6/conf/all/forwarding": "1",
 		"net/ipv4/icmp_ratelimit":      "0",
 		"net/ipv6/icmp/ratelimit":      "0",
-		// These two are the whole kernel's, and only in its first namespace.
+		// These are the whole kernel's, and only in its first namespace. Both families' refusals are counted, and the
+		// allowance is renewed once in 20 milliseconds, so the burst is what matters.
 		"net/ipv4/icmp_msgs_per_sec": "1000000",
+		"net/ipv4/icmp_msgs_burst":   "1000000",
 		"net/ipv4/route/error_cost":  "0", // of an unreachable route
 	}
 	if l.config.Forward {
