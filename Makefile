@@ -1,5 +1,5 @@
 # Two commands are all that one needs: "make demo" and "make test". Both install what is missing.
-.PHONY: demo test lint build unit kernel cluster packages clean
+.PHONY: demo test compare lint build unit kernel cluster packages clean
 
 bin := $(CURDIR)/.bin
 inkernel := $(bin)/inkernel -timeout 41m
@@ -18,8 +18,8 @@ build:
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
 	go vet ./...
-	go vet -tags kernel,cluster ./...
-	go tool staticcheck -tags kernel,cluster ./...
+	go vet -tags kernel,cluster,compare ./...
+	go tool staticcheck -tags kernel,cluster,compare ./...
 
 unit:
 	go test -race ./...
@@ -29,6 +29,11 @@ kernel:
 
 cluster:
 	go test -tags cluster -timeout 30m -p 1 ./test/cluster/... ./test/deploy/... ./test/e2e/...
+
+# Not a part of the test: it is kube-proxy that is slow.
+compare: packages build
+	@cd test/kubernetes && go build -o $(bin)/ k8s.io/kubernetes/cmd/kube-proxy
+	go test -v -tags kernel,compare -run TestCompare -exec "$(inkernel)" -timeout 40m ./test/packet
 
 packages:
 	@test/packages

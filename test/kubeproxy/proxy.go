@@ -105,12 +105,18 @@ func (p *Proxy) Stop() error {
 	return err
 }
 
-// Clean removes from the kernel what kube-proxy programmed in any mode. All of IPVS goes with it.
+// Clean removes from the kernel what kube-proxy programmed in any mode. All of IPVS goes with it. After ipvs mode the first
+// attempt fails: it removes iptables chains, to which those of ipvs mode still refer, before it removes these.
 func Clean(ctx context.Context, program string) error {
-	if out, err := exec.CommandContext(ctx, program, "--cleanup").CombinedOutput(); err != nil {
-		return fmt.Errorf("kube-proxy --cleanup: %w\n%s", err, out)
+	var err error
+	for range 2 {
+		var out []byte
+		if out, err = exec.CommandContext(ctx, program, "--cleanup").CombinedOutput(); err == nil {
+			return nil
+		}
+		err = fmt.Errorf("kube-proxy --cleanup: %w\n%s", err, out)
 	}
-	return nil
+	return err
 }
 
 // lastWords returns the end of what kube-proxy printed as an error.

@@ -173,7 +173,13 @@ func (h *Host) hairpin(name string) error {
 func (h *Host) addAddresses(name string, addrs []netip.Prefix) error {
 	return h.with(name, func(link netlink.Link) error {
 		for _, a := range addrs {
-			if err := h.links.AddrAdd(link, &netlink.Addr{IPNet: ipNet(a)}); err != nil {
+			address := &netlink.Addr{IPNet: ipNet(a)}
+			if a.Addr().Is6() {
+				// Otherwise it is tentative until the kernel finds the time to see that nobody looks for duplicates
+				// here, and until then nothing binds it.
+				address.Flags = unix.IFA_F_NODAD
+			}
+			if err := h.links.AddrAdd(link, address); err != nil {
 				return fmt.Errorf("add address %v: %w", a, err)
 			}
 		}

@@ -5,7 +5,6 @@ package packet
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -54,16 +53,24 @@ func TestTruth(t *testing.T) {
 	}
 }
 
+// A subject is a proxy that is held to the truth: kube-ipvs, or another.
+type subject interface {
+	set(plan.Service, ...plan.Slice)
+	settle()
+	nodeAddresses() []netip.Addr
+}
+
 // A truthTable is a set of Services, and what is to come of packets to them.
 type truthTable struct {
 	w          *world
-	p          *proxy
+	p          subject
 	base       rule
 	situations []situation
 	sources    []source
+	turns      int // at most so many packets for each endpoint of a cell, until all have answered; two are always sent
 	own        []netip.Addr
 	mu         sync.Mutex
-	right      int
+	right      tally
 	wrong      []wrongCell
 }
 
@@ -74,14 +81,22 @@ type cell struct {
 	to    frontend
 	at    netip.AddrPort
 	proto ipvs.Protocol
+	rule  rule
 	want  outcome
 }
 
-func newTable(w *world, p *proxy, base rule) *truthTable {
-	return &truthTable{w: w, p: p, base: base, situations: situations, sources: sources}
+func newTable(w *world, p subject, base rule) *truthTable {
+	return &truthTable{w: w, p: p, base: base, situations: situations, sources: sources, turns: 2, right: tally{}}
 }
 
+// run holds the proxy to all of the table.
 func (tt *truthTable) run(t *testing.T, protocols []ipvs.Protocol) {
+	tt.fill(t, protocols)
+	tt.report(t)
+}
+
+// fill sends the table's packets and notes what is right and wrong.
+func (tt *truthTable) fill(t *testing.T, protocols []ipvs.Protocol) {
 	begin := time.Now()
 	n := 0
 	var rows [][]cell // those of one Service take turns, so that each of its virtual servers is seen to use all real servers
@@ -102,32 +117,8 @@ func (tt *truthTable) run(t *testing.T, protocols []ipvs.Protocol) {
 	tt.own = tt.p.nodeAddresses()
 	programmed := time.Now()
 	tt.ask(rows)
-	t.Logf("%d Services, %d cells, %d right, %d wrong; programmed in %v, asked in %v", n, tt.right+len(tt.wrong), tt.right, len(tt.wrong),
+	t.Logf("%d Services, %s; programmed in %v, asked in %v", n, tt.totals(),
 		programmed.Sub(begin).Round(time.Millisecond), time.Since(programmed).Round(time.Millisecond))
-	tt.report(t)
-}
-
-// report tells what is wrong, by kinds: each with how often it came and one example.
-func (tt *truthTable) report(t *testing.T) {
-	count, example := map[string]int{}, map[string]string{}
-	for _, w := range tt.wrong {
-		family := "IPv4"
-		if w.cell.at.Addr().Is6() {
-			family = "IPv6"
-		}
-		kind := fmt.Sprintf("%v %s, %s to %s: %s", w.cell.proto, family, w.cell.from, w.cell.to, w.complaint)
-		count[kind]++
-		example[kind] = w.cell.name
-	}
-	for _, kind := range slices.Sorted(maps.Keys(count)) {
-		t.Errorf("%d times: %s (%s)", count[kind], kind, example[kind])
-	}
-}
-
-// A wrongCell is a cell with what was wrong about it.
-type wrongCell struct {
-	cell      cell
-	complaint string
 }
 
 func policyName(local bool) string {
@@ -148,7 +139,7 @@ func (tt *truthTable) cells(svc plan.Service, r rule, name string) [][]cell {
 				if (from == fromFarPod || from == fromOutside) && pastThisNode(want) {
 					continue
 				}
-				row = append(row, cell{fmt.Sprintf("%s: %v", name, at), from, to, at, svc.Ports[0].Proto, want})
+				row = append(row, cell{fmt.Sprintf("%s: %v", name, at), from, to, at, svc.Ports[0].Proto, r, want})
 			}
 		}
 		rows = append(rows, row)
@@ -184,27 +175,33 @@ func (tt *truthTable) ask(rows [][]cell) {
 
 // judge sends a cell's packets: as many as it takes to see every endpoint that may answer.
 func (tt *truthTable) judge(c cell) {
-	var complaint string
-	seen := map[string]bool{}
-	for range max(1, 2*len(c.want.who)) {
-		a := tt.w.Ask(context.Background(), tt.w.host(c.from), c.proto, c.at, lab.Wait(patience(c.want)))
-		if complaint = tt.complain(c, a); complaint != "" {
-			break
-		}
-		seen[a.Who] = true
-	}
-	for _, e := range c.want.who {
-		if complaint == "" && !seen[e.pod] {
-			complaint = fmt.Sprintf("%s never answered", e.pod)
-		}
-	}
+	last, complaint := tt.put(c)
 	tt.mu.Lock()
 	defer tt.mu.Unlock()
 	if complaint == "" {
-		tt.right++
+		tt.right[c.column()]++
 	} else {
-		tt.wrong = append(tt.wrong, wrongCell{c, complaint})
+		tt.wrong = append(tt.wrong, wrongCell{c, last, complaint})
 	}
+}
+
+// put sends a cell's packets. It returns the last answer, and what is wrong with it or them all, or "".
+func (tt *truthTable) put(c cell) (last lab.Answer, complaint string) {
+	seen := map[string]bool{}
+	least := max(1, 2*len(c.want.who))
+	for n := 0; n < least || n < tt.turns*len(c.want.who) && len(seen) < len(c.want.who); n++ {
+		last = tt.w.Ask(context.Background(), tt.w.host(c.from), c.proto, c.at, lab.Wait(patience(c.want)))
+		if complaint = tt.complain(c, last); complaint != "" {
+			return last, complaint
+		}
+		seen[last.Who] = true
+	}
+	for _, e := range c.want.who {
+		if !seen[e.pod] {
+			return last, fmt.Sprintf("%s never answered", e.pod)
+		}
+	}
+	return last, ""
 }
 
 // complain says what is wrong with an answer, or "".
@@ -225,7 +222,7 @@ func (tt *truthTable) complain(c cell, a lab.Answer) string {
 	case c.from == fromNode && masqueraded:
 		return ""
 	case masqueraded != want, !masqueraded && a.Source.Addr() != host.Addr(c.at.Addr().Is6()):
-		return fmt.Sprintf("%s saw %v, want masqueraded=%v", a.Who, a.Source, want)
+		return fmt.Sprintf("%s saw %v, want masqueraded=%v", a.Who, a.Source.Addr(), want)
 	}
 	return ""
 }
