@@ -85,6 +85,7 @@ type Loop struct {
 	located bool                   // the node is known
 	begun   bool                   // planning has begun
 	read    ipvs.Table             // of this turn, for the second of the two layers that it is about
+	left    map[ipvs.Key]struct{}  // of this turn: virtual servers with real servers that are wanted no more; nil: not asked
 	count   *Metrics
 	waiting map[plan.Name][]time.Time // when the changes happened that are not programmed yet
 }
