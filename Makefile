@@ -1,5 +1,5 @@
 # Two commands are all that one needs: "make demo" and "make test". Both install what is missing.
-.PHONY: demo test compare lint build unit kernel cluster packages clean
+.PHONY: demo test compare bench lint build unit kernel cluster packages clean
 
 bin := $(CURDIR)/.bin
 inkernel := $(bin)/inkernel -timeout 41m
@@ -10,6 +10,12 @@ demo: packages build
 
 # What cannot run is a failure: the kernel's and the API server's tests are told apart by build tags, not by skipping.
 test: packages build lint unit kernel cluster
+
+# What it costs, as ratios, in one boot of the test kernel: a table, and docs/bench.md.
+bench: packages build
+	@go build -o $(bin)/ ./test/bench
+	@cd test/kubernetes && go build -o $(bin)/kube-proxy k8s.io/kubernetes/cmd/kube-proxy
+	@$(bin)/inkernel -timeout 40m $(bin)/bench -docs docs
 
 build:
 	@mkdir -p $(bin)

@@ -229,14 +229,17 @@ func (l *Loop) mayServe(k ipvs.Key) bool {
 	return listed
 }
 
-// hasReals says that a virtual server that is wanted no more has real servers.
+// hasReals says that a virtual server that is wanted no more has real servers. The first question of a turn's pruning, when
+// those that go are gone, looks at all that are left, for the others.
 func (l *Loop) hasReals(k ipvs.Key) bool {
-	for r := range l.tables.reals.Extra() {
-		if r.Server == k {
-			return true
+	if l.left == nil {
+		l.left = map[ipvs.Key]struct{}{}
+		for r := range l.tables.reals.Extra() {
+			l.left[r.Server] = struct{}{}
 		}
 	}
-	return false
+	_, has := l.left[k]
+	return has
 }
 
 // isOff says that no packets are on their way to a virtual server.

@@ -87,6 +87,7 @@ type Loop struct {
 	made    int                    // IPv4 virtual servers that were made, without those that were removed
 	strange map[uint32]struct{}    // marks for which others have virtual servers
 	read    ipvs.Table             // of this turn, for the second of the two layers that it is about
+	left    map[ipvs.Key]struct{}  // of this turn: virtual servers with real servers that are wanted no more; nil: not asked
 	count   *Metrics
 	waiting map[plan.Name][]time.Time // when the changes happened that are not programmed yet
 }

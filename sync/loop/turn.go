@@ -91,6 +91,7 @@ func (l *Loop) renode(ctx context.Context) error {
 // an object that is missing is held back by itself.
 func (l *Loop) converge(ctx context.Context) {
 	start := time.Now()
+	l.left = nil
 	for _, layer := range l.layers {
 		if !layer.unread() {
 			layer.ensure(ctx)

@@ -73,8 +73,19 @@ func on(node string, in []candidate) []candidate {
 	return filter(in, func(e *Endpoint) bool { return e.Node == node && node != "" })
 }
 
+// filter returns those to keep; where these are all, the list itself. As a rule all endpoints are alike, and nothing is
+// copied.
 func filter(in []candidate, keep func(*Endpoint) bool) []candidate {
-	var out []candidate
+	kept := 0
+	for _, c := range in {
+		if keep(c.ep) {
+			kept++
+		}
+	}
+	if kept == len(in) {
+		return in
+	}
+	out := slices.Grow([]candidate(nil), kept)
 	for _, c := range in {
 		if keep(c.ep) {
 			out = append(out, c)
@@ -85,7 +96,11 @@ func filter(in []candidate, keep func(*Endpoint) bool) []candidate {
 
 // candidates returns the endpoints that serve a Service port in a family, one for each address and port, in order.
 func candidates(port Port, is4 bool, in []Slice) []candidate {
-	var out []candidate
+	most := 0
+	for i := range in {
+		most += len(in[i].Endpoints)
+	}
+	out := make([]candidate, 0, most)
 	for i := range in {
 		for _, sp := range in[i].Ports {
 			if sp.Name != port.Name || sp.Proto != port.Proto {

@@ -45,7 +45,10 @@ func flagsOf(scheduler string) ipvs.Flags {
 
 // serve lists the endpoints that serve, and those of all that don't. Both are in order.
 func serve(reals, all []candidate) served {
-	var s served
+	s := served{
+		reals:    slices.Grow([]netip.AddrPort(nil), len(reals)),
+		draining: slices.Grow([]netip.AddrPort(nil), len(all)-len(reals)),
+	}
 	for _, c := range all {
 		if len(reals) > 0 && reals[0].at == c.at {
 			s.reals, reals = append(s.reals, c.at), reals[1:]

@@ -10,6 +10,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -54,19 +55,21 @@ func (o options) run(ctx context.Context, out io.Writer) error {
 		return o.be(ctx, os.Stdin, out)
 	}
 	var done []finding
+	var failed error
 	for _, s := range sections() {
 		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), s.name) {
 			continue
 		}
 		f, err := s.measure(ctx, o.rounds)
 		if err != nil {
-			return err
+			failed = errors.Join(failed, err) // it takes no other section with it
+			continue
 		}
 		f.print(out)
 		done = append(done, f)
 	}
 	if o.docs == "" {
-		return nil
+		return failed
 	}
-	return write(o.docs, done)
+	return errors.Join(failed, write(o.docs, done))
 }

@@ -4,7 +4,7 @@ import "fmt"
 
 func firstSection() section {
 	return section{
-		name: "first", rounds: 5, make: anew, tell: tellFirst,
+		name: "first", rounds: 3, make: anew, tell: tellFirst,
 		trials: []trial{
 			{"warm", one}, {"floor", medium}, {"warm", medium}, {"floor", large}, {"warm", large}, {"first", large}, {"first", broad},
 		},
