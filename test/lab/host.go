@@ -173,7 +173,11 @@ func (h *Host) hairpin(name string) error {
 func (h *Host) addAddresses(name string, addrs []netip.Prefix) error {
 	return h.with(name, func(link netlink.Link) error {
 		for _, a := range addrs {
-			if err := h.links.AddrAdd(link, &netlink.Addr{IPNet: ipNet(a)}); err != nil {
+			addr := &netlink.Addr{IPNet: ipNet(a)}
+			if a.Addr().Is6() {
+				addr.Flags = unix.IFA_F_NODAD // or SCTP cannot be bound to it until the kernel finds the time to approve of it
+			}
+			if err := h.links.AddrAdd(link, addr); err != nil {
 				return fmt.Errorf("add address %v: %w", a, err)
 			}
 		}
