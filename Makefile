@@ -1,5 +1,5 @@
 # Two commands are all that one needs: "make demo" and "make test". Both install what is missing.
-.PHONY: demo test compare bench lint build unit kernel cluster packages clean
+.PHONY: demo test compare bench soak lint build unit kernel cluster packages clean
 
 bin := $(CURDIR)/.bin
 inkernel := $(bin)/inkernel -timeout 41m
@@ -24,14 +24,14 @@ build:
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
 	go vet ./...
-	go vet -tags kernel,cluster,compare ./...
-	go tool staticcheck -tags kernel,cluster,compare ./...
+	go vet -tags kernel,cluster,compare,soak ./...
+	go tool staticcheck -tags kernel,cluster,compare,soak ./...
 
 unit:
 	go test -race ./...
 
 kernel:
-	go test -tags kernel -exec "$(inkernel)" -timeout 40m -p 1 ./test/kernel ./test/lab ./test/packet ./test/scenario
+	go test -tags kernel -exec "$(inkernel)" -timeout 40m -p 1 ./test/kernel ./test/lab ./test/packet ./test/scenario ./test/survive
 
 cluster:
 	go test -tags cluster -timeout 30m -p 1 ./test/cluster/... ./test/deploy/... ./test/e2e/...
@@ -40,6 +40,11 @@ cluster:
 compare: packages build
 	@cd test/kubernetes && go build -o $(bin)/ k8s.io/kubernetes/cmd/kube-proxy
 	go test -v -tags kernel,compare -run TestCompare -exec "$(inkernel)" -timeout 40m ./test/packet
+
+# Does anything grow? Not a part of "make test": what takes long shows it best. make soak for=3m
+for ?= 10m
+soak: packages build
+	go test -v -count 1 -tags kernel,soak -run TestSoak -exec "$(inkernel)" -timeout 40m ./test/survive -args -soak $(for)
 
 packages:
 	@test/packages

@@ -9,8 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"kube-ipvs/sync/plan"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // freePort returns a TCP port that nobody listens on.
 func freePort(t *testing.T) uint16 {

@@ -8,7 +8,6 @@ import (
 
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
-	"kube-ipvs/sync/plan"
 )
 
 // A flowsLayer deletes tracked UDP flows that go to endpoints which are gone. It has no table: what it holds are the
@@ -108,10 +107,6 @@ func (l *Loop) frontendsOf(server ipvs.Key) []ipvs.Key {
 		}
 	}
 	return out
-}
-
-func usesList(fe plan.Frontend, list plan.InsideKey) bool {
-	return fe.Inside != nil && fe.Inside.Key == list
 }
 
 // suspectFlows marks the flows of all UDP frontends: a program that was killed may have removed real servers and not flows.

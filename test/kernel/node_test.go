@@ -7,9 +7,13 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/node"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestNodeAddresses(t *testing.T) {
 	k := vipOpen(t)

@@ -99,12 +99,15 @@ func (st *stage) callers() func() (made int, failed []lab.Answer) {
 }
 
 // likeFromScratch compares what is in the kernel with what one loop makes of a kernel that has nothing of ours. Without
-// second lists: which number each has depends on who came first.
+// second lists: which number each has depends on who came first. They go soon where the Service goes; where it stays they
+// would wait two minutes for connections that were closed.
 func (st *stage) likeFromScratch() {
 	st.t.Helper()
+	st.remove(st.svc.Name)
+	st.settle()
+	st.secondListsGone()
 	st.svc.ExternalLocal = false
 	st.endpoints(allReady...)
-	st.secondListsGone()
 	got := st.state() + st.rules()
 	st.halt()
 	st.must(loop.Clean(context.Background(), st.cfg))

@@ -11,11 +11,15 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A stage is a world with a proxy and one Service in it, whose endpoints come and go.
 type stage struct {
