@@ -14,8 +14,8 @@ import (
 // A lookout looks, once in a while, at what the kernel tells nobody about: whether somebody else changed settings, sets,
 // rules or virtual servers. It starts no process, and costs the same however much there is, but for the virtual servers:
 // the kernel has no cheaper way to tell that a weight was changed than to list them all. That is done as often as a
-// hundredth of the time allows: with every look while there are a thousand, and after some seconds where there are ten
-// thousand. Their number is looked at with every look, so that one that was removed, or a flush, is seen at once; but the
+// thousandth of a processor's time allows: with every look while there are some hundred, and after a minute or two where
+// there are ten thousand. Their number is looked at with every look, so that one that was removed, or a flush, is seen at once; but the
 // kernel counts those of IPv4 only. How long persistence is does not show in the listing: who changes that alone is not seen
 // until something else is. What looks wrong is doubted, and so read whole with the turn that follows.
 type lookout struct {
@@ -26,7 +26,7 @@ type lookout struct {
 }
 
 // walkShare is how many times as long as it takes to look at all virtual servers is waited until it is done again.
-const walkShare = 100
+const walkShare = 1000
 
 // look says whether anything looks wrong, or was not seen to stand yet.
 func (o *lookout) look(ctx context.Context) bool {
