@@ -187,10 +187,14 @@ func (tt *truthTable) judge(c cell) {
 
 // put sends a cell's packets. It returns the last answer, and what is wrong with it or them all, or "".
 func (tt *truthTable) put(c cell) (last lab.Answer, complaint string) {
+	how := []lab.Option{lab.Wait(patience(c.want))}
 	seen := map[string]bool{}
 	least := max(1, 2*len(c.want.who))
 	for n := 0; n < least || n < tt.turns*len(c.want.who) && len(seen) < len(c.want.who); n++ {
-		last = tt.w.Ask(context.Background(), tt.w.host(c.from), c.proto, c.at, lab.Wait(patience(c.want)))
+		if c.proto == ipvs.UDP {
+			how = append(how[:1], ownPort())
+		}
+		last = tt.w.Ask(context.Background(), tt.w.host(c.from), c.proto, c.at, how...)
 		if complaint = tt.complain(c, last); complaint != "" {
 			return last, complaint
 		}
