@@ -136,6 +136,9 @@ func (w *world) hold(services []service) (live, drop func()) {
 	}
 }
 
+// ports counts the calls of all tests: the kernel, which they share, remembers connections that were cut.
+var ports atomic.Uint32
+
 // callers connect all the time from everywhere. The function that is returned ends them, and says how many connections
 // they made and which failed. Each call has a port of its own, which no connection that is held has: IPVS tells replies by
 // the client and the real server, and mixes up two connections from one port to two Services that the same pod serves.
@@ -150,7 +153,7 @@ func (w *world) callers(services []service) func() (made int, failed []error) {
 			for i := 0; ctx.Err() == nil; i++ {
 				s := services[i%len(services)]
 				begin := time.Now()
-				port := netip.AddrPortFrom(netip.Addr{}, uint16(10000+i%20000))
+				port := netip.AddrPortFrom(netip.Addr{}, uint16(10000+ports.Add(1)%20000))
 				a := w.Ask(ctx, from, ipvs.TCP, s.clusterIP(i/len(services)%2 == 1), lab.From(port), lab.Wait(5*time.Second))
 				if ctx.Err() != nil {
 					return
