@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
 )
 
@@ -41,6 +42,7 @@ type options struct {
 	strictARP     bool
 	syncPeriod    time.Duration
 	drainLimit    time.Duration
+	timeouts      ipvs.Timeouts
 	masqueradeBit int
 	masqueradeAll bool
 
@@ -76,6 +78,10 @@ func (o *options) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.strictARP, "ipvs-strict-arp", false, "Set arp_ignore to 1 and arp_announce to 2.")
 	fs.DurationVar(&o.syncPeriod, "ipvs-sync-period", 30*time.Second, "How long a change may wait to be programmed, half: after twice this time the proxy is unhealthy.")
 	fs.DurationVar(&o.drainLimit, "drain-limit", 15*time.Minute, "How long an endpoint that no EndpointSlice lists any more may keep its connections.")
+	// IPVS's own 15 minutes end connections that conntrack keeps and whose ends know nothing of it.
+	fs.DurationVar(&o.timeouts.TCP, "ipvs-tcp-timeout", 24*time.Hour, "How long an idle TCP connection is kept, in whole seconds; 0: as the kernel has it.")
+	fs.DurationVar(&o.timeouts.TCPFin, "ipvs-tcpfin-timeout", 0, "How long a TCP connection is kept after a FIN, in whole seconds; 0: as the kernel has it.")
+	fs.DurationVar(&o.timeouts.UDP, "ipvs-udp-timeout", 0, "How long an idle UDP flow is kept, in whole seconds; 0: as the kernel has it.")
 	fs.IntVar(&o.masqueradeBit, "iptables-masquerade-bit", 14, "Bit of the firewall mark for packets to masquerade, 0 to 31.")
 	fs.BoolVar(&o.masqueradeAll, "masquerade-all", false, "Masquerade all traffic to cluster IPs.")
 
@@ -126,9 +132,17 @@ func (o *options) validate() error {
 			bad("--%s=%v: must be more than 0", name, d)
 		}
 	}
+	for name, d := range map[string]time.Duration{"tcp": o.timeouts.TCP, "tcpfin": o.timeouts.TCPFin, "udp": o.timeouts.UDP} {
+		if d < 0 || d > mostTimeout || d%time.Second != 0 {
+			bad("--ipvs-%s-timeout=%v: must be whole seconds from 0 to %v", name, d, mostTimeout)
+		}
+	}
 	errs = append(errs, o.addresses()...)
 	return errors.Join(errs...)
 }
+
+// mostTimeout is less than what the kernel takes, whatever its clock (ip_vs_set_timeout in net/netfilter/ipvs/ip_vs_ctl.c).
+const mostTimeout = 500 * time.Hour
 
 // addresses returns what is wrong with flags that hold addresses.
 func (o *options) addresses() []error {

@@ -61,6 +61,9 @@ func (o *options) serve(ctx context.Context) (err error) {
 	if err := probe(ctx, k.ipvs, o.scheduler); err != nil {
 		return err
 	}
+	if err := k.ipvs.SetTimeouts(ctx, o.timeouts); err != nil {
+		return err
+	}
 	p, err := newProxy(ctx, o, k)
 	if err != nil {
 		return err
