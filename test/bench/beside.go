@@ -31,6 +31,8 @@ const (
 	patience = 5 * time.Minute
 	// besideChanges is how often an endpoint is changed in a turn.
 	besideChanges = 3
+	// besideTurns is how often packets are compared in a turn.
+	besideTurns = 15
 )
 
 // beside measures a proxy as a program that watches an API server: how long it takes until it has programmed all that is
@@ -101,15 +103,16 @@ func (b *side) measure(ctx context.Context, proxy string) (figures, error) {
 	}
 	seen := figures{"seconds": time.Since(began).Seconds()}
 	at := netip.AddrPortFrom(b.target.ClusterIPs[0], servicePort)
-	through, err := askFor(ctx, b.Lab, askingFor, at)
-	if err != nil {
-		return nil, err
+	var rates, shares []float64
+	for range besideTurns {
+		packets, err := compare(ctx, b.Lab, at, netip.AddrPortFrom(b.Pod("new").Addr(false), podPort))
+		if err != nil {
+			return nil, err
+		}
+		rates, shares = append(rates, packets["rate"]), append(shares, packets["share"])
 	}
-	straight, err := askFor(ctx, b.Lab, askingFor, netip.AddrPortFrom(b.Pod("new").Addr(false), podPort))
-	if err != nil {
-		return nil, err
-	}
-	seen["rate"], seen["share"] = through.rate, through.rate/straight.rate
+	var err error
+	seen["rate"], seen["share"] = median(rates), median(shares)
 	seen["packet"], err = b.change(ctx, at)
 	return seen, err
 }

@@ -60,7 +60,7 @@ kernel about 20 times what they cost elsewhere, so that of what is seen here lit
 
 func packetsSection() section {
 	return section{
-		name: "packets", rounds: 15, make: inTurns, trials: []trial{{"packets", few}, {"packets", large}}, tell: tellPackets,
+		name: "packets", rounds: 60, make: inTurns, trials: []trial{{"packets", few}, {"packets", large}}, tell: tellPackets,
 	}
 }
 
