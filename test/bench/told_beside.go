@@ -25,7 +25,7 @@ with 1,000 it takes several minutes. Against kube-ipvs: how many times as long, 
 			name = ours
 		}
 		f.add(r.against(fmt.Sprintf("%s: first programming, %v", name, t.size), t, base, "seconds", seconds, ""))
-		f.add(r.against(name+": one changed endpoint", t, base, "packet", seconds, ""))
+		f.add(r.against(name+": one changed endpoint", t, base, "packet", milliseconds, ""))
 		f.add(row{what: name + ": new connections a second", seen: fmt.Sprintf("%.0f", r.median(t, "rate")),
 			against: fmt.Sprintf("%.0f straight", r.median(t, "rate")/r.median(t, "share")), ratio: r.median(t, "share")})
 		if t.size == small {
