@@ -1,11 +1,13 @@
 package health
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,6 +51,51 @@ func TestNodePortsListenWhereTold(t *testing.T) {
 		}
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("told %v: listens on %v, want %v", tt.addrs, got, tt.want)
+		}
+	}
+}
+
+// A port that somebody else has is reported and opened nowhere, tried again, and closed with its Service.
+func TestNodePortThatIsTaken(t *testing.T) {
+	one, two := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")
+	taken, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := uint16(taken.Addr().(*net.TCPAddr).Port)
+	name := plan.Name{Namespace: "default", Name: "web"}
+	failures := 0
+	n := NewNodePorts(NewState(time.Minute), []netip.Addr{one, two}, func(of plan.Name, err error) {
+		if failures++; of != name || !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("%v: %v, want that %v's port is in use", of, err, name)
+		}
+	})
+	t.Cleanup(n.closeAll)
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	code := func() int {
+		resp, err := client.Get(fmt.Sprintf("http://%v/", netip.AddrPortFrom(one, port)))
+		if err != nil {
+			return 0
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	for _, tt := range []struct {
+		name           string
+		then           func()
+		failures, code int
+	}{
+		{"it is taken", func() { n.Set(name, &plan.Health{Port: port, LocalEndpoints: 1}) }, 1, 0},
+		{"its count changes", func() { n.Set(name, &plan.Health{Port: port, LocalEndpoints: 2}) }, 1, 0},
+		{"it is taken still", n.retry, 2, 0},
+		{"it is free", func() { taken.Close(); n.retry() }, 2, 200},
+		{"no endpoint is here any more", func() { n.Set(name, &plan.Health{Port: port}) }, 2, 503},
+		{"nothing is wrong any more", n.retry, 2, 503},
+		{"the Service is gone", func() { n.Set(name, nil) }, 2, 0},
+	} {
+		tt.then()
+		if got := code(); got != tt.code || failures != tt.failures {
+			t.Errorf("%s: answers %d after %d failures, want %d and %d", tt.name, got, failures, tt.code, tt.failures)
 		}
 	}
 }

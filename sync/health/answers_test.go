@@ -1,0 +1,118 @@
+package health
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// An answer is what /healthz or /livez says.
+type answer struct {
+	Code         int
+	LastUpdated  time.Time `json:"lastUpdated"`
+	CurrentTime  time.Time `json:"currentTime"`
+	NodeEligible *bool     `json:"nodeEligible"`
+	Healthy      bool      `json:"healthy"`
+	Status       map[string]struct {
+		LastUpdated time.Time `json:"lastUpdated"`
+		Healthy     bool      `json:"healthy"`
+	} `json:"status"`
+}
+
+func ask(t *testing.T, a *Answers, path string) answer {
+	t.Helper()
+	w := httptest.NewRecorder()
+	a.Mux().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	out := answer{Code: w.Code}
+	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil {
+		t.Fatalf("%s: %v: %s", path, err, w.Body)
+	}
+	for name, want := range map[string]string{"Content-Type": "application/json", "X-Content-Type-Options": "nosniff"} {
+		if got := w.Header().Get(name); got != want {
+			t.Errorf("%s: header %s is %q, want %q", path, name, got, want)
+		}
+	}
+	return out
+}
+
+// The proxy is healthy unless something waits for the limit or longer; whether the node should be used counts for /healthz
+// alone, and does not change what it says of the proxy.
+func TestAnswersOverTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		eligible := true
+		state := NewState(time.Minute)
+		a := &Answers{State: state, Eligible: func() bool { return eligible }, Families: []string{"IPv4", "IPv6"}}
+		registry := prometheus.NewRegistry()
+		a.Register(registry)
+		var converged time.Time // when everything was last programmed
+		pass := func(d time.Duration) func() { return func() { time.Sleep(d) } }
+		done := func() { state.Converged(nil); converged = time.Now() }
+		for _, tt := range []struct {
+			name           string
+			then           func()
+			healthz, livez int
+		}{
+			{"nothing happened yet", func() {}, 200, 200},
+			{"something is to be programmed", state.Queued, 200, 200},
+			{"it is, in time", func() { time.Sleep(59 * time.Second); done() }, 200, 200},
+			{"nothing happens for a day", pass(24 * time.Hour), 200, 200},
+			{"the next thing waits", func() { state.Queued(); time.Sleep(59 * time.Second) }, 200, 200},
+			{"another comes, and the first has waited for long enough", func() { state.Queued(); time.Sleep(time.Second) }, 503, 503},
+			{"an attempt fails", func() { state.Converged(errors.New("no")) }, 503, 503},
+			{"one goes well", done, 200, 200},
+			{"an attempt fails that nothing led to", func() { state.Converged(errors.New("no")); time.Sleep(time.Minute) }, 503, 503},
+			{"that goes well, too", done, 200, 200},
+			{"the node is being deleted", func() { eligible = false }, 503, 200},
+			{"and the proxy does not keep up", func() { state.Queued(); time.Sleep(time.Minute) }, 503, 503},
+			{"the node stays after all", func() { eligible = true; done() }, 200, 200},
+		} {
+			tt.then()
+			for path, code := range map[string]int{"/healthz": tt.healthz, "/livez": tt.livez} {
+				got := ask(t, a, path)
+				want := answer{Code: code, CurrentTime: time.Now(), LastUpdated: converged, Healthy: tt.livez == 200}
+				if code == 200 {
+					want.LastUpdated = want.CurrentTime
+				}
+				if path == "/healthz" {
+					want.NodeEligible = &eligible
+				}
+				want.Status = got.Status
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("%s: %s (-want +got):\n%s", tt.name, path, diff)
+				}
+				for _, family := range a.Families {
+					if s, ok := got.Status[family]; !ok || s.Healthy != want.Healthy || !s.LastUpdated.Equal(converged) || len(got.Status) != 2 {
+						t.Errorf("%s: %s says %+v of %s", tt.name, path, got.Status, family)
+					}
+				}
+			}
+		}
+		want := map[string]float64{"kubeproxy_proxy_healthz_total 200": 8, "kubeproxy_proxy_healthz_total 503": 5, "kubeproxy_proxy_livez_total 200": 9, "kubeproxy_proxy_livez_total 503": 4}
+		if diff := cmp.Diff(want, counted(t, registry)); diff != "" {
+			t.Errorf("answers counted (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// counted returns the counters by name and code.
+func counted(t *testing.T, registry *prometheus.Registry) map[string]float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			out[f.GetName()+" "+m.Label[0].GetValue()] = m.Counter.GetValue()
+		}
+	}
+	return out
+}
