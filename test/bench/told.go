@@ -70,15 +70,15 @@ func tellPackets(r results) finding {
 		words: `A pod connects to a cluster IP, sends a request, gets the reply and closes, one connection after the other; in turns
 with the same to the address of a pod. Most of the time is the system calls of both ends.`,
 	}
-	p := plot{file: "bench-packets", title: "New TCP connections a second, one after the other", unit: "/s"}
-	p.bar("straight to the pod", r.median(trial{"packets", few}, "direct"))
+	p := plot{file: "bench-packets", title: "New TCP connections a second, one after the other", unit: "x"}
+	p.bar("straight to the pod", 1)
 	for _, s := range []size{few, large} {
 		t := trial{"packets", s}
 		f.add(row{what: s.String() + ", connections a second", seen: fmt.Sprintf("%.0f", r.median(t, "rate")),
 			against: fmt.Sprintf("%.0f straight", r.median(t, "direct")), ratio: r.median(t, "share")})
 		f.add(row{what: s.String() + ", 99th percentile", seen: milliseconds(r.median(t, "tail")),
 			against: milliseconds(r.median(t, "directTail")) + " straight", ratio: r.median(t, "tailRatio")})
-		p.bar("through kube-ipvs, "+thousands(s.Services)+" Services", r.median(t, "rate"))
+		p.bar("through kube-ipvs, "+thousands(s.Services)+" Services", r.median(t, "share"))
 	}
 	share := func(v float64) string { return fmt.Sprintf("%.2f", v) }
 	f.add(r.against("share of the straight rate: 10,000 Services against 10", trial{"packets", large}, trial{"packets", few},
