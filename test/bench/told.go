@@ -48,8 +48,8 @@ func tellIdle(r results) finding {
 		title: "Nothing changes",
 		words: fmt.Sprintf(`For %v, with %v. The look at what the kernel tells nobody about runs every second, and the Go
 runtime's collection of garbage, which it does at least every two minutes, is in it. A look asks about so many virtual servers that
-it is through with all of them in about five minutes, but no more than 32; each is five system calls, which cost the test
-kernel about 20 times what they cost elsewhere, so that of what is seen here little is left on a machine.`, idleFor, large),
+it is through with all of them in about five minutes, but no more than 32; each takes some five system calls, which are
+what is dear in the test kernel. What it costs elsewhere was not measured.`, idleFor, large),
 	}
 	f.add(row{what: "CPU time", seen: fmt.Sprintf("%.2f %% of a CPU", r.median(t, "cpu")), target: "less than 0.2 %"})
 	f.add(row{what: "the whole machine, kernel included", seen: fmt.Sprintf("%.2f %% of its CPU", r.median(t, "machine"))})
