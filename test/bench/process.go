@@ -30,9 +30,9 @@ func weigh() uint64 {
 	return m.HeapAlloc
 }
 
-// touch makes the system give this process the memory that it is going to need. To user-mode Linux the first touch of a page
-// is some hundred microseconds of system calls, where other kernels take less than one: all that a Go program does
-// for the first time seems slow, and the floor, whose operations are there before it begins, does not.
+// touch makes the system give this process the memory that it is going to need. In user-mode Linux the first touch of a page
+// is dear: all that a Go program does for the first time seems slow, and the floor, whose operations are there before it
+// begins, does not.
 func touch() {
 	const pages, pieces = 1 << 15, 2
 	memory := make([][]byte, 0, pages/pieces)

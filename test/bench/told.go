@@ -49,8 +49,7 @@ func tellIdle(r results) finding {
 		words: fmt.Sprintf(`For %v, with %v. The look at what the kernel tells nobody about runs every second, and the Go
 runtime's collection of garbage, which it does at least every two minutes, is in it. A look reads the
 settings, how many members the sets have, how many rules and virtual servers there are: a number of system calls that does
-not depend on the Services, each of which costs the test kernel about 20 times what it costs elsewhere. The virtual servers
-themselves are listed for at most a thousandth of the time.`, idleFor, large),
+not depend on the Services, which are what is dear in the test kernel. The virtual servers themselves are listed for at most a thousandth of the time.`, idleFor, large),
 	}
 	f.add(row{what: "CPU time", seen: fmt.Sprintf("%.2f %% of a CPU", r.median(t, "cpu")), target: "less than 0.2 %"})
 	f.add(row{what: "the whole machine, kernel included", seen: fmt.Sprintf("%.2f %% of its CPU", r.median(t, "machine"))})
@@ -71,15 +70,15 @@ func tellPackets(r results) finding {
 		words: `A pod connects to a cluster IP, sends a request, gets the reply and closes, one connection after the other; in turns
 with the same to the address of a pod. Most of the time is the system calls of both ends.`,
 	}
-	p := plot{file: "bench-packets", title: "New TCP connections a second, one after the other", unit: "/s"}
-	p.bar("straight to the pod", r.median(trial{"packets", few}, "direct"))
+	p := plot{file: "bench-packets", title: "New TCP connections a second, one after the other", unit: "x"}
+	p.bar("straight to the pod", 1)
 	for _, s := range []size{few, large} {
 		t := trial{"packets", s}
 		f.add(row{what: s.String() + ", connections a second", seen: fmt.Sprintf("%.0f", r.median(t, "rate")),
 			against: fmt.Sprintf("%.0f straight", r.median(t, "direct")), ratio: r.median(t, "share")})
 		f.add(row{what: s.String() + ", 99th percentile", seen: milliseconds(r.median(t, "tail")),
 			against: milliseconds(r.median(t, "directTail")) + " straight", ratio: r.median(t, "tailRatio")})
-		p.bar("through kube-ipvs, "+thousands(s.Services)+" Services", r.median(t, "rate"))
+		p.bar("through kube-ipvs, "+thousands(s.Services)+" Services", r.median(t, "share"))
 	}
 	share := func(v float64) string { return fmt.Sprintf("%.2f", v) }
 	f.add(r.against("share of the straight rate: 10,000 Services against 10", trial{"packets", large}, trial{"packets", few},

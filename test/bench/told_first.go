@@ -17,8 +17,7 @@ func tellFirst(r results) finding {
 		words: `From the moment at which the sources are synced, on an empty kernel, until the last object is there: settings,
 sets and rules, which are the same for any number of Services and start some processes; virtual servers, real servers and
 members. Against the floor: the writer alone with the same virtual and real servers, as operations that are there already.
-Memory that is touched for the first time costs user-mode Linux some hundred times what it costs elsewhere, and the floor
-touches none; so the comparison is made in a process that had its memory before. "Cold" is one that had not.`,
+Memory that is touched for the first time is dear in user-mode Linux, and the floor touches none; so the comparison is made in a process that had its memory before. "Cold" is one that had not.`,
 	}
 	constant := r.median(trial{"warm", one}, "seconds")
 	f.add(row{what: one.String() + ": the constant part", seen: seconds(constant)})
