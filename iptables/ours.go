@@ -66,6 +66,27 @@ func (o ours) String() string {
 // has says that a jump is there.
 func (o ours) has(j Jump) bool { return slices.Contains(o, line{j.Table, j.From, "-j " + j.To}) }
 
+// lacks returns what of a ruleset is not there, or nil. How a rule is printed is the program's affair, so rules are counted.
+func (o ours) lacks(r Ruleset) error {
+	for _, j := range r.Jumps {
+		if !o.has(j) {
+			return fmt.Errorf("gone as soon as it was made: %v", j)
+		}
+	}
+	for _, c := range r.Chains {
+		rules := 0
+		for _, l := range o {
+			if l.table == c.Table && l.chain == c.Name && l.rule != "" {
+				rules++
+			}
+		}
+		if rules != len(c.Rules) {
+			return fmt.Errorf("chain %s of table %s had %d rules as soon as it was made with %d", c.Name, c.Table, rules, len(c.Rules))
+		}
+	}
+	return nil
+}
+
 // without leaves out what a ruleset has: chains with their rules, and jumps.
 func (o ours) without(r Ruleset) ours {
 	return slices.DeleteFunc(slices.Clone(o), func(l line) bool {

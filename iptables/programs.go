@@ -97,8 +97,12 @@ func (p *Programs) Ensure(ctx context.Context, r Ruleset) error {
 	if err := p.restore(ctx, r.Family, found.without(r).removal()); err != nil {
 		return err
 	}
+	// What somebody removed meanwhile would be missing for good if this were taken for what is to stand.
 	left, err := p.found(ctx, r.Family)
 	if err != nil {
+		return err
+	}
+	if err := left.lacks(r); err != nil {
 		return err
 	}
 	p.mu.Lock()
