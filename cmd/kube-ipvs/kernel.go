@@ -20,6 +20,7 @@ import (
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/plan"
 )
 
 // modules are what the kernel needs where it is not built in. Most are loaded by the kernel when they are first used;
@@ -42,7 +43,7 @@ func openKernel(ctx context.Context, o *options) (k *kernel, err error) {
 	if err := capable(); err != nil {
 		return nil, err
 	}
-	loading := loadModules(ctx, append(modules, "ip_vs_"+o.scheduler))
+	loading := loadModules(ctx, append(modules, "ip_vs_"+o.scheduler, "ip_vs_"+plan.Sticky))
 	k = &kernel{settings: sysctl.Files{Root: o.procSys}}
 	defer func() {
 		if err == nil {

@@ -235,12 +235,19 @@ func TestSettingsOfServers(t *testing.T) {
 		f := Compute(Config{Scheduler: scheduler}, svc, []Slice{sliceOf(ep(1, here), ep(2))}, Node{Name: "here", Addresses: addrs("192.168.0.1")})
 		want := ipvs.Server{Scheduler: scheduler, Timeout: 10800, Flags: flags}
 		for _, fe := range f.Frontends {
-			if fe.Server != want || fe.Inside != nil && fe.Inside.Server != want {
-				t.Errorf("%v: %v, want %v in both lists", fe.Key, fe.Server, want)
+			if fe.Server != want {
+				t.Errorf("%v: %v, want %v", fe.Key, fe.Server, want)
 			}
 		}
-		if f.Frontends[1].Inside == nil {
-			t.Error("no second list")
+		// A second list cannot be persistent, and so hashes; without affinity it is as the first.
+		if in := f.Frontends[1].Inside; in == nil || in.Server != (ipvs.Server{Scheduler: "mh", Flags: ipvs.Flag1}) {
+			t.Errorf("second list with affinity: %+v", in)
+		}
+		plain := svc
+		plain.Affinity = 0
+		f = Compute(Config{Scheduler: scheduler}, plain, []Slice{sliceOf(ep(1, here), ep(2))}, Node{Name: "here", Addresses: addrs("192.168.0.1")})
+		if in := f.Frontends[1].Inside; in == nil || in.Server != (ipvs.Server{Scheduler: scheduler, Flags: flags}) {
+			t.Errorf("second list without affinity: %+v", in)
 		}
 	}
 }

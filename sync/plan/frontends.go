@@ -121,10 +121,25 @@ func (p *servicePort) external() Frontend {
 	fe := p.frontend(p.local, Divert)
 	fe.Inside = &Inside{
 		Key:    InsideKey{p.svc.Name, p.port.Proto, p.port.Port, p.family},
-		Server: p.server, Reals: p.cluster.reals, Draining: p.cluster.draining,
+		Server: markServer(p.server), Reals: p.cluster.reals, Draining: p.cluster.draining,
 	}
 	return fe
 }
+
+// markServer returns the virtual server of a second list, which IPVS finds by a mark. If that were persistent, IPVS would
+// send to the port that was asked for instead of the real server's (ip_vs_sched_persist in net/netfilter/ipvs/ip_vs_core.c
+// takes the real server's only where the port is the virtual server's, and a mark has none). So affinity is a choice by
+// the client's address there, which holds as long as the endpoint serves, and moves few when others come and go.
+func markServer(s ipvs.Server) ipvs.Server {
+	if s.Timeout == 0 {
+		return s
+	}
+	return ipvs.Server{Scheduler: Sticky, Flags: flagsOf(Sticky)}
+}
+
+// Sticky is the scheduler of virtual servers that are to hold clients to their endpoints and cannot be persistent: Maglev
+// hashing, in Linux since 4.18.
+const Sticky = "mh"
 
 func (p *servicePort) frontend(s served, t Treatment) Frontend {
 	return Frontend{Port: p.port.Name, Server: p.server, Treatment: t, Reals: s.reals, Draining: s.draining}

@@ -25,6 +25,7 @@ func TestAffinity(t *testing.T) {
 		hours := func(st *stage) { st.svc.Affinity = 3 * time.Hour }
 		st.play(proto.String()+" stays", proto, (*stage).stays, hours)
 		st.play(proto.String()+" moves", proto, (*stage).movesWithEndpoints, hours)
+		st.play(proto.String()+" stays, Local", proto, (*stage).stays, hours, func(st *stage) { st.svc.ExternalLocal = true })
 	}
 	st.play("timeout", ipvs.TCP, (*stage).affinityTimeout, func(st *stage) { st.svc.Affinity = 12 * time.Second })
 	st.play("change", ipvs.TCP, (*stage).affinityChanges)
@@ -52,7 +53,7 @@ func (st *stage) sticks(from source, to netip.AddrPort, who string) {
 func (st *stage) stays() {
 	seen := map[string]bool{}
 	for _, v6 := range []bool{false, true} {
-		for _, to := range []frontend{toClusterIP, toNodePort} {
+		for _, to := range frontends {
 			for _, from := range []source{fromPod, fromNode, fromOutside} {
 				at := st.address(st.svc, to, v6)
 				who := st.whoAnswers(from, at)
