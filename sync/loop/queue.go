@@ -9,12 +9,13 @@ import (
 // A Queue is where sources and watchers say what changed. What it holds is bounded by what exists: a Service that
 // changes a thousand times before the loop looks is one entry. Its methods may be called from any goroutine.
 type Queue struct {
-	// Queued, if set before use, is called for every change.
+	// Queued, if set before use, is called for every change that can be programmed: from Synced on.
 	Queued func()
 
 	mu       sync.Mutex
 	services map[plan.Name]struct{}
 	what     Changed
+	synced   bool // the sources have said all that there is
 	wake     chan struct{}
 }
 
@@ -39,16 +40,19 @@ func NewQueue() *Queue {
 func (q *Queue) ServiceChanged(name plan.Name) {
 	q.mu.Lock()
 	q.services[name] = struct{}{}
+	synced := q.synced
 	q.mu.Unlock()
-	q.signal()
+	q.signal(synced)
 }
 
 // Note notes that something else changed.
 func (q *Queue) Note(what Changed) {
 	q.mu.Lock()
 	q.what |= what
+	q.synced = q.synced || what&Synced != 0
+	synced := q.synced
 	q.mu.Unlock()
-	q.signal()
+	q.signal(synced)
 }
 
 // NodeChanged notes that the Node object or the service CIDRs changed.
@@ -66,8 +70,9 @@ func (q *Queue) take() (map[plan.Name]struct{}, Changed) {
 	return services, what
 }
 
-func (q *Queue) signal() {
-	if q.Queued != nil {
+// signal wakes the loop. What waits for the sources does not wait for us, and is no reason to be unhealthy.
+func (q *Queue) signal(synced bool) {
+	if synced && q.Queued != nil {
 		q.Queued()
 	}
 	select {

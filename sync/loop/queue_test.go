@@ -43,10 +43,14 @@ func TestQueueHoldsWhatExists(t *testing.T) {
 	if names, what := q.take(); len(names) > 0 || what != 0 {
 		t.Errorf("taken twice: %v, %b", names, what)
 	}
-	if got := queued.Load(); got != 8*4000+1 {
-		t.Errorf("Queued was called %d times, want %d", got, 8*4000+1)
+	if got := queued.Load(); got != 1 {
+		t.Errorf("Queued was called %d times until the sources were synced, want once", got)
 	}
 	q.ServiceChanged(a)
+	q.NodeChanged()
+	if got := queued.Load(); got != 3 {
+		t.Errorf("Queued was called %d times, want once more for each change", got)
+	}
 	if names, _ := q.take(); len(names) != 1 || len(q.wake) != 1 {
 		t.Error("a change after the queue was emptied is lost")
 	}
