@@ -6,12 +6,13 @@ import (
 	"net/netip"
 	"slices"
 
+	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
 )
 
-// A flowsLayer deletes tracked UDP flows that go to endpoints which are gone. It has no table: what it holds are the
-// frontends that lost a real server since their flows were last looked at. TCP has resets and draining; a UDP client that
+// A flowsLayer deletes tracked UDP flows that go to endpoints which are gone, or past all of them. It has no table: what it
+// holds are the frontends that lost a real server or were turned on since their flows were last looked at. TCP has resets and draining; a UDP client that
 // keeps its port would send to nobody as long as it sends.
 type flowsLayer struct {
 	kernel conntrack.Kernel
@@ -88,6 +89,17 @@ func (l *Loop) doReals(ctx context.Context, ops []ipvs.Op) []error {
 		}
 	}
 	return l.cfg.IPVS.Do(ctx, ops)
+}
+
+// doFrontends turns frontends on and off. What was sent to one before it was on, or was refused, is tracked as it went then:
+// as long as a client goes on from the same port it would neither be masqueraded nor find its way back.
+func (l *Loop) doFrontends(ctx context.Context, ops []ipset.Op) []error {
+	for _, op := range ops {
+		if op.Verb == ipset.Add {
+			l.flows.add(keyOf(op.Member))
+		}
+	}
+	return l.cfg.Sets.Do(ctx, ops)
 }
 
 // frontendsOf returns the frontends of a virtual server: itself, or all that may use, or have used, a second list.

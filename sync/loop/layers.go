@@ -37,6 +37,7 @@ func (l *Loop) layersOf() []layer {
 		on = append(on,
 			l.membersLayer(s.Inside, l.secondStands(s), nil),
 			l.membersLayer(s.Frontends, l.mayTurnOn(f, s), nil))
+		l.members[s.Frontends.Name].do = l.doFrontends
 	}
 	l.flows, l.serverLayer, l.realLayer = l.flowsLayer(), l.serversLayer(), l.realsLayer()
 	l.serverLayer.with, l.realLayer.with = l.realLayer, l.serverLayer // one table in the kernel

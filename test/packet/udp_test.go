@@ -33,6 +33,8 @@ func TestUDP(t *testing.T) {
 	st.play("node port, Local", ipvs.UDP, func(st *stage) { st.moveTalkers(toNodePort, false) }, local)
 	st.play("external IP, Local, IPv6", ipvs.UDP, func(st *stage) { st.moveTalkers(toExternalIP, true) }, local)
 	st.play("cluster IP, affinity", ipvs.UDP, func(st *stage) { st.moveTalkers(toClusterIP, false) }, sticky)
+	st.play("node port, older than the Service", ipvs.UDP, func(st *stage) { st.awaitService(toNodePort) })
+	st.play("external IP, older than the Service", ipvs.UDP, func(st *stage) { st.awaitService(toExternalIP) })
 	left := 0
 	for _, f := range st.tracked() {
 		if f.Forward.DstIP.Equal(strangerFrontend.Addr().AsSlice()) {
@@ -107,6 +109,34 @@ func (st *stage) moveTalkers(to frontend, v6 bool) {
 	st.remove(st.svc.Name)
 	st.settle()
 	st.clean(serving...)
+}
+
+// awaitService lets a client outside and a pod talk to an address before a Service is there, and go on. Its endpoint is
+// on another node: what is not masqueraded does not come back.
+func (st *stage) awaitService(to frontend) {
+	st.remove(st.svc.Name)
+	st.settle()
+	var talkers []*talker
+	for _, from := range []source{fromOutside, fromPod} {
+		talker, err := talk(string(from), st.host(from), st.address(st.svc, to, false))
+		st.must(err)
+		st.t.Cleanup(func() { talker.conn.Close() })
+		talkers = append(talkers, talker)
+	}
+	time.Sleep(phaseTime)
+	begin := time.Now()
+	st.change(ready("far1", false))
+	time.Sleep(moveLimit + phaseTime)
+	end := time.Now().Add(-onTheWay)
+	time.Sleep(time.Second) // the last answers may be on their way
+	for _, talker := range talkers {
+		st.must(talker.close())
+		r, first := talker.between(begin.Add(moveLimit), end, true), talker.between(begin, end, true)
+		st.t.Logf("%s is answered after %v", talker.name, first.moved.Round(time.Millisecond))
+		if r.by["far1"] == 0 || r.lost > 0 {
+			st.t.Errorf("%s: a second after the Service came: %+v", talker.name, r)
+		}
+	}
 }
 
 // judgePhase says who moved when, and what was lost.
