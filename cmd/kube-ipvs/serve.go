@@ -185,9 +185,17 @@ func (p *proxy) loopConfig(ctx context.Context) (loop.Config, error) {
 		Node:      p.node,
 		Health:    p.ports.Set,
 		Report:    p.report(ctx),
-		Converged: p.state.Converged,
+		Converged: p.converged,
 		Metrics:   p.metrics,
 	}), nil
+}
+
+// converged notes how an attempt ended. Of single objects that are not as wanted metrics and the log tell.
+func (p *proxy) converged(err error) {
+	if errors.Is(err, loop.ErrObjects) {
+		err = nil
+	}
+	p.state.Converged(err)
 }
 
 // podCIDRs waits for the Node's pod ranges if they are needed.

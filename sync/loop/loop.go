@@ -53,7 +53,8 @@ type Config struct {
 	// Report is told what of a Service cannot be served, whenever that changes. None: all is well again.
 	Report func(plan.Name, []plan.Problem)
 
-	// Converged is told of every attempt to make the kernel equal to what is wanted: nil, or why it is not.
+	// Converged is told of every attempt to make the kernel equal to what is wanted: nil, or why it is not, which is
+	// ErrObjects where that concerns single objects alone.
 	Converged func(error)
 
 	Metrics *Metrics

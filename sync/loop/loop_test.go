@@ -104,7 +104,7 @@ func TestOneFailureHoldsNothingUp(t *testing.T) {
 				if !slices.Contains(r.take(), "ipset add KIPVS-FRONTENDS 10.96.0.2,tcp:80 skbmark 0x9000/0xd000") {
 					t.Error("the other Service is not served")
 				}
-				if got := r.attempts(); len(got) != 1 || !errors.Is(got[0], errRefused) || !strings.Contains(got[0].Error(), refused) {
+				if got := r.attempts(); len(got) != 1 || !errors.Is(got[0], errRefused) || !errors.Is(got[0], ErrObjects) || !strings.Contains(got[0].Error(), refused) {
 					t.Errorf("attempts %v, want one that says what failed", got)
 				}
 				r.change(2, pods(1, 2))
@@ -341,6 +341,9 @@ func TestNothingIsOnWithoutRules(t *testing.T) {
 			r.queue.Synced()
 			if slices.ContainsFunc(r.take(), func(what string) bool { return strings.HasPrefix(what, "ipset add KIPVS-FRONTENDS") }) {
 				t.Errorf("on although refused: %s", refused)
+			}
+			if got := r.attempts(); len(got) == 0 || got[0] == nil || errors.Is(got[0], ErrObjects) {
+				t.Errorf("attempts %v, want one that concerns more than single objects", got)
 			}
 			r.let(nil)
 			time.Sleep(retryMost)

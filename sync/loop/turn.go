@@ -28,7 +28,36 @@ func (l *Loop) turn(ctx context.Context, again bool) error {
 		l.converge(ctx)
 		l.programmed()
 	}
-	return errors.Join(lost, l.trouble())
+	return l.verdict(lost)
+}
+
+// ErrObjects is what errors are that concern single objects alone: everything else is served, and goes on to be. A node
+// that calls itself unhealthy for such a one would take all Services from its users for the sake of it, and all nodes at once.
+var ErrObjects = errors.New("single objects are not as wanted")
+
+type objectsError struct{ error }
+
+func (objectsError) Is(target error) bool { return target == ErrObjects }
+func (e objectsError) Unwrap() error      { return e.error }
+
+// verdict returns why the kernel is not as wanted, or nil. Lost is why the node could not be looked at.
+func (l *Loop) verdict(lost error) error {
+	err := errors.Join(lost, l.trouble())
+	if err == nil || lost != nil || l.hindered() {
+		return err
+	}
+	return objectsError{err}
+}
+
+// hindered says that more than single objects cannot be programmed: something could not be read, or what all frontends of
+// a family need does not stand.
+func (l *Loop) hindered() bool {
+	for f := range l.tables.families {
+		if !l.stands(f) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(l.layers, layer.unread)
 }
 
 // mayBegin says that enough is known to plan: where this node is, and the ledgers with the numbers that second lists have.
