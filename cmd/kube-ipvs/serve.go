@@ -151,7 +151,17 @@ func (p *proxy) run(ctx context.Context) error {
 
 	// The loop between them.
 	parts.Go(func() error {
-		cfg, err := p.loopConfig(ctx)
+		var podCIDRs []netip.Prefix
+		if p.options.detectLocalMode == "NodeCIDR" {
+			get := func() []netip.Prefix { return p.source.Node().PodCIDRs }
+			found, err := awaitPodCIDRs(ctx, get)
+			if err != nil {
+				return err
+			}
+			podCIDRs = found
+			parts.Go(func() error { return keepPodCIDRs(ctx, found, get) })
+		}
+		cfg, err := p.loopConfig(ctx, podCIDRs)
 		if err != nil {
 			return err
 		}
@@ -160,13 +170,9 @@ func (p *proxy) run(ctx context.Context) error {
 	return parts.Wait()
 }
 
-// loopConfig waits for what the rules depend on: with --detect-local-mode=NodeCIDR, the Node's pod ranges.
-func (p *proxy) loopConfig(ctx context.Context) (loop.Config, error) {
+// loopConfig returns what the loop needs. The rules depend on the Node's pod ranges, if at all.
+func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (loop.Config, error) {
 	o := p.options
-	podCIDRs, err := p.podCIDRs(ctx)
-	if err != nil {
-		return loop.Config{}, err
-	}
 	detector := o.detector(podCIDRs)
 	randomly, err := p.kernel.rules.HasRandomFully()
 	if err != nil {
@@ -196,26 +202,6 @@ func (p *proxy) converged(err error) {
 		err = nil
 	}
 	p.state.Converged(err)
-}
-
-// podCIDRs waits for the Node's pod ranges if they are needed.
-func (p *proxy) podCIDRs(ctx context.Context) ([]netip.Prefix, error) {
-	if p.options.detectLocalMode != "NodeCIDR" {
-		return nil, nil
-	}
-	const limit = 5 * time.Minute
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	for {
-		if found := p.source.Node().PodCIDRs; len(found) > 0 {
-			return found, nil
-		}
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-			return nil, fmt.Errorf("--detect-local-mode=NodeCIDR: the Node had no spec.podCIDRs for %v", limit)
-		}
-	}
 }
 
 // node returns what the plan needs to know of this node.
