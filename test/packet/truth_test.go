@@ -191,9 +191,7 @@ func (tt *truthTable) put(c cell) (last lab.Answer, complaint string) {
 	seen := map[string]bool{}
 	least := max(1, 2*len(c.want.who))
 	for n := 0; n < least || n < tt.turns*len(c.want.who) && len(seen) < len(c.want.who); n++ {
-		if c.proto == ipvs.UDP {
-			how = append(how[:1], ownPort())
-		}
+		how = append(how[:1], ownPort())
 		last = tt.w.Ask(context.Background(), tt.w.host(c.from), c.proto, c.at, how...)
 		if complaint = tt.complain(c, last); complaint != "" {
 			return last, complaint
