@@ -19,6 +19,7 @@ import (
 type Programs struct {
 	variant string // "", "-nft" or "-legacy": what stands between "iptables" and "-save"
 	run     runner
+	tracer  tracer
 
 	mu       sync.Mutex
 	standing map[Family]string // what Ensure left, as iptables-save prints it
@@ -65,6 +66,9 @@ const probe = "*mangle\n:KIPVS-PROBE - [0:0]\n-X KIPVS-PROBE\nCOMMIT\n"
 func programs(variant string, run runner) *Programs {
 	return &Programs{variant: variant, run: run, standing: map[Family]string{}}
 }
+
+// Close closes what Trace opened. The rules stay.
+func (p *Programs) Close() error { return p.tracer.close() }
 
 // Variant returns the iptables in use: "nft", "legacy", or "default" for the node's own choice.
 func (p *Programs) Variant() string {

@@ -2,30 +2,53 @@ package iptables
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"unsafe"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"kube-ipvs/internal/netlink"
 )
+
+// A tracer asks the kernel for traces, over sockets that it opens when it first needs them and keeps: a trace is asked for
+// every second. The zero tracer is ready for use.
+type tracer struct {
+	mu     sync.Mutex
+	legacy map[Family]int // raw sockets
+	nft    *netlink.Conn
+}
 
 // Trace is part of Kernel. With nft it is the number of the ruleset's generation; with legacy tables the number and size
 // of each table's entries, so that a rule which took the place of one just as long is not noticed.
 func (p *Programs) Trace(ctx context.Context, f Family) (Trace, error) {
-	if err := ctx.Err(); err != nil {
-		return "", err
-	}
-	legacy, err := legacyTrace(f)
+	p.tracer.mu.Lock()
+	defer p.tracer.mu.Unlock()
+	legacy, err := p.tracer.sizes(f)
 	if err != nil {
 		return "", fmt.Errorf("sizes of the legacy tables: %w", err)
 	}
-	nft, err := nftTrace()
+	nft, err := p.tracer.generation(ctx)
 	if err != nil {
 		return "", fmt.Errorf("generation of the nft ruleset: %w", err)
 	}
 	return Trace(legacy + nft), nil
+}
+
+// close closes the sockets.
+func (t *tracer) close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var errs []error
+	for _, fd := range t.legacy {
+		errs = append(errs, unix.Close(fd))
+	}
+	if t.nft != nil {
+		errs = append(errs, t.nft.Close())
+	}
+	t.legacy, t.nft = nil, nil
+	return errors.Join(errs...)
 }
 
 // getInfo is IPT_SO_GET_INFO and IP6T_SO_GET_INFO (include/uapi/linux/netfilter_ipv4/ip_tables.h).
@@ -41,20 +64,19 @@ type tableInfo struct {
 	size       uint32
 }
 
-// legacyTrace asks for the sizes of the tables that we have chains in. A kernel without such a table has none there.
-func legacyTrace(f Family) (string, error) {
-	family, level := unix.AF_INET, unix.SOL_IP
+// sizes asks for the sizes of the legacy tables that we have chains in. A kernel without such a table has none there.
+func (t *tracer) sizes(f Family) (string, error) {
+	level := unix.SOL_IP
 	if f == IPv6 {
-		family, level = unix.AF_INET6, unix.SOL_IPV6
+		level = unix.SOL_IPV6
 	}
-	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	fd, err := t.raw(f)
 	if errors.Is(err, unix.EAFNOSUPPORT) {
 		return "", nil
 	}
 	if err != nil {
 		return "", err
 	}
-	defer unix.Close(fd)
 	out := ""
 	for _, table := range []string{"mangle", "nat", "filter"} {
 		var info tableInfo
@@ -73,38 +95,64 @@ func legacyTrace(f Family) (string, error) {
 	return out, nil
 }
 
-// The message that asks for the generation of the nft ruleset, and the attribute that has it
-// (include/uapi/linux/netfilter/nf_tables.h).
-const (
-	getGeneration  = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN
-	generationAttr = unix.NFTA_GEN_ID
-)
-
-// nftTrace asks for the generation of the nft ruleset, which every change of any table makes another. A kernel without
-// nf_tables has none.
-func nftTrace() (string, error) {
-	req := nl.NewNetlinkRequest(getGeneration, 0)
-	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: unix.NFNETLINK_V0})
-	replies, err := req.Execute(unix.NETLINK_NETFILTER, 0)
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) {
-		return "", nil
+// raw returns the socket of a family that legacy tables are asked for over.
+func (t *tracer) raw(f Family) (int, error) {
+	if fd, ok := t.legacy[f]; ok {
+		return fd, nil
 	}
+	family := unix.AF_INET
+	if f == IPv6 {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
-		return "", err
+		return 0, err
 	}
-	for _, reply := range replies {
-		if len(reply) < nl.SizeofNfgenmsg {
-			continue
+	if t.legacy == nil {
+		t.legacy = map[Family]int{}
+	}
+	t.legacy[f] = fd
+	return fd, nil
+}
+
+// getGeneration is the message that asks for the generation of the nft ruleset
+// (include/uapi/linux/netfilter/nf_tables.h).
+const getGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN
+
+// nfgenLen is the size of struct nfgenmsg, which is before the attributes of every message.
+const nfgenLen = 4
+
+// generation asks for the generation of the nft ruleset, which every change of any table makes another. A kernel without
+// nf_tables has none.
+func (t *tracer) generation(ctx context.Context) (string, error) {
+	if t.nft == nil {
+		conn, err := netlink.Dial(unix.NETLINK_NETFILTER)
+		if errors.Is(err, unix.EPROTONOSUPPORT) {
+			return "", ctx.Err()
 		}
-		attrs, err := nl.ParseRouteAttr(reply[nl.SizeofNfgenmsg:])
 		if err != nil {
 			return "", err
 		}
-		for _, a := range attrs {
-			if a.Attr.Type == generationAttr && len(a.Value) >= 4 {
-				return fmt.Sprintf("generation %d", binary.BigEndian.Uint32(a.Value)), nil
+		t.nft = conn
+	}
+	var ask netlink.Batch
+	ask.Begin(getGeneration, 0)
+	ask.Raw(unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0)
+	ask.End()
+	out := ""
+	err := t.nft.Query(ctx, &ask, func(_ uint16, reply []byte) error {
+		if len(reply) < nfgenLen {
+			return netlink.ErrMalformed
+		}
+		for a := netlink.Parse(reply[nfgenLen:]); a.Next(); {
+			if a.Type() == unix.NFTA_GEN_ID {
+				out = fmt.Sprintf("generation %d", a.Uint32BE())
 			}
 		}
+		return nil
+	})
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		return "", nil
 	}
-	return "", nil
+	return out, err
 }

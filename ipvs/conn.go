@@ -22,6 +22,7 @@ type Conn struct {
 	nl     *netlink.Conn
 	batch  netlink.Batch
 	family uint16 // the kernel's number for IPVS; another one after the module was loaded anew
+	older  int    // a socket for the older interface, kept from the first Count on; -1: none yet
 
 	listing  func() (io.ReadCloser, error) // the text of /proc/net/ip_vs
 	messages atomic.Uint64
@@ -53,7 +54,7 @@ func Open() (*Conn, error) {
 }
 
 func open(nl *netlink.Conn, listing func() (io.ReadCloser, error)) (*Conn, error) {
-	c := &Conn{nl: nl, listing: listing}
+	c := &Conn{nl: nl, listing: listing, older: -1}
 	if err := c.resolve(context.Background()); err != nil {
 		return nil, err
 	}
@@ -71,7 +72,11 @@ func open(nl *netlink.Conn, listing func() (io.ReadCloser, error)) (*Conn, error
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.nl.Close()
+	err := c.nl.Close()
+	if c.older >= 0 {
+		err = errors.Join(err, unix.Close(c.older))
+	}
+	return err
 }
 
 // Stats returns what the connection did so far.

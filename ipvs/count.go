@@ -22,15 +22,19 @@ type info struct {
 
 // Count implements Kernel.
 func (c *Conn) Count(context.Context) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.messages.Add(1)
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return 0, fmt.Errorf("count virtual servers: %w", err)
+	if c.older < 0 {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return 0, fmt.Errorf("count virtual servers: %w", err)
+		}
+		c.older = fd
 	}
-	defer unix.Close(fd)
 	var got info
 	size := uint32(unsafe.Sizeof(got))
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_IP, getInfo,
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(c.older), unix.SOL_IP, getInfo,
 		uintptr(unsafe.Pointer(&got)), uintptr(unsafe.Pointer(&size)), 0)
 	switch errno {
 	case 0:

@@ -34,7 +34,7 @@ type kernel struct {
 	vips     *vip.Conn
 	flows    *conntrack.Conn
 	rules    *iptables.Programs
-	settings sysctl.Files
+	settings *sysctl.Files
 	open     []func() error // closes each
 }
 
@@ -44,7 +44,8 @@ func openKernel(ctx context.Context, o *options) (k *kernel, err error) {
 		return nil, err
 	}
 	loading := loadModules(ctx, append(modules, "ip_vs_"+o.scheduler, "ip_vs_"+plan.Sticky))
-	k = &kernel{settings: sysctl.Files{Root: o.procSys}}
+	k = &kernel{settings: &sysctl.Files{Root: o.procSys}}
+	k.open = append(k.open, k.settings.Close)
 	defer func() {
 		if err == nil {
 			return
@@ -73,6 +74,7 @@ func openKernel(ctx context.Context, o *options) (k *kernel, err error) {
 	if k.rules, err = iptables.Open(ctx); err != nil {
 		return k, fmt.Errorf("%w (install the package iptables)", err)
 	}
+	k.open = append(k.open, k.rules.Close)
 	return k, nil
 }
 

@@ -7,19 +7,37 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
-// Files is the running kernel's settings, as files. Those below net/ are of the network namespace of the calling
-// thread.
+// Files is the running kernel's settings, as files. Those below net/ are of the network namespace of the thread that
+// first asks for them: a file that was read once stays open, so that to look at a setting again is one system call. It is
+// safe for use by several goroutines.
 type Files struct {
 	Root string // where the files are; empty: /proc/sys
+
+	mu   sync.Mutex
+	open map[string]int // descriptors, by name
 }
 
-var _ Kernel = Files{}
+var _ Kernel = (*Files)(nil)
+
+// Close closes what is open.
+func (f *Files) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var errs []error
+	for name := range f.open {
+		errs = append(errs, f.shut(name))
+	}
+	return errors.Join(errs...)
+}
 
 // Read implements Kernel.
-func (f Files) Read(ctx context.Context, names []string) (map[string]string, error) {
+func (f *Files) Read(ctx context.Context, names []string) (map[string]string, error) {
 	values := make(map[string]string, len(names))
 	var errs []error
 	for _, name := range names {
@@ -34,7 +52,7 @@ func (f Files) Read(ctx context.Context, names []string) (map[string]string, err
 }
 
 // Do implements Kernel.
-func (f Files) Do(ctx context.Context, settings []Setting) []error {
+func (f *Files) Do(ctx context.Context, settings []Setting) []error {
 	var errs []error
 	for i, s := range settings {
 		err := f.set(ctx, s)
@@ -49,20 +67,57 @@ func (f Files) Do(ctx context.Context, settings []Setting) []error {
 	return errs
 }
 
-func (f Files) read(ctx context.Context, name string) (string, error) {
+func (f *Files) read(ctx context.Context, name string) (string, error) {
 	path, err := f.path(ctx, name)
 	if err != nil {
 		return "", err
 	}
-	v, err := os.ReadFile(path)
-	if err != nil {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fd, had := f.open[name]
+	if had {
+		v, err := content(fd)
+		if err == nil {
+			return v, nil
+		}
+		// The setting went with its module or interface, and may be back as another file.
+		if err := f.shut(name); err != nil {
+			return "", err
+		}
+	}
+	if fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return "", reason(err)
 	}
-	return Normal(string(v)), nil
+	if f.open == nil {
+		f.open = map[string]int{}
+	}
+	f.open[name] = fd
+	v, err := content(fd)
+	return v, reason(err)
+}
+
+func (f *Files) shut(name string) error {
+	fd := f.open[name]
+	delete(f.open, name)
+	return unix.Close(fd)
+}
+
+// content reads all of a setting at once: the kernel gives nothing to who asks for what follows (proc_dointvec and its
+// kind in kernel/sysctl.c).
+func content(fd int) (string, error) {
+	for buf := make([]byte, 128); ; buf = make([]byte, 4*len(buf)) {
+		n, err := unix.Pread(fd, buf, 0)
+		if err == nil && n < len(buf) {
+			return Normal(string(buf[:n])), nil
+		}
+		if err != nil && err != unix.EINTR {
+			return "", err
+		}
+	}
 }
 
 // set writes the value, unless it is there: in a container /proc/sys is often read-only and already as it should be.
-func (f Files) set(ctx context.Context, s Setting) error {
+func (f *Files) set(ctx context.Context, s Setting) error {
 	if now, err := f.read(ctx, s.Name); err == nil && now == Normal(s.Value) {
 		return nil
 	}
@@ -83,7 +138,7 @@ func (f Files) set(ctx context.Context, s Setting) error {
 func validName(name string) bool { return fs.ValidPath(name) && name != "." }
 
 // path returns the name's file.
-func (f Files) path(ctx context.Context, name string) (string, error) {
+func (f *Files) path(ctx context.Context, name string) (string, error) {
 	if !validName(name) {
 		return "", fmt.Errorf("%w name", os.ErrInvalid)
 	}

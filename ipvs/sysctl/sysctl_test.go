@@ -15,7 +15,7 @@ import (
 )
 
 // tree makes a folder that looks like /proc/sys with one setting of one value and one of two.
-func tree(t *testing.T) sysctl.Files {
+func tree(t *testing.T) *sysctl.Files {
 	t.Helper()
 	root := t.TempDir()
 	write := func(name, content string) {
@@ -26,7 +26,13 @@ func tree(t *testing.T) sysctl.Files {
 	}
 	write("net/ipv4/vs/conntrack", "0\n")
 	write("net/ipv4/ip_local_port_range", "32768\t60999\n")
-	return sysctl.Files{Root: root}
+	files := &sysctl.Files{Root: root}
+	t.Cleanup(func() {
+		if err := files.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return files
 }
 
 func fake() sysctl.Kernel {
@@ -63,6 +69,30 @@ func TestDo(t *testing.T) {
 				t.Errorf("%s, %s: Read = %q, %v, want %q, %v", kind, tt.name, got[tt.set.Name], err, tt.read, tt.want)
 			}
 		}
+	}
+}
+
+// A value that others write is seen, however long it is; reading it again and again opens nothing.
+func TestReadAgain(t *testing.T) {
+	const name = "net/ipv4/ip_local_port_range"
+	files := tree(t)
+	var before int
+	for i, want := range []string{"1 2", strings.Repeat("12345 ", 1000) + "6", ""} {
+		if err := os.WriteFile(filepath.Join(files.Root, name), []byte(want+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		got, err := files.Read(t.Context(), []string{name})
+		if err != nil || got[name] != want {
+			t.Errorf("read %q, %v; want %q", got[name], err, want)
+		}
+		open, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i > 0 && len(open) != before {
+			t.Errorf("%d descriptors are open, %d before", len(open), before)
+		}
+		before = len(open)
 	}
 }
 

@@ -58,7 +58,7 @@ func (p *proxy) config(look time.Duration) loop.Config {
 			{Name: "net/ipv4/vs/expire_nodest_conn", Value: "1"}, {Name: "net/ipv4/vs/expire_quiescent_template", Value: "1"},
 			{Name: "net/ipv4/vs/conn_reuse_mode", Value: "1"},
 		},
-		Sysctl: sysctl.Files{Root: "/proc/sys"},
+		Sysctl: &sysctl.Files{Root: "/proc/sys"},
 		Node: func(ctx context.Context) (plan.Node, []netip.Prefix, error) {
 			own, err := node.Addresses(ctx)
 			return plan.Node{Name: "node1", Own: own, Addresses: own}, []netip.Prefix{serviceCIDR}, err

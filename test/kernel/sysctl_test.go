@@ -17,7 +17,7 @@ import (
 func TestSysctlKernel(t *testing.T) {
 	sysctlConforms(t, func(t *testing.T) sysctl.Kernel {
 		ipsetNamespace(t)
-		k := sysctl.Files{}
+		k := new(sysctl.Files)
 		if errs := k.Do(t.Context(), sysctlDefaults()); errs != nil {
 			t.Fatal(errors.Join(errs...))
 		}
@@ -28,7 +28,7 @@ func TestSysctlKernel(t *testing.T) {
 // TestSysctlTool compares a setting with what sysctl(8) says of it.
 func TestSysctlTool(t *testing.T) {
 	ipsetNamespace(t)
-	k := sysctl.Files{}
+	k := new(sysctl.Files)
 	set := sysctl.Setting{Name: "net/ipv4/ip_local_port_range", Value: "20000 30000"}
 	if errs := k.Do(t.Context(), []sysctl.Setting{set}); errs != nil {
 		t.Fatal(errors.Join(errs...))
@@ -58,7 +58,7 @@ func TestSysctlReadOnly(t *testing.T) {
 			t.Fatal(step)
 		}
 	}
-	errs := sysctl.Files{}.Do(t.Context(), []sysctl.Setting{
+	errs := new(sysctl.Files).Do(t.Context(), []sysctl.Setting{
 		{Name: "net/ipv4/ip_forward", Value: "0"}, {Name: "net/ipv4/ip_local_port_range", Value: "1024 2048"},
 	})
 	if len(errs) != 2 || errs[0] != nil || !errors.Is(errs[1], os.ErrPermission) || !strings.Contains(errs[1].Error(), "read-only") {

@@ -105,7 +105,6 @@ func (p *proxy) configure() {
 		Report:    p.noteProblems,
 		Converged: p.noteConverged,
 		Metrics:   loop.NewMetrics(prometheus.NewRegistry()),
-		Sysctl:    sysctl.Files{Root: "/proc/sys"},
 	}
 }
 
@@ -136,9 +135,13 @@ func (p *proxy) openKernel() {
 	p.must(err)
 	rules, err := iptables.Open(context.Background())
 	p.must(err)
+	settings := &sysctl.Files{Root: "/proc/sys"}
 	p.vips = vips
 	p.cfg.IPVS, p.cfg.Sets, p.cfg.VIP, p.cfg.Flows, p.cfg.Rules = table, sets, vips, flows, rules
-	p.t.Cleanup(func() { p.must(errors.Join(table.Close(), sets.Close(), vips.Close(), flows.Close())) })
+	p.cfg.Sysctl = settings
+	p.t.Cleanup(func() {
+		p.must(errors.Join(table.Close(), sets.Close(), vips.Close(), flows.Close(), rules.Close(), settings.Close()))
+	})
 }
 
 // run starts a loop that knows nothing of an earlier one.

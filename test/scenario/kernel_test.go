@@ -35,7 +35,7 @@ func openKernel(t *testing.T) parts {
 			t.Error(err)
 		}
 	})
-	return parts{table, sets, vips, new(iptables.Fake), sysctl.Files{Root: "/proc/sys"}, flows}
+	return parts{table, sets, vips, new(iptables.Fake), &sysctl.Files{Root: "/proc/sys"}, flows}
 }
 
 // TestScenariosInTheKernel plays every scenario on the running kernel, but those that need connections: there must be the
