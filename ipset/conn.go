@@ -180,6 +180,11 @@ func (c *Conn) list(ctx context.Context, name string, flags uint32, each func(he
 // begin starts a batch of one command, for a set if name is not empty.
 func (c *Conn) begin(cmd uint16, flags uint16, name string) {
 	c.batch.Reset()
+	c.add(cmd, flags, name)
+}
+
+// add starts one more command.
+func (c *Conn) add(cmd uint16, flags uint16, name string) {
 	c.batch.Begin(subsystem<<8|cmd, flags)
 	c.batch.Raw(unix.AF_INET, unix.NFNETLINK_V0, 0, 0)
 	c.batch.Uint8(attrProtocol, c.protocol)

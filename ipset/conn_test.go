@@ -36,7 +36,7 @@ func member(i int) Member {
 func TestSameAsFake(t *testing.T) {
 	net := Member{Addr: netip.MustParseAddr("fd00::1"), Proto: 17, Port: 53, Other: netip.MustParsePrefix("2001:db8::/32")}
 	op := rapid.Custom(func(t *rapid.T) Op {
-		op := Op{Verb: rapid.SampledFrom([]Verb{Add, Add, Del}).Draw(t, "verb"), Set: marked, Member: member(rapid.IntRange(0, 9).Draw(t, "member"))}
+		op := Op{Verb: rapid.SampledFrom([]Verb{Add, Add, Del, Test}).Draw(t, "verb"), Set: marked, Member: member(rapid.IntRange(0, 9).Draw(t, "member"))}
 		switch rapid.IntRange(0, 9).Draw(t, "set") {
 		case 0:
 			op.Set, op.Member = plain, net
@@ -88,7 +88,7 @@ func TestSameAsFake(t *testing.T) {
 func kinds(errs []error, n int) []string {
 	names := make([]string, n)
 	for i, err := range errs {
-		for _, kind := range []error{ErrFull, ErrInUse, os.ErrNotExist, os.ErrInvalid, os.ErrExist} {
+		for _, kind := range []error{ErrFull, ErrInUse, ErrNoMember, os.ErrNotExist, os.ErrInvalid, os.ErrExist} {
 			if errors.Is(err, kind) {
 				names[i] = kind.Error()
 			}
@@ -115,6 +115,7 @@ func TestMessages(t *testing.T) {
 		{"two sets in turn", func(i int) Op {
 			return Op{Set: []Set{marked, {Name: "KIPVS-C", Type: HashIPPort, Family: IPv4}}[i%2], Member: member(i)}
 		}, 100, 2},
+		{"questions, in one send", func(i int) Op { return Op{Verb: Test, Set: marked, Member: member(0)} }, 10, 10},
 		{"verbs in turn", func(i int) Op { return Op{Verb: Verb(i % 2), Set: marked, Member: member(i)} }, 10, 10},
 		{"long members, which fill a message by their bytes", func(i int) Op {
 			a := netip.AddrFrom16([16]byte{0xfd, 14: byte(i >> 8), 15: byte(i)})
@@ -130,6 +131,9 @@ func TestMessages(t *testing.T) {
 				if err := f.Create(t.Context(), set); err != nil {
 					t.Fatal(err)
 				}
+			}
+			if errs := f.Do(t.Context(), []Op{{Set: marked, Member: member(0)}}); errs != nil {
+				t.Fatal(errs)
 			}
 			var ops []Op
 			for i := range tt.n {

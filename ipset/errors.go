@@ -13,6 +13,9 @@ import (
 var (
 	ErrFull  = errors.New("set is full")
 	ErrInUse = errors.New("set is in use by a rule")
+
+	// ErrNoMember says that what was tested is not in the set.
+	ErrNoMember = errors.New("not in the set")
 )
 
 // words replaces the kernel's own error numbers, which package syscall has no text for, by words and by errors that
@@ -23,6 +26,8 @@ func words(err error) error {
 		return err
 	}
 	switch e.Errno {
+	case errnoExist: // of IPSET_CMD_TEST; adding and deleting do not ask for it
+		return ErrNoMember
 	case errnoHashFull:
 		return ErrFull
 	case errnoBusy, errnoReferenced:

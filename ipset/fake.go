@@ -173,8 +173,14 @@ func (f *Fake) do(ctx context.Context, op Op) error {
 	if err := s.checkMember(op.Member); err != nil {
 		return err
 	}
-	if op.Verb == Del {
+	switch op.Verb {
+	case Del:
 		delete(s.members, op.Member)
+		return nil
+	case Test:
+		if _, there := s.members[op.Member]; !there {
+			return ErrNoMember
+		}
 		return nil
 	}
 	return s.add(op, f.limit)

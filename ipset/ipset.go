@@ -100,13 +100,14 @@ func (m Mark) String() string { return fmt.Sprintf("0x%x/0x%x", m.Value, m.Mask)
 // A Verb says what an Op does.
 type Verb uint8
 
-// Add puts a member into a set, or gives it another mark if it is there; Del takes it out.
+// Add puts a member into a set, or gives it another mark if it is there; Del takes it out; Test says whether it is there.
 const (
 	Add Verb = iota
 	Del
+	Test
 )
 
-// An Op is one change to a set's members. It prints as the ipset command that would make it.
+// An Op is one change to a set's members, or one question. It prints as the ipset command that would make it.
 type Op struct {
 	Verb   Verb
 	Set    Set
@@ -119,6 +120,8 @@ func (op Op) String() string {
 	switch {
 	case op.Verb == Del:
 		return fmt.Sprintf("ipset del %s %v", op.Set.Name, op.Member)
+	case op.Verb == Test:
+		return fmt.Sprintf("ipset test %s %v", op.Set.Name, op.Member)
 	case op.Set.Marks:
 		return fmt.Sprintf("ipset add %s %v skbmark %v", op.Set.Name, op.Member, op.Mark)
 	}
@@ -142,11 +145,12 @@ type Kernel interface {
 	// returns means nothing: an unreadable set is not an empty one.
 	Read(context.Context, Set) (map[Member]Mark, error)
 
-	// Counts returns how many members and references each set has, by name. It is cheap, whatever is in the sets.
+	// Counts returns how many members and references each set has, by name. No member is sent, but the kernel looks at
+	// each (mtype_ext_size in net/netfilter/ipset/ip_set_hash_gen.h).
 	Counts(context.Context) (map[string]Count, error)
 
 	// Do carries out the ops in their order, set by set, and returns one error for each, or nil if all went well. One that fails
 	// stops no other. Adding what is there and deleting what is gone are success. errors.Is tells os.ErrNotExist (no
-	// such set) and ErrFull.
+	// such set), ErrFull and ErrNoMember (of Test). A Test costs the same however much is in the set.
 	Do(context.Context, []Op) []error
 }

@@ -84,6 +84,8 @@ func (s *socket) message(p []byte) {
 		if s.fake.sets[name] == nil {
 			err = unix.ENOENT
 		}
+	case cmdTest:
+		err = s.test(name, attrs)
 	case cmdList:
 		s.dump(p, name, attrs)
 		return
@@ -91,6 +93,18 @@ func (s *socket) message(p []byte) {
 	if err != nil || flags&unix.NLM_F_ACK != 0 {
 		s.reply(p, unix.NLMSG_ERROR, unix.NLM_F_CAPPED, append(number(err), p[:unix.SizeofNlMsghdr]...))
 	}
+}
+
+func (s *socket) test(name string, attrs map[uint16][]byte) error {
+	set := s.fake.sets[name]
+	if set == nil {
+		return unix.ENOENT
+	}
+	m, _, err := parseMember(netlink.Parse(attrs[attrData]))
+	if err != nil {
+		panic(err)
+	}
+	return errors.Join(s.fake.Do(context.Background(), []Op{{Verb: Test, Set: set.Set, Member: m}})...)
 }
 
 // lines carries out the members of a container and says whether one failed.
@@ -210,6 +224,8 @@ func number(err error) []byte {
 		errno = errnoHashFull
 	case errors.Is(err, ErrInUse):
 		errno = errnoBusy
+	case errors.Is(err, ErrNoMember):
+		errno = errnoExist
 	case errors.Is(err, os.ErrInvalid):
 		errno = errnoSkbInfo
 	default:

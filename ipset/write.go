@@ -29,7 +29,11 @@ func (c *Conn) Do(ctx context.Context, ops []Op) []error {
 	w := writer{conn: c, ops: ops, order: setBySet(ops), lines: maxLines}
 	w.refuse()
 	for w.next < len(w.order) {
-		w.step(ctx)
+		if w.ops[w.order[w.next]].Verb == Test {
+			w.test(ctx)
+		} else {
+			w.step(ctx)
+		}
 	}
 	return w.errs
 }
@@ -91,6 +95,29 @@ func (w *writer) step(ctx context.Context) {
 	default: // an error of the whole message, such as that there is no such set
 		for ; w.next < end; w.next++ {
 			w.fail(w.order[w.next], words(err))
+		}
+	}
+}
+
+// test sends the questions that come next, a message each, in one go.
+func (w *writer) test(ctx context.Context) {
+	b, asked := &w.conn.batch, []int{}
+	b.Reset()
+	for ; w.next < len(w.order) && w.ops[w.order[w.next]].Verb == Test; w.next++ {
+		i := w.order[w.next]
+		if w.failed(i) {
+			continue
+		}
+		asked = append(asked, i)
+		w.conn.add(cmdTest, 0, w.ops[i].Set.Name)
+		nest := b.Nest(attrData)
+		encodeMember(b, w.ops[i].Member)
+		b.Unnest(nest)
+		b.End()
+	}
+	for at, err := range w.conn.conn.Do(ctx, b) {
+		if err != nil {
+			w.fail(asked[at], words(err))
 		}
 	}
 }

@@ -42,6 +42,7 @@ func ipsetConforms(t *testing.T, open func(*testing.T) ipsetHost) {
 		"members come back":          ipsetRoundTrip,
 		"definitions":                ipsetDefinitions,
 		"one op after the other":     ipsetOps,
+		"is it there":                ipsetTest,
 		"errors amid a full set":     ipsetFull,
 		"in use":                     ipsetInUse,
 		"nothing there":              ipsetMissing,
@@ -184,6 +185,24 @@ func ipsetOps(t *testing.T, k ipsetHost) {
 		ipsetDo(t, k, tt.ops...)
 		t.Log(tt.name)
 		ipsetHas(t, k, s, tt.want)
+	}
+}
+
+func ipsetTest(t *testing.T, k ipsetHost) {
+	for _, s := range ipsetKinds() {
+		ipsetCreate(t, k, s)
+		there := ipsetSamples(s)[0]
+		ipsetDo(t, k, ipset.Op{Set: s, Member: there})
+		gone := there
+		gone.Addr = there.Addr.Next()
+		none := s
+		none.Name = "KIPVS-NONE"
+		errs := k.Do(t.Context(), []ipset.Op{
+			{Verb: ipset.Test, Set: s, Member: gone}, {Verb: ipset.Test, Set: s, Member: there}, {Verb: ipset.Test, Set: none, Member: there},
+		})
+		if len(errs) != 3 || !errors.Is(errs[0], ipset.ErrNoMember) || errs[1] != nil || !errors.Is(errs[2], os.ErrNotExist) {
+			t.Errorf("%s: %v", s.Name, errs)
+		}
 	}
 }
 
