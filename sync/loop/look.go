@@ -4,46 +4,66 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"time"
 
+	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 )
 
 // A lookout looks, once in a while, at what the kernel tells nobody about: whether somebody else changed settings, sets,
-// rules or virtual servers. It starts no process, and costs the same however much there is, but for the virtual servers:
-// the kernel has no cheaper way to tell that a weight was changed than to list them all. That is done as often as a
-// thousandth of a processor's time allows: with every look while there are some hundred, and after a minute or two where
-// there are ten thousand. Their number is looked at with every look, so that one that was removed, or a flush, is seen at once; but the
-// kernel counts those of IPv4 only. How long persistence is does not show in the listing: who changes that alone is not seen
-// until something else is. What looks wrong is doubted, and so read whole with the turn that follows.
+// rules or virtual servers. It starts no process. With every look it asks for what costs the same however much there is: the
+// settings, one member of each set, the state of the rules, how many virtual servers there are. So what was flushed or
+// destroyed is seen at once, and so is one virtual server that was removed; but the kernel counts those of IPv4 only.
+//
+// What is left is to look at everything: the kernel has no cheaper way to tell how many members a set has than to walk them,
+// or that a weight was changed than to list all virtual servers. That is done as often as a thousandth of a processor's time
+// allows: with every look while there are some hundred Services, and after a minute or two where there are ten thousand;
+// and with the look after one that saw damage, since whoever did that may have done more. How long persistence is does not
+// show in the listing, nor does the mark of a member: who changes that alone is not seen until something else is. What
+// looks wrong is doubted, and so read whole with the turn that follows.
 type lookout struct {
 	*Loop
 	counted bool      // there was a look
 	others  int       // how many virtual servers were not of our making then
-	due     time.Time // when all of them are to be looked at
+	due     time.Time // when everything is to be looked at
 }
 
-// walkShare is how many times as long as it takes to look at all virtual servers is waited until it is done again.
-const walkShare = 1000
+// share is how many times as long as it takes to look at everything is waited until that is done again.
+const share = 1000
+
+// A part is one thing to look at. An error is a difference, too.
+type part struct {
+	name   string
+	differ func(context.Context) (bool, error)
+}
 
 // look says whether anything looks wrong, or was not seen to stand yet.
 func (o *lookout) look(ctx context.Context) bool {
+	wrong := o.any(ctx, part{"settings", o.settingsDiffer}, part{"sets", o.samplesDiffer}, part{"rules", o.rulesDiffer},
+		part{"servers", o.countDiffers})
+	if begin := time.Now(); !wrong && !begin.Before(o.due) {
+		wrong = o.any(ctx, part{"sets", o.countsDiffer}, part{"servers", o.tableDiffers})
+		o.due = begin.Add(share * time.Since(begin))
+	}
+	if wrong {
+		o.due = time.Time{}
+	}
+	return wrong || slices.ContainsFunc(o.rules, func(r *rulesLayer) bool { return r.doubted })
+}
+
+// any says whether any of the parts differs.
+func (o *lookout) any(ctx context.Context, parts ...part) bool {
 	wrong := false
-	for _, part := range []struct {
-		name   string
-		differ func(context.Context) (bool, error)
-	}{
-		{"settings", o.settingsDiffer}, {"sets", o.setsDiffer}, {"rules", o.rulesDiffer}, {"servers", o.serversDiffer},
-	} {
-		differ, err := part.differ(ctx)
-		if differ || err != nil {
-			o.count.drift.WithLabelValues(part.name).Inc()
+	for _, p := range parts {
+		if differ, err := p.differ(ctx); differ || err != nil {
+			o.count.drift.WithLabelValues(p.name).Inc()
 			wrong = true
 		}
 	}
-	return wrong || slices.ContainsFunc(o.rules, func(r *rulesLayer) bool { return r.doubted })
+	return wrong
 }
 
 func (o *lookout) settingsDiffer(ctx context.Context) (bool, error) {
@@ -63,20 +83,63 @@ func (o *lookout) settingsDiffer(ctx context.Context) (bool, error) {
 	return differ, nil
 }
 
-// setsDiffer compares how many members each set has with how many it is known to have.
-func (o *lookout) setsDiffer(ctx context.Context) (bool, error) {
+// samplesDiffer looks for one member of each set that is known to be there. In a set that is known to be empty it looks for
+// one that is not.
+func (o *lookout) samplesDiffer(ctx context.Context) (bool, error) {
+	var ops []ipset.Op
+	for _, sets := range o.tables.families {
+		for _, set := range sets.All() {
+			ops = append(ops, ipset.Op{Verb: ipset.Test, Set: set, Member: o.sample(set)})
+		}
+	}
+	differ := false
+	errs := o.cfg.Sets.Do(ctx, ops)
+	for i, op := range ops {
+		var err error
+		if errs != nil {
+			err = errs[i]
+		}
+		members := o.members[op.Set.Name]
+		_, known := members.table.Known(op.Member)
+		if known && err == nil || !known && errors.Is(err, ipset.ErrNoMember) {
+			continue
+		}
+		if err != nil && !errors.Is(err, ipset.ErrNoMember) {
+			o.setLayer.doubt()
+		}
+		members.doubt()
+		differ = true
+	}
+	return differ, nil
+}
+
+// sample returns a member that a set is known to have, or any that it could have.
+func (o *lookout) sample(set ipset.Set) ipset.Member {
+	for m := range o.members[set.Name].table.All() {
+		return m
+	}
+	m := ipset.Member{Addr: netip.IPv6Loopback()}
+	if set.Family == ipset.IPv4 {
+		m.Addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	if set.Type != ipset.HashIP {
+		m.Proto, m.Port = uint8(ipvs.TCP), 1
+	}
+	if set.Type == ipset.HashIPPortIP || set.Type == ipset.HashIPPortNet {
+		m.Other = netip.PrefixFrom(m.Addr, m.Addr.BitLen())
+	}
+	return m
+}
+
+// countsDiffer compares how many members each set has with how many it is known to have.
+func (o *lookout) countsDiffer(ctx context.Context) (bool, error) {
 	counts, err := o.cfg.Sets.Counts(ctx)
 	if err != nil {
-		o.setLayer.doubt()
 		return true, err
 	}
 	differ := false
 	for name, members := range o.members {
-		count, there := counts[name]
-		if !there {
-			o.setLayer.doubt()
-		}
-		if !there || int(count.Members) != members.table.KnownLen() {
+		if int(counts[name].Members) != members.table.KnownLen() {
 			members.doubt()
 			differ = true
 		}
@@ -109,34 +172,25 @@ func (r *rulesLayer) traceDiffers(ctx context.Context) (bool, error) {
 	return trace != r.trace && r.trace != "", nil
 }
 
-// serversDiffer compares how many virtual servers there are with each look, and all of them whenever that is due.
-func (o *lookout) serversDiffer(ctx context.Context) (bool, error) {
-	differ, err := o.countDiffers(ctx)
-	if begin := time.Now(); !differ && err == nil && !begin.Before(o.due) {
-		differ, err = o.tableDiffers(ctx)
-		o.due = begin.Add(walkShare * time.Since(begin))
-	}
-	if differ || err != nil {
-		o.serverLayer.doubt()
-		o.realLayer.doubt()
-	}
-	return differ, err
-}
-
 // countDiffers says whether others made or removed an IPv4 virtual server since the last look: the number of those that
 // are not of our making is another one.
 func (o *lookout) countDiffers(ctx context.Context) (bool, error) {
 	all, err := o.cfg.IPVS.Count(ctx)
-	if err != nil {
-		if errors.Is(err, errors.ErrUnsupported) {
-			return false, nil
-		}
-		return true, err
+	if errors.Is(err, errors.ErrUnsupported) {
+		return false, nil
 	}
 	others := all - o.made
-	differ := o.counted && others != o.others
-	o.others, o.counted = others, true
-	return differ, nil
+	differ := err != nil || o.counted && others != o.others
+	o.others, o.counted = others, err == nil
+	if differ {
+		o.doubtServers()
+	}
+	return differ, err
+}
+
+func (o *lookout) doubtServers() {
+	o.serverLayer.doubt()
+	o.realLayer.doubt()
 }
 
 // tableDiffers compares all virtual servers with what is known of them.
@@ -163,5 +217,9 @@ func (o *lookout) tableDiffers(ctx context.Context) (bool, error) {
 			servers--
 		}
 	}
-	return differ || servers != 0 || reals != o.tables.reals.KnownLen(), err
+	differ = differ || servers != 0 || reals != o.tables.reals.KnownLen() || err != nil
+	if differ {
+		o.doubtServers()
+	}
+	return differ, err
 }

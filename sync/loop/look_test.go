@@ -1,14 +1,17 @@
 package loop
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/plan"
 )
 
 // looking is a rig that looks every second, with so many Services.
@@ -57,6 +60,66 @@ func TestLookSeesEveryServer(t *testing.T) {
 				time.Sleep(3 * time.Second)
 				if asked := r.take(); contains(asked, "read IPVS") {
 					t.Errorf("read again without a reason: %v", asked)
+				}
+			})
+		})
+	}
+}
+
+// However long it takes to look at everything: what is gone from a set altogether is seen at once, and all else when a
+// thousandth of the time allows another look.
+func TestLookSeesSets(t *testing.T) {
+	sets := plan.SetsOf(ipset.IPv4)
+	stranger := ipset.Op{Set: sets.Frontends, Member: ipset.Member{Addr: netip.MustParseAddr("192.0.2.1"), Proto: 6, Port: 80}}
+	for _, tt := range []struct {
+		name   string
+		meddle func(*testing.T, *rig) []error
+		after  time.Duration
+	}{
+		{"a set is flushed", func(t *testing.T, r *rig) []error {
+			members, err := r.sets.Read(t.Context(), sets.Frontends)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var ops []ipset.Op
+			for m := range members {
+				ops = append(ops, ipset.Op{Verb: ipset.Del, Set: sets.Frontends, Member: m})
+			}
+			return r.sets.Do(t.Context(), ops)
+		}, time.Second},
+		{"an empty set is destroyed", func(t *testing.T, r *rig) []error {
+			return []error{r.sets.Destroy(t.Context(), sets.Allowed.Name)}
+		}, time.Second},
+		{"a member is added", func(t *testing.T, r *rig) []error { return r.sets.Do(t.Context(), []ipset.Op{stranger}) }, share * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.lookInterval = time.Second
+				r.let(func(what string) error {
+					if what == "walk" {
+						time.Sleep(time.Second)
+					}
+					return nil
+				})
+				for n := range 100 {
+					r.set(n, pods(1, 2))
+				}
+				r.start()
+				r.queue.Synced()
+				time.Sleep(3500 * time.Millisecond)
+				synctest.Wait()
+				want := r.sets.String()
+				if err := errors.Join(tt.meddle(t, r)...); err != nil {
+					t.Fatal(err)
+				}
+				waited := time.Duration(0)
+				for ; waited < 2*share*time.Second && r.sets.String() != want; waited += time.Second {
+					time.Sleep(time.Second)
+					synctest.Wait()
+				}
+				if got := r.sets.String(); got != want || waited > tt.after {
+					t.Errorf("seen after %v, with these sets:\n%s", waited, got)
 				}
 			})
 		})
