@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"runtime/metrics"
 	"time"
 )
 
@@ -43,6 +44,7 @@ func (p *proxy) rest(ctx context.Context) (figures, error) {
 		after[name] -= before[name]
 	}
 	after["cpu"] *= 100 / elapsed
+	after["garbage"] *= 100 / elapsed
 	after["machine"] = 100 - after["unused"]*100/elapsed
 	return after, nil
 }
@@ -54,6 +56,8 @@ func (p *proxy) resting() (figures, error) {
 	drift, err3 := p.total("kube_ipvs_drift_total")
 	processes, err4 := begun()
 	unused, err5 := unused()
-	return figures{"cpu": cpu.Seconds(), "reads": reads, "drift": drift, "processes": processes, "unused": unused},
+	garbage := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}}
+	metrics.Read(garbage)
+	return figures{"cpu": cpu.Seconds(), "garbage": garbage[0].Value.Float64(), "reads": reads, "drift": drift, "processes": processes, "unused": unused},
 		errors.Join(err1, err2, err3, err4, err5)
 }

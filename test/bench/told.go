@@ -52,6 +52,7 @@ settings, how many members the sets have, how many rules and virtual servers the
 not depend on the Services, which are what is dear in the test kernel. The virtual servers themselves are listed for at most a thousandth of the time.`, idleFor, large),
 	}
 	f.add(row{what: "CPU time", seen: fmt.Sprintf("%.2f %% of a CPU", r.median(t, "cpu")), target: "less than 0.2 %"})
+	f.add(row{what: "of it, garbage collection", seen: fmt.Sprintf("%.2f %% of a CPU", r.median(t, "garbage"))})
 	f.add(row{what: "the whole machine, kernel included", seen: fmt.Sprintf("%.2f %% of its CPU", r.median(t, "machine"))})
 	f.add(row{what: "whole layers read", seen: fmt.Sprintf("%.0f", r.median(t, "reads")), target: "none"})
 	f.add(row{what: "processes begun on the machine", seen: fmt.Sprintf("%.0f", r.median(t, "processes")), target: "none"})
