@@ -54,11 +54,3 @@ func (f *Fake) Counts(ctx context.Context) (map[string]Count, error) {
 	}
 	return counts, ctx.Err()
 }
-
-// Counts implements Kernel.
-func (f *Flaky) Counts(ctx context.Context) (map[string]Count, error) {
-	if f.fails() {
-		return nil, fmt.Errorf("count members of sets: %w", ErrInjected)
-	}
-	return f.Kernel.Counts(ctx)
-}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"kube-ipvs/internal/ops"
 )
 
 // A Fake is a Kernel in memory that refuses what the kernel refuses. It is safe for use by several goroutines.
@@ -138,22 +140,11 @@ func (f *Fake) Read(ctx context.Context, s Set) (map[Member]Mark, error) {
 }
 
 // Do implements Kernel.
-func (f *Fake) Do(ctx context.Context, ops []Op) []error {
+func (f *Fake) Do(ctx context.Context, list []Op) []error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var errs []error
-	for i, op := range ops {
-		f.ops++
-		err := f.do(ctx, op)
-		if err == nil {
-			continue
-		}
-		if errs == nil {
-			errs = make([]error, len(ops))
-		}
-		errs[i] = fmt.Errorf("%v: %w", op, err)
-	}
-	return errs
+	f.ops += len(list)
+	return ops.Each(list, func(op Op) error { return f.do(ctx, op) })
 }
 
 func (f *Fake) do(ctx context.Context, op Op) error {

@@ -1,9 +1,7 @@
 package ipset
 
 import (
-	"context"
 	"errors"
-	"math/rand/v2"
 	"sync"
 	"testing"
 
@@ -54,62 +52,5 @@ func TestFakeFromManyGoroutines(t *testing.T) {
 	wg.Wait()
 	if f.Ops() != 400 || f.Reads() != 400 {
 		t.Errorf("%d ops and %d reads, want 400 each", f.Ops(), f.Reads())
-	}
-}
-
-// TestFlaky fails a third of everything, and retries until all is done.
-func TestFlaky(t *testing.T) {
-	fake := NewFake()
-	k := &Flaky{Kernel: fake, Rate: 1. / 3, Rand: rand.New(rand.NewPCG(1, 2))}
-	failures := 0
-	until := func(do func() error) {
-		for err := do(); err != nil; err = do() {
-			if failures++; !errors.Is(err, ErrInjected) || failures > 1000 {
-				t.Fatal(err)
-			}
-		}
-	}
-	until(func() error { return k.Create(t.Context(), marked) })
-	var ops []Op
-	for i := range 100 {
-		ops = append(ops, Op{Set: marked, Member: member(i)})
-	}
-	lost := 0
-	until(func() error {
-		errs := k.Do(t.Context(), ops)
-		lost += len(fake.sets[marked.Name].members)
-		var again []Op
-		for i, err := range errs {
-			if err != nil {
-				again = append(again, ops[i])
-			}
-		}
-		lost -= 100 - len(again)
-		ops = again
-		return errors.Join(errs...)
-	})
-	if failures == 0 || lost <= 0 {
-		t.Errorf("%d failures, of which %d were carried out all the same: want some of both", failures, lost)
-	}
-	until(func() error {
-		members, err := k.Read(t.Context(), marked)
-		if err == nil && len(members) != 100 {
-			t.Errorf("%d members, want 100", len(members))
-		}
-		return err
-	})
-	until(func() error { _, err := k.Names(t.Context()); return err })
-	until(func() error { return k.Destroy(t.Context(), marked.Name) })
-}
-
-func TestFlakyNever(t *testing.T) {
-	k := &Flaky{Kernel: NewFake(), Rand: rand.New(rand.NewPCG(1, 2))}
-	for i := range 100 {
-		if err := k.Create(context.Background(), marked); err != nil {
-			t.Fatal(err)
-		}
-		if errs := k.Do(t.Context(), []Op{{Set: marked, Member: member(i)}}); errs != nil {
-			t.Fatal(errs)
-		}
 	}
 }

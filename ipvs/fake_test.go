@@ -2,7 +2,6 @@ package ipvs
 
 import (
 	"errors"
-	"math/rand/v2"
 	"os"
 	"sync"
 	"testing"
@@ -76,59 +75,5 @@ func TestFakeByMany(t *testing.T) {
 	all.Wait()
 	if got := f.Calls().Ops; got != 8*len(everyKind) {
 		t.Errorf("%d ops counted, want %d", got, 8*len(everyKind))
-	}
-}
-
-func TestFlaky(t *testing.T) {
-	const rounds = 2_000
-	var f Fake
-	flaky := &Flaky{Kernel: &f, Rate: 0.1, Rand: rand.New(rand.NewPCG(1, 2))}
-	op := Op{Verb: DelServer, Key: web} // always well, were it not for Flaky
-	var failedOps, failedReads int
-	for range rounds {
-		if errs := flaky.Do(t.Context(), []Op{op, op}); errs != nil {
-			for _, err := range errs {
-				if err != nil && !errors.Is(err, ErrInjected) {
-					t.Fatal(err)
-				}
-			}
-			failedOps++
-		}
-		if _, err := flaky.Read(t.Context()); errors.Is(err, ErrInjected) {
-			failedReads++
-		}
-	}
-	if want := 0.19 * rounds; float64(failedOps) < 0.8*want || float64(failedOps) > 1.2*want {
-		t.Errorf("%d calls of Do failed, want about %v", failedOps, want)
-	}
-	if want := 0.1 * rounds; float64(failedReads) < 0.8*want || float64(failedReads) > 1.2*want {
-		t.Errorf("%d reads failed, want about %v", failedReads, want)
-	}
-	// Half of the ops that failed were carried out.
-	if got, want := f.Calls().Ops, int(0.95*2*rounds); got < want*98/100 || got > want*102/100 {
-		t.Errorf("%d ops carried out, want about %d", got, want)
-	}
-}
-
-func TestFlakyRates(t *testing.T) {
-	var f Fake
-	random := rand.New(rand.NewPCG(1, 2))
-	never := &Flaky{Kernel: &f, Rand: random}
-	if errs := never.Do(t.Context(), everyKind); errs != nil {
-		t.Errorf("rate 0: %v", errors.Join(errs...))
-	}
-	// The kernel's own errors come through, at their op.
-	errs := never.Do(t.Context(), []Op{{Verb: DelServer, Key: dns}, everyKind[0]})
-	if len(errs) != 2 || errs[0] != nil || !errors.Is(errs[1], os.ErrExist) {
-		t.Errorf("rate 0, a server twice: %v", errs)
-	}
-	always := &Flaky{Kernel: &f, Rate: 1, Rand: random}
-	for i, err := range always.Do(t.Context(), everyKind) {
-		if !errors.Is(err, ErrInjected) {
-			t.Errorf("rate 1, op %d: %v, want ErrInjected", i, err)
-		}
-	}
-	if _, err := always.ReadServer(t.Context(), web); !errors.Is(err, ErrInjected) {
-		t.Errorf("rate 1, ReadServer: %v, want ErrInjected", err)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"kube-ipvs/internal/ops"
 )
 
 // A Fake is a Kernel in memory. It has the settings that it was made with and no others, as a kernel does. It is safe
@@ -80,19 +82,8 @@ func (f *Fake) Read(ctx context.Context, names []string) (map[string]string, err
 func (f *Fake) Do(ctx context.Context, settings []Setting) []error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	errs := make([]error, len(settings))
-	failed := false
-	for i, s := range settings {
-		f.ops++
-		if err := f.set(ctx, s); err != nil {
-			errs[i] = fmt.Errorf("%v: %w", s, err)
-			failed = true
-		}
-	}
-	if !failed {
-		return nil
-	}
-	return errs
+	f.ops += len(settings)
+	return ops.Each(settings, func(s Setting) error { return f.set(ctx, s) })
 }
 
 func (f *Fake) set(ctx context.Context, s Setting) error {

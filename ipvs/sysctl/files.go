@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"kube-ipvs/internal/ops"
 )
 
 // Files is the running kernel's settings, as files. Those below net/ are of the network namespace of the thread that
@@ -53,18 +55,7 @@ func (f *Files) Read(ctx context.Context, names []string) (map[string]string, er
 
 // Do implements Kernel.
 func (f *Files) Do(ctx context.Context, settings []Setting) []error {
-	var errs []error
-	for i, s := range settings {
-		err := f.set(ctx, s)
-		if err == nil {
-			continue
-		}
-		if errs == nil {
-			errs = make([]error, len(settings))
-		}
-		errs[i] = fmt.Errorf("%v: %w", s, err)
-	}
-	return errs
+	return ops.Each(settings, func(s Setting) error { return f.set(ctx, s) })
 }
 
 func (f *Files) read(ctx context.Context, name string) (string, error) {

@@ -2,7 +2,6 @@ package vip
 
 import (
 	"errors"
-	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"testing"
@@ -66,47 +65,5 @@ func TestFakeFromManyGoroutines(t *testing.T) {
 	wg.Wait()
 	if f.Ops() != 400 || f.Reads() != 400 {
 		t.Errorf("%d ops and %d reads, want 400 each", f.Ops(), f.Reads())
-	}
-}
-
-// TestFlaky fails a third of everything, and retries until all is done.
-func TestFlaky(t *testing.T) {
-	fake := NewFake()
-	k := &Flaky{Kernel: fake, Rate: 1. / 3, Rand: rand.New(rand.NewPCG(1, 2))}
-	ops := []Op{{Item: Item{Kind: Link}}}
-	for i := range 100 {
-		a := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
-		ops = append(ops, Op{Item: Item{Kind: Route, Prefix: netip.PrefixFrom(a, 32)}})
-	}
-	failures, lost := 0, 0
-	for len(ops) > 0 {
-		var again []Op
-		for i, err := range k.Do(t.Context(), ops) {
-			if err == nil {
-				continue
-			}
-			failures++
-			again = append(again, ops[i])
-			if _, done := fake.items[ops[i].Item]; done {
-				lost++
-			}
-		}
-		ops = again
-	}
-	if failures == 0 || lost == 0 || failures == lost {
-		t.Errorf("%d failures, of which %d were carried out all the same: want some of both", failures, lost)
-	}
-	unread := 0
-	for {
-		items, err := k.Read(t.Context())
-		if err == nil && len(items) != 101 {
-			t.Errorf("%d items, want 101", len(items))
-		}
-		if err == nil {
-			break
-		}
-		if unread++; !errors.Is(err, ErrInjected) || unread > 100 {
-			t.Fatal(err)
-		}
 	}
 }

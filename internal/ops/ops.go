@@ -1,0 +1,20 @@
+// Package ops carries out lists of operations.
+package ops
+
+import "fmt"
+
+// Each carries out the operations in their order and returns one error for each, which begins with the operation as it
+// prints, or nil if all went well. One that fails stops no other.
+func Each[Op fmt.Stringer](list []Op, do func(Op) error) (errs []error) {
+	for i, op := range list {
+		err := do(op)
+		if err == nil {
+			continue
+		}
+		if errs == nil {
+			errs = make([]error, len(list))
+		}
+		errs[i] = fmt.Errorf("%v: %w", op, err)
+	}
+	return errs
+}
