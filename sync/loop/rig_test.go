@@ -39,6 +39,7 @@ type rig struct {
 
 	lookInterval time.Duration // 0: never
 	slow         bool          // the table takes time
+	tweak        func(*Loop)   // changes a loop before it runs; nil: nothing
 
 	mu        sync.Mutex
 	services  map[plan.Name]plan.Service
@@ -90,6 +91,9 @@ func (r *rig) start() (stop func()) {
 	r.queue = NewQueue()
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), klog.Logger{}))
 	l := New(r.config())
+	if r.tweak != nil {
+		r.tweak(l)
+	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
