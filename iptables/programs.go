@@ -30,11 +30,13 @@ var _ Kernel = (*Programs)(nil)
 // A runner runs a program with that standard input and returns its standard output.
 type runner func(ctx context.Context, stdin, name string, arg ...string) (string, error)
 
-// The limits of one program: how long it waits for the lock that all iptables programs share, and how long it may take
-// in all.
+// The limits of one program: how long it waits for the lock that all iptables programs share, how long it may take in all,
+// and how long what it started may hold its output open after it was killed. (Where iptables is a script, to kill it ends
+// the shell alone.)
 const (
-	lockWait = "5"
-	runLimit = 30 * time.Second
+	lockWait  = "5"
+	runLimit  = 30 * time.Second
+	waitDelay = time.Second
 )
 
 // Open finds out which iptables this node uses: nft or legacy. Both may work, but rules in one that nobody else uses are
@@ -159,14 +161,19 @@ func (p *Programs) program(f Family, suffix string) string {
 	return "iptables" + p.variant + suffix
 }
 
-// run runs a program. Its complaint becomes the error, with the rule that it names by its line.
+// run runs a program, and kills it when the context ends. Its complaint becomes the error, with the rule that it names by
+// its line.
 func run(ctx context.Context, stdin, name string, arg ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, runLimit)
 	defer cancel()
 	var out, complaint bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, arg...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &complaint
+	cmd.WaitDelay = waitDelay
 	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil { // or it would only say that it was killed
+			err = fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
 		return "", fmt.Errorf("%s: %w%s", strings.Join(append([]string{name}, arg...), " "), err, explain(complaint.String(), stdin))
 	}
 	return out.String(), nil

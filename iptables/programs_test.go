@@ -2,8 +2,13 @@ package iptables
 
 import (
 	"context"
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // What somebody removes while the rules are made is not taken for what is to stand.
@@ -35,6 +40,38 @@ func TestRemovedWhileMade(t *testing.T) {
 			}
 			if stands, err := p.Stands(t.Context(), IPv4); tt.want == "" && (err != nil || !stands) {
 				t.Errorf("Stands: %v, %v", stands, err)
+			}
+		})
+	}
+}
+
+// A program that hangs ends with its context, and so does one that left its output to a child.
+func TestHungProgram(t *testing.T) {
+	for name, script := range map[string]string{
+		"the program": `exec cat "$0"`,
+		"its child":   `cat "$0" & wait`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			pipe := filepath.Join(t.TempDir(), "pipe")
+			if err := unix.Mkfifo(pipe, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() {
+				_, err := run(ctx, "", "sh", "-c", script, pipe)
+				ended <- err
+			}()
+			w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // opens when cat reads
+			if err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			if err := <-ended; !errors.Is(err, context.Canceled) {
+				t.Errorf("run: %v, want what ended it", err)
+			}
+			if err := w.Close(); err != nil { // ends the child
+				t.Fatal(err)
 			}
 		})
 	}

@@ -2,7 +2,6 @@ package loop
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"net/netip"
@@ -10,7 +9,6 @@ import (
 	"strings"
 
 	"kube-ipvs/ipset"
-	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/delta"
 	"kube-ipvs/sync/plan"
@@ -55,6 +53,8 @@ func (l *Loop) setsLayer() *tableLayer[string, struct{}, setOp] {
 		do:  l.doSets,
 		add: func(name string, _ struct{}, _ bool) setOp { return setOp{set: defined[name]} },
 		del: func(name string) setOp { return setOp{destroy: true, set: ipset.Set{Name: name}} },
+		// Rules that others made, such as an earlier version, may refer to a set that is wanted no more.
+		mayDel: func(string) bool { return !slices.ContainsFunc(l.rules, func(r *rulesLayer) bool { return !r.stands }) },
 	}
 }
 
@@ -71,79 +71,6 @@ func (l *Loop) doSets(ctx context.Context, ops []setOp) []error {
 		}
 	}
 	return errs
-}
-
-// A rulesLayer is the layer of one family's rules, which are one object.
-type rulesLayer struct {
-	kernel iptables.Kernel
-	rules  iptables.Ruleset
-	count  *counters
-
-	stands     bool
-	trace      iptables.Trace // of the rules when they were last seen to stand
-	doubted    bool           // it may not stand any more
-	unreadable error          // why that could not be looked at
-	failed     error          // why it could not be made to stand
-}
-
-func (l *Loop) rulesLayer(f ipset.Family) *rulesLayer {
-	rules := plan.Rules(plan.RulesConfig{
-		Marks: l.cfg.Marks, Detector: l.cfg.Detector, Bind: l.cfg.Plan.Bind, PredictablePorts: l.cfg.PredictablePorts,
-	}, f)
-	return &rulesLayer{kernel: l.cfg.Rules, rules: rules, count: l.count.layer("rules " + rules.Family.String())}
-}
-
-func (r *rulesLayer) name() string          { return "rules " + r.rules.Family.String() }
-func (r *rulesLayer) doubt()                { r.doubted = true }
-func (r *rulesLayer) unread() bool          { return r.unreadable != nil }
-func (r *rulesLayer) trouble() error        { return errors.Join(r.unreadable, r.failed) }
-func (r *rulesLayer) prune(context.Context) {}
-
-func (r *rulesLayer) again() {
-	r.doubted = r.doubted || r.unreadable != nil
-	r.failed = nil
-}
-
-func (r *rulesLayer) pending() int {
-	if r.stands {
-		return 0
-	}
-	return 1
-}
-
-// observe looks whether what was ensured stands. At start nothing was, and nothing is looked at.
-func (r *rulesLayer) observe(ctx context.Context) {
-	if !r.doubted || !r.stands {
-		return
-	}
-	r.count.reads.Inc()
-	r.doubted = false
-	// The trace is taken first: what changes in between differs from it.
-	trace, err := r.kernel.Trace(ctx, r.rules.Family)
-	stands := false
-	if err == nil {
-		stands, err = r.kernel.Stands(ctx, r.rules.Family)
-	}
-	if err != nil {
-		r.unreadable = fmt.Errorf("read %s: %w", r.name(), err)
-		return
-	}
-	r.stands, r.trace, r.unreadable = stands, trace, nil
-}
-
-func (r *rulesLayer) ensure(ctx context.Context) {
-	if r.stands || r.failed != nil {
-		return
-	}
-	r.count.operations.Inc()
-	if err := r.kernel.Ensure(ctx, r.rules); err != nil {
-		r.count.failures.Inc()
-		r.failed = fmt.Errorf("%s: %w", r.name(), err)
-		return
-	}
-	// What somebody did between the rules and the trace would be in the trace. So there is none yet: the next look takes
-	// one, and then sees whether the rules stand.
-	r.stands, r.doubted, r.trace = true, false, ""
 }
 
 // base wants what is there whatever the Services are.

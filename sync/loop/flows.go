@@ -121,9 +121,12 @@ func (l *Loop) frontendsOf(server ipvs.Key) []ipvs.Key {
 	return out
 }
 
-// suspectFlows marks the flows of all UDP frontends: a program that was killed may have removed real servers and not flows.
-func (l *Loop) suspectFlows() {
+// suspectFlows marks the flows of all UDP frontends of a family whose rules were made: what was tracked while they did not
+// stand is tracked as it went then. And at the start, a program that was killed may have removed real servers and not flows.
+func (l *Loop) suspectFlows(f ipset.Family) {
 	for key := range l.claims {
-		l.flows.add(key)
+		if ipset.FamilyOf(key.Addr) == f {
+			l.flows.add(key)
+		}
 	}
 }

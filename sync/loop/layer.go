@@ -48,7 +48,9 @@ type tableLayer[K, V comparable, Op fmt.Stringer] struct {
 	add  func(key K, value V, there bool) Op
 	del  func(K) Op
 
-	// mayAdd and mayDel hold an object back as long as they say false: it stays pending. Nil: never.
+	// ready, mayAdd and mayDel hold objects back as long as they say false: they stay pending. Nil: never. What all objects
+	// of the layer wait for is for ready to say: it is asked once, and then none of them is looked at.
+	ready          func() bool
 	mayAdd, mayDel func(K) bool
 
 	doubted    bool        // what is known may be wrong
@@ -98,6 +100,9 @@ func (l *tableLayer[K, V, Op]) observe(ctx context.Context) {
 }
 
 func (l *tableLayer[K, V, Op]) ensure(ctx context.Context) {
+	if l.table.Pending() == 0 || l.ready != nil && !l.ready() {
+		return
+	}
 	keys := make([]K, 0, l.table.Pending())
 	for k := range l.table.Missing() {
 		if l.mayAdd == nil || l.mayAdd(k) {

@@ -36,8 +36,9 @@ func (l *Loop) layersOf() []layer {
 		layers = append(layers, l.rules[len(l.rules)-1])
 		on = append(on,
 			l.membersLayer(s.Inside, l.secondStands(s), nil),
-			l.membersLayer(s.Frontends, l.mayTurnOn(f, s), nil))
-		l.members[s.Frontends.Name].do = l.doFrontends
+			l.membersLayer(s.Frontends, l.mayTurnOn(s), nil))
+		frontends := l.members[s.Frontends.Name]
+		frontends.do, frontends.ready = l.doFrontends, func() bool { return l.stands(f) }
 	}
 	l.flows, l.serverLayer, l.realLayer = l.flowsLayer(), l.serversLayer(), l.realsLayer()
 	l.serverLayer.with, l.realLayer.with = l.realLayer, l.serverLayer // one table in the kernel
@@ -253,14 +254,14 @@ func (l *Loop) isOff(k ipvs.Key) bool {
 	return !on && !frontends.unread()
 }
 
-// mayTurnOn says that all that a frontend needs stands. A guard that it does not need any more stands in nobody's way for
-// long: it goes in the same turn.
-func (l *Loop) mayTurnOn(f ipset.Family, s plan.Sets) func(ipset.Member) bool {
+// mayTurnOn says that all stands that a frontend needs and others do not. A guard that it does not need any more stands in
+// nobody's way for long: it goes in the same turn.
+func (l *Loop) mayTurnOn(s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
 		_, served := l.tables.servers.Known(keyOf(m))
 		_, ranged := l.tables.members[s.Ranged.Name].Wanted(m)
 		_, guarded := l.tables.members[s.Ranged.Name].Known(m)
-		return served && (guarded || !ranged) && l.stands(f)
+		return served && (guarded || !ranged)
 	}
 }
 

@@ -159,9 +159,9 @@ func (o *lookout) rulesDiffer(ctx context.Context) (bool, error) {
 }
 
 // traceDiffers says whether rules of the family may have changed since they were last seen to stand. Those that were just
-// made were not yet: they are doubted without being different.
+// made were not yet: they are doubted without being different. A job that is under way takes a trace of its own.
 func (r *rulesLayer) traceDiffers(ctx context.Context) (bool, error) {
-	if !r.stands {
+	if !r.stands || r.job != nil {
 		return false, nil
 	}
 	trace, err := r.kernel.Trace(ctx, r.rules.Family)

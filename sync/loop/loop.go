@@ -1,11 +1,13 @@
 // Package loop keeps the kernel equal to what the Services ask for. It wakes when something changed, plans what is dirty,
-// converges layer by layer, and backs off from what fails. One goroutine does it all.
+// converges layer by layer, and backs off from what fails. One goroutine does it all, but for the programs of iptables, which
+// it does not wait for.
 package loop
 
 import (
 	"context"
 	"maps"
 	"net/netip"
+	"sync"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -53,8 +55,9 @@ type Config struct {
 	// Report is told what of a Service cannot be served, whenever that changes. None: all is well again.
 	Report func(plan.Name, []plan.Problem)
 
-	// Converged is told of every attempt to make the kernel equal to what is wanted: nil, or why it is not, which is
-	// ErrObjects where that concerns single objects alone.
+	// Converged is told of the end of every attempt to make the kernel equal to what is wanted: nil, or why it is not,
+	// which is ErrObjects where that concerns single objects alone. An attempt lasts as long as rules are being made,
+	// whatever else is programmed meanwhile.
 	Converged func(error)
 
 	Metrics *Metrics
@@ -81,6 +84,8 @@ type Loop struct {
 	realLayer    *realsLayer                                                // of layers, the one of real servers
 	flows        *flowsLayer                                                // of layers, the one of tracked flows
 
+	jobs    sync.WaitGroup         // what is under way in the background
+	attempt time.Time              // when the attempt began that has not ended yet, or zero
 	dirty   map[plan.Name]struct{} // Services that are to be planned again
 	what    Changed                // what else changed and was not looked at yet; Synced stays
 	located bool                   // the node is known
@@ -112,6 +117,7 @@ func New(cfg Config) *Loop {
 // Run keeps the kernel in order until the context ends; what stands then is left standing. Nothing is touched before the
 // queue has been told that the sources are synced.
 func (l *Loop) Run(ctx context.Context) error {
+	defer l.jobs.Wait()
 	l.started = time.Now()
 	l.base()
 	retry := backoff{next: retryLeast}
@@ -138,11 +144,18 @@ func (l *Loop) Run(ctx context.Context) error {
 			continue // what is known is not all yet; Synced looks at everything
 		}
 		err := l.turn(ctx, again)
-		l.cfg.Converged(err)
+		ended := !l.unsettled()
+		if ended {
+			l.cfg.Converged(err)
+		} else {
+			l.cfg.Queue.waits()
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		retry.note(ctx, err)
+		if ended || err != nil { // that nothing failed so far says nothing of what goes on
+			retry.note(ctx, err)
+		}
 		if drain == nil && len(l.realLayer.draining) > 0 {
 			drain = time.After(drainInterval)
 		}

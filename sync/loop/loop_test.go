@@ -354,6 +354,36 @@ func TestNothingIsOnWithoutRules(t *testing.T) {
 	}
 }
 
+// What all frontends wait for is asked for once: as long as it does not stand, a change costs nothing for those held back.
+func TestHeldBackCostNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const services = 100
+		r := newRig(t)
+		for n := range services {
+			r.set(n, pods(1))
+		}
+		looked := 0
+		r.tweak = func(l *Loop) {
+			frontends := l.members[plan.SetsOf(ipset.IPv4).Frontends.Name]
+			may := frontends.mayAdd
+			frontends.mayAdd = func(m ipset.Member) bool { looked++; return may(m) }
+		}
+		r.let(refusing("ensure rules"))
+		r.start()
+		r.queue.Synced()
+		r.take()
+		r.change(7, pods(1, 2))
+		if got := r.take(); !contains(got, "ipvsadm -a -t 10.96.0.7:80 -r 10.244.0.2:8080 -m -w 1") || looked > 0 {
+			t.Errorf("a change cost %v, and %d looks at frontends that are held back", got, looked)
+		}
+		r.let(nil)
+		time.Sleep(retryMost)
+		if on := strings.Count(strings.Join(r.take(), "\n"), "ipset add KIPVS-FRONTENDS"); on != services || looked != services {
+			t.Errorf("%d frontends are on, %d were looked at; want %d", on, looked, services)
+		}
+	})
+}
+
 // Rules that somebody changed are put in place again.
 func TestRulesAreRepaired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

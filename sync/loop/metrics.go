@@ -79,10 +79,14 @@ func (m *Metrics) layer(name string) *counters {
 	}
 }
 
-// synced notes an attempt that began at start.
-func (m *Metrics) synced(start time.Time, layers []layer) {
+// synced notes the end of an attempt that began at start.
+func (m *Metrics) synced(start time.Time) {
 	m.syncDuration.Observe(time.Since(start).Seconds())
 	m.lastSync.SetToCurrentTime()
+}
+
+// found notes what is left to do after a turn.
+func (m *Metrics) found(layers []layer) {
 	for _, l := range layers {
 		if r, ok := l.(*realsLayer); ok {
 			m.draining.Set(float64(len(r.draining)))

@@ -9,7 +9,8 @@ import (
 // A Queue is where sources and watchers say what changed. What it holds is bounded by what exists: a Service that
 // changes a thousand times before the loop looks is one entry. Its methods may be called from any goroutine.
 type Queue struct {
-	// Queued, if set before use, is called for every change that can be programmed: from Synced on.
+	// Queued, if set before use, is called for every change that can be programmed: from Synced on. It is called again for
+	// what takes longer than a turn of the loop.
 	Queued func()
 
 	mu       sync.Mutex
@@ -29,6 +30,7 @@ const (
 	Addresses                     // the node's own addresses: Services that use them are planned again
 	Routes                        // somebody else touched the link, its addresses, routes or rules: they are read again
 	Kernel                        // anything in the kernel may have been touched: all of it is read again
+	answered                      // a job of the loop has ended
 )
 
 // NewQueue returns an empty queue.
@@ -72,11 +74,18 @@ func (q *Queue) take() (map[plan.Name]struct{}, Changed) {
 
 // signal wakes the loop. What waits for the sources does not wait for us, and is no reason to be unhealthy.
 func (q *Queue) signal(synced bool) {
-	if synced && q.Queued != nil {
-		q.Queued()
+	if synced {
+		q.waits()
 	}
 	select {
 	case q.wake <- struct{}{}:
 	default: // a wake-up is already waiting
+	}
+}
+
+// waits says that something waits to be programmed.
+func (q *Queue) waits() {
+	if q.Queued != nil {
+		q.Queued()
 	}
 }

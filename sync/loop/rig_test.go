@@ -39,6 +39,8 @@ type rig struct {
 
 	lookInterval time.Duration // 0: never
 	slow         bool          // the table takes time
+	tweak        func(*Loop)   // changes a loop before it runs; nil: nothing
+	families     []ipset.Family
 
 	mu        sync.Mutex
 	services  map[plan.Name]plan.Service
@@ -47,6 +49,8 @@ type rig struct {
 	nodeError error
 	located   int // how often the node was asked for
 	refuse    func(what string) error
+	hung      map[string]chan struct{} // what does not answer before the channel is closed
+	hanging   int                      // how many that were asked for it have not ended yet
 	asked     []string
 	converged []error
 	reports   []string
@@ -57,7 +61,7 @@ var errRefused = errors.New("refused")
 
 func newRig(t *testing.T) *rig {
 	return &rig{
-		t: t, ipvs: new(ipvs.Fake), sets: ipset.NewFake(), vips: vip.NewFake(), rules: new(iptables.Fake),
+		t: t, families: []ipset.Family{ipset.IPv4}, hung: map[string]chan struct{}{}, ipvs: new(ipvs.Fake), sets: ipset.NewFake(), vips: vip.NewFake(), rules: new(iptables.Fake),
 		services: map[plan.Name]plan.Service{}, slices: map[plan.Name][]plan.Slice{},
 		node: plan.Node{Name: "node1", Own: []netip.Addr{netip.MustParseAddr("192.168.0.1")}, Addresses: []netip.Addr{netip.MustParseAddr("192.168.0.1")}},
 	}
@@ -73,7 +77,7 @@ func (r *rig) config() Config {
 	return Config{
 		Source: r, Queue: r.queue, IPVS: table, Sets: askedSets{k, r.sets}, VIP: askedVIPs{k}, Rules: askedRules{k, r.rules},
 		Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
-		Families: []ipset.Family{ipset.IPv4}, Marks: plan.MarksFor(14), Plan: plan.Config{Scheduler: "rr"}, DrainLimit: time.Hour, LookInterval: r.lookInterval,
+		Families: r.families, Marks: plan.MarksFor(14), Plan: plan.Config{Scheduler: "rr"}, DrainLimit: time.Hour, LookInterval: r.lookInterval,
 		Node: r.locate, Metrics: NewMetrics(r.seen),
 		Health: func(name plan.Name, h *plan.Health) { r.note(&r.health, fmt.Sprint(name, h)) },
 		Report: func(name plan.Name, p []plan.Problem) { r.note(&r.reports, fmt.Sprint(name, p)) },
@@ -90,6 +94,9 @@ func (r *rig) start() (stop func()) {
 	r.queue = NewQueue()
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), klog.Logger{}))
 	l := New(r.config())
+	if r.tweak != nil {
+		r.tweak(l)
+	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -210,6 +217,40 @@ func refusing(what ...string) func(string) error {
 	}
 }
 
+// hang lets the rules not answer when they are asked for something, until they are released or the context ends.
+func (r *rig) hang(what string) (release func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	hung := make(chan struct{})
+	r.hung[what] = hung
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.hung, what)
+		close(hung)
+	}
+}
+
+// answer waits as long as what was asked for hangs. When it is killed it takes a moment to end.
+func (r *rig) answer(ctx context.Context, what string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	hung := r.hung[what]
+	if hung == nil {
+		return nil
+	}
+	r.hanging++
+	r.mu.Unlock()
+	select {
+	case <-hung:
+	case <-ctx.Done():
+		time.Sleep(time.Nanosecond)
+	}
+	r.mu.Lock()
+	r.hanging--
+	return ctx.Err()
+}
+
 type asked struct{ *rig }
 
 func each[Op fmt.Stringer](a asked, ops []Op, do func([]Op) []error) []error {
@@ -312,14 +353,14 @@ type askedRules struct {
 }
 
 func (a askedRules) Ensure(ctx context.Context, r iptables.Ruleset) error {
-	if err := a.ask("ensure rules"); err != nil {
+	if err := errors.Join(a.ask("ensure rules"), a.answer(ctx, "ensure rules")); err != nil {
 		return err
 	}
 	return a.Kernel.Ensure(ctx, r)
 }
 
 func (a askedRules) Stands(ctx context.Context, f iptables.Family) (bool, error) {
-	if err := a.ask("read rules"); err != nil {
+	if err := errors.Join(a.ask("read rules"), a.answer(ctx, "read rules")); err != nil {
 		return false, err
 	}
 	return a.Kernel.Stands(ctx, f)

@@ -19,7 +19,7 @@ func (l *Loop) turn(ctx context.Context, again bool) error {
 			layer.doubt()
 		}
 	}
-	l.what &^= Kernel | Routes
+	l.what &^= Kernel | Routes | answered
 	lost := l.renode(ctx)
 	// What the kernel holds is read before anything is planned: second lists keep the numbers that they have there.
 	l.observe(ctx)
@@ -80,9 +80,6 @@ func (l *Loop) replanDirty() {
 		l.replan(name)
 	}
 	l.dirty = map[plan.Name]struct{}{} // a map never shrinks, and the next change would pay for all that there was
-	if !l.begun {
-		l.suspectFlows()
-	}
 	l.begun = true
 }
 
@@ -119,7 +116,9 @@ func (l *Loop) renode(ctx context.Context) error {
 // converge ensures layer by layer, then prunes the other way round. A layer that fails stops no other: what depends on
 // an object that is missing is held back by itself.
 func (l *Loop) converge(ctx context.Context) {
-	start := time.Now()
+	if l.attempt.IsZero() {
+		l.attempt = time.Now()
+	}
 	l.left = nil
 	for _, layer := range l.layers {
 		if !layer.unread() {
@@ -131,7 +130,11 @@ func (l *Loop) converge(ctx context.Context) {
 			layer.prune(ctx)
 		}
 	}
-	l.count.synced(start, l.layers)
+	l.count.found(l.layers)
+	if !l.unsettled() {
+		l.count.synced(l.attempt)
+		l.attempt = time.Time{}
+	}
 }
 
 // trouble returns why the kernel is not as wanted, or nil.

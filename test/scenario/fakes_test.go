@@ -22,13 +22,19 @@ var update = flag.Bool("update", false, "write what is found into the scenarios"
 // patience is how long a loop may take, in the time of its back-off, that is hindered again and again.
 const patience = 10 * time.Minute
 
+// rest waits until the loop has nothing to do: what it does not wait for takes moments, and what failed is tried again later.
+func rest() {
+	time.Sleep(time.Millisecond)
+	synctest.Wait()
+}
+
 // settle waits until the loop says that all is well, and fails if it does not.
 func (r *run) settle() {
 	r.t.Helper()
-	synctest.Wait()
+	rest()
 	for start := time.Now(); time.Since(start) < patience; time.Sleep(time.Second) {
 		if ok, _ := r.state(); ok {
-			synctest.Wait()
+			rest()
 			return
 		}
 	}
@@ -277,7 +283,7 @@ func (r *run) killedAt(i, n int) {
 		return refused
 	})
 	r.enter(i)
-	synctest.Wait()
+	rest()
 	r.stop()
 	r.trace.judged(nil)
 }

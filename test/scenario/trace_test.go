@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
@@ -161,16 +162,23 @@ func (t tracedVIPs) Do(ctx context.Context, ops []vip.Op) []error {
 	return do(t.trace, ops, func(ops []vip.Op) []error { return t.to.vips.Do(ctx, ops) })
 }
 
+// TracedRules take a moment, each family another one, as the loop does not wait for them: so the same comes after the same
+// every time.
 type tracedRules struct {
 	*trace
 	iptables.Kernel // for what is not traced
 }
 
+// moment passes when the loop has done all that it does meanwhile: a bubble's time stands still before.
+func moment(f iptables.Family) { time.Sleep(time.Duration(f)) }
+
 func (t tracedRules) Ensure(ctx context.Context, r iptables.Ruleset) error {
+	moment(r.Family)
 	return t.one(fmt.Sprintf("iptables-restore (%v)", r.Family), func() error { return t.to.rules.Ensure(ctx, r) })
 }
 
 func (t tracedRules) Stands(ctx context.Context, f iptables.Family) (stands bool, err error) {
+	moment(f)
 	err = t.one(fmt.Sprintf("iptables-save (%v)", f), func() error { stands, err = t.to.rules.Stands(ctx, f); return err })
 	return stands, err
 }

@@ -1,0 +1,147 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"kube-ipvs/ipset"
+	"kube-ipvs/iptables"
+	"kube-ipvs/sync/plan"
+)
+
+// A rulesLayer is the layer of one family's rules, which are one object. To look at them and to make them takes programs,
+// which wait while others hold the lock of all such programs, and may hang. So a job does it, one at a time, and the loop
+// goes on meanwhile: what is known stands until the job has an answer, and only what needs the rules waits for them.
+type rulesLayer struct {
+	kernel iptables.Kernel
+	rules  iptables.Ruleset
+	count  *counters
+	start  func(job func()) // starts a job; the loop takes a turn when it has ended
+	mended func()           // called when they were made
+
+	stands     bool
+	trace      iptables.Trace // of the rules when they were last seen to stand
+	doubted    bool           // it may not stand any more
+	unreadable error          // why that could not be looked at
+	failed     error          // why it could not be made to stand
+	job        chan func()    // of the job that is under way: in the end, what takes its answer over; nil: none is
+}
+
+func (l *Loop) rulesLayer(f ipset.Family) *rulesLayer {
+	rules := plan.Rules(plan.RulesConfig{
+		Marks: l.cfg.Marks, Detector: l.cfg.Detector, Bind: l.cfg.Plan.Bind, PredictablePorts: l.cfg.PredictablePorts,
+	}, f)
+	return &rulesLayer{
+		kernel: l.cfg.Rules, rules: rules, count: l.count.layer("rules " + rules.Family.String()), start: l.background,
+		mended: func() { l.suspectFlows(f) },
+	}
+}
+
+// background starts a job. When it has ended the loop takes a turn; Run waits for it.
+func (l *Loop) background(job func()) {
+	l.jobs.Go(func() {
+		job()
+		l.cfg.Queue.Note(answered)
+	})
+}
+
+// unsettled says that an attempt to make the kernel equal to what is wanted has not ended yet: it depends on the answer of a
+// job.
+func (l *Loop) unsettled() bool { return slices.ContainsFunc(l.rules, (*rulesLayer).unsettled) }
+
+// unsettled says that rules are being made, or that they could not be read and are looked at again.
+func (r *rulesLayer) unsettled() bool { return r.job != nil && (!r.stands || r.unreadable != nil) }
+
+func (r *rulesLayer) name() string          { return "rules " + r.rules.Family.String() }
+func (r *rulesLayer) doubt()                { r.doubted = true }
+func (r *rulesLayer) unread() bool          { return r.unreadable != nil }
+func (r *rulesLayer) prune(context.Context) {}
+
+// trouble leaves out what is being tried again.
+func (r *rulesLayer) trouble() error {
+	if r.job != nil {
+		return nil
+	}
+	return errors.Join(r.unreadable, r.failed)
+}
+
+// again does nothing while a job is under way: whether that fails is not known yet.
+func (r *rulesLayer) again() {
+	if r.job == nil {
+		r.doubted = r.doubted || r.unreadable != nil
+		r.failed = nil
+	}
+}
+
+func (r *rulesLayer) pending() int {
+	if r.stands {
+		return 0
+	}
+	return 1
+}
+
+// begin starts a job. The layer is the loop's alone: what the job returns is called when the loop takes its answer over.
+func (r *rulesLayer) begin(job func() func()) {
+	answer := make(chan func(), 1)
+	r.job = answer
+	r.start(func() { answer <- job() })
+}
+
+// observe takes over the answer of a job, and looks whether what was ensured stands. At start nothing was, and nothing is
+// looked at. A doubt that comes while a job is under way is for the next one.
+func (r *rulesLayer) observe(ctx context.Context) {
+	select {
+	case takeOver := <-r.job:
+		r.job = nil
+		takeOver()
+	default:
+	}
+	if !r.doubted || !r.stands || r.job != nil {
+		return
+	}
+	r.count.reads.Inc()
+	r.doubted = false
+	r.begin(func() func() {
+		// The trace is taken first: what changes in between differs from it.
+		trace, err := r.kernel.Trace(ctx, r.rules.Family)
+		stands := false
+		if err == nil {
+			stands, err = r.kernel.Stands(ctx, r.rules.Family)
+		}
+		return func() { r.looked(trace, stands, err) }
+	})
+}
+
+func (r *rulesLayer) looked(trace iptables.Trace, stands bool, err error) {
+	if err != nil {
+		r.unreadable = fmt.Errorf("read %s: %w", r.name(), err)
+		return
+	}
+	r.stands, r.trace, r.unreadable = stands, trace, nil
+}
+
+func (r *rulesLayer) ensure(ctx context.Context) {
+	if r.stands || r.failed != nil || r.job != nil {
+		return
+	}
+	r.count.operations.Inc()
+	r.doubted = false
+	r.begin(func() func() {
+		err := r.kernel.Ensure(ctx, r.rules)
+		return func() { r.made(err) }
+	})
+}
+
+func (r *rulesLayer) made(err error) {
+	if err != nil {
+		r.count.failures.Inc()
+		r.failed = fmt.Errorf("%s: %w", r.name(), err)
+		return
+	}
+	// What somebody did between the rules and the trace would be in the trace. So there is none yet: the next look takes
+	// one, and then sees whether the rules stand.
+	r.stands, r.trace = true, ""
+	r.mended()
+}
