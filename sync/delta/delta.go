@@ -5,6 +5,7 @@ package delta
 import (
 	"hash/maphash"
 	"iter"
+	"slices"
 )
 
 // A Table is one kind of kernel objects: each has a key and a value. Objects are wanted by Services and known from the
@@ -234,10 +235,15 @@ func (t *Table[K, V]) settle(o *Object[K, V]) {
 
 // enter puts an object on the list of its side.
 func (t *Table[K, V]) enter(o *Object[K, V]) {
-	if o.side != settled {
-		o.place = int32(len(t.differ[o.side]))
-		t.differ[o.side] = append(t.differ[o.side], o)
+	if o.side == settled {
+		return
 	}
+	list := t.differ[o.side]
+	if len(list) == cap(list) {
+		list = slices.Grow(list, max(few, len(list))) // append alone would copy a long list several times as often
+	}
+	o.place = int32(len(list))
+	t.differ[o.side] = append(list, o)
 }
 
 // few is how long a list may have been whose memory is kept when it is empty.

@@ -98,7 +98,7 @@ func (l *tableLayer[K, V, Op]) observe(ctx context.Context) {
 }
 
 func (l *tableLayer[K, V, Op]) ensure(ctx context.Context) {
-	var due []*delta.Object[K, V]
+	due := make([]*delta.Object[K, V], 0, l.table.Pending())
 	for o := range l.table.Missing() {
 		if k := o.Key(); l.failed[k] == nil && (l.mayAdd == nil || l.mayAdd(k)) {
 			due = append(due, o)
