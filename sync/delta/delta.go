@@ -3,6 +3,7 @@
 package delta
 
 import (
+	"hash/maphash"
 	"iter"
 	"slices"
 )
@@ -15,17 +16,33 @@ import (
 //	│ Missing: to make │ as wanted, or Changed │ Extra   │
 //	└──────────────────┴───────────────────────┴─────────┘
 type Table[K, V comparable] struct {
-	objects map[K]object[V]
-	known   int          // how many are known
-	differ  [settled][]K // those on each side of the difference, in no order
+	hash    func(K) uint32
+	objects map[uint32]*Object[K, V] // by the hash of the key; the key is in the object alone, since keys are large
+	len     int                      // how many objects there are
+	known   int                      // how many of them are known
+	differ  [settled][]*Object[K, V] // those on each side of the difference, in no order
 }
 
-type object[V comparable] struct {
+// An Object is an object of a table, as long as it is wanted or known. Who has it needs not look it up.
+type Object[K, V comparable] struct {
+	key           K
 	wanted, known V
-	claims        int32 // how many want it
-	place         int32 // in the list of its side
+	next          *Object[K, V] // another one whose key has the same hash
+	claims        int32         // how many want it
+	place         int32         // in the list of its side
+	side          side
 	isKnown       bool
+	seen          bool // by the Observe that goes on
 }
+
+// Key returns the object's key.
+func (o *Object[K, V]) Key() K { return o.key }
+
+// Wanted returns the value that the object is to have, if it is wanted.
+func (o *Object[K, V]) Wanted() V { return o.wanted }
+
+// IsKnown says whether the kernel has the object, with any value.
+func (o *Object[K, V]) IsKnown() bool { return o.isKnown }
 
 // A side is where an object is in the picture.
 type side uint8
@@ -36,7 +53,8 @@ const (
 	settled             // as wanted, or neither wanted nor known
 )
 
-func (o *object[V]) side() side {
+// sideNow is the side on which the object belongs.
+func (o *Object[K, V]) sideNow() side {
 	wanted := o.claims > 0
 	switch {
 	case wanted && (!o.isKnown || o.known != o.wanted):
@@ -49,169 +67,207 @@ func (o *object[V]) side() side {
 
 // New returns an empty table.
 func New[K, V comparable]() *Table[K, V] {
-	return &Table[K, V]{objects: map[K]object[V]{}}
+	seed := maphash.MakeSeed()
+	return &Table[K, V]{
+		hash:    func(key K) uint32 { return uint32(maphash.Comparable(seed, key)) },
+		objects: map[uint32]*Object[K, V]{},
+	}
 }
 
 // Want adds a claim to an object. Where several want the same object the last value counts; such objects have no value
 // in practice.
 func (t *Table[K, V]) Want(key K, value V) {
-	before := t.objects[key]
-	o := before
+	o := t.take(key)
 	o.claims++
 	o.wanted = value
-	t.put(key, before, o)
+	t.settle(o)
 }
 
 // Set changes the value that a wanted object is to have. Of an object that nobody wants it does nothing.
 func (t *Table[K, V]) Set(key K, value V) {
-	if before := t.objects[key]; before.claims > 0 {
-		o := before
+	if o := t.find(key); o != nil && o.claims > 0 {
 		o.wanted = value
-		t.put(key, before, o)
+		t.settle(o)
 	}
 }
 
 // Drop takes a claim back. It does nothing if there is none.
 func (t *Table[K, V]) Drop(key K) {
-	if before := t.objects[key]; before.claims > 0 {
-		o := before
+	if o := t.find(key); o != nil && o.claims > 0 {
 		o.claims--
-		t.put(key, before, o)
+		t.settle(o)
 	}
 }
 
 // Learn notes that the kernel has the object with that value: it was made, or read.
-func (t *Table[K, V]) Learn(key K, value V) {
-	before := t.objects[key]
-	o := before
-	o.known, o.isKnown = value, true
-	t.put(key, before, o)
-}
+func (t *Table[K, V]) Learn(key K, value V) { t.learn(t.take(key), value) }
 
-// Made notes that the kernel has a wanted object as it is wanted.
-func (t *Table[K, V]) Made(key K) {
-	before := t.objects[key]
-	o := before
-	o.known, o.isKnown = o.wanted, true
-	t.put(key, before, o)
+// Made notes that the kernel has an object that is wanted as it is wanted.
+func (t *Table[K, V]) Made(o *Object[K, V]) { t.learn(o, o.wanted) }
+
+func (t *Table[K, V]) learn(o *Object[K, V], value V) {
+	if !o.isKnown {
+		t.known++
+	}
+	o.known, o.isKnown = value, true
+	t.settle(o)
 }
 
 // Forget notes that the kernel does not have the object.
 func (t *Table[K, V]) Forget(key K) {
-	before := t.objects[key]
-	o := before
-	var none V
-	o.known, o.isKnown = none, false
-	t.put(key, before, o)
+	if o := t.find(key); o != nil && o.isKnown {
+		t.known--
+		var none V
+		o.known, o.isKnown = none, false
+		t.settle(o)
+	}
 }
 
 // Observe replaces all that is known by what was read.
 func (t *Table[K, V]) Observe(read iter.Seq2[K, V]) {
-	seen := make(map[K]struct{})
 	for k, v := range read {
-		seen[k] = struct{}{}
-		t.Learn(k, v)
+		o := t.take(k)
+		o.seen = true
+		t.learn(o, v)
 	}
-	for k := range t.objects {
-		if _, ok := seen[k]; !ok {
-			t.Forget(k)
+	for o := range t.all() {
+		if o.isKnown && !o.seen {
+			t.Forget(o.key)
 		}
+		o.seen = false
 	}
 }
 
 // Wanted returns the value that the object is to have, and whether it is wanted.
-func (t *Table[K, V]) Wanted(key K) (V, bool) {
-	o := t.objects[key]
-	return o.wanted, o.claims > 0
+func (t *Table[K, V]) Wanted(key K) (value V, isWanted bool) {
+	if o := t.find(key); o != nil {
+		value, isWanted = o.wanted, o.claims > 0
+	}
+	return value, isWanted
 }
 
 // Known returns the value that the kernel has, and whether it has the object.
-func (t *Table[K, V]) Known(key K) (V, bool) {
-	o := t.objects[key]
-	return o.known, o.isKnown
-}
-
-// Both returns the value that a wanted object is to have, and whether the kernel has the object, with any value.
-func (t *Table[K, V]) Both(key K) (wanted V, isKnown bool) {
-	o := t.objects[key]
-	return o.wanted, o.isKnown
+func (t *Table[K, V]) Known(key K) (value V, isKnown bool) {
+	if o := t.find(key); o != nil {
+		value, isKnown = o.known, o.isKnown
+	}
+	return value, isKnown
 }
 
 // Missing yields what is wanted and not there, or there with another value, in no order. Meanwhile the object at hand may
 // be changed, and others may not.
-func (t *Table[K, V]) Missing() iter.Seq[K] { return t.walk(missing) }
+func (t *Table[K, V]) Missing() iter.Seq[*Object[K, V]] { return t.walk(missing) }
 
-// Extra yields what is there and not wanted, in no order. Meanwhile the object at hand may be changed, and others may not.
-func (t *Table[K, V]) Extra() iter.Seq[K] { return t.walk(extra) }
+// Extra yields the keys of what is there and not wanted, in no order. Meanwhile the object at hand may be changed, and others
+// may not.
+func (t *Table[K, V]) Extra() iter.Seq[K] {
+	return func(yield func(K) bool) {
+		for o := range t.walk(extra) {
+			if !yield(o.key) {
+				return
+			}
+		}
+	}
+}
 
 // Pending returns how many objects are not as wanted.
 func (t *Table[K, V]) Pending() int { return len(t.differ[missing]) + len(t.differ[extra]) }
 
 // Len returns how many objects are wanted or known.
-func (t *Table[K, V]) Len() int { return len(t.objects) }
+func (t *Table[K, V]) Len() int { return t.len }
 
 // KnownLen returns how many objects the kernel is known to have.
 func (t *Table[K, V]) KnownLen() int { return t.known }
 
-// put stores an object in the place of what it was before, and keeps the difference.
-func (t *Table[K, V]) put(key K, before, o object[V]) {
-	if before.isKnown != o.isKnown {
-		t.known++
-		if before.isKnown {
-			t.known -= 2
-		}
+// find returns an object, or nil.
+func (t *Table[K, V]) find(key K) *Object[K, V] {
+	o := t.objects[t.hash(key)]
+	for o != nil && o.key != key {
+		o = o.next
 	}
-	from, to := before.side(), o.side()
-	if from != to {
-		t.leave(from, before.place)
-		o.place = t.enter(to, key)
-	}
-	if o.claims == 0 && !o.isKnown {
-		delete(t.objects, key)
-		return
-	}
-	t.objects[key] = o
+	return o
 }
 
-// enter puts an object on the list of a side, and returns its place there.
-func (t *Table[K, V]) enter(s side, key K) int32 {
-	if s == settled {
-		return 0
+// take returns an object. One that is not there is made, for the caller to want or to know.
+func (t *Table[K, V]) take(key K) *Object[K, V] {
+	h := t.hash(key)
+	first := t.objects[h]
+	for o := first; o != nil; o = o.next {
+		if o.key == key {
+			return o
+		}
 	}
-	list := t.differ[s]
+	o := &Object[K, V]{key: key, next: first, side: settled}
+	t.objects[h] = o
+	t.len++
+	return o
+}
+
+// remove takes an object out of the table.
+func (t *Table[K, V]) remove(o *Object[K, V]) {
+	t.len--
+	h := t.hash(o.key)
+	first := t.objects[h]
+	switch {
+	case first != o:
+		for first.next != o {
+			first = first.next
+		}
+		first.next = o.next
+	case o.next != nil:
+		t.objects[h] = o.next
+	default:
+		delete(t.objects, h)
+	}
+}
+
+// settle keeps the difference after an object changed.
+func (t *Table[K, V]) settle(o *Object[K, V]) {
+	if now := o.sideNow(); now != o.side {
+		t.leave(o)
+		o.side = now
+		t.enter(o)
+	}
+	if o.claims == 0 && !o.isKnown {
+		t.remove(o)
+	}
+}
+
+// enter puts an object on the list of its side.
+func (t *Table[K, V]) enter(o *Object[K, V]) {
+	if o.side == settled {
+		return
+	}
+	list := t.differ[o.side]
 	if len(list) == cap(list) {
 		list = slices.Grow(list, max(few, len(list))) // append alone would copy a long list several times as often
 	}
-	t.differ[s] = append(list, key)
-	return int32(len(list))
+	o.place = int32(len(list))
+	t.differ[o.side] = append(list, o)
 }
 
 // few is how long a list may have been whose memory is kept when it is empty.
 const few = 16
 
-// leave takes an object off the list of a side. The last one there takes its place.
-func (t *Table[K, V]) leave(s side, place int32) {
-	if s == settled {
+// leave takes an object off the list of its side. The last one there takes its place.
+func (t *Table[K, V]) leave(o *Object[K, V]) {
+	if o.side == settled {
 		return
 	}
-	list := t.differ[s]
+	list := t.differ[o.side]
 	end := len(list) - 1
-	if last := list[end]; int(place) != end {
-		list[place] = last
-		moved := t.objects[last]
-		moved.place = place
-		t.objects[last] = moved
-	}
-	clear(list[end:])
-	t.differ[s] = list[:end]
+	last := list[end]
+	list[o.place], last.place = last, o.place
+	list[end] = nil
+	t.differ[o.side] = list[:end]
 	if end == 0 && cap(list) > few {
-		t.differ[s] = nil
+		t.differ[o.side] = nil
 	}
 }
 
 // walk yields the objects of a side, the last first: whoever takes the place of the one at hand had its turn.
-func (t *Table[K, V]) walk(s side) iter.Seq[K] {
-	return func(yield func(K) bool) {
+func (t *Table[K, V]) walk(s side) iter.Seq[*Object[K, V]] {
+	return func(yield func(*Object[K, V]) bool) {
 		for i := len(t.differ[s]) - 1; i >= 0; i-- {
 			if !yield(t.differ[s][i]) {
 				return
@@ -220,11 +276,26 @@ func (t *Table[K, V]) walk(s side) iter.Seq[K] {
 	}
 }
 
+// all yields all objects, in no order. Meanwhile the object at hand may be changed.
+func (t *Table[K, V]) all() iter.Seq[*Object[K, V]] {
+	return func(yield func(*Object[K, V]) bool) {
+		for _, o := range t.objects {
+			for o != nil {
+				next := o.next
+				if !yield(o) {
+					return
+				}
+				o = next
+			}
+		}
+	}
+}
+
 // All yields what is known to be there, in no order.
 func (t *Table[K, V]) All() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
-		for k, o := range t.objects {
-			if o.isKnown && !yield(k, o.known) {
+		for o := range t.all() {
+			if o.isKnown && !yield(o.key, o.known) {
 				return
 			}
 		}
@@ -234,8 +305,8 @@ func (t *Table[K, V]) All() iter.Seq2[K, V] {
 // Wants yields what is wanted, in no order.
 func (t *Table[K, V]) Wants() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
-		for k, o := range t.objects {
-			if o.claims > 0 && !yield(k, o.wanted) {
+		for o := range t.all() {
+			if o.claims > 0 && !yield(o.key, o.wanted) {
 				return
 			}
 		}

@@ -118,8 +118,8 @@ func TestDifference(t *testing.T) {
 // missingOf returns what is missing, with the values that it is to have.
 func missingOf(t *table) map[string]int {
 	out := map[string]int{}
-	for k := range t.Missing() {
-		out[k], _ = t.Both(k)
+	for o := range t.Missing() {
+		out[o.Key()] = o.Wanted()
 	}
 	return out
 }
@@ -131,8 +131,8 @@ func TestChangesDuringTheWalk(t *testing.T) {
 		table.Want(fmt.Sprint("made", i), i)
 		table.Learn(fmt.Sprint("removed", i), i)
 	}
-	for k := range table.Missing() {
-		table.Made(k)
+	for o := range table.Missing() {
+		table.Made(o)
 	}
 	for k := range table.Extra() {
 		table.Forget(k)
@@ -188,9 +188,9 @@ func TestTheStartIsNotPaidForAgain(t *testing.T) {
 		start := time.Now()
 		for i := range 1_000 {
 			table.Set(1, i)
-			for k := range table.Missing() {
-				if k == 1 {
-					table.Made(k)
+			for o := range table.Missing() {
+				if o.Key() == 1 {
+					table.Made(o)
 				}
 			}
 			for range table.Extra() {
@@ -234,10 +234,21 @@ func (m model) extra() map[string]bool {
 }
 
 func TestAsTheModel(t *testing.T) {
-	keys := rapid.SampledFrom([]string{"a", "b", "c", "d"})
+	t.Run("as it is", func(t *testing.T) { likeTheModel(t, New[string, int]) })
+	t.Run("with keys of one hash", func(t *testing.T) {
+		likeTheModel(t, func() *table {
+			table := New[string, int]()
+			table.hash = func(key string) uint32 { return uint32(key[0] / 'c') }
+			return table
+		})
+	})
+}
+
+func likeTheModel(t *testing.T, empty func() *table) {
+	keys := rapid.SampledFrom([]string{"a", "b", "c", "d", "e"})
 	values := rapid.IntRange(0, 2)
 	rapid.Check(t, func(t *rapid.T) {
-		table := New[string, int]()
+		table := empty()
 		m := model{map[string]int{}, map[string]int{}, map[string]int{}}
 		t.Repeat(map[string]func(*rapid.T){
 			"Want": func(t *rapid.T) {
@@ -266,7 +277,11 @@ func TestAsTheModel(t *testing.T) {
 			"Made": func(t *rapid.T) {
 				k := keys.Draw(t, "key")
 				if m.claims[k] > 0 {
-					table.Made(k)
+					for o := range table.Missing() {
+						if o.Key() == k {
+							table.Made(o)
+						}
+					}
 					m.known[k] = m.wanted[k]
 				}
 			},
@@ -334,22 +349,37 @@ func BenchmarkChange(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				table.Set(i%size, i)
-				for k := range table.Missing() {
-					table.Made(k)
+				for o := range table.Missing() {
+					table.Made(o)
 				}
 			}
 		})
 	}
 }
 
+// A wide key is as large as that of a real server.
+type wide struct {
+	n int
+	_ [56]byte
+}
+
 // BenchmarkMemory is what an object costs that is as wanted.
 func BenchmarkMemory(b *testing.B) {
-	const size = 1_000_000
-	for b.Loop() {
-		before := heap()
-		table := filled(size)
-		b.ReportMetric(float64(heap()-before)/size, "bytes/object")
-		runtime.KeepAlive(table)
+	for _, size := range []int{1_000, 100_000, 1_000_000} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			for b.Loop() {
+				before := heap()
+				table := New[wide, uint32]()
+				for i := range size {
+					table.Want(wide{n: i}, 0)
+				}
+				for i := range size {
+					table.Learn(wide{n: i}, 0)
+				}
+				b.ReportMetric(float64(heap()-before)/float64(size), "bytes/object")
+				runtime.KeepAlive(table)
+			}
+		})
 	}
 }
 

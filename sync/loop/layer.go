@@ -103,19 +103,15 @@ func (l *tableLayer[K, V, Op]) ensure(ctx context.Context) {
 	if l.table.Pending() == 0 || l.ready != nil && !l.ready() {
 		return
 	}
-	keys := make([]K, 0, l.table.Pending())
-	for k := range l.table.Missing() {
-		if l.mayAdd == nil || l.mayAdd(k) {
-			keys = append(keys, k)
+	due := make([]*delta.Object[K, V], 0, l.table.Pending())
+	for o := range l.table.Missing() {
+		if k := o.Key(); l.failed[k] == nil && (l.mayAdd == nil || l.mayAdd(k)) {
+			due = append(due, o)
 		}
 	}
-	l.carryOut(ctx, l.due(keys, l.compare), l.adding, l.table.Made)
-}
-
-// adding is the op that makes or mends a wanted object.
-func (l *tableLayer[K, V, Op]) adding(k K) Op {
-	wanted, there := l.table.Both(k)
-	return l.add(k, wanted, there)
+	slices.SortFunc(due, func(a, b *delta.Object[K, V]) int { return l.compare(a.Key(), b.Key()) })
+	add := func(o *delta.Object[K, V]) Op { return l.add(o.Key(), o.Wanted(), o.IsKnown()) }
+	perform(ctx, l, due, (*delta.Object[K, V]).Key, add, l.table.Made)
 }
 
 func (l *tableLayer[K, V, Op]) prune(ctx context.Context) { l.remove(ctx, l.mayDel) }
@@ -145,19 +141,26 @@ const mostOps = 1000
 
 // carryOut does an op for each key, and calls done for those that went well.
 func (l *tableLayer[K, V, Op]) carryOut(ctx context.Context, keys []K, op func(K) Op, done func(K)) {
-	ops := make([]Op, 0, min(len(keys), mostOps))
-	for some := range slices.Chunk(keys, mostOps) {
+	perform(ctx, l, keys, func(k K) K { return k }, op, done)
+}
+
+// perform is carryOut for objects that are given by something else than their keys.
+func perform[K, V comparable, Op fmt.Stringer, O any](
+	ctx context.Context, l *tableLayer[K, V, Op], all []O, key func(O) K, op func(O) Op, done func(O),
+) {
+	ops := make([]Op, 0, min(len(all), mostOps))
+	for some := range slices.Chunk(all, mostOps) {
 		ops = ops[:0]
-		for _, k := range some {
-			ops = append(ops, op(k))
+		for _, o := range some {
+			ops = append(ops, op(o))
 		}
 		l.count.operations.Add(float64(len(ops)))
 		results := l.do(ctx, ops)
-		for i, k := range some {
+		for i, o := range some {
 			if results == nil || results[i] == nil {
-				done(k)
+				done(o)
 			} else {
-				l.fail(k, fmt.Errorf("%v: %w", ops[i], results[i]))
+				l.fail(key(o), fmt.Errorf("%v: %w", ops[i], results[i]))
 			}
 		}
 	}

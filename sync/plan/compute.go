@@ -25,15 +25,16 @@ func Compute(cfg Config, svc Service, in []Slice, node Node) Fragment {
 		f.Problems = append(f.Problems, in[i].Problems...)
 	}
 	seen := make(map[ipvs.Key]struct{})
+	add := func(fe Frontend) {
+		if _, dup := seen[fe.Key]; !dup {
+			seen[fe.Key] = struct{}{}
+			f.Frontends = append(f.Frontends, fe)
+		}
+	}
 	for _, port := range svc.Ports {
 		for _, family := range families(svc) {
 			p := newPort(&cfg, &svc, port, family, choose(candidates(port, family.Is4(), in), node))
-			for fe := range p.frontends(node) {
-				if _, dup := seen[fe.Key]; !dup {
-					seen[fe.Key] = struct{}{}
-					f.Frontends = append(f.Frontends, fe)
-				}
-			}
+			p.frontends(node, add)
 			f.Hairpins = append(f.Hairpins, p.hairpins()...)
 			f.Unserved.Internal = f.Unserved.Internal || svc.InternalLocal && p.unserved()
 			f.Unserved.External = f.Unserved.External || svc.ExternalLocal && p.unserved()

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"iter"
 	"net/netip"
 	"slices"
 
@@ -18,19 +17,22 @@ type servicePort struct {
 	chosen  choice
 	server  ipvs.Server
 	cluster served
-	local   served
+	local   served // where a policy is Local
 }
 
 // A served is a list of endpoints that serve, with those that are listed but don't.
 type served struct{ reals, draining []netip.AddrPort }
 
-func newPort(cfg *Config, svc *Service, port Port, family netip.Addr, chosen choice) *servicePort {
-	return &servicePort{
+func newPort(cfg *Config, svc *Service, port Port, family netip.Addr, chosen choice) servicePort {
+	p := servicePort{
 		cfg: cfg, svc: svc, port: port, family: family, chosen: chosen,
 		server:  ipvs.Server{Scheduler: cfg.Scheduler, Timeout: uint32(svc.Affinity.Seconds()), Flags: flagsOf(cfg.Scheduler)},
 		cluster: serve(chosen.cluster, chosen.draining),
-		local:   serve(chosen.local, chosen.draining),
 	}
+	if svc.InternalLocal || svc.ExternalLocal {
+		p.local = serve(chosen.local, chosen.draining)
+	}
+	return p
 }
 
 // flagsOf returns the flags for a scheduler. Those that choose by the client's address drop its packets when their choice
@@ -59,35 +61,31 @@ func serve(reals, all []candidate) served {
 	return s
 }
 
-// frontends yields the port's frontends. An address that is listed twice is a load balancer's first, for its ranges.
-func (p *servicePort) frontends(node Node) iter.Seq[Frontend] {
-	return func(yield func(Frontend) bool) {
-		internal, external := p.internal(), p.external()
-		for _, group := range []struct {
-			kind  Kind
-			port  uint16
-			addrs []netip.Addr
-			as    Frontend
-		}{
-			{ClusterIP, p.port.Port, p.svc.ClusterIPs, internal},
-			{LoadBalancerIP, p.port.Port, p.svc.LoadBalancerIPs, p.ranged(external)},
-			{ExternalIP, p.port.Port, p.svc.ExternalIPs, external},
-			{NodePort, p.port.NodePort, node.Addresses, p.undiverted(external)},
-		} {
-			for _, addr := range group.addrs {
-				if addr.Is4() != p.family.Is4() || group.port == 0 {
-					continue
-				}
-				fe := group.as
-				fe.Kind = group.kind
-				fe.Key = ipvs.AddrKey(p.port.Proto, netip.AddrPortFrom(addr, group.port))
-				fe.Treatment = refusing(fe)
-				fe.VIPs = p.vips(fe, node)
-				fe.Ranges = withAddress(fe, node)
-				if !yield(fe) {
-					return
-				}
+// frontends adds the port's frontends. An address that is listed twice is a load balancer's first, for its ranges.
+func (p *servicePort) frontends(node Node, add func(Frontend)) {
+	internal, external := p.internal(), p.external()
+	for _, group := range []struct {
+		kind  Kind
+		port  uint16
+		addrs []netip.Addr
+		as    Frontend
+	}{
+		{ClusterIP, p.port.Port, p.svc.ClusterIPs, internal},
+		{LoadBalancerIP, p.port.Port, p.svc.LoadBalancerIPs, p.ranged(external)},
+		{ExternalIP, p.port.Port, p.svc.ExternalIPs, external},
+		{NodePort, p.port.NodePort, node.Addresses, p.undiverted(external)},
+	} {
+		for _, addr := range group.addrs {
+			if addr.Is4() != p.family.Is4() || group.port == 0 {
+				continue
 			}
+			fe := group.as
+			fe.Kind = group.kind
+			fe.Key = ipvs.AddrKey(p.port.Proto, netip.AddrPortFrom(addr, group.port))
+			fe.Treatment = refusing(fe)
+			fe.VIPs = p.vips(fe, node)
+			fe.Ranges = withAddress(fe, node)
+			add(fe)
 		}
 	}
 }
