@@ -50,7 +50,8 @@ type Config struct {
 	// Health is told what a Service's health-check node port answers, nil when it has none any more.
 	Health func(plan.Name, *plan.Health)
 
-	// Report is told what of a Service cannot be served, whenever that changes. None: all is well again.
+	// Report is told what of a Service cannot be served, with notes on what is served all the same, whenever that changes.
+	// None: all is well again, or the Service is gone.
 	Report func(plan.Name, []plan.Problem)
 
 	// Converged is told of every attempt to make the kernel equal to what is wanted: nil, or why it is not, which is

@@ -436,6 +436,60 @@ func TestReportsAndHealth(t *testing.T) {
 	})
 }
 
+// What users are told lasts as long as their Service does: another one of its name is told the same again. Notes are told,
+// and not counted among what is not served.
+func TestReportsOfARecreatedService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		as := func(uid string) func(*plan.Service) {
+			return func(s *plan.Service) {
+				s.UID, s.Problems = uid, []plan.Problem{{Object: "Service x", Field: "spec", Reason: "is wrong"},
+					{Object: "Service x", Field: "spec", Reason: "is odd", Note: true}}
+			}
+		}
+		r.set(1, nil, as("first"))
+		r.start()
+		r.queue.Synced()
+		synctest.Wait()
+		r.change(1, pods(1), as("first"))
+		synctest.Wait()
+		r.change(1, pods(1), as("second"))
+		synctest.Wait()
+		const both = "default/s00001 [Service x: spec: is wrong Service x: spec: is odd]"
+		if diff := cmp.Diff([]string{both, "default/s00001 []", both}, r.reports); diff != "" {
+			t.Errorf("reports (-want +got):\n%s", diff)
+		}
+		if got := r.metric("kube_ipvs_service_problems").GetGauge().GetValue(); got != 1 {
+			t.Errorf("%v problems are counted, want 1", got)
+		}
+	})
+}
+
+// A node port is at the addresses of one node, so that who has it is that node's affair; an external IP is everybody's.
+func TestConflictsHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		reports := map[string][]plan.Problem{}
+		r.report = func(name plan.Name, p []plan.Problem) { reports[name.Name] = p }
+		has := func(address string, node uint16) func(*plan.Service) {
+			return func(s *plan.Service) {
+				s.ExternalIPs, s.Ports[0].NodePort = []netip.Addr{netip.MustParseAddr(address)}, node
+			}
+		}
+		r.set(1, pods(1), has("198.18.0.1", 80))
+		r.set(2, pods(1), has("198.18.0.1", 0))
+		r.set(3, pods(1), has("192.168.0.1", 0)) // the node's own
+		r.start()
+		r.queue.Synced()
+		synctest.Wait()
+		for name, here := range map[string]bool{"s00002": false, "s00003": true} {
+			if got := reports[name]; len(got) != 1 || got[0].Here != here {
+				t.Errorf("%s: %+v, want one with Here %t", name, got, here)
+			}
+		}
+	})
+}
+
 // Clean removes what is ours and nothing else.
 func TestClean(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

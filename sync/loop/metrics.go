@@ -54,7 +54,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "kube_ipvs_pending_objects", Help: "Objects of the kernel that are not as wanted."}, layer),
 		services: prometheus.NewGauge(prometheus.GaugeOpts{Name: "kube_ipvs_services", Help: "Services that are served."}),
 		problems: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "kube_ipvs_service_problems", Help: "Fields of Services and EndpointSlices that could not be used, and frontends that another Service has."}),
+			Name: "kube_ipvs_service_problems", Help: "Fields of Services and EndpointSlices that could not be used, and frontends that another Service has, without what is only noted."}),
 		draining: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "kube_ipvs_draining_real_servers", Help: "Real servers that get no new connections and still have some."}),
 	}

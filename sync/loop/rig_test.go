@@ -50,6 +50,7 @@ type rig struct {
 	asked     []string
 	converged []error
 	reports   []string
+	report    func(plan.Name, []plan.Problem) // told, too, if set
 	health    []string
 }
 
@@ -76,7 +77,12 @@ func (r *rig) config() Config {
 		Families: []ipset.Family{ipset.IPv4}, Marks: plan.MarksFor(14), Plan: plan.Config{Scheduler: "rr"}, DrainLimit: time.Hour, LookInterval: r.lookInterval,
 		Node: r.locate, Metrics: NewMetrics(r.seen),
 		Health: func(name plan.Name, h *plan.Health) { r.note(&r.health, fmt.Sprint(name, h)) },
-		Report: func(name plan.Name, p []plan.Problem) { r.note(&r.reports, fmt.Sprint(name, p)) },
+		Report: func(name plan.Name, p []plan.Problem) {
+			r.note(&r.reports, fmt.Sprint(name, p))
+			if r.report != nil {
+				r.report(name, p)
+			}
+		},
 		Converged: func(err error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()

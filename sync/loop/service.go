@@ -15,6 +15,7 @@ import (
 // nil, a Service that is not there.
 type service struct {
 	fragment  plan.Fragment // its frontends are ordered by key
+	uid       string
 	created   time.Time
 	numbers   map[plan.InsideKey]uint32 // of its second lists; 0: none was left
 	problems  []plan.Problem

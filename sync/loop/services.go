@@ -33,7 +33,7 @@ func (l *Loop) replan(name plan.Name) {
 
 // planned returns a Service's new state, with numbers for its second lists. A list keeps its number.
 func (l *Loop) planned(svc plan.Service, in []plan.Slice) *service {
-	s := &service{fragment: plan.Compute(l.cfg.Plan, svc, in, l.node), created: svc.Created}
+	s := &service{fragment: plan.Compute(l.cfg.Plan, svc, in, l.node), uid: svc.UID, created: svc.Created}
 	fes := s.fragment.Frontends
 	slices.SortFunc(fes, func(a, b plan.Frontend) int { return a.Key.Compare(b.Key) })
 	for i := range fes {
@@ -120,11 +120,10 @@ func (l *Loop) report(name plan.Name, old, now *service) {
 		l.cfg.Health(name, h)
 	}
 	l.count.swapped(old, now)
-	switch {
-	case now == nil && len(old.problems) > 0:
-		l.cfg.Report(name, nil)
-		l.count.problems.Sub(float64(len(old.problems)))
-	case now != nil:
+	if old != nil && (now == nil || now.uid != old.uid) { // another one with its name has its own users to tell
+		l.tell(old, nil)
+	}
+	if now != nil {
 		if old != nil {
 			now.problems = old.problems // what was told before
 		}
@@ -132,14 +131,30 @@ func (l *Loop) report(name plan.Name, old, now *service) {
 	}
 }
 
-// review tells others what of a Service cannot be served, if that is news.
+// review tells others what of a Service cannot be served.
 func (l *Loop) review(s *service) {
-	before := s.problems
-	s.problems = slices.Concat(s.fragment.Problems, l.claims.conflicts(s), s.unnumbered())
-	if !slices.Equal(before, s.problems) {
-		l.cfg.Report(s.fragment.Service, s.problems)
-		l.count.problems.Add(float64(len(s.problems) - len(before)))
+	l.tell(s, slices.Concat(s.fragment.Problems, l.claims.conflicts(s), s.unnumbered()))
+}
+
+// tell tells others about the problems of a Service, if they are news.
+func (l *Loop) tell(s *service, problems []plan.Problem) {
+	if slices.Equal(s.problems, problems) {
+		return
 	}
+	l.cfg.Report(s.fragment.Service, problems)
+	l.count.problems.Add(float64(notServed(problems) - notServed(s.problems)))
+	s.problems = problems
+}
+
+// notServed counts the problems that are more than a note.
+func notServed(problems []plan.Problem) int {
+	n := 0
+	for _, p := range problems {
+		if !p.Note {
+			n++
+		}
+	}
+	return n
 }
 
 // mostWaiting is how many changes of one Service are remembered while it cannot be programmed.
