@@ -69,7 +69,7 @@ type Loop struct {
 
 	services map[plan.Name]*service
 	claims   claims
-	numbers  *numbers
+	numbers  map[ipset.Family]*numbers
 	tables   *tables
 
 	settings     *delta.Table[string, string]
@@ -87,7 +87,7 @@ type Loop struct {
 	located bool                   // the node is known
 	begun   bool                   // planning has begun
 	made    int                    // IPv4 virtual servers that were made, without those that were removed
-	strange map[uint32]struct{}    // marks for which others have virtual servers
+	strange map[ipvs.Key]struct{}  // the virtual servers that others have for marks
 	read    ipvs.Table             // of this turn, for the second of the two layers that it is about
 	left    map[ipvs.Key]struct{}  // of this turn: virtual servers with real servers that are wanted no more; nil: not asked
 	count   *Metrics
@@ -97,9 +97,9 @@ type Loop struct {
 // New returns a loop. Nothing is done before Run.
 func New(cfg Config) *Loop {
 	l := &Loop{
-		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, numbers: newNumbers(),
+		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, numbers: numbersByFamily(),
 		tables: newTables(cfg.Marks, cfg.Families), count: cfg.Metrics, settings: delta.New[string, string](),
-		members: map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op]{}, strange: map[uint32]struct{}{},
+		members: map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op]{}, strange: map[ipvs.Key]struct{}{},
 		dirty: map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{},
 	}
 	l.cfg.Forwarding = maps.Clone(cfg.Forwarding)

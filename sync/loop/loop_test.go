@@ -302,11 +302,7 @@ func TestOrder(t *testing.T) {
 		r.change(1, pods(1), guarded)
 		ordered(t, r.take(), "ipset add KIPVS-OWNED "+member, "ipset add KIPVS-ALLOWED "+member, "ipset add KIPVS-RANGED "+member,
 			"ipvsadm -A -t 198.18.0.1:80", "ipvsadm -a -t 198.18.0.1:80", "ipset add KIPVS-FRONTENDS "+member)
-		r.mu.Lock()
-		name := plan.Name{Namespace: "default", Name: "s00001"}
-		delete(r.services, name)
-		r.mu.Unlock()
-		r.queue.ServiceChanged(name)
+		r.remove(1)
 		ordered(t, r.take(), "ipset del KIPVS-FRONTENDS "+member, "ipvsadm -D -t 198.18.0.1:80", "ipset del KIPVS-RANGED "+member,
 			"ipset del KIPVS-ALLOWED "+member, "ipset del KIPVS-OWNED "+member)
 
@@ -385,26 +381,6 @@ func TestRoutesAlone(t *testing.T) {
 		r.queue.Note(Routes)
 		if diff := cmp.Diff([]string{"read routes"}, r.take()); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
-		}
-	})
-}
-
-// The numbers of second lists are used up: the Service is served with its local endpoints, and told.
-func TestNumbersUsedUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		local := func(s *plan.Service) { s.ExternalLocal, s.Ports[0].NodePort = true, uint16(30000+len(r.services)) }
-		endpoints := append(pods(2), plan.Endpoint{Addr: netip.MustParseAddr("10.244.0.1"), Node: "node1", Ready: true, Serving: true})
-		for i := range plan.Capacity + 1 {
-			r.set(i, endpoints, local)
-		}
-		r.start()
-		r.queue.Synced()
-		if got := r.attempts(); len(got) != 1 || got[0] != nil {
-			t.Fatalf("attempts %v", got)
-		}
-		if len(r.reports) != 1 || !strings.Contains(r.reports[0], "endpoints on this node only") {
-			t.Errorf("reports %v, want one", r.reports)
 		}
 	})
 }

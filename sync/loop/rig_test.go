@@ -37,6 +37,7 @@ type rig struct {
 	queue *Queue
 	seen  *prometheus.Registry
 
+	families     []ipset.Family
 	lookInterval time.Duration // 0: never
 	slow         bool          // the table takes time
 
@@ -59,7 +60,7 @@ var errRefused = errors.New("refused")
 func newRig(t *testing.T) *rig {
 	return &rig{
 		t: t, ipvs: new(ipvs.Fake), sets: ipset.NewFake(), vips: vip.NewFake(), rules: new(iptables.Fake),
-		services: map[plan.Name]plan.Service{}, slices: map[plan.Name][]plan.Slice{},
+		families: []ipset.Family{ipset.IPv4}, services: map[plan.Name]plan.Service{}, slices: map[plan.Name][]plan.Slice{},
 		node: plan.Node{Name: "node1", Own: []netip.Addr{netip.MustParseAddr("192.168.0.1")}, Addresses: []netip.Addr{netip.MustParseAddr("192.168.0.1")}},
 	}
 }
@@ -74,7 +75,7 @@ func (r *rig) config() Config {
 	return Config{
 		Source: r, Queue: r.queue, IPVS: table, Sets: askedSets{k, r.sets}, VIP: askedVIPs{k}, Rules: askedRules{k, r.rules},
 		Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
-		Families: []ipset.Family{ipset.IPv4}, Marks: plan.MarksFor(14), Plan: plan.Config{Scheduler: "rr"}, DrainLimit: time.Hour, LookInterval: r.lookInterval,
+		Families: r.families, Marks: plan.MarksFor(14), Plan: plan.Config{Scheduler: "rr"}, DrainLimit: time.Hour, LookInterval: r.lookInterval,
 		Node: r.locate, Metrics: NewMetrics(r.seen),
 		Health: func(name plan.Name, h *plan.Health) { r.note(&r.health, fmt.Sprint(name, h)) },
 		Report: func(name plan.Name, p []plan.Problem) {
@@ -157,6 +158,16 @@ func (r *rig) set(n int, endpoints []plan.Endpoint, edits ...func(*plan.Service)
 
 func (r *rig) change(n int, endpoints []plan.Endpoint, edits ...func(*plan.Service)) {
 	r.queue.ServiceChanged(r.set(n, endpoints, edits...))
+}
+
+// remove deletes a Service.
+func (r *rig) remove(n int) {
+	name := plan.Name{Namespace: "default", Name: fmt.Sprintf("s%05d", n)}
+	r.mu.Lock()
+	delete(r.services, name)
+	delete(r.slices, name)
+	r.mu.Unlock()
+	r.queue.ServiceChanged(name)
 }
 
 // pods are ready endpoints at 10.244.0.N on another node.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/delta"
 	"kube-ipvs/sync/plan"
@@ -45,7 +46,7 @@ func (l *Loop) planned(svc plan.Service, in []plan.Slice) *service {
 			s.numbers = map[plan.InsideKey]uint32{}
 		}
 		if _, ok := s.numbers[in.Key]; !ok {
-			s.numbers[in.Key] = l.numbers.take(in.Key, l.numberBefore(&fes[i]), l.isLeft)
+			s.numbers[in.Key] = l.numbersOf(in.Key).take(in.Key, l.numberBefore(&fes[i]), l.isLeft(ipset.FamilyOf(in.Key.Family)))
 		}
 	}
 	return s
@@ -58,21 +59,6 @@ func (l *Loop) numberBefore(fe *plan.Frontend) uint32 {
 	}
 	mark, _ := l.tables.ledger(fe.Key.Addr).Known(lineOf(fe.Key))
 	return l.cfg.Marks.NumberOf(mark.Value)
-}
-
-// isLeft says that a number's virtual server is in the kernel: whoever had it may still have packets on their way, or it is
-// somebody else's.
-func (l *Loop) isLeft(number uint32) bool {
-	if _, strange := l.strange[l.cfg.Marks.Number(number)]; strange {
-		return true
-	}
-	for f := range l.tables.families {
-		_, left := l.tables.servers.Known(ipvs.MarkKey(l.cfg.Marks.Number(number), everything(f).Addr()))
-		if left {
-			return true
-		}
-	}
-	return false
 }
 
 // swap puts one state of a Service in the place of another. Either may be nil. What both want is claimed again before it
@@ -99,8 +85,8 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 	giveBack.hairpins(old)
 	giveBack.probed(old)
 	if old != nil {
-		for key, n := range old.numbers {
-			l.numbers.release(key, n)
+		for key := range old.numbers {
+			l.numbersOf(key).release(key)
 		}
 	}
 	if now == nil {
