@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 
 	"kube-ipvs/ipset"
@@ -43,7 +44,7 @@ type proxy struct {
 	queue    *loop.Queue
 	sink     *sink
 	source   source
-	warn     func(plan.Name, string, string) // tells the users of a Service, where the source can
+	notify   func(plan.Name, kube.Notice) // tells the users of a Service, where the source can
 	state    *health.State
 	ports    *health.NodePorts
 	registry *prometheus.Registry
@@ -103,17 +104,25 @@ func (p *proxy) newSource() error {
 	}
 	if o.manifests != "" {
 		p.source = manifest.New(o.manifests, name, p.sink)
-		p.warn = func(plan.Name, string, string) {}
+		p.notify = func(plan.Name, kube.Notice) {}
 		return nil
 	}
-	client, err := kube.Connection{
+	connection := kube.Connection{
 		Kubeconfig: o.kubeconfig, Master: o.master, QPS: o.qps, Burst: o.burst, ContentType: o.contentType, Version: version,
-	}.Client()
+	}
+	client, err := connection.Client()
 	if err != nil {
 		return fmt.Errorf("%w (give --kubeconfig, or --manifests to run without a cluster)", err)
 	}
-	s := kube.New(kube.Config{Client: client, NodeName: name, NodeWait: 30 * time.Second, Patience: 10 * time.Second}, p.sink)
-	p.source, p.warn = s, s.Warn
+	events, err := connection.Events()
+	if err != nil {
+		return err
+	}
+	s := kube.New(kube.Config{
+		Client: client, Events: events, NodeName: name, NodeWait: 30 * time.Second, Patience: 10 * time.Second,
+	}, p.sink)
+	s.Register(p.registry)
+	p.source, p.notify = s, s.Notify
 	return nil
 }
 
@@ -137,7 +146,7 @@ func (p *proxy) run(ctx context.Context) error {
 	}
 	p.ports = health.NewNodePorts(p.state, p.healthAddresses(own), func(name plan.Name, err error) {
 		log.Error(err, "A health-check node port cannot be served", "service", name)
-		p.warn(name, "FailedToStartServiceHealthcheck", err.Error())
+		p.notify(name, kube.Notice{Type: corev1.EventTypeWarning, Reason: noHealthCheck, Note: err.Error(), Here: true})
 	})
 	parts.Go(func() error { return p.ports.Run(ctx) })
 	answers := &health.Answers{State: p.state, Families: p.familyNames(), Eligible: func() bool { return p.source.Node().Eligible }}
@@ -181,6 +190,7 @@ func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (loop.C
 	if !detector.Detects(true) && !detector.Detects(false) {
 		klog.FromContext(ctx).Info("No pod can be told from other sources: cluster-IP traffic is not masqueraded, and Local policies hold for pods too. Give --cluster-cidr")
 	}
+	reports := reporter{log: klog.FromContext(ctx), notify: p.notify, told: map[plan.Name][]plan.Problem{}}
 	return p.kernel.config(loop.Config{
 		Source: p.source, Queue: p.queue, Families: p.families,
 		Marks: plan.MarksFor(o.masqueradeBit), Detector: detector, PredictablePorts: !randomly,
@@ -190,7 +200,7 @@ func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (loop.C
 		LookInterval: time.Second, DrainLimit: o.drainLimit,
 		Node:      p.node,
 		Health:    p.ports.Set,
-		Report:    p.report(ctx),
+		Report:    reports.report,
 		Converged: p.converged,
 		Metrics:   p.metrics,
 	}), nil
@@ -232,16 +242,6 @@ func (p *proxy) healthAddresses(own []netip.Addr) []netip.Addr {
 		return nil
 	}
 	return append([]netip.Addr{}, p.nodePortAddresses(own)...)
-}
-
-// report returns who tells users what of a Service cannot be served.
-func (p *proxy) report(ctx context.Context) func(plan.Name, []plan.Problem) {
-	return func(name plan.Name, problems []plan.Problem) {
-		for _, problem := range problems {
-			klog.FromContext(ctx).Info("Part of a Service is not served", "service", name, "field", problem.Field, "reason", problem.Reason)
-			p.warn(name, "NotServed", problem.Field+": "+problem.Reason)
-		}
-	}
 }
 
 func (p *proxy) familyNames() []string {

@@ -25,8 +25,12 @@ func (s *sink) ProblemsChanged() {
 	defer s.mu.Unlock()
 	said := map[plan.Problem]bool{}
 	for _, p := range s.problems() {
+		message := "Part of the configuration is not used"
+		if p.Note {
+			message = "Something is odd about the configuration"
+		}
 		if !s.said[p] {
-			s.log.Info("Part of the configuration is not used", "object", p.Object, "field", p.Field, "reason", p.Reason)
+			s.log.Info(message, "object", p.Object, "field", p.Field, "reason", p.Reason)
 		}
 		said[p] = true
 	}

@@ -7,7 +7,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
@@ -145,7 +144,7 @@ func notification(event uint16, port uint32, data []byte) syscall.NetlinkMessage
 
 // TestChanges follows kube-ipvs0 through a row of notifications.
 func TestChanges(t *testing.T) {
-	w := watcher{}
+	w := newWatcher()
 	a4 := attr(unix.IFA_LOCAL, 10, 0, 0, 1)
 	on, off := addressMessage(unix.AF_INET, 32, 7, a4), addressMessage(unix.AF_INET, 32, 8, a4)
 	on6 := addressMessage(unix.AF_INET6, 128, 7, attr(unix.IFA_ADDRESS, netip.MustParseAddr("fd00::1").AsSlice()...))
@@ -192,8 +191,58 @@ func TestChanges(t *testing.T) {
 	if _, err := w.parse(notification(unix.RTM_NEWADDR, 0, []byte{2})); err == nil {
 		t.Error("a cut message is no error")
 	}
-	if diff := cmp.Diff(watcher{}, w, cmp.AllowUnexported(watcher{})); diff != "" {
-		t.Errorf("at the end (-want +got):\n%s", diff)
+	if w.link != 0 {
+		t.Errorf("at the end the link is %d, want none", w.link)
+	}
+}
+
+// TestChangesOfAddresses follows addresses of other links than kube-ipvs0, whose index is 7.
+func TestChangesOfAddresses(t *testing.T) {
+	const comes, goes = unix.RTM_NEWADDR, unix.RTM_DELADDR
+	w := newWatcher()
+	for _, tt := range []struct {
+		name  string
+		event uint16
+		link  uint32
+		addr  string
+		same  bool
+	}{
+		{"kube-ipvs0 comes", unix.RTM_NEWLINK, 7, "", false},
+		{"an address comes", comes, 1, "10.0.0.1/24", false},
+		{"its lifetime or its flags change", comes, 1, "10.0.0.1/24", true},
+		{"another one comes", comes, 1, "10.0.0.2/24", false},
+		{"the first comes to another link", comes, 2, "10.0.0.1/32", true},
+		{"it goes from one of the two", goes, 1, "10.0.0.1/24", true},
+		{"it goes from the other", goes, 2, "10.0.0.1/32", false},
+		{"it comes again", comes, 1, "10.0.0.1/24", false},
+		{"one that was there before us is renewed", comes, 1, "2001:db8::1/64", false},
+		{"it is renewed again", comes, 1, "2001:db8::1/64", true},
+		{"one that was there before us goes", goes, 1, "2001:db8::2/64", false},
+		{"one goes that another link has for all that is known", goes, 3, "2001:db8::1/64", true},
+		{"the only one that is known to have it", goes, 1, "2001:db8::1/64", false},
+		{"one of a peer's comes", comes, 4, "10.0.0.9/32", false},
+		{"the same with another peer", comes, 4, "10.0.0.9/32", true},
+		{"one of the two goes: what is known is too little", goes, 4, "10.0.0.9/32", false},
+		{"the other goes", goes, 4, "10.0.0.9/32", false},
+		{"a service address", comes, 7, "10.0.0.1/32", false},
+		{"it goes", goes, 7, "10.0.0.1/32", false},
+		{"kube-ipvs0 goes", unix.RTM_DELLINK, 7, "", false},
+		{"after which nothing is known", comes, 1, "10.0.0.1/24", false},
+	} {
+		message, want := linkMessage(LinkName, "dummy", unix.IFF_UP, addrGenModeNone), netip.Addr{}
+		if tt.addr != "" {
+			p := netip.MustParsePrefix(tt.addr)
+			want = p.Addr()
+			family, typ := byte(unix.AF_INET), uint16(unix.IFA_LOCAL)
+			if want.Is6() {
+				family, typ = unix.AF_INET6, unix.IFA_ADDRESS
+			}
+			message = addressMessage(family, byte(p.Bits()), tt.link, attr(typ, want.AsSlice()...))
+		}
+		c, err := w.parse(notification(tt.event, 0, message))
+		if err != nil || c.Same != tt.same || c.Addr != want {
+			t.Errorf("%s: %+v, %v; want the same address %t", tt.name, c, err, tt.same)
+		}
 	}
 }
 
@@ -204,7 +253,8 @@ func FuzzParse(f *testing.F) {
 	f.Add(uint16(unix.RTM_DELROUTE), routeMessage(Item{Kind: Divert, Prefix: netip.MustParsePrefix("::/0")}.route(7)))
 	f.Add(uint16(unix.RTM_NEWADDR), addressMessage(unix.AF_INET, 32, 7, attr(unix.IFA_LOCAL, 10, 0, 0, 1)))
 	f.Fuzz(func(t *testing.T, event uint16, p []byte) {
-		w := watcher{link: 7}
+		w := newWatcher()
+		w.link = 7
 		if c, err := w.parse(notification(event, 0, p)); err == nil {
 			_ = c.ours()
 		}

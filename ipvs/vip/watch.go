@@ -2,16 +2,14 @@ package vip
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
-
-	bulk "kube-ipvs/internal/netlink"
 )
 
 // watchBuffer is how many bytes of notifications may wait. More are lost, which is a change like any other.
@@ -22,9 +20,11 @@ type Change struct {
 	Event    uint16 // RTM_NEWLINK and so on, include/uapi/linux/rtnetlink.h
 	Port     uint32 // of the netlink socket that made it; 0 if the kernel did, or does not say
 	Family   uint8
-	OnLink   bool   // it is about kube-ipvs0, or an address on it
-	Table    uint32 // of a route or rule
-	Protocol uint8  // of a route
+	OnLink   bool       // it is about kube-ipvs0, or an address on it
+	Table    uint32     // of a route or rule
+	Protocol uint8      // of a route
+	Addr     netip.Addr // of an address
+	Same     bool       // of an address: links other than kube-ipvs0 had it before and have it still
 }
 
 // Watch calls changed when the kernel notifies one of the groups (RTNLGRP_*) of a change that concerns the caller, and
@@ -58,7 +58,7 @@ func follow(ctx context.Context, groups []uint, concerns func(Change) bool, chan
 		// Refused in a user namespace. The default buffer is smaller, no more.
 		_ = socket.SetReceiveBufferSize(watchBuffer, false)
 	}
-	w := watcher{}
+	w := newWatcher()
 	if link, err := netlink.LinkByName(LinkName); err == nil {
 		w.link = uint32(link.Attrs().Index)
 	} else if !errors.As(err, &netlink.LinkNotFoundError{}) {
@@ -75,8 +75,15 @@ func follow(ctx context.Context, groups []uint, concerns func(Change) bool, chan
 	}
 }
 
-// A watcher knows the index of kube-ipvs0, or 0.
-type watcher struct{ link uint32 }
+// A watcher knows the index of kube-ipvs0, or 0, and what it was told of addresses on other links since it began: the kernel
+// notifies of every new lifetime, which routers renew every few seconds, as of an address that comes. It takes one of which
+// it was told nothing for one that comes, or goes.
+type watcher struct {
+	link  uint32
+	there map[netip.Addr]map[uint32]struct{} // the indices of the links that have an address
+}
+
+func newWatcher() watcher { return watcher{there: map[netip.Addr]map[uint32]struct{}{}} }
 
 // receive says whether the next datagram has a change that concerns the caller.
 func (w *watcher) receive(socket *nl.NetlinkSocket, concerns func(Change) bool) (bool, error) {
@@ -113,10 +120,14 @@ func (w *watcher) parse(m syscall.NetlinkMessage) (Change, error) {
 		c.OnLink = l.name == LinkName
 		w.locate(c, l)
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
-		if len(m.Data) < unix.SizeofIfAddrmsg {
-			return Change{}, fmt.Errorf("address of %d bytes: %w", len(m.Data), bulk.ErrMalformed)
+		link, prefix, err := parseAddress(m.Data)
+		if err != nil {
+			return Change{}, err
 		}
-		c.OnLink = w.link != 0 && binary.NativeEndian.Uint32(m.Data[4:]) == w.link
+		c.Addr, c.OnLink = prefix.Addr(), w.link != 0 && link == w.link
+		if !c.OnLink {
+			c.Same = w.moves(c, link)
+		}
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE, unix.RTM_NEWRULE, unix.RTM_DELRULE:
 		// Of a rule, struct fib_rule_hdr has the same size, the table is at the same place, and its attribute
 		// (FRA_TABLE) has the same number.
@@ -129,12 +140,35 @@ func (w *watcher) parse(m syscall.NetlinkMessage) (Change, error) {
 	return c, nil
 }
 
+// moves takes note of an address that came to a link or left it, and says that links have it before and after.
+func (w *watcher) moves(c Change, link uint32) (same bool) {
+	links := w.there[c.Addr]
+	if c.Event == unix.RTM_NEWADDR {
+		if links == nil {
+			links = map[uint32]struct{}{}
+			w.there[c.Addr] = links
+		}
+		same = len(links) > 0
+		links[link] = struct{}{}
+		return same
+	}
+	delete(links, link)
+	if len(links) == 0 {
+		delete(w.there, c.Addr)
+	}
+	return len(links) > 0
+}
+
 func (w *watcher) locate(c Change, l linkState) {
+	before := w.link
 	switch {
 	case c.OnLink && c.Event == unix.RTM_NEWLINK && c.Family == unix.AF_UNSPEC:
 		w.link = l.index
 	case l.index == w.link: // gone, or renamed
 		w.link = 0
+	}
+	if w.link != before { // what is on another link has changed
+		clear(w.there)
 	}
 }
 

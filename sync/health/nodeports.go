@@ -19,7 +19,7 @@ import (
 // path and method is answered, with kube-proxy's codes, headers and body (pkg/proxy/healthcheck).
 type NodePorts struct {
 	state  *State
-	failed func(plan.Name, error) // told when a port cannot be opened
+	failed func(plan.Name, error) // told why a port cannot be opened
 
 	mu       sync.Mutex
 	addrs    []netip.Addr // where to listen; nil: everywhere
@@ -30,13 +30,14 @@ type NodePorts struct {
 type instance struct {
 	want    plan.Health
 	servers []*http.Server // none: it could not be opened, and is tried again
+	failure string         // why it could not be opened the last time, as it was told
 }
 
 // retryInterval is how often a port that could not be opened is tried again.
 const retryInterval = 10 * time.Second
 
 // NewNodePorts returns a server of health-check node ports, on these addresses alone or, if they are nil, on all. Failed is
-// told of a port that cannot be opened, once for each attempt.
+// told of a port that cannot be opened, once for each reason.
 func NewNodePorts(state *State, addrs []netip.Addr, failed func(plan.Name, error)) *NodePorts {
 	return &NodePorts{state: state, addrs: addrs, failed: failed, services: map[plan.Name]*instance{}}
 }
@@ -126,9 +127,13 @@ func (n *NodePorts) open(name plan.Name, in *instance) {
 		for _, l := range listeners {
 			_ = l.Close() // nothing was said on it yet
 		}
-		n.failed(name, fmt.Errorf("health-check node port %d: %w", in.want.Port, err))
+		if why := err.Error(); why != in.failure {
+			in.failure = why
+			n.failed(name, fmt.Errorf("health-check node port %d: %w", in.want.Port, err))
+		}
 		return
 	}
+	in.failure = ""
 	for _, l := range listeners {
 		s := &http.Server{Handler: n.handler(name), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 		in.servers = append(in.servers, s)

@@ -87,11 +87,11 @@ func TestNodePortThatIsTaken(t *testing.T) {
 	}{
 		{"it is taken", func() { n.Set(name, &plan.Health{Port: port, LocalEndpoints: 1}) }, 1, 0},
 		{"its count changes", func() { n.Set(name, &plan.Health{Port: port, LocalEndpoints: 2}) }, 1, 0},
-		{"it is taken still", n.retry, 2, 0},
-		{"it is free", func() { taken.Close(); n.retry() }, 2, 200},
-		{"no endpoint is here any more", func() { n.Set(name, &plan.Health{Port: port}) }, 2, 503},
-		{"nothing is wrong any more", n.retry, 2, 503},
-		{"the Service is gone", func() { n.Set(name, nil) }, 2, 0},
+		{"it is taken still, for the same reason", n.retry, 1, 0},
+		{"it is free", func() { taken.Close(); n.retry() }, 1, 200},
+		{"no endpoint is here any more", func() { n.Set(name, &plan.Health{Port: port}) }, 1, 503},
+		{"nothing is wrong any more", n.retry, 1, 503},
+		{"the Service is gone", func() { n.Set(name, nil) }, 1, 0},
 	} {
 		tt.then()
 		if got := code(); got != tt.code || failures != tt.failures {

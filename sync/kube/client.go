@@ -5,6 +5,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
+	typed "k8s.io/client-go/kubernetes/typed/events/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -16,7 +17,7 @@ type Connection struct {
 	Kubeconfig string // path of a kubeconfig file
 	Master     string // URL that takes precedence over the file's
 
-	QPS         float32 // requests a second on average; 0: client-go's default
+	QPS         float32 // requests a second on average; 0: client-go's default; less: any number
 	Burst       int     // requests at once; 0: client-go's default
 	ContentType string  // of requests, and preferred of answers; "": protobuf
 
@@ -34,6 +35,16 @@ func (c Connection) Client() (kubernetes.Interface, error) {
 		return nil, fmt.Errorf("client for the API server: %w", err)
 	}
 	return client, nil
+}
+
+// Events returns a client for a Source's Events, which has no part in the limit of others: the Source has a pace of its own.
+func (c Connection) Events() (typed.EventsV1Interface, error) {
+	c.QPS = -1
+	client, err := c.Client()
+	if err != nil {
+		return nil, err
+	}
+	return client.EventsV1(), nil
 }
 
 // Config returns the client's configuration.

@@ -56,6 +56,14 @@ func TestConnection(t *testing.T) {
 			if _, err := c.in.Client(); err != nil {
 				t.Error(err)
 			}
+			// Events are neither held up by the limit, nor hold up anything else.
+			events, err := c.in.Events()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if limit := events.RESTClient().GetRateLimiter(); limit != nil {
+				t.Errorf("Events have the limit of %v a second", limit.QPS())
+			}
 		})
 	}
 }

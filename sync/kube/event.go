@@ -1,61 +1,65 @@
 package kube
 
 import (
-	"context"
 	"fmt"
+	"hash/fnv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/events"
-	"k8s.io/klog/v2"
+	eventsv1 "k8s.io/api/events/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"kube-ipvs/sync/object"
 	"kube-ipvs/sync/plan"
 )
 
-// maxNote is the API's limit for the text of an Event, in bytes (events.k8s.io/v1, Event.note).
-const maxNote = 1024
-
-// startEvents lets Warn post Events until stop is called.
-func (s *Source) startEvents(ctx context.Context) (stop func(), err error) {
-	b := events.NewBroadcaster(&events.EventSinkImpl{Interface: s.cfg.Client.EventsV1()})
-	if err := b.StartRecordingToSinkWithContext(ctx); err != nil {
-		b.Shutdown()
-		return nil, fmt.Errorf("record events: %w", err)
-	}
-	recorder := b.NewRecorder(runtime.NewScheme(), "kube-ipvs").WithLogger(klog.FromContext(ctx))
-	s.recorder.Store(&recorder)
-	return func() {
-		s.recorder.Store(nil)
-		b.Shutdown()
-	}, nil
+// A Notice is what the users of a Service are told.
+type Notice struct {
+	Type   string // Normal or Warning (k8s.io/api/core/v1, EventTypeNormal)
+	Reason string // in CamelCase, for machines; at most 128 bytes
+	Note   string // in words; what an Event cannot hold is cut off
+	Here   bool   // it is this node's own affair, and the Event says so
 }
 
-// Warn posts a Warning Event on a Service. Events of the same reason on the same Service are counted instead of repeated.
-// It does nothing if the Service is gone, or Run does not run; what the API server refuses is logged by the recorder.
-func (s *Source) Warn(name plan.Name, reason, message string) {
-	recorder := s.recorder.Load()
-	c, ok := get[plan.Service](s.services, name.String())
-	if recorder == nil || !ok {
-		return
-	}
-	(*recorder).Eventf(regarding(c), nil, corev1.EventTypeWarning, reason, "Proxy", "%s", clip(message))
-}
-
-// regarding names the Service as `kubectl describe` looks for it: with its UID.
-func regarding(c *object.Cached[plan.Service]) *corev1.ObjectReference {
-	return &corev1.ObjectReference{
-		APIVersion: "v1", Kind: "Service",
-		Namespace: c.Namespace, Name: c.Name, UID: types.UID(c.UID),
+// Notify has an Event on a Service posted, once a while of up to half a minute is over. What is no node's own affair is the
+// same Event whoever posts it, however often, and so there once in a cluster; it goes when the API server forgets it, as all
+// Events do. Nothing is done if the Service is gone. What cannot be posted is logged and counted.
+func (s *Source) Notify(name plan.Name, n Notice) {
+	if c, ok := get[plan.Service](s.services, name.String()); ok {
+		s.poster.add(eventOf(c, n, s.cfg.NodeName))
 	}
 }
 
-// clip cuts a text to what an Event may hold, between letters.
-func clip(s string) string {
-	if len(s) <= maxNote {
+// The API's limits for texts in an Event, in bytes (pkg/apis/core/validation/events.go).
+const (
+	maxNote     = 1024
+	maxInstance = 128
+)
+
+// eventOf returns the Event that is posted for a notice by a node. Its name says what it is about, so that the API server
+// has it only once. The Service is named as `kubectl describe` looks for it: with its UID.
+func eventOf(c *object.Cached[plan.Service], n Notice, node string) *eventsv1.Event {
+	if n.Here {
+		n.Note = "on node " + node + ": " + n.Note
+	}
+	note := clip(n.Note, maxNote)
+	sum := fnv.New64a()
+	for _, part := range []string{string(c.UID), n.Type, n.Reason, note} {
+		fmt.Fprintf(sum, "%q", part)
+	}
+	return &eventsv1.Event{
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: fmt.Sprintf("%s.%016x", c.Name, sum.Sum64())},
+		Regarding:  corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: c.Namespace, Name: c.Name, UID: c.UID},
+		EventTime:  metav1.NowMicro(),
+		Type:       n.Type, Reason: n.Reason, Note: note, Action: "Proxy",
+		ReportingController: "kube-ipvs", ReportingInstance: clip("kube-ipvs-"+node, maxInstance),
+	}
+}
+
+// clip cuts a text to at most so many bytes, between letters.
+func clip(s string, most int) string {
+	if len(s) <= most {
 		return s
 	}
-	return strings.ToValidUTF8(s[:maxNote-len("…")], "") + "…"
+	return strings.ToValidUTF8(s[:most-len("…")], "") + "…"
 }

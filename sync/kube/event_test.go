@@ -1,86 +1,245 @@
 package kube
 
 import (
+	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 
 	"kube-ipvs/sync/plan"
 )
 
-// posted waits for an Event and returns it.
-func posted(t *testing.T, client *fake.Clientset) eventsv1.Event {
+// talking runs a source that posts Events for a node, until it has synced.
+func talking(t *testing.T, client *fake.Clientset, node string) *Source {
 	t.Helper()
-	for range 1000 {
-		list, err := client.EventsV1().Events(metav1.NamespaceAll).List(t.Context(), metav1.ListOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(list.Items) > 0 {
-			return list.Items[0]
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("no Event")
-	return eventsv1.Event{}
+	s, told := runWith(t, Config{Client: client, NodeName: node, Events: client.EventsV1()})
+	told.next(t, "synced")
+	return s
 }
 
-func TestWarn(t *testing.T) {
-	client := fake.NewClientset(node("a"), service("web"))
-	s, _ := synced(t, client)
-	s.Warn(plan.Name{Namespace: "default", Name: "gone"}, "FrontendConflict", "nobody to tell")
-	s.Warn(web, "FrontendConflict", "10.96.0.10:80 is 100% taken")
-
-	got := posted(t, client)
-	want := corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: "default", Name: "web", UID: "uid-of-web"}
-	if diff := cmp.Diff(want, got.Regarding); diff != "" {
-		t.Error(diff)
+// posted returns the Events that there are.
+func posted(t *testing.T, client *fake.Clientset) []eventsv1.Event {
+	t.Helper()
+	list, err := client.EventsV1().Events(metav1.NamespaceAll).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got.Type != "Warning" || got.Reason != "FrontendConflict" || got.Note != "10.96.0.10:80 is 100% taken" ||
-		got.Namespace != "default" || got.Action == "" || got.ReportingController != "kube-ipvs" || got.ReportingInstance == "" {
-		t.Errorf("got %+v", got)
-	}
+	return list.Items
 }
 
-// TestWarnAgain has one conflict reported many times, which is one Event.
-func TestWarnAgain(t *testing.T) {
-	client := fake.NewClientset(node("a"), service("web"))
-	s, _ := synced(t, client)
-	for range 20 {
-		s.Warn(web, "FrontendConflict", "taken")
-	}
-	posted(t, client)
-	time.Sleep(100 * time.Millisecond)
-	created := 0
+// asked counts the requests to create an Event.
+func asked(client *fake.Clientset) int {
+	n := 0
 	for _, action := range client.Actions() {
 		if action.Matches("create", "events") {
-			created++
+			n++
 		}
 	}
-	if created != 1 {
-		t.Errorf("%d Events", created)
+	return n
+}
+
+// counts are a source's Events by what became of them, without those of which there are none.
+func counts(t *testing.T, s *Source) map[string]int {
+	t.Helper()
+	r := prometheus.NewRegistry()
+	s.Register(r)
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]int{}
+	for _, m := range families[0].GetMetric() {
+		if n := m.GetCounter().GetValue(); n > 0 {
+			out[m.GetLabel()[0].GetValue()] = int(n)
+		}
+	}
+	return out
+}
+
+func warning(note string) Notice {
+	return Notice{Type: corev1.EventTypeWarning, Reason: "NotServed", Note: note}
+}
+
+func TestNotify(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset(node("a"), service("web"))
+		s := talking(t, client, "n1")
+		s.Notify(plan.Name{Namespace: "default", Name: "gone"}, warning("nobody to tell"))
+		s.Notify(web, warning("10.96.0.10:80 is 100% taken"))
+		at := time.Now()
+		time.Sleep(jitter)
+		synctest.Wait()
+		got := posted(t, client)
+		if len(got) != 1 {
+			t.Fatalf("%d Events, want one", len(got))
+		}
+		if name, _, _ := strings.Cut(got[0].Name, "."); name != "web" {
+			t.Errorf("its name is %s, want one that begins with the Service's", got[0].Name)
+		}
+		got[0].Name, got[0].ManagedFields, got[0].TypeMeta = "", nil, metav1.TypeMeta{}
+		want := eventsv1.Event{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default"},
+			Regarding:  corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: "default", Name: "web", UID: "uid-of-web"},
+			Type:       "Warning", Reason: "NotServed", Note: "10.96.0.10:80 is 100% taken", Action: "Proxy",
+			EventTime: metav1.NewMicroTime(at), ReportingController: "kube-ipvs", ReportingInstance: "kube-ipvs-n1",
+		}
+		if diff := cmp.Diff(want, got[0]); diff != "" {
+			t.Errorf("-want +got\n%s", diff)
+		}
+	})
+}
+
+// TestNotifyOfMany states which notices, of nodes n1 and n2 about Services with these UIDs, are one Event and which are two.
+func TestNotifyOfMany(t *testing.T) {
+	is := warning("is taken")
+	with := func(edit func(*Notice)) Notice {
+		n := is
+		edit(&n)
+		return n
+	}
+	here := with(func(n *Notice) { n.Here = true })
+	for _, tt := range []struct {
+		name           string
+		one, two       Notice
+		onOne, onTwo   string
+		uidOne, uidTwo string
+		want           []string
+	}{
+		{"of two nodes", is, is, "n1", "n2", "u", "u", []string{"is taken"}},
+		{"of a program that was started again", is, is, "n1", "n1", "u", "u", []string{"is taken"}},
+		{"of two nodes, each its own affair", here, here, "n1", "n2", "u", "u", []string{"on node n1: is taken", "on node n2: is taken"}},
+		{"of a node's own affair, again", here, here, "n1", "n1", "u", "u", []string{"on node n1: is taken"}},
+		{"of another Service with the name", is, is, "n1", "n1", "u", "v", []string{"is taken", "is taken"}},
+		{"with another note", is, with(func(n *Notice) { n.Note = "is gone" }), "n1", "n1", "u", "u", []string{"is gone", "is taken"}},
+		{"for another reason", is, with(func(n *Notice) { n.Reason = "Odd" }), "n1", "n1", "u", "u", []string{"is taken", "is taken"}},
+		{"of another type", is, with(func(n *Notice) { n.Type = "Normal" }), "n1", "n1", "u", "u", []string{"is taken", "is taken"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				svc := service("web")
+				svc.UID = "u"
+				client := fake.NewClientset(node("a"), svc)
+				one := talking(t, client, tt.onOne)
+				one.Notify(web, tt.one)
+				time.Sleep(jitter)
+				synctest.Wait()
+				if tt.uidTwo != tt.uidOne {
+					api := cluster{t, client}
+					api.remove("web")
+					svc = service("web")
+					svc.UID = "v"
+					api.create(svc)
+				}
+				two := talking(t, client, tt.onTwo)
+				two.Notify(web, tt.two)
+				two.Notify(web, tt.two)
+				time.Sleep(jitter)
+				synctest.Wait()
+				var notes []string
+				for _, e := range posted(t, client) {
+					notes = append(notes, e.Note)
+				}
+				slices.Sort(notes)
+				if diff := cmp.Diff(tt.want, notes); diff != "" {
+					t.Errorf("Events (-want +got):\n%s", diff)
+				}
+				if n := asked(client); n != 2 {
+					t.Errorf("%d requests, want one of each", n)
+				}
+				want := map[string]int{created: 1}
+				if len(tt.want) == 1 {
+					want = map[string]int{existing: 1}
+				}
+				if diff := cmp.Diff(want, counts(t, two)); diff != "" {
+					t.Errorf("the second's count (-want +got):\n%s", diff)
+				}
+			})
+		})
 	}
 }
 
-func TestWarnWithoutRun(t *testing.T) {
-	client := fake.NewClientset(service("web"))
-	New(Config{Client: client, NodeName: "n1"}, make(heard)).Warn(web, "FrontendConflict", "nobody listens")
-	if got := client.Actions(); len(got) != 0 {
-		t.Errorf("got %v", got)
+// TestNotifyTooMuch has more to say than is listened to: it is said at a pace, and what does not fit is dropped.
+func TestNotifyTooMuch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset(node("a"), service("web"))
+		s := talking(t, client, "n1")
+		for i := range mostWaiting + 7 {
+			s.Notify(web, warning(fmt.Sprint(i)))
+		}
+		time.Sleep(jitter)
+		synctest.Wait()
+		if n := asked(client); n < postBurst || n > postBurst+int(jitter.Seconds()*postRate) {
+			t.Errorf("%d requests in the first %v", n, jitter)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if diff := cmp.Diff(map[string]int{created: mostWaiting, dropped: 7}, counts(t, s)); diff != "" {
+			t.Errorf("-want +got\n%s", diff)
+		}
+	})
+}
+
+// TestNotifyAgain states what becomes of an Event that cannot be created.
+func TestNotifyAgain(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		err   error
+		want  map[string]int
+		asked int
+	}{
+		{"the API server cannot be reached", errors.New("connection refused"), map[string]int{created: 1}, 2},
+		{"it refuses", apierrors.NewForbidden(eventsv1.Resource("events"), "", errors.New("no")), map[string]int{refused: 1}, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client := fake.NewClientset(node("a"), service("web"))
+				first := true
+				client.PrependReactor("create", "events", func(clienttesting.Action) (bool, runtime.Object, error) {
+					fails := first
+					first = false
+					return fails, nil, tt.err
+				})
+				s := talking(t, client, "n1")
+				s.Notify(web, warning("is taken"))
+				time.Sleep(2 * jitter)
+				synctest.Wait()
+				if diff := cmp.Diff(tt.want, counts(t, s)); diff != "" || asked(client) != tt.asked {
+					t.Errorf("%d requests, want %d; -want +got\n%s", asked(client), tt.asked, diff)
+				}
+			})
+		})
+	}
+}
+
+// TestNotifyNobody has no client for Events, and no Run.
+func TestNotifyNobody(t *testing.T) {
+	client := fake.NewClientset(node("a"), service("web"))
+	s, _ := synced(t, client)
+	s.Notify(web, warning("nobody listens"))
+	New(Config{Client: client, NodeName: "n1", Events: client.EventsV1()}, make(heard)).Notify(web, warning("nobody listens"))
+	if got := asked(client); got != 0 || len(s.poster.waiting) != 0 {
+		t.Errorf("%d requests, and %d wait", got, len(s.poster.waiting))
 	}
 }
 
 func TestClip(t *testing.T) {
 	for _, in := range []string{"short", strings.Repeat("x", maxNote), strings.Repeat("x", maxNote+1), strings.Repeat("ü", maxNote),
 		"x" + strings.Repeat("ü", maxNote)} {
-		got := clip(in)
+		got := clip(in, maxNote)
 		if len(got) > maxNote || !utf8.ValidString(got) || len(in) <= maxNote && got != in || len(got) < min(len(in), maxNote-3) {
 			t.Errorf("%d bytes became %d: %q", len(in), len(got), got)
 		}

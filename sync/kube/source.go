@@ -8,12 +8,12 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/kubernetes"
+	typed "k8s.io/client-go/kubernetes/typed/events/v1"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/events"
 
 	"kube-ipvs/sync/object"
 	"kube-ipvs/sync/plan"
@@ -32,6 +32,9 @@ type Sink interface {
 type Config struct {
 	Client   kubernetes.Interface
 	NodeName string
+
+	// Events posts Events, at a pace of the Source's. Nil: none are posted.
+	Events typed.EventsV1Interface
 
 	// NodeWait is how long Synced is held back while the Node object is missing, as it is on a machine that is just
 	// joining; 0: not at all.
@@ -52,7 +55,7 @@ type Source struct {
 	gate     gate
 	nodeSeen signal // the Node object was read
 	noCIDRs  signal // the API server has no ServiceCIDRs, or does not show them
-	recorder atomic.Pointer[events.EventRecorderLogger]
+	poster   *poster
 }
 
 // New returns a Source that reads nothing before Run.
@@ -66,8 +69,12 @@ func New(cfg Config, sink Sink) *Source {
 		cidrs:    cidrInformer(cfg.Client),
 		nodeSeen: newSignal(),
 		noCIDRs:  newSignal(),
+		poster:   newPoster(cfg.Events),
 	}
 }
+
+// Register registers the Source's metrics.
+func (s *Source) Register(r prometheus.Registerer) { r.MustRegister(s.poster.count) }
 
 // Run watches until the context is done, and returns its error then. It runs once.
 func (s *Source) Run(ctx context.Context) error {
@@ -79,11 +86,7 @@ func (s *Source) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	stop, err := s.startEvents(ctx)
-	if err != nil {
-		return err
-	}
-	defer stop()
+	wg.Go(func() { s.poster.run(ctx) })
 	for _, informer := range []cache.SharedIndexInformer{s.services, s.slices, s.nodes, s.cidrs} {
 		wg.Go(func() { informer.RunWithContext(ctx) })
 	}

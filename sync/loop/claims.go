@@ -69,6 +69,8 @@ func (c claims) conflicts(s *service) []plan.Problem {
 				Object: "Service " + s.fragment.Service.String(),
 				Field:  fmt.Sprintf("%v %v (%v)", fe.Kind, fe.Key.AddrPort(), fe.Key.Proto),
 				Reason: fmt.Sprintf("is served for the older Service %v", first.by.fragment.Service),
+				// A node port is at the addresses of one node.
+				Here: fe.Kind == plan.NodePort || first.fe.Kind == plan.NodePort,
 			})
 		}
 	}

@@ -189,7 +189,7 @@ func (l *Loop) isUDP(server ipvs.Key) bool {
 	if server.Mark == 0 {
 		return server.Proto == ipvs.UDP
 	}
-	list, ok := l.numbers.owner(l.cfg.Marks.NumberOf(server.Mark))
+	list, ok := l.ownerOf(server)
 	return ok && list.Proto == ipvs.UDP
 }
 
@@ -200,7 +200,7 @@ func (l *Loop) listed(k ipvs.RealKey) bool {
 		x, ok := l.claims.winner(k.Server)
 		return ok && slices.Contains(x.fe.Draining, k.AddrPort())
 	}
-	if list, ok := l.numbers.owner(l.cfg.Marks.NumberOf(k.Server.Mark)); ok {
+	if list, ok := l.ownerOf(k.Server); ok {
 		return l.services[list.Service].lists(list.Proto, k.AddrPort())
 	}
 	for _, s := range l.services {

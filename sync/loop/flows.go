@@ -107,7 +107,7 @@ func (l *Loop) frontendsOf(server ipvs.Key) []ipvs.Key {
 	if server.Mark == 0 {
 		return []ipvs.Key{server}
 	}
-	list, ok := l.numbers.owner(l.cfg.Marks.NumberOf(server.Mark))
+	list, ok := l.ownerOf(server)
 	s := l.services[list.Service]
 	if !ok || s == nil {
 		return nil

@@ -199,7 +199,7 @@ func (l *Loop) readTable(ctx context.Context) (ipvs.Table, error) {
 	maps.DeleteFunc(table, func(k ipvs.Key, _ ipvs.Entry) bool {
 		ours := l.isOurs(k)
 		if !ours && k.Mark != 0 {
-			l.strange[k.Mark] = struct{}{}
+			l.strange[k] = struct{}{}
 		}
 		return !ours
 	})

@@ -52,7 +52,8 @@ type Config struct {
 	// Health is told what a Service's health-check node port answers, nil when it has none any more.
 	Health func(plan.Name, *plan.Health)
 
-	// Report is told what of a Service cannot be served, whenever that changes. None: all is well again.
+	// Report is told what of a Service cannot be served, with notes on what is served all the same, whenever that changes.
+	// None: all is well again, or the Service is gone.
 	Report func(plan.Name, []plan.Problem)
 
 	// Converged is told of the end of every attempt to make the kernel equal to what is wanted: nil, or why it is not,
@@ -71,7 +72,7 @@ type Loop struct {
 
 	services map[plan.Name]*service
 	claims   claims
-	numbers  *numbers
+	numbers  map[ipset.Family]*numbers
 	tables   *tables
 
 	settings     *delta.Table[string, string]
@@ -91,7 +92,7 @@ type Loop struct {
 	located bool                   // the node is known
 	begun   bool                   // planning has begun
 	made    int                    // IPv4 virtual servers that were made, without those that were removed
-	strange map[uint32]struct{}    // marks for which others have virtual servers
+	strange map[ipvs.Key]struct{}  // the virtual servers that others have for marks
 	read    ipvs.Table             // of this turn, for the second of the two layers that it is about
 	left    map[ipvs.Key]struct{}  // of this turn: virtual servers with real servers that are wanted no more; nil: not asked
 	count   *Metrics
@@ -101,9 +102,9 @@ type Loop struct {
 // New returns a loop. Nothing is done before Run.
 func New(cfg Config) *Loop {
 	l := &Loop{
-		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, numbers: newNumbers(),
+		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, numbers: numbersByFamily(),
 		tables: newTables(cfg.Marks, cfg.Families), count: cfg.Metrics, settings: delta.New[string, string](),
-		members: map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op]{}, strange: map[uint32]struct{}{},
+		members: map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op]{}, strange: map[ipvs.Key]struct{}{},
 		dirty: map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{},
 	}
 	l.cfg.Forwarding = maps.Clone(cfg.Forwarding)

@@ -302,11 +302,7 @@ func TestOrder(t *testing.T) {
 		r.change(1, pods(1), guarded)
 		ordered(t, r.take(), "ipset add KIPVS-OWNED "+member, "ipset add KIPVS-ALLOWED "+member, "ipset add KIPVS-RANGED "+member,
 			"ipvsadm -A -t 198.18.0.1:80", "ipvsadm -a -t 198.18.0.1:80", "ipset add KIPVS-FRONTENDS "+member)
-		r.mu.Lock()
-		name := plan.Name{Namespace: "default", Name: "s00001"}
-		delete(r.services, name)
-		r.mu.Unlock()
-		r.queue.ServiceChanged(name)
+		r.remove(1)
 		ordered(t, r.take(), "ipset del KIPVS-FRONTENDS "+member, "ipvsadm -D -t 198.18.0.1:80", "ipset del KIPVS-RANGED "+member,
 			"ipset del KIPVS-ALLOWED "+member, "ipset del KIPVS-OWNED "+member)
 
@@ -419,26 +415,6 @@ func TestRoutesAlone(t *testing.T) {
 	})
 }
 
-// The numbers of second lists are used up: the Service is served with its local endpoints, and told.
-func TestNumbersUsedUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		local := func(s *plan.Service) { s.ExternalLocal, s.Ports[0].NodePort = true, uint16(30000+len(r.services)) }
-		endpoints := append(pods(2), plan.Endpoint{Addr: netip.MustParseAddr("10.244.0.1"), Node: "node1", Ready: true, Serving: true})
-		for i := range plan.Capacity + 1 {
-			r.set(i, endpoints, local)
-		}
-		r.start()
-		r.queue.Synced()
-		if got := r.attempts(); len(got) != 1 || got[0] != nil {
-			t.Fatalf("attempts %v", got)
-		}
-		if len(r.reports) != 1 || !strings.Contains(r.reports[0], "endpoints on this node only") {
-			t.Errorf("reports %v, want one", r.reports)
-		}
-	})
-}
-
 func TestReportsAndHealth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -462,6 +438,60 @@ func TestReportsAndHealth(t *testing.T) {
 		}
 		if len(r.health) != 2 || r.health[1] != "default/s00002 <nil>" {
 			t.Errorf("health %v, want an answer and none", r.health)
+		}
+	})
+}
+
+// What users are told lasts as long as their Service does: another one of its name is told the same again. Notes are told,
+// and not counted among what is not served.
+func TestReportsOfARecreatedService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		as := func(uid string) func(*plan.Service) {
+			return func(s *plan.Service) {
+				s.UID, s.Problems = uid, []plan.Problem{{Object: "Service x", Field: "spec", Reason: "is wrong"},
+					{Object: "Service x", Field: "spec", Reason: "is odd", Note: true}}
+			}
+		}
+		r.set(1, nil, as("first"))
+		r.start()
+		r.queue.Synced()
+		synctest.Wait()
+		r.change(1, pods(1), as("first"))
+		synctest.Wait()
+		r.change(1, pods(1), as("second"))
+		synctest.Wait()
+		const both = "default/s00001 [Service x: spec: is wrong Service x: spec: is odd]"
+		if diff := cmp.Diff([]string{both, "default/s00001 []", both}, r.reports); diff != "" {
+			t.Errorf("reports (-want +got):\n%s", diff)
+		}
+		if got := r.metric("kube_ipvs_service_problems").GetGauge().GetValue(); got != 1 {
+			t.Errorf("%v problems are counted, want 1", got)
+		}
+	})
+}
+
+// A node port is at the addresses of one node, so that who has it is that node's affair; an external IP is everybody's.
+func TestConflictsHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		reports := map[string][]plan.Problem{}
+		r.report = func(name plan.Name, p []plan.Problem) { reports[name.Name] = p }
+		has := func(address string, node uint16) func(*plan.Service) {
+			return func(s *plan.Service) {
+				s.ExternalIPs, s.Ports[0].NodePort = []netip.Addr{netip.MustParseAddr(address)}, node
+			}
+		}
+		r.set(1, pods(1), has("198.18.0.1", 80))
+		r.set(2, pods(1), has("198.18.0.1", 0))
+		r.set(3, pods(1), has("192.168.0.1", 0)) // the node's own
+		r.start()
+		r.queue.Synced()
+		synctest.Wait()
+		for name, here := range map[string]bool{"s00002": false, "s00003": true} {
+			if got := reports[name]; len(got) != 1 || got[0].Here != here {
+				t.Errorf("%s: %+v, want one with Here %t", name, got, here)
+			}
 		}
 	})
 }

@@ -37,10 +37,10 @@ type rig struct {
 	queue *Queue
 	seen  *prometheus.Registry
 
+	families     []ipset.Family
 	lookInterval time.Duration // 0: never
 	slow         bool          // the table takes time
 	tweak        func(*Loop)   // changes a loop before it runs; nil: nothing
-	families     []ipset.Family
 
 	mu        sync.Mutex
 	services  map[plan.Name]plan.Service
@@ -54,6 +54,7 @@ type rig struct {
 	asked     []string
 	converged []error
 	reports   []string
+	report    func(plan.Name, []plan.Problem) // told, too, if set
 	health    []string
 }
 
@@ -61,8 +62,8 @@ var errRefused = errors.New("refused")
 
 func newRig(t *testing.T) *rig {
 	return &rig{
-		t: t, families: []ipset.Family{ipset.IPv4}, hung: map[string]chan struct{}{}, ipvs: new(ipvs.Fake), sets: ipset.NewFake(), vips: vip.NewFake(), rules: new(iptables.Fake),
-		services: map[plan.Name]plan.Service{}, slices: map[plan.Name][]plan.Slice{},
+		t: t, hung: map[string]chan struct{}{}, ipvs: new(ipvs.Fake), sets: ipset.NewFake(), vips: vip.NewFake(), rules: new(iptables.Fake),
+		families: []ipset.Family{ipset.IPv4}, services: map[plan.Name]plan.Service{}, slices: map[plan.Name][]plan.Slice{},
 		node: plan.Node{Name: "node1", Own: []netip.Addr{netip.MustParseAddr("192.168.0.1")}, Addresses: []netip.Addr{netip.MustParseAddr("192.168.0.1")}},
 	}
 }
@@ -80,7 +81,12 @@ func (r *rig) config() Config {
 		Families: r.families, Marks: plan.MarksFor(14), Plan: plan.Config{Scheduler: "rr"}, DrainLimit: time.Hour, LookInterval: r.lookInterval,
 		Node: r.locate, Metrics: NewMetrics(r.seen),
 		Health: func(name plan.Name, h *plan.Health) { r.note(&r.health, fmt.Sprint(name, h)) },
-		Report: func(name plan.Name, p []plan.Problem) { r.note(&r.reports, fmt.Sprint(name, p)) },
+		Report: func(name plan.Name, p []plan.Problem) {
+			r.note(&r.reports, fmt.Sprint(name, p))
+			if r.report != nil {
+				r.report(name, p)
+			}
+		},
 		Converged: func(err error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -158,6 +164,16 @@ func (r *rig) set(n int, endpoints []plan.Endpoint, edits ...func(*plan.Service)
 
 func (r *rig) change(n int, endpoints []plan.Endpoint, edits ...func(*plan.Service)) {
 	r.queue.ServiceChanged(r.set(n, endpoints, edits...))
+}
+
+// remove deletes a Service.
+func (r *rig) remove(n int) {
+	name := plan.Name{Namespace: "default", Name: fmt.Sprintf("s%05d", n)}
+	r.mu.Lock()
+	delete(r.services, name)
+	delete(r.slices, name)
+	r.mu.Unlock()
+	r.queue.ServiceChanged(name)
 }
 
 // pods are ready endpoints at 10.244.0.N on another node.

@@ -15,6 +15,7 @@ import (
 // nil, a Service that is not there.
 type service struct {
 	fragment  plan.Fragment // its frontends are ordered by key
+	uid       string
 	created   time.Time
 	numbers   map[plan.InsideKey]uint32 // of its second lists; 0: none was left
 	problems  []plan.Problem
@@ -57,8 +58,10 @@ func (s *service) unnumbered() []plan.Problem {
 		if s.numbers[key] == 0 {
 			out = append(out, plan.Problem{
 				Object: "Service " + key.Service.String(), Field: "spec.externalTrafficPolicy",
-				Reason: fmt.Sprintf("port %d (%v): %d other Services have a Local policy with endpoints both here and elsewhere;"+
-					" pods and this node get the endpoints on this node only", key.Port, key.Proto, plan.Capacity),
+				Reason: fmt.Sprintf("port %d (%v, IPv%d): %d other ports have a Local policy with endpoints both here and elsewhere;"+
+					" pods and this node get the endpoints on this node only until one of them goes",
+					key.Port, key.Proto, map[bool]int{true: 4, false: 6}[key.Family.Is4()], plan.Capacity),
+				Here: true,
 			})
 		}
 	}

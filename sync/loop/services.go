@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/delta"
 	"kube-ipvs/sync/plan"
@@ -33,7 +34,7 @@ func (l *Loop) replan(name plan.Name) {
 
 // planned returns a Service's new state, with numbers for its second lists. A list keeps its number.
 func (l *Loop) planned(svc plan.Service, in []plan.Slice) *service {
-	s := &service{fragment: plan.Compute(l.cfg.Plan, svc, in, l.node), created: svc.Created}
+	s := &service{fragment: plan.Compute(l.cfg.Plan, svc, in, l.node), uid: svc.UID, created: svc.Created}
 	fes := s.fragment.Frontends
 	slices.SortFunc(fes, func(a, b plan.Frontend) int { return a.Key.Compare(b.Key) })
 	for i := range fes {
@@ -45,7 +46,7 @@ func (l *Loop) planned(svc plan.Service, in []plan.Slice) *service {
 			s.numbers = map[plan.InsideKey]uint32{}
 		}
 		if _, ok := s.numbers[in.Key]; !ok {
-			s.numbers[in.Key] = l.numbers.take(in.Key, l.numberBefore(&fes[i]), l.isLeft)
+			s.numbers[in.Key] = l.numbersOf(in.Key).take(in.Key, l.numberBefore(&fes[i]), l.isLeft(ipset.FamilyOf(in.Key.Family)))
 		}
 	}
 	return s
@@ -58,21 +59,6 @@ func (l *Loop) numberBefore(fe *plan.Frontend) uint32 {
 	}
 	mark, _ := l.tables.ledger(fe.Key.Addr).Known(lineOf(fe.Key))
 	return l.cfg.Marks.NumberOf(mark.Value)
-}
-
-// isLeft says that a number's virtual server is in the kernel: whoever had it may still have packets on their way, or it is
-// somebody else's.
-func (l *Loop) isLeft(number uint32) bool {
-	if _, strange := l.strange[l.cfg.Marks.Number(number)]; strange {
-		return true
-	}
-	for f := range l.tables.families {
-		_, left := l.tables.servers.Known(ipvs.MarkKey(l.cfg.Marks.Number(number), everything(f).Addr()))
-		if left {
-			return true
-		}
-	}
-	return false
 }
 
 // swap puts one state of a Service in the place of another. Either may be nil. What both want is claimed again before it
@@ -99,8 +85,8 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 	giveBack.hairpins(old)
 	giveBack.probed(old)
 	if old != nil {
-		for key, n := range old.numbers {
-			l.numbers.release(key, n)
+		for key := range old.numbers {
+			l.numbersOf(key).release(key)
 		}
 	}
 	if now == nil {
@@ -120,11 +106,10 @@ func (l *Loop) report(name plan.Name, old, now *service) {
 		l.cfg.Health(name, h)
 	}
 	l.count.swapped(old, now)
-	switch {
-	case now == nil && len(old.problems) > 0:
-		l.cfg.Report(name, nil)
-		l.count.problems.Sub(float64(len(old.problems)))
-	case now != nil:
+	if old != nil && (now == nil || now.uid != old.uid) { // another one with its name has its own users to tell
+		l.tell(old, nil)
+	}
+	if now != nil {
 		if old != nil {
 			now.problems = old.problems // what was told before
 		}
@@ -132,14 +117,30 @@ func (l *Loop) report(name plan.Name, old, now *service) {
 	}
 }
 
-// review tells others what of a Service cannot be served, if that is news.
+// review tells others what of a Service cannot be served.
 func (l *Loop) review(s *service) {
-	before := s.problems
-	s.problems = slices.Concat(s.fragment.Problems, l.claims.conflicts(s), s.unnumbered())
-	if !slices.Equal(before, s.problems) {
-		l.cfg.Report(s.fragment.Service, s.problems)
-		l.count.problems.Add(float64(len(s.problems) - len(before)))
+	l.tell(s, slices.Concat(s.fragment.Problems, l.claims.conflicts(s), s.unnumbered()))
+}
+
+// tell tells others about the problems of a Service, if they are news.
+func (l *Loop) tell(s *service, problems []plan.Problem) {
+	if slices.Equal(s.problems, problems) {
+		return
 	}
+	l.cfg.Report(s.fragment.Service, problems)
+	l.count.problems.Add(float64(notServed(problems) - notServed(s.problems)))
+	s.problems = problems
+}
+
+// notServed counts the problems that are more than a note.
+func notServed(problems []plan.Problem) int {
+	n := 0
+	for _, p := range problems {
+		if !p.Note {
+			n++
+		}
+	}
+	return n
 }
 
 // mostWaiting is how many changes of one Service are remembered while it cannot be programmed.

@@ -27,6 +27,7 @@ func (l *Loop) turn(ctx context.Context, again bool) error {
 		l.replanDirty()
 		l.converge(ctx)
 		l.programmed()
+		l.handOut()
 	}
 	return l.verdict(lost)
 }

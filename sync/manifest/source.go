@@ -83,7 +83,8 @@ func (s *Source) Run(ctx context.Context) error {
 func (s *Source) deliver(watching error, synced bool) bool {
 	now, before := assemble(&s.folder, s.node), s.now.Load()
 	if watching != nil {
-		now.problem(s.folder.dir, fmt.Sprintf("cannot be watched, and is read every %v: %v", poll, watching))
+		now.problems = append(now.problems, plan.Problem{Object: s.folder.dir, Field: ".", Note: true,
+			Reason: fmt.Sprintf("cannot be watched, and is read every %v: %v", poll, watching)})
 	}
 	s.now.Store(now)
 	switch {

@@ -98,13 +98,14 @@ func Select(addrs []netip.Addr, nodePortAddresses []netip.Prefix) []netip.Addr {
 }
 
 // Watch calls changed when the node's addresses may have changed, and once at the start; see vip.Watch, whose errors it
-// returns.
+// returns. Of an address that was there at the start the first notification counts as a change.
 func Watch(ctx context.Context, changed func()) error {
 	groups := []uint{unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR}
 	return vip.Watch(ctx, groups, concerns, changed)
 }
 
-// concerns says whether a change is to an address that is not on kube-ipvs0, where there may be thousands.
+// concerns says whether a change is to what Addresses returns: to an address that may serve, on another link than kube-ipvs0,
+// where there may be thousands, and not to its lifetime or flags only.
 func concerns(c vip.Change) bool {
-	return (c.Event == unix.RTM_NEWADDR || c.Event == unix.RTM_DELADDR) && !c.OnLink
+	return c.Addr.IsValid() && !c.OnLink && !c.Same && serves(c.Addr)
 }

@@ -69,14 +69,21 @@ func TestServes(t *testing.T) {
 }
 
 func TestConcerns(t *testing.T) {
+	own := netip.MustParseAddr("2001:db8::1")
 	tests := []struct {
 		name   string
 		change vip.Change
 		want   bool
 	}{
-		{"an address comes", vip.Change{Event: unix.RTM_NEWADDR}, true},
-		{"an address goes", vip.Change{Event: unix.RTM_DELADDR}, true},
-		{"a service address", vip.Change{Event: unix.RTM_NEWADDR, OnLink: true}, false},
+		{"an address comes", vip.Change{Event: unix.RTM_NEWADDR, Addr: own}, true},
+		{"an address goes", vip.Change{Event: unix.RTM_DELADDR, Addr: own}, true},
+		{"an address is renewed, deprecated, or no more tentative", vip.Change{Event: unix.RTM_NEWADDR, Addr: own, Same: true}, false},
+		{"an address goes that another link has, too", vip.Change{Event: unix.RTM_DELADDR, Addr: own, Same: true}, false},
+		{"a service address", vip.Change{Event: unix.RTM_NEWADDR, Addr: own, OnLink: true}, false},
+		{"a loopback address", vip.Change{Event: unix.RTM_NEWADDR, Addr: netip.MustParseAddr("127.0.0.2")}, false},
+		{"the loopback address", vip.Change{Event: unix.RTM_NEWADDR, Addr: netip.IPv6Loopback()}, false},
+		{"a link-local address", vip.Change{Event: unix.RTM_NEWADDR, Addr: netip.MustParseAddr("fe80::1")}, false},
+		{"a link-local address of IPv4, which may serve", vip.Change{Event: unix.RTM_NEWADDR, Addr: netip.MustParseAddr("169.254.7.7")}, true},
 		{"a link", vip.Change{Event: unix.RTM_NEWLINK}, false},
 	}
 	for _, tt := range tests {

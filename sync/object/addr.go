@@ -19,7 +19,7 @@ func (r *report) addr(field, s string) (netip.Addr, bool) {
 		r.add(field, "%q has a zone, which means nothing outside its node", s)
 		return netip.Addr{}, false
 	case a.Is4In6():
-		r.add(field, "%q is an IPv4-mapped IPv6 address; it is read as %v", s, a.Unmap())
+		r.note(field, "%q is an IPv4-mapped IPv6 address; it is read as %v", s, a.Unmap())
 	}
 	return a.Unmap(), true
 }
@@ -31,7 +31,7 @@ func (r *report) sloppyAddr(field, s string) (netip.Addr, bool) {
 		r.add(field, "%q is not an IP address", s)
 		return netip.Addr{}, false
 	}
-	r.add(field, "%q has leading zeros; it is read as %v", s, a)
+	r.note(field, "%q has leading zeros; it is read as %v", s, a)
 	return a, true
 }
 
@@ -46,7 +46,7 @@ func (r *report) prefix(field, s string) (netip.Prefix, bool) {
 		return netip.Prefix{}, false
 	case p.Addr().Is4In6():
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
-		r.add(field, "%q is a range of IPv4-mapped IPv6 addresses; it is read as %v", s, p.Masked())
+		r.note(field, "%q is a range of IPv4-mapped IPv6 addresses; it is read as %v", s, p.Masked())
 	}
 	return p.Masked(), true
 }
@@ -65,7 +65,7 @@ func (r *report) sloppyPrefix(field, s string) (netip.Prefix, bool) {
 		return netip.Prefix{}, false
 	}
 	p := netip.PrefixFrom(a, bits).Masked()
-	r.add(field, "%q has leading zeros; it is read as %v", s, p)
+	r.note(field, "%q has leading zeros; it is read as %v", s, p)
 	return p, true
 }
 

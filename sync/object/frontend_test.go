@@ -56,8 +56,8 @@ func TestServiceAddresses(t *testing.T) {
 		}, func(p *plan.Service) {
 			p.ExternalIPs = addrs("192.0.2.1")
 			p.Problems = []plan.Problem{
-				wrong("spec.clusterIPs[0]", `"010.096.000.010" has leading zeros; it is read as 10.96.0.10`),
-				wrong("spec.externalIPs[0]", `"::ffff:192.0.2.1" is an IPv4-mapped IPv6 address; it is read as 192.0.2.1`),
+				odd("spec.clusterIPs[0]", `"010.096.000.010" has leading zeros; it is read as 10.96.0.10`),
+				odd("spec.externalIPs[0]", `"::ffff:192.0.2.1" is an IPv4-mapped IPv6 address; it is read as 192.0.2.1`),
 			}
 		}},
 		{"addresses that no Service can have", func(s *corev1.Service) {
@@ -75,7 +75,7 @@ func TestServiceAddresses(t *testing.T) {
 				wrong("spec.externalIPs[7]", "ff02::1 is a multicast address, which a Service cannot have"),
 				wrong("spec.externalIPs[8]", "fe80::1 is a link-local address, which a Service cannot have"),
 				wrong("spec.externalIPs[9]", `"fe80::1%eth0" has a zone, which means nothing outside its node`),
-				wrong("spec.externalIPs[10]", `"::ffff:127.0.0.1" is an IPv4-mapped IPv6 address; it is read as 127.0.0.1`),
+				odd("spec.externalIPs[10]", `"::ffff:127.0.0.1" is an IPv4-mapped IPv6 address; it is read as 127.0.0.1`),
 				wrong("spec.externalIPs[10]", "127.0.0.1 is a loopback address, which a Service cannot have"),
 				wrong("spec.externalIPs[11]", `"example.com" is not an IP address`),
 				wrong("spec.externalIPs[12]", `"" is not an IP address`),
@@ -122,8 +122,8 @@ func TestServiceSourceRanges(t *testing.T) {
 			[]plan.Problem{wrong("spec.loadBalancerSourceRanges[1]", `"2001:db8::/x" is not a range of IP addresses`), closed("6")}},
 		{"what old API servers accepted", []string{"010.0.0.0/8", "::ffff:192.0.2.0/120"}, prefixes("10.0.0.0/8", "192.0.2.0/24"), nil,
 			[]plan.Problem{
-				wrong("spec.loadBalancerSourceRanges[0]", `"010.0.0.0/8" has leading zeros; it is read as 10.0.0.0/8`),
-				wrong("spec.loadBalancerSourceRanges[1]",
+				odd("spec.loadBalancerSourceRanges[0]", `"010.0.0.0/8" has leading zeros; it is read as 10.0.0.0/8`),
+				odd("spec.loadBalancerSourceRanges[1]",
 					`"::ffff:192.0.2.0/120" is a range of IPv4-mapped IPv6 addresses; it is read as 192.0.2.0/24`),
 			}},
 		{"neither family", []string{"::ffff:192.0.2.0/24", "2001:db8::/32"}, prefixes("2001:db8::/32"), nil,

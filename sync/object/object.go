@@ -25,9 +25,14 @@ func reportOn(kind, namespace, name string) *report {
 	return &report{object: kind + " " + name}
 }
 
-// add reports what is wrong with a field.
+// add reports what is wrong with a field, so that it cannot be served as it is asked for.
 func (r *report) add(field, format string, args ...any) {
 	r.problems = append(r.problems, plan.Problem{Object: r.object, Field: field, Reason: fmt.Sprintf(format, args...)})
+}
+
+// note reports what is odd about a field, although it is plain what is meant.
+func (r *report) note(field, format string, args ...any) {
+	r.problems = append(r.problems, plan.Problem{Object: r.object, Field: field, Reason: fmt.Sprintf(format, args...), Note: true})
 }
 
 // protocol returns the number of a protocol's name. Unnamed is TCP, as in the API.

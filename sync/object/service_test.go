@@ -66,6 +66,13 @@ func wrong(field, reason string) plan.Problem {
 	return plan.Problem{Object: "Service default/web", Field: field, Reason: reason}
 }
 
+// odd returns a note on web.
+func odd(field, reason string) plan.Problem {
+	p := wrong(field, reason)
+	p.Note = true
+	return p
+}
+
 type situation struct {
 	name string
 	edit func(*corev1.Service)

@@ -60,7 +60,7 @@ func (r *report) triggered(es *discoveryv1.EndpointSlice) time.Time {
 	}
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
-		r.add("metadata.annotations["+corev1.EndpointsLastChangeTriggerTime+"]", "%q is not a time", s)
+		r.note("metadata.annotations["+corev1.EndpointsLastChangeTriggerTime+"]", "%q is not a time", s)
 		return time.Time{}
 	}
 	return t.UTC()

@@ -48,6 +48,12 @@ func wrongSlice(field, reason string) plan.Problem {
 	return plan.Problem{Object: "EndpointSlice default/web-1", Field: field, Reason: reason}
 }
 
+func oddSlice(field, reason string) plan.Problem {
+	p := wrongSlice(field, reason)
+	p.Note = true
+	return p
+}
+
 func checkSlice(t *testing.T, in *discoveryv1.EndpointSlice, want plan.Slice) {
 	t.Helper()
 	before := in.DeepCopy()
@@ -113,7 +119,7 @@ func TestSliceEndpoints(t *testing.T) {
 		{"copies are kept in their order", []discoveryv1.Endpoint{conditions(no, yes, yes), at("10.1.0.1")},
 			[]plan.Endpoint{is(false, true, true), is(true, true, false)}, nil},
 		{"leading zeros", []discoveryv1.Endpoint{at("10.001.0.1")}, []plan.Endpoint{ready("10.1.0.1")},
-			[]plan.Problem{wrongSlice("endpoints[0].addresses[0]", `"10.001.0.1" has leading zeros; it is read as 10.1.0.1`)}},
+			[]plan.Problem{oddSlice("endpoints[0].addresses[0]", `"10.001.0.1" has leading zeros; it is read as 10.1.0.1`)}},
 		{"addresses that cannot serve",
 			[]discoveryv1.Endpoint{at("127.0.0.1"), at("169.254.169.254"), at("0.0.0.0"), at("224.0.0.1"), at("fd00::1"),
 				at("255.255.255.255"), at("web"), at("10.1.0.1")},
@@ -143,7 +149,7 @@ func TestSliceOfIPv6(t *testing.T) {
 	want.Problems = []plan.Problem{
 		wrongSlice("endpoints[1].addresses[0]", "fe80::1 is a link-local address, which cannot serve"),
 		wrongSlice("endpoints[2].addresses[0]", "10.1.0.1 is not an IPv6 address, as addressType says"),
-		wrongSlice("endpoints[3].addresses[0]", `"::ffff:10.1.0.1" is an IPv4-mapped IPv6 address; it is read as 10.1.0.1`),
+		oddSlice("endpoints[3].addresses[0]", `"::ffff:10.1.0.1" is an IPv4-mapped IPv6 address; it is read as 10.1.0.1`),
 		wrongSlice("endpoints[3].addresses[0]", "10.1.0.1 is not an IPv6 address, as addressType says"),
 	}
 	checkSlice(t, es, want)
@@ -219,7 +225,7 @@ func TestSliceTriggered(t *testing.T) {
 	checkSlice(t, annotated("2026-11-01T12:00:00.5+01:00"), want)
 
 	want = plannedSlice(ready("10.1.0.1"))
-	want.Problems = []plan.Problem{wrongSlice(
+	want.Problems = []plan.Problem{oddSlice(
 		"metadata.annotations[endpoints.kubernetes.io/last-change-trigger-time]", `"yesterday" is not a time`)}
 	checkSlice(t, annotated("yesterday"), want)
 }

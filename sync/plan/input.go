@@ -102,6 +102,8 @@ type Problem struct {
 	Object string // what it is in, such as "Service default/web"
 	Field  string // the field's path, such as "spec.externalIPs[0]"
 	Reason string // what is wrong with it
+	Note   bool   // it is a note only: what was meant is served
+	Here   bool   // it is this node's own affair; without, all nodes find the same
 }
 
 // String returns the problem in one line.

@@ -24,7 +24,7 @@ func TestNodeAddresses(t *testing.T) {
 	if vipCalled(calls, before, false) {
 		t.Error("called for an address on kube-ipvs0")
 	}
-	vipShell(t, "ip link add port0 type dummy; ip link set port0 up; ip address add 192.0.2.1/24 dev port0; ip address add 169.254.7.7/16 dev port0; ip address add 2001:db8::1/64 dev port0 nodad; ip address add 192.0.2.1/32 dev lo; ip address add 198.51.100.1/32 peer 198.51.100.2 dev port0")
+	vipShell(t, "ip link add port0 type veth peer name far0; ip link set far0 up; ip link set port0 up; ip address add 192.0.2.1/24 dev port0; ip address add 169.254.7.7/16 dev port0; ip address add 2001:db8::1/64 dev port0 nodad; ip address add 192.0.2.1/32 dev lo; ip address add 198.51.100.1/32 peer 198.51.100.2 dev port0")
 	got, err := node.Addresses(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -33,11 +33,29 @@ func TestNodeAddresses(t *testing.T) {
 	if line := vipJoin(got); line != want {
 		t.Errorf("Addresses = %s, want %s", line, want)
 	}
-	for _, hand := range []string{"ip address add 192.0.2.9/24 dev port0", "ip address del 2001:db8::1/64 dev port0"} {
+	const late = "2001:db8::2/64"
+	for _, tt := range []struct {
+		name, hand string
+		calls      bool
+	}{
+		{"an address comes", "ip address add 192.0.2.9/24 dev port0", true},
+		{"an IPv6 address goes", "ip address del 2001:db8::1/64 dev port0", true},
+		{"an IPv6 address comes, and is tentative for a while", "ip address add " + late + " dev port0; while ip address show dev port0 tentative | grep -q inet6; do :; done", true},
+		{"a router renews it", "ip address change " + late + " dev port0 valid_lft 7200 preferred_lft 3600", false},
+		{"it is deprecated", "ip address change " + late + " dev port0 valid_lft 7200 preferred_lft 0", false},
+		{"it is preferred again", "ip address change " + late + " dev port0 valid_lft 3600 preferred_lft 1800", false},
+		{"a lease is renewed", "ip address change 192.0.2.9/24 dev port0 valid_lft 7200 preferred_lft 3600", false},
+		{"a loopback address comes", "ip address add 127.0.0.2/8 dev lo", false},
+		{"a link with a link-local address comes", "ip link add port1 type dummy; ip link set port1 up", false},
+		{"an address comes to another link, too", "ip address add 192.0.2.9/32 dev port1", false},
+		{"it goes from the first", "ip address del 192.0.2.9/24 dev port0", false},
+		{"the link goes that has it", "ip link del port1", true},
+		{"the link goes that has the others", "ip link del port0", true},
+	} {
 		before := vipSettled(calls)
-		vipShell(t, hand)
-		if !vipCalled(calls, before, true) {
-			t.Errorf("no call for %s", hand)
+		vipShell(t, tt.hand)
+		if got := vipCalled(calls, before, tt.calls); got != tt.calls {
+			t.Errorf("%s: called %t, want %t", tt.name, got, tt.calls)
 		}
 	}
 }

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"slices"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+
+	"kube-ipvs/sync/kube"
+	"kube-ipvs/sync/plan"
+)
+
+// The reasons of Events on Services. The last is kube-proxy's (pkg/proxy/healthcheck).
+const (
+	notServed     = "NotServed"
+	nonStandard   = "NonStandardValue"
+	noHealthCheck = "FailedToStartServiceHealthcheck"
+)
+
+// A reporter tells the users of Services what is not served, and notes what is odd: each thing once, as long as it lasts.
+// Its methods are called one at a time.
+type reporter struct {
+	log    logr.Logger
+	notify func(plan.Name, kube.Notice)
+	told   map[plan.Name][]plan.Problem
+}
+
+// report tells what is new among all that there is about a Service.
+func (r *reporter) report(name plan.Name, problems []plan.Problem) {
+	for _, p := range problems {
+		if !slices.Contains(r.told[name], p) {
+			r.tell(name, p)
+		}
+	}
+	if len(problems) == 0 {
+		delete(r.told, name)
+		return
+	}
+	r.told[name] = problems
+}
+
+func (r *reporter) tell(name plan.Name, p plan.Problem) {
+	n := kube.Notice{Type: corev1.EventTypeWarning, Reason: notServed, Note: p.Field + ": " + p.Reason, Here: p.Here}
+	message := "Part of a Service is not served"
+	if p.Note {
+		n.Type, n.Reason = corev1.EventTypeNormal, nonStandard
+		message = "Part of a Service is written in an odd way"
+	}
+	if p.Object != "Service "+name.String() { // but one of its slices
+		n.Note = p.String()
+	}
+	r.log.Info(message, "service", name, "object", p.Object, "field", p.Field, "reason", p.Reason)
+	r.notify(name, n)
+}
