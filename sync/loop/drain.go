@@ -88,29 +88,37 @@ func realsOf(t ipvs.Table) iter.Seq2[ipvs.RealKey, ipvs.Real] {
 	}
 }
 
-// prune removes what has no connections left and quiesces the rest.
+// prune quiesces what is wanted no more, looks whom that left with connections, and removes the rest. It looks last: a
+// connection that came between a look and the weight would belong to a real server that is gone a moment later.
 func (r *realsLayer) prune(ctx context.Context) {
+	r.quiesce(ctx)
 	busy := r.busy(ctx)
-	var quiesce []ipvs.RealKey
-	for k := range busy {
-		if known, _ := r.table.Known(k); known.Weight > 0 {
-			quiesce = append(quiesce, k)
-		}
-	}
-	none := ipvs.Real{Weight: 0}
-	r.carryOut(ctx, r.due(quiesce, r.compare), func(k ipvs.RealKey) ipvs.Op { return r.add(k, none, true) },
-		func(k ipvs.RealKey) { r.table.Learn(k, none) })
 	r.remove(ctx, func(k ipvs.RealKey) bool { return r.mayDel(k) && !busy[k] })
 	// The times of what is wanted again or gone are forgotten.
 	maps.DeleteFunc(r.draining, func(k ipvs.RealKey, _ drain) bool { return !busy[k] && r.failed[k] == nil })
 	r.look = false
 }
 
+// quiesce gives weight 0 to what is wanted no more and may have connections.
+func (r *realsLayer) quiesce(ctx context.Context) {
+	var keys []ipvs.RealKey
+	for k := range r.extras() {
+		if known, _ := r.table.Known(k); known.Weight > 0 {
+			keys = append(keys, k)
+		}
+	}
+	none := ipvs.Real{Weight: 0}
+	r.carryOut(ctx, r.due(keys, r.compare), func(k ipvs.RealKey) ipvs.Op { return r.add(k, none, true) },
+		func(k ipvs.RealKey) { r.table.Learn(k, none) })
+}
+
 // busy returns the real servers that are wanted no more, have connections and may keep them. Those that drain already are
 // taken to do so until it is time to look.
 func (r *realsLayer) busy(ctx context.Context) map[ipvs.RealKey]bool {
-	busy := map[ipvs.RealKey]bool{}
-	extras := r.extras()
+	busy, extras := map[ipvs.RealKey]bool{}, map[ipvs.Key][]ipvs.RealKey{}
+	for k := range r.extras() {
+		extras[k.Server] = append(extras[k.Server], k)
+	}
 	for _, server := range slices.SortedFunc(maps.Keys(extras), ipvs.Key.Compare) {
 		if !r.look && !slices.ContainsFunc(extras[server], r.isNew) {
 			for _, k := range extras[server] {
@@ -142,16 +150,16 @@ func (r *realsLayer) lookAt(ctx context.Context, server ipvs.Key, extras []ipvs.
 	}
 }
 
-// extras groups the real servers that are wanted no more by their virtual servers, without those that failed and those
-// that have no connections to wait for.
-func (r *realsLayer) extras() map[ipvs.Key][]ipvs.RealKey {
-	out := map[ipvs.Key][]ipvs.RealKey{}
-	for k := range r.table.Extra() {
-		if r.mayDel(k) && r.failed[k] == nil && !r.abrupt(k.Server) {
-			out[k.Server] = append(out[k.Server], k)
+// extras yields the real servers that are wanted no more, without those that failed and those that have no connections to
+// wait for.
+func (r *realsLayer) extras() iter.Seq[ipvs.RealKey] {
+	return func(yield func(ipvs.RealKey) bool) {
+		for k := range r.table.Extra() {
+			if r.mayDel(k) && r.failed[k] == nil && !r.abrupt(k.Server) && !yield(k) {
+				return
+			}
 		}
 	}
-	return out
 }
 
 // mayStay says that a real server that is wanted no more may keep the connections that it has.

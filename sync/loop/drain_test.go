@@ -56,7 +56,7 @@ func TestDrainingCostsOthersNothing(t *testing.T) {
 		r.connect(1, 1, 3)
 		r.take()
 		r.change(1, pods(2))
-		if diff := cmp.Diff([]string{"read -t 10.96.0.1:80", "ipvsadm -e -t 10.96.0.1:80 -r 10.244.0.1:8080 -m -w 0"}, r.take()); diff != "" {
+		if diff := cmp.Diff([]string{"ipvsadm -e -t 10.96.0.1:80 -r 10.244.0.1:8080 -m -w 0", "read -t 10.96.0.1:80"}, r.take()); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 		r.change(2, pods(1, 2))
@@ -96,7 +96,11 @@ func TestUnreadableIsNotIdle(t *testing.T) {
 		r.let(refusing("read -t 10.96.0.1:80"))
 		r.change(1, pods(2))
 		r.change(2, pods(2))
-		want := map[string]bool{"read -t 10.96.0.1:80": true, "read -t 10.96.0.2:80": true, "ipvsadm -d -t 10.96.0.2:80 -r 10.244.0.1:8080": true}
+		want := map[string]bool{
+			"ipvsadm -e -t 10.96.0.1:80 -r 10.244.0.1:8080 -m -w 0": true, "read -t 10.96.0.1:80": true,
+			"ipvsadm -e -t 10.96.0.2:80 -r 10.244.0.1:8080 -m -w 0": true, "read -t 10.96.0.2:80": true,
+			"ipvsadm -d -t 10.96.0.2:80 -r 10.244.0.1:8080": true,
+		}
 		for _, what := range r.take() {
 			if !want[what] {
 				t.Errorf("unexpected: %s", what)
@@ -111,6 +115,70 @@ func TestUnreadableIsNotIdle(t *testing.T) {
 		got := r.ipvs.Table().String()
 		if want := "tcp 10.96.0.1:80 rr\n  -> 10.244.0.1:8080 w0 active 3 inactive 0\n  -> 10.244.0.2:8080 w1\ntcp 10.96.0.2:80 rr\n  -> 10.244.0.2:8080 w1\n"; got != want {
 			t.Errorf("(-want +got):\n%s", cmp.Diff(want, got))
+		}
+	})
+}
+
+// A client connects at the worst moment: when an endpoint that left was seen to have no connections, and before it is
+// removed. It must find another, or be waited for.
+func TestConnectionBeforeTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.set(1, pods(1, 2))
+		r.start()
+		r.queue.Synced()
+		r.take()
+		server, at := ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("10.96.0.1:80")), netip.MustParseAddrPort("10.244.0.1:8080")
+		r.let(func(what string) error {
+			if what == "ipvsadm -d -t 10.96.0.1:80 -r 10.244.0.1:8080" && r.ipvs.Table()[server].Reals[at].Weight > 0 {
+				t.Error("a client came to a real server that is gone")
+			}
+			return nil
+		})
+		r.change(1, pods(2))
+		want := []string{
+			"ipvsadm -e -t 10.96.0.1:80 -r 10.244.0.1:8080 -m -w 0", "read -t 10.96.0.1:80",
+			"ipvsadm -d -t 10.96.0.1:80 -r 10.244.0.1:8080",
+		}
+		if diff := cmp.Diff(want, r.take()); diff != "" {
+			t.Errorf("an endpoint without connections leaves (-want +got):\n%s", diff)
+		}
+
+		// One that connected before the weight was 0 is seen.
+		r.change(1, pods(1, 2))
+		r.take()
+		r.let(func(what string) error {
+			if what == "ipvsadm -e -t 10.96.0.1:80 -r 10.244.0.1:8080 -m -w 0" {
+				return r.ipvs.SetConnections(ipvs.RealKeyOf(server, at), 1, 0)
+			}
+			return nil
+		})
+		r.change(1, pods(2))
+		if diff := cmp.Diff(want[:2], r.take()); diff != "" {
+			t.Errorf("an endpoint that got a connection at last drains (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A real server whose weight the kernel refuses to change is not removed in spite of it, and tried again.
+func TestUnquiescedStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.set(1, pods(1, 2))
+		r.start()
+		r.queue.Synced()
+		r.take()
+		const quiesce = "ipvsadm -e -t 10.96.0.1:80 -r 10.244.0.1:8080 -m -w 0"
+		r.let(refusing(quiesce))
+		r.change(1, pods(2))
+		if diff := cmp.Diff([]string{quiesce}, r.take()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		r.let(nil)
+		time.Sleep(retryMost)
+		synctest.Wait()
+		if got := r.ipvs.Table()[ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("10.96.0.1:80"))].Reals; len(got) != 1 {
+			t.Errorf("after the retry: %v", got)
 		}
 	})
 }

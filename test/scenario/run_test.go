@@ -243,6 +243,8 @@ func (r *run) check(what string) {
 		r.t.Errorf("%s: its ledger line does not stand", what)
 	case c.ipvs != nil && c.ipvs.Verb == ipvs.DelServer && r.isMember("FRONTENDS", c.ipvs.Key):
 		r.t.Errorf("%s: its frontend is on", what)
+	case c.ipvs != nil && c.ipvs.Verb == ipvs.DelReal && r.schedules(*c.ipvs):
+		r.t.Errorf("%s: it gets connections until that moment", what)
 	case c.set != nil && c.set.Verb == 0 && strings.HasSuffix(c.set.Set.Name, "FRONTENDS"):
 		key := ipvs.Key{Addr: c.set.Member.Addr, Proto: ipvs.Protocol(c.set.Member.Proto), Port: c.set.Member.Port}
 		if _, err := r.kernel.ipvs.ReadServer(context.Background(), key); err != nil {
@@ -254,6 +256,12 @@ func (r *run) check(what string) {
 			r.t.Errorf("%s: %v", what, err)
 		}
 	}
+}
+
+// schedules says that the real server of an op gets new connections: its weight is not 0. Datagrams are none.
+func (r *run) schedules(op ipvs.Op) bool {
+	entry, err := r.kernel.ipvs.ReadServer(context.Background(), op.Key)
+	return err == nil && op.Key.Mark == 0 && op.Key.Proto != ipvs.UDP && entry.Reals[op.Addr].Weight > 0
 }
 
 func (r *run) inLedger(k ipvs.Key) bool { return r.isMember("OWNED", k) }
