@@ -160,6 +160,11 @@ func TestArrows(t *testing.T) {
 			wrong: func(i string) bool { return isOurs(i) && under(strings.TrimPrefix(i, module+"/"), "test", "cmd") },
 		},
 		{
+			name:  "who starts a program does not know what is in it",
+			of:    func(s source) bool { return s.in("test/child") },
+			wrong: isOurs,
+		},
+		{
 			name:  "programs are started by iptables and the program itself only",
 			of:    func(s source) bool { return product(s) && !s.in("cmd", "iptables") },
 			wrong: func(i string) bool { return i == "os/exec" },

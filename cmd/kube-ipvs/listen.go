@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"os"
 	"strings"
 	"time"
@@ -41,6 +42,15 @@ func answer(ctx context.Context, l net.Listener, handler http.Handler) error {
 		return err
 	}
 	return nil
+}
+
+// profile answers what the tool pprof asks: go tool pprof http://ADDRESS/debug/pprof/heap.
+func profile(mux *http.ServeMux) {
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 }
 
 func wait(ctx context.Context, d time.Duration) {

@@ -48,6 +48,7 @@ type options struct {
 
 	healthzAddress string
 	metricsAddress string
+	profiling      bool
 	procSys        string
 }
 
@@ -87,6 +88,7 @@ func (o *options) register(fs *pflag.FlagSet) {
 
 	fs.StringVar(&o.healthzAddress, "healthz-bind-address", "0.0.0.0:10256", "Address and port of /healthz and /livez; empty: none.")
 	fs.StringVar(&o.metricsAddress, "metrics-bind-address", "127.0.0.1:10249", "Address and port of /metrics; empty: none.")
+	fs.BoolVar(&o.profiling, "profiling", false, "Answer /debug/pprof where /metrics is, too.")
 	fs.StringVar(&o.procSys, "proc-sys", "/proc/sys", "Where kernel settings are: another mount of /proc/sys in a container whose own is read-only.")
 }
 

@@ -155,6 +155,9 @@ func (p *proxy) run(ctx context.Context) error {
 	metrics.Handle("/metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
 	metrics.HandleFunc("/proxyMode", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, p.options.mode) })
 	metrics.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
+	if p.options.profiling {
+		profile(metrics)
+	}
 	parts.Go(func() error { return listen(ctx, p.options.healthzAddress, answers.Mux()) })
 	parts.Go(func() error { return listen(ctx, p.options.metricsAddress, metrics) })
 

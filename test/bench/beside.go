@@ -4,19 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
+	"maps"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
+	"kube-ipvs/test/child"
 	"kube-ipvs/test/kubeproxy"
 	"kube-ipvs/test/lab"
+	"kube-ipvs/test/wire"
 )
 
 // The proxies that are compared, each as the program that it is.
@@ -28,9 +29,9 @@ const (
 
 const (
 	// patience is how long a first programming may take. What takes longer fails.
-	patience = 5 * time.Minute
-	// besideChanges is how often an endpoint is changed in a turn.
-	besideChanges = 3
+	patience = 15 * time.Minute
+	// changing is for how long an endpoint comes and goes.
+	changing = 20 * time.Second
 	// besideTurns is how often packets are compared in a turn.
 	besideTurns = 15
 )
@@ -51,13 +52,15 @@ func beside(proxy string) part {
 // A side is a laboratory whose node's proxy is a program, with an API server for it.
 type side struct {
 	*lab.Lab
+	size   size
 	api    *kubeproxy.API
 	target plan.Service
+	pid    int
 	stop   func() error
 }
 
 func newSide(_ context.Context, s size) (b *side, err error) {
-	b = &side{target: service(s.Services - 1), stop: func() error { return nil }}
+	b = &side{size: s, target: service(s.Services - 1), stop: func() error { return nil }}
 	if b.Lab, err = newLab(true); err != nil {
 		return nil, err
 	}
@@ -67,11 +70,11 @@ func newSide(_ context.Context, s size) (b *side, err error) {
 	objects := []kubeproxy.Object{
 		kubeproxy.Node("node1", b.Node.Addr(false), b.Node.Addr(true)), kubeproxy.ServiceCIDR(serviceCIDR),
 	}
-	m := newMemory(s)
-	for name, svc := range m.services {
+	for n := range s.Services {
+		svc := service(n)
 		objects = append(objects, kubeproxy.Service(svc))
-		for i, slice := range m.slices[name] {
-			if es, ok := kubeproxy.Slice(i, slice); ok && name != b.target.Name {
+		for i, slice := range slicesOf(svc.Name, endpoints(n, s.Endpoints)) {
+			if es, ok := kubeproxy.Slice(i, slice); ok && svc.Name != b.target.Name {
 				objects = append(objects, es)
 			}
 		}
@@ -102,44 +105,72 @@ func (b *side) measure(ctx context.Context, proxy string) (figures, error) {
 		return nil, err
 	}
 	seen := figures{"seconds": time.Since(began).Seconds()}
-	at := netip.AddrPortFrom(b.target.ClusterIPs[0], servicePort)
-	var rates, shares []float64
-	for range besideTurns {
-		packets, err := compare(ctx, b.Lab, at, netip.AddrPortFrom(b.Pod("new").Addr(false), podPort))
-		if err != nil {
-			return nil, err
-		}
-		rates, shares = append(rates, packets["rate"]), append(shares, packets["share"])
-	}
 	var err error
-	seen["rate"], seen["share"] = median(rates), median(shares)
-	seen["packet"], err = b.change(ctx, at)
-	return seen, err
+	// How long the attempts to program took that there were until then: they begin when all has been read.
+	if seen["synced"], err = child.Metric(ctx, "kubeproxy_sync_proxy_rules_duration_seconds"); err != nil {
+		return nil, err
+	}
+	if seen["resident"], seen["peak"], err = residentMiB(b.pid); err != nil {
+		return nil, err
+	}
+	return seen, errors.Join(b.packets(ctx, seen), b.changes(ctx, seen), b.weigh(ctx, seen))
 }
 
-// change returns the median of the times from the write into the API server until the new endpoint answers.
-func (b *side) change(ctx context.Context, at netip.AddrPort) (float64, error) {
+// frontend is where the target is asked.
+func (b *side) frontend() netip.AddrPort {
+	return netip.AddrPortFrom(b.target.ClusterIPs[0], servicePort)
+}
+
+func (b *side) packets(ctx context.Context, seen figures) error {
+	packets, err := compare(ctx, b.Lab, besideTurns, b.frontend(), netip.AddrPortFrom(b.Pod("new").Addr(false), podPort))
+	maps.Copy(seen, packets)
+	return err
+}
+
+// changes lets an endpoint come and go, at least once, and sees how long it takes from the write into the API server until
+// the new endpoint answers.
+func (b *side) changes(ctx context.Context, seen figures) error {
 	var times []float64
-	for range besideChanges {
+	for first := time.Now(); time.Since(first) < changing; {
 		began := time.Now()
-		if err := errors.Join(b.serve("old", "new"), b.until(ctx, at, "new", 1)); err != nil {
-			return 0, err
+		if err := errors.Join(b.serve("old", "new"), b.until(ctx, "new", 1)); err != nil {
+			return err
 		}
 		times = append(times, time.Since(began).Seconds())
 		const enough = 20 // answers in a row, and nobody believes that the other pod is asked
-		if err := errors.Join(b.serve("old"), b.until(ctx, at, "old", enough)); err != nil {
-			return 0, err
+		if err := errors.Join(b.serve("old"), b.until(ctx, "old", enough)); err != nil {
+			return err
 		}
 	}
-	return median(times), nil
+	seen["packet"], seen["changes"] = median(times), 2*float64(len(times))
+	return nil
+}
+
+// weigh sees what memory the proxy has after all that, and last, since that collects its garbage, what lives on its heap.
+func (b *side) weigh(ctx context.Context, seen figures) error {
+	var err1, err2 error
+	seen["residentLater"], seen["peakLater"], err1 = residentMiB(b.pid)
+	text, err2 := child.Get(ctx, "http://"+child.Metrics+"/debug/pprof/heap?gc=1&debug=1")
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	const name = "# HeapAlloc = "
+	_, after, _ := strings.Cut(text, name)
+	value, _, _ := strings.Cut(after, "\n")
+	heap, err := strconv.ParseFloat(value, 64)
+	if err != nil {
+		return fmt.Errorf("%s in the heap profile: %w", name, err)
+	}
+	seen["heap"], seen["each"] = heap/(1<<20), heap/float64(b.size.reals())
+	return nil
 }
 
 // until asks until a pod has answered so many times in a row.
-func (b *side) until(ctx context.Context, at netip.AddrPort, pod string, times int) error {
+func (b *side) until(ctx context.Context, pod string, times int) error {
 	for row := 0; row < times; {
-		answer := b.Ask(ctx, b.Pod("asker"), ipvs.TCP, at)
+		answer := b.Ask(ctx, b.Pod("asker"), ipvs.TCP, b.frontend())
 		if answer.Err != nil {
-			return fmt.Errorf("ask %v: %w", at, answer.Err)
+			return fmt.Errorf("ask %v: %w", b.frontend(), answer.Err)
 		}
 		row++
 		if answer.Who != pod {
@@ -161,46 +192,30 @@ func (b *side) start(ctx context.Context, proxy string) error {
 	}
 	p, err := kubeproxy.Start(ctx, b.api, kubeproxy.Config{
 		Program: filepath.Join(bin, "kube-proxy"), Mode: proxy, Node: "node1", Log: "/run/kube-proxy-" + proxy + ".log",
-		ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/48")},
+		ClusterCIDRs: wire.PodCIDRs,
+		Flags:        []string{"--profiling"},
 	})
 	if err != nil {
 		return err
 	}
-	b.stop = p.Stop
+	b.pid, b.stop = p.Pid(), p.Stop
 	return nil
 }
 
+// startOurs starts kube-ipvs and waits until it has ended its first attempt, before which it has all that its sources have.
 func (b *side) startOurs(ctx context.Context, program string) error {
-	cmd := exec.Command(program, "--master="+b.api.URL(), "--kube-api-content-type=application/json", "--hostname-override=node1",
-		"--cluster-cidr=10.244.0.0/16,fd00:10:244::/48")
-	if err := cmd.Start(); err != nil {
+	p := &child.Program{Path: program, Log: "/run/kube-ipvs.log", Args: []string{
+		"--master=" + b.api.URL(), "--kube-api-content-type=application/json", "--hostname-override=node1",
+		"--cluster-cidr=10.244.0.0/16,fd00:10:244::/48", "--profiling",
+	}}
+	if err := p.Start(); err != nil {
 		return err
 	}
-	b.stop = func() error { return errors.Join(cmd.Process.Signal(os.Interrupt), cmd.Wait()) }
-	for {
-		if done, err := programmed(ctx); done || err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("kube-ipvs has not programmed its Services: %w", ctx.Err())
-		case <-time.After(20 * time.Millisecond):
-		}
+	b.pid, b.stop = p.Pid(), p.Stop
+	const pause = 20 * time.Millisecond
+	began := time.Now()
+	if err := p.Until(ctx, pause, func() bool { return child.Synced(ctx, began) }); err != nil {
+		return errors.Join(err, p.LastWords())
 	}
-}
-
-// programmed says that kube-ipvs has ended its first attempt, before which it has all that its sources have.
-func programmed(ctx context.Context) (bool, error) {
-	ask, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:10249/metrics", nil)
-	if err != nil {
-		return false, err
-	}
-	answer, err := http.DefaultClient.Do(ask)
-	if err != nil {
-		return false, ctx.Err() // it does not listen yet
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	const never = "\nkubeproxy_sync_proxy_rules_last_timestamp_seconds 0\n"
-	return err == nil && !strings.Contains(string(text), never), err
+	return nil
 }

@@ -51,8 +51,8 @@ func newStage(ctx context.Context, s size) (*stage, error) {
 	}
 	st := &stage{Lab: l, target: service(s.Services - 1)}
 	m := newMemory(s)
-	m.slices[st.target.Name] = slicesOf(st.target.Name, []plan.Endpoint{st.endpoint("old")})
-	if st.proxy, err = start(ctx, m, 0); err != nil {
+	m.Put(st.target, slicesOf(st.target.Name, []plan.Endpoint{st.endpoint("old")})...)
+	if st.proxy, err = start(ctx, m); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	if err := errors.Join(st.program(ctx), st.settle(ctx)); err != nil {
@@ -91,7 +91,7 @@ func (s *stage) cost(ctx context.Context) (figures, error) {
 		ops, err1 := s.total("kube_ipvs_operations_total")
 		reads, err2 := s.total("kube_ipvs_reads_total")
 		cpu, err3 := cpuTime()
-		return figures{"messages": float64(s.table.Stats().Messages), "operations": ops, "reads": reads, "cpu": cpu.Seconds()},
+		return figures{"messages": float64(s.kernel.IPVS.Stats().Messages), "operations": ops, "reads": reads, "cpu": cpu.Seconds()},
 			errors.Join(err1, err2, err3)
 	}
 	before, err := count()
@@ -122,7 +122,7 @@ func (s *stage) firstPacket(ctx context.Context) (float64, error) {
 	var times []float64
 	for range packetChanges {
 		began := time.Now()
-		s.set(s.target.Name, s.endpoint("old"), s.endpoint("new"))
+		s.serve(s.target.Name, s.endpoint("old"), s.endpoint("new"))
 		for {
 			answer := s.Ask(ctx, s.Pod("asker"), ipvs.TCP, s.frontend())
 			if answer.Err != nil {

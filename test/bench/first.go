@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os"
 	"time"
 
 	"kube-ipvs/ipvs"
@@ -12,6 +13,7 @@ import (
 // floor writes the virtual and real servers that the Services need with the writer alone, from operations that are there
 // already: nothing that programs as much through the same door is faster.
 func floor(_ context.Context, s size) (measurement, error) {
+	touch()
 	table, err := ipvs.Open()
 	if err != nil {
 		return measurement{}, err
@@ -37,7 +39,7 @@ func floor(_ context.Context, s size) (measurement, error) {
 	return measurement{turn, table.Close}, nil
 }
 
-// warm is first in a process that has touched its memory before: see touch.
+// warm is first in a process that has touched its memory before, as floor is: see touch.
 func warm(ctx context.Context, s size) (measurement, error) {
 	touch()
 	return first(ctx, s)
@@ -49,7 +51,7 @@ func first(ctx context.Context, s size) (measurement, error) {
 	before := weigh()
 	m := newMemory(s)
 	source := weigh()
-	p, err := start(ctx, m, 0)
+	p, err := start(ctx, m)
 	if err != nil {
 		return measurement{}, err
 	}
@@ -66,7 +68,7 @@ func first(ctx context.Context, s size) (measurement, error) {
 		seen["heap"] = float64(weigh()-before) / float64(s.reals())
 		seen["source"] = float64(source-before) / float64(s.reals())
 		var err3 error
-		seen["resident"], seen["peak"], err3 = residentMiB()
+		seen["resident"], seen["peak"], err3 = residentMiB(os.Getpid())
 		return seen, errors.Join(err1, err2, err3)
 	}
 	return measurement{turn, p.end}, nil

@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"runtime/metrics"
 	"time"
+
+	"kube-ipvs/sync/loop"
 )
 
 // idleFor is how long nothing happens. The runtime collects garbage at least every two minutes: one collection is in it.
@@ -13,7 +15,7 @@ const idleFor = 2 * time.Minute
 
 // idle measures what it costs that nothing changes: the look at what the kernel tells nobody about runs every second.
 func idle(ctx context.Context, s size) (measurement, error) {
-	p, err := start(ctx, newMemory(s), time.Second)
+	p, err := start(ctx, newMemory(s), func(cfg *loop.Config) { cfg.LookInterval = time.Second })
 	if err != nil {
 		return measurement{}, err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -13,6 +14,10 @@ import (
 // askingFor is how long a pod asks in one go: short enough that the machine has the same pace for what is compared.
 const askingFor = 250 * time.Millisecond
 
+// packetTurns is how often a pod asks in a round, each way: some thousand connections, of which the slowest hundredth is
+// still many.
+const packetTurns = 24
+
 // packets measures new TCP connections from a pod to a cluster IP, against such connections straight to a pod: one after the
 // other, each with a request, a reply and its end. The pod that is asked straight is another one: while IPVS remembers a
 // connection from a port of the client to a pod, nothing else gets through from that port to that pod.
@@ -23,41 +28,46 @@ func packets(ctx context.Context, s size) (measurement, error) {
 	}
 	direct := netip.AddrPortFrom(st.Pod("new").Addr(false), podPort)
 	turn := func(ctx context.Context) (figures, error) {
-		return compare(ctx, st.Lab, st.frontend(), direct)
+		return compare(ctx, st.Lab, packetTurns, st.frontend(), direct)
 	}
 	return measurement{turn, st.close}, nil
 }
 
-// compare asks straight and through a proxy, one after the other.
-func compare(ctx context.Context, l *lab.Lab, proxy, pod netip.AddrPort) (figures, error) {
-	straight, err := askFor(ctx, l, askingFor, pod)
-	if err != nil {
-		return nil, err
+// compare asks through a proxy and straight, in turns.
+func compare(ctx context.Context, l *lab.Lab, turns int, proxy, pod netip.AddrPort) (figures, error) {
+	var through, straight paces
+	for i := range turns {
+		asks := []func() error{
+			func() error { return through.ask(ctx, l, proxy) },
+			func() error { return straight.ask(ctx, l, pod) },
+		}
+		if err := errors.Join(asks[i%2](), asks[(i+1)%2]()); err != nil { // neither is always the first
+			return nil, err
+		}
 	}
-	through, err := askFor(ctx, l, askingFor, proxy)
-	if err != nil {
-		return nil, err
-	}
+	tail, directTail := quantile(through.times, 0.99), quantile(straight.times, 0.99)
 	return figures{
-		"direct": straight.rate, "directTail": straight.tail, "rate": through.rate, "tail": through.tail,
-		"share": through.rate / straight.rate, "tailRatio": through.tail / straight.tail,
+		"count": float64(len(through.times)), "directCount": float64(len(straight.times)),
+		"rate": median(through.rates), "direct": median(straight.rates),
+		"share": median(zip(through.rates, straight.rates, func(a, b float64) float64 { return a / b })),
+		"tail":  tail, "directTail": directTail, "tailRatio": tail / directTail,
 	}, nil
 }
 
-// A pace is how many connections were made in a second, and how long the slowest hundredth of them took.
-type pace struct{ rate, tail float64 }
+// Paces are how many connections were made in a second, turn by turn, and how long each of all took.
+type paces struct{ rates, times []float64 }
 
-// askFor asks an address as often as it can for a while.
-func askFor(ctx context.Context, l *lab.Lab, limit time.Duration, to netip.AddrPort) (pace, error) {
-	var times []float64
-	began := time.Now()
-	for last := began; last.Sub(began) < limit; {
+// ask asks an address as often as it can for a while.
+func (p *paces) ask(ctx context.Context, l *lab.Lab, to netip.AddrPort) error {
+	before, began := len(p.times), time.Now()
+	for last := began; last.Sub(began) < askingFor; {
 		if answer := l.Ask(ctx, l.Pod("asker"), ipvs.TCP, to); answer.Err != nil {
-			return pace{}, fmt.Errorf("ask %v: %w", to, answer.Err)
+			return fmt.Errorf("ask %v: %w", to, answer.Err)
 		}
 		now := time.Now()
-		times = append(times, now.Sub(last).Seconds())
+		p.times = append(p.times, now.Sub(last).Seconds())
 		last = now
 	}
-	return pace{rate: float64(len(times)) / time.Since(began).Seconds(), tail: quantile(times, 0.99)}, nil
+	p.rates = append(p.rates, float64(len(p.times)-before)/time.Since(began).Seconds())
+	return nil
 }

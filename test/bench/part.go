@@ -38,7 +38,7 @@ type part func(context.Context, size) (measurement, error)
 
 func parts() map[string]part {
 	return map[string]part{
-		"floor": floor, "first": first, "warm": warm, "change": change, "idle": idle, "packets": packets,
+		"floor": floor, "writes": writes, "first": first, "warm": warm, "change": change, "idle": idle, "packets": packets,
 		ours: beside(ours), ipvsMode: beside(ipvsMode), iptablesMode: beside(iptablesMode),
 	}
 }

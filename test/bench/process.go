@@ -31,8 +31,8 @@ func weigh() uint64 {
 }
 
 // touch makes the system give this process the memory that it is going to need. In user-mode Linux the first touch of a page
-// is dear: all that a Go program does for the first time seems slow, and the floor, whose operations are there before it
-// begins, does not.
+// is dear: all that a Go program does for the first time seems slow, and the floors, whose operations are there before they
+// begin, do not.
 func touch() {
 	const pages, pieces = 1 << 15, 2
 	memory := make([][]byte, 0, pages/pieces)
@@ -48,13 +48,14 @@ func touch() {
 	runtime.GC()
 }
 
-// residentMiB is the memory of this process now, and at most so far.
-func residentMiB() (now, peak float64, err error) {
-	now, err = field("/proc/self/status", "VmRSS:", 0)
+// residentMiB is the memory of a process now, and at most so far.
+func residentMiB(pid int) (now, peak float64, err error) {
+	file := fmt.Sprintf("/proc/%d/status", pid)
+	now, err = field(file, "VmRSS:", 0)
 	if err != nil {
 		return 0, 0, err
 	}
-	peak, err = field("/proc/self/status", "VmHWM:", 0)
+	peak, err = field(file, "VmHWM:", 0)
 	return now / 1024, peak / 1024, err
 }
 

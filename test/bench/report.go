@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -21,27 +23,32 @@ type finding struct {
 	plots        []plot
 }
 
-// A row is a line of a finding's table. What is empty or zero is left out.
-type row struct {
-	what, seen, against string
-	ratio               float64
-	target              string
-}
+// A row is a line of a finding's table.
+type row struct{ what, seen, against, ratio, target string }
 
 func (f *finding) add(r row) { f.rows = append(f.rows, r) }
 
 // against is a row that compares a figure of two trials.
 func (r results) against(what string, t, base trial, name string, unit func(float64) string, target string) row {
-	return row{what: what, seen: unit(r.median(t, name)), against: unit(r.median(base, name)), ratio: r.ratio(t, base, name), target: target}
+	return row{what: what, seen: r.figure(t, name, unit), against: r.figure(base, name, unit),
+		ratio: spread(r.ratios(t, base, name), plain), target: target}
 }
 
-func (r row) cells() []string {
-	ratio := ""
-	if r.ratio != 0 {
-		ratio = fmt.Sprintf("%.2f", r.ratio)
-	}
-	return []string{r.what, r.seen, r.against, ratio, r.target}
+// figure shows a figure.
+func (r results) figure(t trial, name string, unit func(float64) string) string {
+	return spread(r.values(t, name), unit)
 }
+
+// spread shows the median of what the rounds saw and, if there were several, the lowest and the highest.
+func spread(values []float64, unit func(float64) string) string {
+	shown := unit(median(values))
+	if len(values) < 2 {
+		return shown
+	}
+	return fmt.Sprintf("%s (%s to %s)", shown, unit(slices.Min(values)), unit(slices.Max(values)))
+}
+
+func (r row) cells() []string { return []string{r.what, r.seen, r.against, r.ratio, r.target} }
 
 var header = []string{"what", "seen", "against", "ratio", "target"}
 
@@ -77,7 +84,8 @@ Written by %smake bench%s (test/bench) on %s, on %s.
 
 Everything is measured in one boot of the test kernel, user-mode Linux: it has one CPU, a system call costs about 20 times more
 than elsewhere, and other work on the machine shows. So the ratios count, not the times. What is compared was measured in turns,
-each by a process in a network namespace of its own. Figures are medians, and ratios the medians of those of each round.
+each by a process in a network namespace of its own. Figures are medians, and ratios the medians of those of each round; in
+brackets are those of the lowest and of the highest round, where there was more than one.
 `, "`", "`", time.Now().Format(time.DateOnly), machine())
 	for _, f := range done {
 		f.markdown(&page)
@@ -114,6 +122,11 @@ func processor() string {
 	return "an unknown processor"
 }
 
+func plain(v float64) string        { return fmt.Sprintf("%.2f", v) }
+func whole(v float64) string        { return thousands(int(math.Round(v))) }
+func mebibytes(v float64) string    { return fmt.Sprintf("%.0f MiB", v) }
+func bytes(v float64) string        { return whole(v) + " bytes" }
+func percent(v float64) string      { return fmt.Sprintf("%.2f %%", v) }
 func seconds(s float64) string      { return fmt.Sprintf("%.2f s", s) }
 func milliseconds(s float64) string { return fmt.Sprintf("%.1f ms", s*1e3) }
 func microseconds(s float64) string { return fmt.Sprintf("%.0f µs", s*1e6) }

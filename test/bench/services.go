@@ -3,11 +3,10 @@ package main
 import (
 	"fmt"
 	"net/netip"
-	"sync"
 
 	"kube-ipvs/ipvs"
-	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
+	"kube-ipvs/test/wire"
 )
 
 const (
@@ -18,22 +17,12 @@ const (
 // serviceCIDR is where the cluster IPs are from; the laboratory's router knows it, too.
 var serviceCIDR = netip.MustParsePrefix("10.96.0.0/12")
 
-// A memory is a source of Services in memory. It holds the same values as those that read an API server or a folder.
-type memory struct {
-	queue *loop.Queue
-
-	mu       sync.Mutex
-	services map[plan.Name]plan.Service
-	slices   map[plan.Name][]plan.Slice
-}
-
 // newMemory returns a source of that size. No two Services share an endpoint.
-func newMemory(s size) *memory {
-	m := &memory{queue: loop.NewQueue(), services: map[plan.Name]plan.Service{}, slices: map[plan.Name][]plan.Slice{}}
+func newMemory(s size) *wire.Memory {
+	m := wire.NewMemory()
 	for i := range s.Services {
 		svc := service(i)
-		m.services[svc.Name] = svc
-		m.slices[svc.Name] = slicesOf(svc.Name, endpoints(i, s.Endpoints))
+		m.Put(svc, slicesOf(svc.Name, endpoints(i, s.Endpoints))...)
 	}
 	return m
 }
@@ -76,31 +65,4 @@ func slicesOf(name plan.Name, all []plan.Endpoint) []plan.Slice {
 		})
 	}
 	return out
-}
-
-// Service is part of loop.Source.
-func (m *memory) Service(name plan.Name) (plan.Service, []plan.Slice, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	svc, ok := m.services[name]
-	return svc, m.slices[name], ok
-}
-
-// Names is part of loop.Source.
-func (m *memory) Names() []plan.Name {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	out := make([]plan.Name, 0, len(m.services))
-	for name := range m.services {
-		out = append(out, name)
-	}
-	return out
-}
-
-// set gives a Service these endpoints.
-func (m *memory) set(name plan.Name, all ...plan.Endpoint) {
-	m.mu.Lock()
-	m.slices[name] = slicesOf(name, all)
-	m.mu.Unlock()
-	m.queue.ServiceChanged(name)
 }

@@ -29,8 +29,8 @@ question. Against 200 Services.`,
 		f.add(r.against(s.String()+", CPU time", t, base, "cpu", microseconds, target))
 		f.add(r.against(s.String()+", until the kernel has been told", t, base, "programmed", microseconds, target))
 		f.add(r.against(s.String()+", until the first answer", t, base, "packet", milliseconds, target))
-		f.add(row{what: s.String() + ": messages to IPVS, changes asked for, layers read",
-			seen: fmt.Sprintf("%.1f, %.1f, %.0f", r.median(t, "messages"), r.median(t, "operations"), r.median(t, "reads")), target: "the same for all"})
+		f.add(row{what: s.String() + ": messages to IPVS, changes asked for, layers read", target: "the same for all",
+			seen: fmt.Sprintf("%.1f, %.1f, %.0f", r.median(t, "messages"), r.median(t, "operations"), r.median(t, "reads"))})
 		cpu.bar(thousands(s.Services)+" Services", r.median(t, "cpu")*1e6)
 		packet.bar(thousands(s.Services)+" Services", r.median(t, "packet")*1e3)
 	}
@@ -51,39 +51,46 @@ runtime's collection of garbage, which it does at least every two minutes, is in
 settings, how many members the sets have, how many rules and virtual servers there are: a number of system calls that does
 not depend on the Services, which are what is dear in the test kernel. The virtual servers themselves are listed for at most a thousandth of the time.`, idleFor, large),
 	}
-	f.add(row{what: "CPU time", seen: fmt.Sprintf("%.2f %% of a CPU", r.median(t, "cpu")), target: "less than 0.2 %"})
-	f.add(row{what: "of it, garbage collection", seen: fmt.Sprintf("%.2f %% of a CPU", r.median(t, "garbage"))})
-	f.add(row{what: "the whole machine, kernel included", seen: fmt.Sprintf("%.2f %% of its CPU", r.median(t, "machine"))})
-	f.add(row{what: "whole layers read", seen: fmt.Sprintf("%.0f", r.median(t, "reads")), target: "none"})
-	f.add(row{what: "processes begun on the machine", seen: fmt.Sprintf("%.0f", r.median(t, "processes")), target: "none"})
+	f.add(row{what: "CPU time, of a CPU", seen: r.figure(t, "cpu", percent), target: "less than 0.2 %"})
+	f.add(row{what: "of it, garbage collection", seen: r.figure(t, "garbage", percent)})
+	f.add(row{what: "the whole machine, kernel included, of its CPU", seen: r.figure(t, "machine", percent)})
+	f.add(row{what: "whole layers read", seen: r.figure(t, "reads", whole), target: "none"})
+	f.add(row{what: "processes begun on the machine", seen: r.figure(t, "processes", whole), target: "none"})
 	return f
 }
 
 func packetsSection() section {
 	return section{
-		name: "packets", rounds: 60, make: inTurns, trials: []trial{{"packets", few}, {"packets", large}}, tell: tellPackets,
+		name: "packets", rounds: 5, make: inTurns, trials: []trial{{"packets", few}, {"packets", large}}, tell: tellPackets,
 	}
 }
 
 func tellPackets(r results) finding {
 	f := finding{
 		title: "Packets",
-		words: `A pod connects to a cluster IP, sends a request, gets the reply and closes, one connection after the other; in turns
-with the same to the address of a pod. Most of the time is the system calls of both ends.`,
+		words: fmt.Sprintf(`A pod connects to a cluster IP, sends a request, gets the reply and closes, one connection after the other; in turns
+of %v with the same to the address of a pod, %d of each in a round. Most of the time is the system calls of both ends. The rate is
+the median of the turns; the 99th percentile is of all connections of a round together.`, askingFor, packetTurns),
 	}
 	p := plot{file: "bench-packets", title: "New TCP connections a second, one after the other", unit: "x"}
 	p.bar("straight to the pod", 1)
+	straight := func(t trial, name string, unit func(float64) string) string {
+		return r.figure(t, name, unit) + " straight"
+	}
 	for _, s := range []size{few, large} {
 		t := trial{"packets", s}
-		f.add(row{what: s.String() + ", connections a second", seen: fmt.Sprintf("%.0f", r.median(t, "rate")),
-			against: fmt.Sprintf("%.0f straight", r.median(t, "direct")), ratio: r.median(t, "share")})
-		f.add(row{what: s.String() + ", 99th percentile", seen: milliseconds(r.median(t, "tail")),
-			against: milliseconds(r.median(t, "directTail")) + " straight", ratio: r.median(t, "tailRatio")})
+		f.add(row{what: s.String() + ", connections in a round", seen: r.figure(t, "count", whole), against: straight(t, "directCount", whole)})
+		f.add(row{what: s.String() + ", connections a second", seen: r.figure(t, "rate", whole), against: straight(t, "direct", whole),
+			ratio: r.figure(t, "share", plain)})
+		f.add(row{what: s.String() + ", 99th percentile", seen: r.figure(t, "tail", milliseconds), against: straight(t, "directTail", milliseconds),
+			ratio: r.figure(t, "tailRatio", plain)})
 		p.bar("through kube-ipvs, "+thousands(s.Services)+" Services", r.median(t, "share"))
 	}
-	share := func(v float64) string { return fmt.Sprintf("%.2f", v) }
-	f.add(r.against("share of the straight rate: 10,000 Services against 10", trial{"packets", large}, trial{"packets", few},
-		"share", share, "1: nothing grows"))
+	of := func(s size) string { return thousands(s.Services) + " Services" }
+	f.add(r.against(fmt.Sprintf("share of the straight rate: %s against %s", of(large), of(few)), trial{"packets", large}, trial{"packets", few},
+		"share", plain, "1: nothing grows"))
+	f.add(r.against(fmt.Sprintf("99th percentile as multiple of the straight one: %s against %s", of(large), of(few)),
+		trial{"packets", large}, trial{"packets", few}, "tailRatio", plain, "1: nothing grows"))
 	f.plots = []plot{p}
 	return f
 }

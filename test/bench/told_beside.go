@@ -2,36 +2,79 @@ package main
 
 import "fmt"
 
+// besides are the proxies that are compared at each size: kube-proxy's ipvs mode where it finishes in some minutes.
+var besides = []struct {
+	size    size
+	proxies []string
+}{
+	{medium, []string{ours, ipvsMode, iptablesMode}},
+	{large, []string{ours, iptablesMode}},
+}
+
 func besideSection() section {
-	return section{
-		name: "beside", rounds: 1, make: anew, tell: tellBeside,
-		trials: []trial{{ours, small}, {ipvsMode, small}, {iptablesMode, small}, {ours, medium}, {iptablesMode, medium}},
+	s := section{name: "beside", rounds: 1, make: anew, tell: tellBeside}
+	for _, b := range besides {
+		for _, proxy := range b.proxies {
+			s.trials = append(s.trials, trial{proxy, b.size})
+		}
 	}
+	return s
 }
 
 func tellBeside(r results) finding {
 	f := finding{
 		title: "Beside kube-proxy",
-		words: `Each proxy is a program that watches an API server, the small one of test/kubeproxy, with the Services there already.
+		words: fmt.Sprintf(`Each proxy is a program that watches an API server, the small one of test/kubeproxy, with the Services there already;
+both read JSON, which is all that it speaks.
 First programming is from the start of the process until all is programmed, as a health-check node port of a Service that is
-written last, or kube-ipvs's own metrics, tell. A changed endpoint is from the write into the API server until the new
-endpoint answers a pod. kube-proxy's minimum periods between two attempts are 0. Its ipvs mode is measured with 200 Services only;
-with 1,000 it takes several minutes. Against kube-ipvs: how many times as long, or as many.`,
+written last, or kube-ipvs's own metrics, tell. The attempts to program begin when all has been read: how long they took until then is
+what each program's own metric kubeproxy_sync_proxy_rules_duration_seconds says, that of the slower family where there are two.
+A changed endpoint is from the write into the API server until the new endpoint answers a pod, as often as it
+goes in %v. kube-proxy's minimum periods between two attempts are 0. Its ipvs mode is measured with %s Services at most:
+it takes minutes then, and more than as many times as long for more. Memory is the process's, after first programming and after all those changes; the live heap is
+what a garbage collection leaves then. Against kube-ipvs: how many times as long, or as much.`, changing, thousands(medium.Services)),
 	}
-	change := plot{file: "bench-beside", title: "One changed endpoint of 200 Services, until it answers", unit: "s"}
-	for _, t := range besideSection().trials {
-		base, name := trial{ours, t.size}, "kube-proxy, "+t.part+" mode"
-		if t == base {
-			name = ours
+	change := plot{file: "bench-beside", title: "One changed endpoint of " + thousands(medium.Services) + " Services, until it answers", unit: "s"}
+	for _, b := range besides {
+		for _, proxy := range b.proxies {
+			r.beside(&f, trial{proxy, b.size})
 		}
-		f.add(r.against(fmt.Sprintf("%s: first programming, %v", name, t.size), t, base, "seconds", seconds, ""))
-		f.add(r.against(name+": one changed endpoint", t, base, "packet", milliseconds, ""))
-		f.add(row{what: name + ": new connections a second", seen: fmt.Sprintf("%.0f", r.median(t, "rate")),
-			against: fmt.Sprintf("%.0f straight", r.median(t, "rate")/r.median(t, "share")), ratio: r.median(t, "share")})
-		if t.size == small {
-			change.bar(name, r.median(t, "packet"))
-		}
+	}
+	for _, proxy := range besides[0].proxies {
+		change.bar(nameOf(proxy), r.median(trial{proxy, besides[0].size}, "packet"))
 	}
 	f.plots = []plot{change}
 	return f
+}
+
+func nameOf(proxy string) string {
+	if proxy == ours {
+		return ours
+	}
+	return "kube-proxy, " + proxy + " mode"
+}
+
+// beside tells of one proxy.
+func (r results) beside(f *finding, t trial) {
+	base, speed, memory := trial{ours, t.size}, "", ""
+	switch t.part {
+	case ours:
+		memory = "below kube-proxy's"
+	case ipvsMode:
+		speed = "at least 50 x kube-ipvs's"
+	}
+	add := func(what, figure string, unit func(float64) string, target string) {
+		f.add(r.against(fmt.Sprintf("%v, %s: %s", t.size, nameOf(t.part), what), t, base, figure, unit, target))
+	}
+	add("first programming, from the start of the process", "seconds", seconds, "")
+	add("first programming, from all being read", "synced", seconds, speed)
+	add(fmt.Sprintf("one changed endpoint, of %.0f", r.median(t, "changes")), "packet", milliseconds, "")
+	f.add(row{what: fmt.Sprintf("%v, %s: new connections a second", t.size, nameOf(t.part)), seen: r.figure(t, "rate", whole),
+		against: r.figure(t, "direct", whole) + " straight", ratio: r.figure(t, "share", plain)})
+	add("resident after first programming", "resident", mebibytes, memory)
+	add("resident at most until then", "peak", mebibytes, memory)
+	add("resident after the changes", "residentLater", mebibytes, memory)
+	add("resident at most until then", "peakLater", mebibytes, memory)
+	add("live heap", "heap", mebibytes, "")
+	add("live heap per endpoint", "each", bytes, "")
 }

@@ -110,22 +110,28 @@ func anew(ctx context.Context, rounds int, trials []trial) (results, error) {
 	return seen, nil
 }
 
-// median returns the median of a figure.
-func (r results) median(t trial, name string) float64 {
-	var values []float64
+// values returns a figure of every round.
+func (r results) values(t trial, name string) (values []float64) {
 	for _, f := range r[t] {
 		values = append(values, f[name])
 	}
-	return median(values)
+	return values
 }
 
-// ratio returns the median of a figure's ratios to that of another trial in the same round.
-func (r results) ratio(t, base trial, name string) float64 {
-	var values []float64
-	for i, f := range r[t] {
-		values = append(values, f[name]/r[base][i][name])
+// median returns the median of a figure.
+func (r results) median(t trial, name string) float64 { return median(r.values(t, name)) }
+
+// ratios returns a figure's ratios to that of another trial in the same round.
+func (r results) ratios(t, base trial, name string) []float64 {
+	return zip(r.values(t, name), r.values(base, name), func(a, b float64) float64 { return a / b })
+}
+
+// zip puts two figures of each round together.
+func zip(a, b []float64, with func(a, b float64) float64) (out []float64) {
+	for i := range a {
+		out = append(out, with(a[i], b[i]))
 	}
-	return median(values)
+	return out
 }
 
 func median(values []float64) float64 { return quantile(values, 0.5) }

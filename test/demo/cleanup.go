@@ -19,10 +19,10 @@ func cleanup() scene {
 		words: `kube-ipvs --cleanup removes all that is kube-ipvs's, and nothing else: a virtual server, a set and a rule that
 			somebody else made before it came have stood through all cases, and stay.`,
 		do: &act{"kill -TERM kube-ipvs; kube-ipvs --cleanup", func(ctx context.Context, s *stage) error {
-			if err := s.program.stop(); err != nil {
+			if err := s.program.Stop(); err != nil {
 				return err
 			}
-			return s.program.clean(ctx)
+			return s.program.Clean(ctx)
 		}},
 		table: []server{{"TCP 192.168.77.11:9999", "rr", []string{"echo-1"}}},
 		asks:  []ask{{from: client, times: 2, to: "192.168.77.11:9999", want: each(client, "echo-1")}},

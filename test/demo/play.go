@@ -30,7 +30,7 @@ func (s *stage) playAll(ctx context.Context, list []scene) error {
 	for _, sc := range list {
 		r, err := s.play(ctx, len(s.results)+1, sc)
 		if err != nil {
-			return fmt.Errorf("%s: %w%s", sc.title, err, s.program.lastWords())
+			return fmt.Errorf("%s: %w\n%w", sc.title, err, s.program.LastWords())
 		}
 		s.results = append(s.results, r)
 	}

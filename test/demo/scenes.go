@@ -186,7 +186,7 @@ func restart() []scene {
 		title: "The program stops",
 		words: `Packets do not pass through the program: what it put into the kernel goes on without it, for connections that
 			are open and for new ones.`,
-		do:    &act{"kill -TERM kube-ipvs", func(_ context.Context, s *stage) error { return s.program.stop() }},
+		do:    &act{"kill -TERM kube-ipvs", func(_ context.Context, s *stage) error { return s.program.Stop() }},
 		table: []server{{"TCP " + at, "rr", echoes[:2]}},
 		asks: []ask{
 			{from: client, times: 2, to: ext, kept: true, want: each(node, "echo-2")},

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"kube-ipvs/ipvs"
+	"kube-ipvs/test/child"
 	"kube-ipvs/test/lab"
 )
 
@@ -68,7 +69,7 @@ func newStage(ctx context.Context, o options, out io.Writer) (s *stage, err erro
 		return s, err
 	}
 	if err := s.program.start(ctx); err != nil {
-		return s, fmt.Errorf("%w%s", err, s.program.lastWords())
+		return s, errors.Join(err, s.program.LastWords())
 	}
 	return s, nil
 }
@@ -149,18 +150,13 @@ func (s *stage) change(ctx context.Context, sc scene) error {
 func (s *stage) await(ctx context.Context, want []server, since time.Time) ([]string, bool, error) {
 	for {
 		listing, err := shell(ctx, "ipvsadm -Ln")
-		if err = errors.Join(err, s.program.alive()); err != nil {
+		if err = errors.Join(err, s.program.Alive()); err != nil {
 			return nil, false, err
 		}
 		lines, right := cut(parse(listing, s.name), want)
-		synced := s.program.process == nil
-		if right && !synced {
-			if synced, err = s.program.synced(ctx, since); err != nil {
-				return nil, false, err
-			}
-		}
-		if right && synced || time.Since(since) > settling {
-			return lines, right && synced, nil
+		right = right && (!s.program.Runs() || child.Synced(ctx, since))
+		if right || time.Since(since) > settling {
+			return lines, right, nil
 		}
 		select {
 		case <-ctx.Done():

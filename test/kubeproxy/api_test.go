@@ -3,6 +3,7 @@ package kubeproxy
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -38,6 +39,9 @@ func TestAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, heard, "delete b")
+	if got, want := listServices(t, api.URL()), []string{"a 3", "c 4"}; !slices.Equal(got, want) {
+		t.Errorf("listed %q, want %q", got, want)
+	}
 	if err := api.Set(&corev1.Pod{}); err == nil {
 		t.Error("a pod is served, which no kube-proxy asks for")
 	}
@@ -50,13 +54,32 @@ func named(name string, port int32) *corev1.Service {
 	}
 }
 
-// watchServices says what an informer says.
-func watchServices(t *testing.T, url string) <-chan string {
+func clientOf(t *testing.T, url string) kubernetes.Interface {
 	t.Helper()
 	client, err := kubernetes.NewForConfig(&rest.Config{Host: url})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return client
+}
+
+// listServices is what a client gets that asks for a list.
+func listServices(t *testing.T, url string) (out []string) {
+	t.Helper()
+	list, err := clientOf(t, url).CoreV1().Services(metav1.NamespaceAll).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, svc := range list.Items {
+		out = append(out, fmt.Sprintf("%s %d", svc.Name, svc.Spec.Ports[0].Port))
+	}
+	return out
+}
+
+// watchServices says what an informer says, which gets what there is as a stream (KEP-3157).
+func watchServices(t *testing.T, url string) <-chan string {
+	t.Helper()
+	client := clientOf(t, url)
 	ctx, stop := context.WithCancel(context.Background())
 	factory := informers.NewSharedInformerFactory(client, 0)
 	t.Cleanup(func() { stop(); factory.Shutdown() })

@@ -3,14 +3,12 @@ package kubeproxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
-	"time"
+
+	"kube-ipvs/test/child"
 )
 
 // Modes of kube-proxy that the test kernel can run; it has no nftables.
@@ -46,26 +44,18 @@ func (c Config) flags(api *API) []string {
 
 // A Proxy is a kube-proxy that runs. It dies with the test that started it.
 type Proxy struct {
+	program child.Program
 	api     *API
-	config  Config
-	command *exec.Cmd
-	done    chan struct{} // closed when it has ended
+	node    string
 	marker  marker
 }
 
 // Start starts kube-proxy and waits until it has programmed the objects that the API has.
 func Start(ctx context.Context, api *API, config Config) (*Proxy, error) {
-	log, err := os.Create(config.Log)
-	if err != nil {
-		return nil, err
+	p := &Proxy{
+		program: child.Program{Path: config.Program, Args: config.flags(api), Log: config.Log}, api: api, node: config.Node,
 	}
-	defer log.Close()
-	p := &Proxy{api: api, config: config, command: exec.Command(config.Program, config.flags(api)...), done: make(chan struct{})}
-	p.command.Stdout, p.command.Stderr = log, log
-	p.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started := make(chan error)
-	go p.run(started)
-	if err := <-started; err != nil {
+	if err := p.program.Start(); err != nil {
 		return nil, err
 	}
 	if err := p.Settle(ctx); err != nil {
@@ -74,33 +64,14 @@ func Start(ctx context.Context, api *API, config Config) (*Proxy, error) {
 	return p, nil
 }
 
-// run starts the process and waits until it has ended.
-func (p *Proxy) run(started chan<- error) {
-	// The death signal comes when the thread ends that started the process (prctl(2), PR_SET_PDEATHSIG).
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	defer close(p.done)
-	err := p.command.Start()
-	started <- err
-	if err == nil {
-		p.command.Wait() // how it ended shows in its log
-	}
-}
-
 // Pid is the number of the process.
-func (p *Proxy) Pid() int { return p.command.Process.Pid }
+func (p *Proxy) Pid() int { return p.program.Pid() }
 
 // Stop ends kube-proxy. What it programmed stays, and so do the objects of Settle.
 func (p *Proxy) Stop() error {
-	err := p.command.Process.Signal(syscall.SIGTERM)
-	if errors.Is(err, os.ErrProcessDone) {
-		err = nil
-	}
-	select {
-	case <-p.done:
-	case <-time.After(10 * time.Second):
-		err = errors.Join(err, p.command.Process.Kill())
-		<-p.done
+	err := p.program.Stop()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGTERM {
+		return nil // it does not take the signal, which ends it
 	}
 	return err
 }
@@ -108,23 +79,9 @@ func (p *Proxy) Stop() error {
 // Clean removes from the kernel what kube-proxy programmed in any mode. All of IPVS goes with it. After ipvs mode the first
 // attempt fails: it removes iptables chains, to which those of ipvs mode still refer, before it removes these.
 func Clean(ctx context.Context, program string) error {
-	var err error
-	for range 2 {
-		var out []byte
-		if out, err = exec.CommandContext(ctx, program, "--cleanup").CombinedOutput(); err == nil {
-			return nil
-		}
-		err = fmt.Errorf("kube-proxy --cleanup: %w\n%s", err, out)
+	p := child.Program{Path: program}
+	if p.Clean(ctx) == nil {
+		return nil
 	}
-	return err
-}
-
-// lastWords returns the end of what kube-proxy printed as an error.
-func (p *Proxy) lastWords() error {
-	const most = 4000
-	text, err := os.ReadFile(p.config.Log)
-	if err != nil {
-		return err
-	}
-	return fmt.Errorf("kube-proxy, at the end of its log:\n%s", text[max(0, len(text)-most):])
+	return p.Clean(ctx)
 }

@@ -70,8 +70,7 @@ func (r *resource) since(version int) ([]event, <-chan struct{}) {
 	return r.log[i:len(r.log):len(r.log)], r.changed
 }
 
-// serve answers a list or a watch. A client that would rather have a list's objects by a watch is told that its question is
-// invalid, as by a server that is too old for it, and asks for the list.
+// serve answers a list or a watch.
 func (a *API) serve(w http.ResponseWriter, q *http.Request, r *resource) {
 	w.Header().Set("Content-Type", "application/json")
 	options := q.URL.Query()
@@ -81,21 +80,39 @@ func (a *API) serve(w http.ResponseWriter, q *http.Request, r *resource) {
 	switch {
 	case err != nil:
 		refuse(w, fmt.Sprint("resourceVersion: ", err))
-	case options.Has("sendInitialEvents"):
-		refuse(w, "sendInitialEvents: lists only")
 	case options.Get("watch") == "true" || options.Get("watch") == "1":
+		if options.Get("sendInitialEvents") == "true" {
+			version = a.stream(w, r, wanted)
+		}
 		a.watch(w, q, r, version, wanted)
 	default:
 		a.list(w, r, wanted)
 	}
 }
 
+// now returns all objects, oldest change first, and the version of them all.
+func (a *API) now(r *resource) ([]entry, int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.SortedFunc(maps.Values(r.objects), func(a, b entry) int { return cmp.Compare(a.version, b.version) }), a.version
+}
+
+// stream sends all objects as a watch's first events, and the mark behind them. It returns their version.
+func (a *API) stream(w http.ResponseWriter, r *resource, wanted func(entry) bool) int {
+	entries, version := a.now(r)
+	for _, e := range entries {
+		if wanted(e) {
+			fmt.Fprintf(w, `{"type":%q,"object":%s}`+"\n", watch.Added, e.text)
+		}
+	}
+	fmt.Fprintf(w, `{"type":%q,"object":{"apiVersion":%q,"kind":%q,"metadata":{"resourceVersion":"%d","annotations":{%q:"true"}}}}`+"\n",
+		watch.Bookmark, r.kind.APIVersion, r.kind.Kind, version, metav1.InitialEventsAnnotationKey)
+	return version
+}
+
 // list sends all objects, whatever page was asked for.
 func (a *API) list(w http.ResponseWriter, r *resource, wanted func(entry) bool) {
-	a.mu.Lock()
-	version := a.version
-	entries := slices.SortedFunc(maps.Values(r.objects), func(a, b entry) int { return cmp.Compare(a.version, b.version) })
-	a.mu.Unlock()
+	entries, version := a.now(r)
 	fmt.Fprintf(w, `{"apiVersion":%q,"kind":"%sList","metadata":{"resourceVersion":"%d"},"items":[`, r.kind.APIVersion, r.kind.Kind, version)
 	separator := ""
 	for _, e := range entries {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -14,6 +13,8 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"kube-ipvs/test/child"
 )
 
 // A marker is a state of a Service that nobody uses. kube-proxy opens a Service's health-check node port, and answers there how
@@ -68,21 +69,13 @@ func (m marker) objects(node string) []Object {
 
 // shows says that a health-check node port tells of the marker.
 func (m marker) shows(ctx context.Context, address string) bool {
-	ask, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(address, strconv.Itoa(m.port())), nil)
-	if err != nil {
-		return false
-	}
-	ask.Close = true
-	answer, err := http.DefaultClient.Do(ask)
-	if err != nil {
-		return false
-	}
-	defer answer.Body.Close()
+	// The answer's status tells of kube-proxy's own health, which is not asked for.
+	text, _ := child.Get(ctx, "http://"+net.JoinHostPort(address, strconv.Itoa(m.port())))
 	var health struct {
 		Service        struct{ Name string }
 		LocalEndpoints int
 	}
-	err = json.NewDecoder(answer.Body).Decode(&health)
+	err := json.Unmarshal([]byte(text), &health)
 	return err == nil && health.Service.Name == markerName && health.LocalEndpoints == m.endpoints()
 }
 
@@ -90,18 +83,13 @@ func (m marker) shows(ctx context.Context, address string) bool {
 // a Service of its own, 192.0.2.1 and 2001:db8::1.
 func (p *Proxy) Settle(ctx context.Context) error {
 	p.marker++
-	if err := p.api.Set(p.marker.objects(p.config.Node)...); err != nil {
+	if err := p.api.Set(p.marker.objects(p.node)...); err != nil {
 		return err
 	}
+	const pause = 20 * time.Millisecond
 	for _, address := range []string{"127.0.0.1", "::1"} {
-		for !p.marker.shows(ctx, address) {
-			select {
-			case <-p.done:
-				return errors.Join(errors.New("kube-proxy has ended"), p.lastWords())
-			case <-ctx.Done():
-				return errors.Join(fmt.Errorf("kube-proxy has not settled: %w", ctx.Err()), p.lastWords())
-			case <-time.After(20 * time.Millisecond):
-			}
+		if err := p.program.Until(ctx, pause, func() bool { return p.marker.shows(ctx, address) }); err != nil {
+			return errors.Join(err, p.program.LastWords())
 		}
 	}
 	return nil

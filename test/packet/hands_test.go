@@ -176,7 +176,7 @@ func (p *proxy) state() string {
 			fmt.Fprintln(&out, ipset.Save(set, members), err)
 		}
 	}
-	items, err := p.vips.Read(ctx)
+	items, err := p.kernel.VIP.Read(ctx)
 	fmt.Fprintln(&out, vip.Text(items), err)
 	values, err := p.cfg.Sysctl.Read(ctx, []string{"net/ipv4/vs/conntrack", "net/ipv4/ip_forward"})
 	fmt.Fprintln(&out, values, err)

@@ -12,20 +12,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"kube-ipvs/ipset"
-	"kube-ipvs/iptables"
-	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/conntrack"
-	"kube-ipvs/ipvs/sysctl"
-	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/health"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/node"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
+	"kube-ipvs/test/wire"
 )
 
 // A setup is how the proxy under test is configured.
@@ -41,17 +35,19 @@ type setup struct {
 }
 
 // clusterCIDR finds pods by their addresses, as most clusters do.
-var clusterCIDR = plan.Detector{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/48")}}
+var clusterCIDR = plan.Detector{Prefixes: wire.PodCIDRs}
 
 // A proxy is kube-ipvs with the real kernel's tables and Services in memory.
 type proxy struct {
-	*memory
+	*wire.Memory
 	t      *testing.T
 	setup  setup
+	queue  *loop.Queue
+	cidrs  []netip.Prefix
+	kernel wire.Kernel
 	cfg    loop.Config
 	vitals *health.State
 	ports  *health.NodePorts
-	vips   *vip.Conn
 	stop   context.CancelFunc
 	done   chan error
 
@@ -65,16 +61,17 @@ type proxy struct {
 func start(t *testing.T, s setup) *proxy {
 	t.Helper()
 	p := &proxy{
-		memory: newMemory(loop.NewQueue()), t: t, setup: s, converged: make(chan struct{}), problems: map[plan.Name][]plan.Problem{},
+		Memory: wire.NewMemory(), t: t, setup: s, converged: make(chan struct{}), problems: map[plan.Name][]plan.Problem{},
 		vitals: health.NewState(cmp.Or(s.healthLimit, time.Minute)),
 	}
+	p.queue = p.Memory.Queue
 	if !s.unknownCIDRs {
 		p.cidrs = []netip.Prefix{lab.Services[0].Prefix(false), lab.Services[0].Prefix(true)}
 	}
 	p.queue.Queued = p.vitals.Queued
 	p.ports = health.NewNodePorts(p.vitals, nil, func(name plan.Name, err error) { t.Errorf("%v: %v", name, err) })
-	p.configure()
 	p.openKernel()
+	p.configure()
 	p.watch()
 	p.run()
 	t.Cleanup(func() {
@@ -88,32 +85,21 @@ func start(t *testing.T, s setup) *proxy {
 	return p
 }
 
-// configure wires the loop as the program does.
+// configure wires the loop.
 func (p *proxy) configure() {
-	p.cfg = loop.Config{
-		Source: p.memory, Queue: p.queue,
-		Families: []ipset.Family{ipset.IPv4, ipset.IPv6}, Marks: plan.MarksFor(14), Detector: p.setup.detector,
-		Plan: plan.Config{Scheduler: "rr", MasqueradeAll: p.setup.masqueradeAll, Bind: p.setup.bind},
-		Settings: []sysctl.Setting{
-			{Name: "net/ipv4/ip_forward", Value: "1"}, {Name: "net/ipv4/vs/conntrack", Value: "1"},
-			{Name: "net/ipv4/vs/expire_nodest_conn", Value: "1"}, {Name: "net/ipv4/vs/expire_quiescent_template", Value: "1"},
-		},
-		Forwarding: map[ipset.Family][]sysctl.Setting{ipset.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
-		DrainLimit: cmp.Or(p.setup.drainLimit, time.Minute), LookInterval: p.setup.lookInterval,
-		Node:      p.thisNode,
-		Health:    p.ports.Set,
-		Report:    p.noteProblems,
-		Converged: p.noteConverged,
-		Metrics:   loop.NewMetrics(prometheus.NewRegistry()),
-	}
+	p.cfg = p.kernel.Config(p.Memory)
+	p.cfg.Detector = p.setup.detector
+	p.cfg.Plan.MasqueradeAll, p.cfg.Plan.Bind = p.setup.masqueradeAll, p.setup.bind
+	p.cfg.DrainLimit, p.cfg.LookInterval = cmp.Or(p.setup.drainLimit, time.Minute), p.setup.lookInterval
+	p.cfg.Node, p.cfg.Health = p.thisNode, p.ports.Set
+	p.cfg.Report, p.cfg.Converged = p.noteProblems, p.noteConverged
 }
 
 // watch notes what others change, and serves health-check node ports, until the test ends.
 func (p *proxy) watch() {
 	ctx, stop := context.WithCancel(context.Background())
 	parts, ctx := errgroup.WithContext(ctx)
-	parts.Go(func() error { return node.Watch(ctx, func() { p.queue.Note(loop.Addresses) }) })
-	parts.Go(func() error { return p.vips.Watch(ctx, func() { p.queue.Note(loop.Routes) }) })
+	parts.Go(func() error { return p.kernel.Watch(ctx, p.queue) })
 	parts.Go(func() error { return p.ports.Run(ctx) })
 	p.t.Cleanup(func() {
 		stop()
@@ -125,24 +111,15 @@ func (p *proxy) watch() {
 
 func (p *proxy) openKernel() {
 	p.t.Helper()
-	table, err := ipvs.Open()
+	var err error
+	p.kernel, err = wire.Open(context.Background())
 	p.must(err)
-	sets, err := ipset.Open()
-	p.must(err)
-	vips, err := vip.Open()
-	p.must(err)
-	flows, err := conntrack.Open()
-	p.must(err)
-	rules, err := iptables.Open(context.Background())
-	p.must(err)
-	settings := &sysctl.Files{Root: "/proc/sys"}
-	p.vips = vips
-	p.cfg.IPVS, p.cfg.Sets, p.cfg.VIP, p.cfg.Flows, p.cfg.Rules = table, sets, vips, flows, rules
-	p.cfg.Sysctl = settings
-	p.t.Cleanup(func() {
-		p.must(errors.Join(table.Close(), sets.Close(), vips.Close(), flows.Close(), rules.Close(), settings.Close()))
-	})
+	p.t.Cleanup(func() { p.must(p.kernel.Close()) })
 }
+
+// set and remove are what a test asks of kube-proxy, too.
+func (p *proxy) set(svc plan.Service, slices ...plan.Slice) { p.Set(svc, slices...) }
+func (p *proxy) remove(name plan.Name)                      { p.Remove(name) }
 
 // run starts a loop that knows nothing of an earlier one.
 func (p *proxy) run() {

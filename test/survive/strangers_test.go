@@ -36,7 +36,7 @@ func TestStrangers(t *testing.T) {
 	for _, mode := range []string{"divert", "bind"} {
 		t.Run(mode, func(t *testing.T) {
 			w := newWorld(t)
-			w.args = append(w.args, "--vip-mode="+mode)
+			w.Args = append(w.Args, "--vip-mode="+mode)
 			for _, s := range strangers {
 				w.shell("set -e; " + s[0])
 				defer exec.Command("sh", "-c", s[1]).Run()

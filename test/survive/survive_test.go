@@ -121,7 +121,7 @@ func (w *world) settle() {
 	since := time.Now()
 	for !w.synced(since) {
 		if time.Since(since) > time.Minute {
-			w.t.Fatalf("not programmed within a minute:\n%s", w.lastWords())
+			w.t.Fatalf("not programmed within a minute:\n%s", w.LastWords())
 		}
 		// Whatever was in the folder before is read before this file is.
 		w.folder.write("touch.yaml", fmt.Sprintf("# %v\n", time.Now()))

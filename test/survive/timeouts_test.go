@@ -15,8 +15,8 @@ func TestTimeouts(t *testing.T) {
 		{"--ipvs-tcp-timeout=2h --ipvs-tcpfin-timeout=1m --ipvs-udp-timeout=10s", "7200 60 10"},
 		{"--ipvs-tcp-timeout=0s", "7200 60 10"},
 	} {
-		args := w.args
-		w.args = append(w.args, strings.Fields(tt.args)...)
+		args := w.Args
+		w.Args = append(w.Args, strings.Fields(tt.args)...)
 		w.start()
 		w.settle()
 		got := w.shell("ipvsadm -L --timeout")
@@ -24,6 +24,6 @@ func TestTimeouts(t *testing.T) {
 			t.Errorf("with %q IPVS says %q, want %s", tt.args, got, tt.want)
 		}
 		w.terminate()
-		w.args = args
+		w.Args = args
 	}
 }
