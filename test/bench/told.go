@@ -48,8 +48,8 @@ func tellIdle(r results) finding {
 		title: "Nothing changes",
 		words: fmt.Sprintf(`For %v, with %v. The look at what the kernel tells nobody about runs every second, and the Go
 runtime's collection of garbage, which it does at least every two minutes, is in it. A look reads the
-settings, how many members the sets have, how many rules and virtual servers there are: a number of system calls that does
-not depend on the Services, which are what is dear in the test kernel. The virtual servers themselves are listed for at most a thousandth of the time.`, idleFor, large),
+settings, asks each set for one member, and how many rules and virtual servers there are: some fifty system calls, whatever the
+number of Services. All virtual servers are listed, and members counted, for at most a thousandth of the time.`, idleFor, large),
 	}
 	f.add(row{what: "CPU time, of a CPU", seen: r.figure(t, "cpu", percent), target: "less than 0.2 %"})
 	f.add(row{what: "of it, garbage collection", seen: r.figure(t, "garbage", percent)})
