@@ -25,6 +25,8 @@ type Conn struct {
 	bulk   *bulk.Conn      // for what there may be thousands of: routes and addresses
 	batch  bulk.Batch
 	inet   int // a socket for questions about IPv4
+
+	leaving leaving
 }
 
 var _ Kernel = (*Conn)(nil)

@@ -15,8 +15,9 @@ type row struct {
 	conn *Conn
 	link linkState
 	ops  []Op
-	errs []error // of the ops
-	at   []int   // the op of each message in the batch
+	errs []error      // of the ops
+	at   []int        // the op of each message in the batch
+	goes []netip.Addr // of each message: the IPv6 address that it removes, if it does
 }
 
 // many carries out ops on routes and addresses, all in as few sends as are safe, and writes their errors into errs.
@@ -63,12 +64,27 @@ func (r *row) encode(i int, op Op) {
 		op.Item.route(r.link.index).encode(&r.conn.batch, op.Verb)
 	}
 	r.at = append(r.at, i)
+	goes := op.removes()
+	if r.goes = append(r.goes, goes); goes.IsValid() {
+		r.conn.leaving.add(goes)
+	}
+}
+
+// do sends the batch and returns the error of each message. Of what is not removed nobody will be notified.
+func (r *row) do(ctx context.Context) []error {
+	errs := r.conn.bulk.Do(ctx, &r.conn.batch)
+	for j, err := range errs {
+		if err != nil && r.goes[j].IsValid() {
+			r.conn.leaving.take(r.goes[j])
+		}
+	}
+	return errs
 }
 
 // send sends the batch, of which the first messages are the ops' own and the others make lost routes again. It returns
 // the ops whose item, or something in its place, is there already.
 func (r *row) send(ctx context.Context, own int) (taken []int) {
-	for j, err := range r.conn.bulk.Do(ctx, &r.conn.batch) {
+	for j, err := range r.do(ctx) {
 		i := r.at[j]
 		exists := errors.Is(err, unix.EEXIST)
 		switch {
@@ -98,7 +114,7 @@ func (r *row) settle(ctx context.Context, taken []int) {
 	}
 	there, err := r.there(ctx)
 	r.conn.batch.Reset()
-	r.at = nil
+	r.at, r.goes = nil, nil
 	for _, i := range taken {
 		item := r.ops[i].Item
 		_, right := there[item]
@@ -107,7 +123,7 @@ func (r *row) settle(ctx context.Context, taken []int) {
 			r.encode(i, Op{Add, item})
 		}
 	}
-	for j, err := range r.conn.bulk.Do(ctx, &r.conn.batch) {
+	for j, err := range r.do(ctx) {
 		if i := r.at[j]; j%2 == 1 { // the second of each two, the Add
 			r.errs[i] = r.ops[i].Item.words(err)
 		}

@@ -173,8 +173,8 @@ func (w *watcher) locate(c Change, l linkState) {
 }
 
 // Watch calls changed when something changed that the Conn keeps; see the function Watch. Routes and addresses that the
-// Conn itself adds and removes are not reported, however many. Of IPv6 addresses the kernel does not say who changed
-// them: one that comes is never reported, one that goes always is, and so are changes of the link and the rules.
+// Conn itself adds and removes are not reported, however many, if only one Watch of it runs at a time. Of IPv6 addresses the
+// kernel does not say who changed them: one that comes is never reported. Changes of the link and the rules always are.
 func (c *Conn) Watch(ctx context.Context, changed func()) error {
 	groups := []uint{
 		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE,
@@ -184,7 +184,12 @@ func (c *Conn) Watch(ctx context.Context, changed func()) error {
 	if err != nil {
 		return fmt.Errorf("watch: %w", err)
 	}
-	return Watch(ctx, groups, func(change Change) bool { return change.ours() && change.Port != port }, changed)
+	defer c.leaving.end()
+	concerns := func(change Change) bool { return change.ours() && change.Port != port && !c.leaving.hears(change) }
+	return Watch(ctx, groups, concerns, func() {
+		c.leaving.begin()
+		changed()
+	})
 }
 
 // ours says whether a change is to something that this package keeps.
