@@ -73,9 +73,19 @@ func (k Key) String() string {
 	return "-t " + k.AddrPort().String()
 }
 
-// Compare orders keys by protocol, address, port and mark, so that every listing is repeatable.
+// Compare orders keys by protocol, address, port and mark, so that every listing is repeatable. The first difference ends it:
+// all real servers are ordered at the start.
 func (k Key) Compare(o Key) int {
-	return cmp.Or(cmp.Compare(k.Proto, o.Proto), k.Addr.Compare(o.Addr), cmp.Compare(k.Port, o.Port), cmp.Compare(k.Mark, o.Mark))
+	if c := cmp.Compare(k.Proto, o.Proto); c != 0 {
+		return c
+	}
+	if c := k.Addr.Compare(o.Addr); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(k.Port, o.Port); c != 0 {
+		return c
+	}
+	return cmp.Compare(k.Mark, o.Mark)
 }
 
 // A Server is what a virtual server is set to.
@@ -113,7 +123,13 @@ func (k RealKey) AddrPort() netip.AddrPort { return netip.AddrPortFrom(k.Addr, k
 
 // Compare orders real servers by their virtual server, address and port.
 func (k RealKey) Compare(o RealKey) int {
-	return cmp.Or(k.Server.Compare(o.Server), k.Addr.Compare(o.Addr), cmp.Compare(k.Port, o.Port))
+	if c := k.Server.Compare(o.Server); c != 0 {
+		return c
+	}
+	if c := k.Addr.Compare(o.Addr); c != 0 {
+		return c
+	}
+	return cmp.Compare(k.Port, o.Port)
 }
 
 // A Real is what a real server is set to. Packets to it are forwarded by NAT ("masquerading" in ipvsadm).

@@ -84,9 +84,9 @@ func (l *Loop) base() {
 
 // baseOf is what a family needs whatever the Services are: the link, the ways of packets that are diverted or refused,
 // and the rule of last resort.
-func (l *Loop) baseOf(f ipset.Family) []vip.Item {
+func (l *Loop) baseOf(f ipset.Family) [5]vip.Item {
 	all, m := everything(f), l.cfg.Marks
-	return []vip.Item{
+	return [...]vip.Item{
 		{Kind: vip.Link},
 		{Kind: vip.Divert, Prefix: all, Mark: m.Divert},
 		{Kind: vip.LastResort, Prefix: all},

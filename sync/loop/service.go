@@ -53,6 +53,9 @@ func (s *service) lists(proto ipvs.Protocol, at netip.AddrPort) bool {
 
 // unnumbered lists the second lists for which no number was left.
 func (s *service) unnumbered() []plan.Problem {
+	if len(s.numbers) == 0 {
+		return nil
+	}
 	var out []plan.Problem
 	for _, key := range slices.SortedFunc(maps.Keys(s.numbers), plan.InsideKey.Compare) {
 		if s.numbers[key] == 0 {

@@ -77,6 +77,9 @@ func (l *Loop) observe(ctx context.Context) {
 
 // replanDirty plans the Services that changed.
 func (l *Loop) replanDirty() {
+	if !l.begun { // there are none yet; to grow maps step by step costs twice what they hold
+		l.services, l.claims = make(map[plan.Name]*service, len(l.dirty)), make(claims, len(l.dirty))
+	}
 	for _, name := range sorted(l.dirty) {
 		l.replan(name)
 	}

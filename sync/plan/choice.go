@@ -19,9 +19,11 @@ type choice struct {
 
 // A candidate is an endpoint at the number of one Service port.
 type candidate struct {
-	at netip.AddrPort
-	ep *Endpoint
+	ep   *Endpoint
+	port uint16
 }
+
+func (c candidate) at() netip.AddrPort { return netip.AddrPortFrom(c.ep.Addr, c.port) }
 
 // choose sorts the endpoints of a port by what may be done with them on this node.
 func choose(all []candidate, node Node) choice {
@@ -108,15 +110,15 @@ func candidates(port Port, is4 bool, in []Slice) []candidate {
 			}
 			for j := range in[i].Endpoints {
 				if ep := &in[i].Endpoints[j]; ep.Addr.Is4() == is4 {
-					out = append(out, candidate{netip.AddrPortFrom(ep.Addr, sp.Port), ep})
+					out = append(out, candidate{ep, sp.Port})
 				}
 			}
 		}
 	}
 	slices.SortStableFunc(out, func(a, b candidate) int {
-		return cmp.Or(a.at.Compare(b.at), rank(a.ep)-rank(b.ep))
+		return cmp.Or(a.at().Compare(b.at()), rank(a.ep)-rank(b.ep))
 	})
-	return slices.CompactFunc(out, func(a, b candidate) bool { return a.at == b.at })
+	return slices.CompactFunc(out, func(a, b candidate) bool { return a.at() == b.at() })
 }
 
 // rank says which of several copies of an endpoint counts: one that stays before one that goes, then the healthier.

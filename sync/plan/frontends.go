@@ -52,10 +52,10 @@ func serve(reals, all []candidate) served {
 		draining: slices.Grow([]netip.AddrPort(nil), len(all)-len(reals)),
 	}
 	for _, c := range all {
-		if len(reals) > 0 && reals[0].at == c.at {
-			s.reals, reals = append(s.reals, c.at), reals[1:]
+		if len(reals) > 0 && reals[0] == c {
+			s.reals, reals = append(s.reals, c.at()), reals[1:]
 		} else {
-			s.draining = append(s.draining, c.at)
+			s.draining = append(s.draining, c.at())
 		}
 	}
 	return s
@@ -212,7 +212,7 @@ func (p *servicePort) vips(fe Frontend, node Node) []vip.Item {
 func (p *servicePort) hairpins() []Hairpin {
 	var out []Hairpin
 	for _, c := range p.chosen.here {
-		out = append(out, Hairpin{p.port.Proto, c.at})
+		out = append(out, Hairpin{p.port.Proto, c.at()})
 	}
 	return out
 }
