@@ -81,6 +81,13 @@ func (f *Fake) Change(family Family) {
 	f.changes++
 }
 
+// Touch lets somebody else change rules of their own.
+func (f *Fake) Touch() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changes++
+}
+
 // Trace is part of Kernel.
 func (f *Fake) Trace(ctx context.Context, _ Family) (Trace, error) {
 	if err := f.refused(ctx); err != nil {

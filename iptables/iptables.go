@@ -31,13 +31,21 @@ type Chain struct {
 	Rules []string // each as iptables-restore takes it, without "-A NAME"
 }
 
-// A Jump is a rule in a built-in chain that leads all packets to a chain of ours. It stands first where it is put in,
-// and is left wherever it is found.
-type Jump struct{ Table, From, To string }
+// A Jump is a rule in a built-in chain that leads all packets to a chain of ours. It is put in first, or last, and is left
+// wherever it is found.
+type Jump struct {
+	Table, From, To string
+	Last            bool // behind all that others decide
+}
 
 // String returns the jump as an operator would type it.
-func (j Jump) String() string {
-	return fmt.Sprintf("iptables -t %s -I %s -j %s", j.Table, j.From, j.To)
+func (j Jump) String() string { return fmt.Sprintf("iptables -t %s %s", j.Table, j.rule()) }
+
+func (j Jump) rule() string {
+	if j.Last {
+		return fmt.Sprintf("-A %s -j %s", j.From, j.To)
+	}
+	return fmt.Sprintf("-I %s -j %s", j.From, j.To)
 }
 
 // A Ruleset is all that stands in one family.
@@ -83,7 +91,7 @@ func (r Ruleset) restore(missing []Jump) string {
 		}
 		for _, j := range missing {
 			if j.Table == table {
-				fmt.Fprintf(&b, "-I %s 1 -j %s\n", j.From, j.To)
+				fmt.Fprintln(&b, j.rule())
 			}
 		}
 		b.WriteString("COMMIT\n")

@@ -33,7 +33,7 @@ var wanted = Ruleset{
 		{"mangle", "KIPVS-PREROUTING", []string{"-j SET --map-set KIPVS-FRONTENDS dst,dst --map-mark"}},
 		{"filter", "KIPVS-INPUT", nil},
 	},
-	Jumps: []Jump{{"mangle", "PREROUTING", "KIPVS-PREROUTING"}, {"filter", "INPUT", "KIPVS-INPUT"}, {"filter", "FORWARD", "KIPVS-INPUT"}},
+	Jumps: []Jump{{Table: "mangle", From: "PREROUTING", To: "KIPVS-PREROUTING"}, {Table: "filter", From: "INPUT", To: "KIPVS-INPUT"}, {Table: "filter", From: "FORWARD", To: "KIPVS-INPUT"}},
 }
 
 func TestRemovalNamesOnlyWhatIsOurs(t *testing.T) {
@@ -73,10 +73,10 @@ func TestJumpsAreFoundWhereverTheyStand(t *testing.T) {
 		jump Jump
 		want bool
 	}{
-		{Jump{"mangle", "PREROUTING", "KIPVS-PREROUTING"}, true},
-		{Jump{"filter", "INPUT", "KIPVS-INPUT"}, true},
-		{Jump{"filter", "FORWARD", "KIPVS-INPUT"}, false},
-		{Jump{"nat", "INPUT", "KIPVS-INPUT"}, false},
+		{Jump{Table: "mangle", From: "PREROUTING", To: "KIPVS-PREROUTING"}, true},
+		{Jump{Table: "filter", From: "INPUT", To: "KIPVS-INPUT"}, true},
+		{Jump{Table: "filter", From: "FORWARD", To: "KIPVS-INPUT"}, false},
+		{Jump{Table: "nat", From: "INPUT", To: "KIPVS-INPUT"}, false},
 	} {
 		if got := found.has(tt.jump); got != tt.want {
 			t.Errorf("has(%v) = %v, want %v", tt.jump, got, tt.want)

@@ -16,7 +16,7 @@ func TestRemovedWhileMade(t *testing.T) {
 	rules := Ruleset{
 		Family: IPv4,
 		Chains: []Chain{{Table: "nat", Name: "KIPVS-POSTROUTING", Rules: []string{"-s 192.0.2.1 -j ACCEPT"}}},
-		Jumps:  []Jump{{"nat", "POSTROUTING", "KIPVS-POSTROUTING"}},
+		Jumps:  []Jump{{Table: "nat", From: "POSTROUTING", To: "KIPVS-POSTROUTING"}},
 	}
 	const whole = "*nat\n:KIPVS-POSTROUTING - [0:0]\n-A POSTROUTING -j KIPVS-POSTROUTING\n-A KIPVS-POSTROUTING -s 192.0.2.1/32 -j ACCEPT\nCOMMIT\n"
 	without := func(line string) string { return strings.Replace(whole, line+"\n", "", 1) }

@@ -3,7 +3,6 @@ package loop
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -147,29 +146,15 @@ func (o *lookout) countsDiffer(ctx context.Context) (bool, error) {
 	return differ, nil
 }
 
+// rulesDiffer says whether rules were found changed since the last look, and doubts those whose trace is another one.
 func (o *lookout) rulesDiffer(ctx context.Context) (bool, error) {
 	differ := false
-	var errs []error
 	for _, r := range o.rules {
-		d, err := r.traceDiffers(ctx)
-		differ = differ || d
-		errs = append(errs, err)
+		differ = differ || r.differed
+		r.differed = false
+		r.suspect(ctx)
 	}
-	return differ, errors.Join(errs...)
-}
-
-// traceDiffers says whether rules of the family may have changed since they were last seen to stand. Those that were just
-// made were not yet: they are doubted without being different. A job that is under way takes a trace of its own.
-func (r *rulesLayer) traceDiffers(ctx context.Context) (bool, error) {
-	if !r.stands || r.job != nil {
-		return false, nil
-	}
-	trace, err := r.kernel.Trace(ctx, r.rules.Family)
-	if err != nil {
-		return false, fmt.Errorf("%s: %w", r.name(), err)
-	}
-	r.doubted = r.doubted || trace != r.trace
-	return trace != r.trace && r.trace != "", nil
+	return differ, nil
 }
 
 // countDiffers says whether others made or removed an IPv4 virtual server since the last look: the number of those that

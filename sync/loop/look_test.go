@@ -173,6 +173,69 @@ func TestRulesChangedAtOnce(t *testing.T) {
 	})
 }
 
+// Others who change rules of their own every second do not cost a process each time, and it is no damage. What they do to
+// ours is seen within a minute then, and within a second where there was calm before.
+func TestStrangersRules(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := looking(t, 1)
+		time.Sleep(time.Second)
+		r.take()
+		looks := func() int { return strings.Count(strings.Join(r.take(), "\n"), "read rules") }
+		churn := func(seconds int) {
+			for range seconds {
+				r.rules.Touch()
+				time.Sleep(time.Second)
+			}
+		}
+		if churn(10 * 60); looks() > 16 {
+			t.Error("more looks at rules in ten minutes than it takes to learn that they come to nothing, and one a minute")
+		}
+		if r.drift() > 0 {
+			t.Error("what others do to their own rules counts as damage")
+		}
+		r.queue.Note(Kernel)
+		if n := looks(); n != 1 {
+			t.Errorf("%d looks after a doubt that others' rules did not raise, want one at once", n)
+		}
+		r.rules.Change(iptables.IPv4)
+		if churn(60); r.rules.Ensured() != 2 {
+			t.Errorf("changed rules were not mended within a minute: made %d times", r.rules.Ensured())
+		}
+		time.Sleep(5 * time.Minute)
+		r.take()
+		for range 3 {
+			r.rules.Touch()
+			time.Sleep(time.Second)
+			if n := looks(); n != 1 {
+				t.Errorf("%d looks after a change that others made alone, want one", n)
+			}
+			time.Sleep(2 * time.Minute)
+		}
+		r.rules.Change(iptables.IPv4)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if n, counted := r.rules.Ensured(), r.drift(); n != 3 || counted != 2 {
+			t.Errorf("made %d times, %v times counted as damage; want 3, 2", n, counted)
+		}
+	})
+}
+
+// drift is how often somebody else was seen to have changed what is ours.
+func (r *rig) drift() (n float64) {
+	families, err := r.seen.Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "kube_ipvs_drift_total" {
+				n += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
+}
+
 func contains(asked []string, what string) bool {
 	return strings.Contains("\n"+strings.Join(asked, "\n")+"\n", "\n"+what+"\n")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
@@ -22,11 +23,16 @@ type rulesLayer struct {
 	mended func()           // called when they were made
 
 	stands     bool
-	trace      iptables.Trace // of the rules when they were last seen to stand
+	trace      iptables.Trace // of the rules when they were last seen to stand; "": not since they were made
 	doubted    bool           // it may not stand any more
 	unreadable error          // why that could not be looked at
 	failed     error          // why it could not be made to stand
 	job        chan func()    // of the job that is under way: in the end, what takes its answer over; nil: none is
+
+	differed  bool          // they were found changed, and the lookout does not know yet
+	suspected time.Time     // when the trace was seen to be another one that led to the next look, or zero
+	pause     time.Duration // how long the trace was not asked for when such a look had come to nothing
+	until     time.Time     // until when it is not
 }
 
 func (l *Loop) rulesLayer(f ipset.Family) *rulesLayer {
@@ -120,6 +126,39 @@ func (r *rulesLayer) looked(trace iptables.Trace, stands bool, err error) {
 		return
 	}
 	r.stands, r.trace, r.unreadable = stands, trace, nil
+	r.differed = r.differed || !stands
+	if at := r.suspected; stands && !at.IsZero() {
+		if at.Sub(r.until) >= pauseMost {
+			r.pause = 0 // nobody did anything for as long
+		}
+		r.pause = min(max(2*r.pause, pauseLeast), pauseMost)
+		r.until = at.Add(r.pause)
+	}
+	r.suspected = time.Time{}
+}
+
+// The least and the most time between looks at rules for the sake of a trace that others change with rules of their own. A
+// network agent may do so every second, and each look is a process. Whatever else raises a doubt is looked into at once.
+const (
+	pauseLeast = time.Second
+	pauseMost  = time.Minute
+)
+
+// suspect doubts the rules if they may have changed since they were last seen to stand. If the trace cannot be taken the
+// look will say why. A job that is under way takes a trace of its own.
+func (r *rulesLayer) suspect(ctx context.Context) {
+	now := time.Now()
+	if !r.stands || r.job != nil || r.unreadable != nil || now.Before(r.until) {
+		return
+	}
+	trace, err := r.kernel.Trace(ctx, r.rules.Family)
+	if err == nil && trace == r.trace {
+		return
+	}
+	r.doubted = true
+	if r.trace != "" {
+		r.suspected = now
+	}
 }
 
 func (r *rulesLayer) ensure(ctx context.Context) {
@@ -143,5 +182,6 @@ func (r *rulesLayer) made(err error) {
 	// What somebody did between the rules and the trace would be in the trace. So there is none yet: the next look takes
 	// one, and then sees whether the rules stand.
 	r.stands, r.trace = true, ""
+	r.pause, r.until = 0, time.Time{}
 	r.mended()
 }

@@ -70,7 +70,8 @@ func Rules(cfg RulesConfig, family ipset.Family) iptables.Ruleset {
 		{Table: "mangle", Name: "KIPVS-OUTPUT", Rules: r.output()},
 		{Table: "nat", Name: "KIPVS-POSTROUTING", Rules: r.postrouting()},
 		{Table: "nat", Name: "KIPVS-MASQUERADE", Rules: r.masquerade()},
-		{Table: "filter", Name: "KIPVS-INPUT", Rules: r.accept()},
+		{Table: "filter", Name: "KIPVS-INPUT", Rules: r.filterInput()},
+		{Table: "filter", Name: "KIPVS-ACCEPT", Rules: []string{fmt.Sprintf("-m set --match-set %s dst,dst -j ACCEPT", r.sets.Frontends.Name)}},
 		{Table: "filter", Name: "KIPVS-FORWARD", Rules: []string{
 			"-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
 			"-o " + vip.LinkName + " -j REJECT",
@@ -84,6 +85,9 @@ func Rules(cfg RulesConfig, family ipset.Family) iptables.Ruleset {
 	} {
 		set.Jumps = append(set.Jumps, iptables.Jump{Table: j[0], From: j[1], To: j[2]})
 	}
+	// Frontends pass a filter whose policy is to drop, as IPVS takes their packets in INPUT. But what an administrator or a
+	// network policy decides there comes before: kube-proxy accepts nothing but health-check node ports in their place.
+	set.Jumps = append(set.Jumps, iptables.Jump{Table: "filter", From: "INPUT", To: "KIPVS-ACCEPT", Last: true})
 	return set
 }
 
@@ -205,18 +209,18 @@ func (r rules) masquerade() []string {
 	return []string{r.turn(Plain, m.Masquerade|m.Inside), target}
 }
 
-// accept lets frontends and health-check node ports through a filter whose policy is to drop.
-func (r rules) accept() []string {
-	var out []string
-	for _, set := range []ipset.Set{r.sets.Frontends, r.sets.Probed} {
-		out = append(out, fmt.Sprintf("-m set --match-set %s dst,dst -j ACCEPT", set.Name))
-	}
+// filterInput lets health-check node ports through, whatever the filter, as kube-proxy does. In bind mode it refuses what no
+// frontend claims on bound addresses, before anybody accepts a port on all addresses of the node.
+func (r rules) filterInput() []string {
+	out := []string{fmt.Sprintf("-m set --match-set %s dst,dst -j ACCEPT", r.sets.Probed.Name)}
 	if r.cfg.Bind {
 		ping := "icmp"
 		if !r.is4 {
 			ping = "ipv6-icmp"
 		}
-		out = append(out, fmt.Sprintf("-m set --match-set %s dst ! -p %s -m conntrack --ctstate NEW -j REJECT", r.sets.Addresses.Name, ping))
+		out = append(out,
+			fmt.Sprintf("-m set --match-set %s dst,dst -j RETURN", r.sets.Frontends.Name),
+			fmt.Sprintf("-m set --match-set %s dst ! -p %s -m conntrack --ctstate NEW -j REJECT", r.sets.Addresses.Name, ping))
 	}
 	return out
 }

@@ -115,6 +115,27 @@ func checkRule(t *testing.T, r iptables.Ruleset, table, rule string, sets []stri
 	}
 }
 
+// What others decide in a filter stands: none of our rules that comes before theirs accepts a frontend.
+func TestFiltersOfOthersStand(t *testing.T) {
+	for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
+		for _, bind := range []bool{false, true} {
+			r := Rules(RulesConfig{Marks: MarksFor(14), Bind: bind}, family)
+			last := map[string]bool{}
+			for _, j := range r.Jumps {
+				last[j.Table+" "+j.To] = j.Last
+			}
+			for _, c := range r.Chains {
+				for _, rule := range c.Rules {
+					frontends := strings.Contains(rule, "--match-set "+SetsOf(family).Frontends.Name+" ")
+					if c.Table == "filter" && frontends && strings.HasSuffix(rule, "-j ACCEPT") && !last["filter "+c.Name] {
+						t.Errorf("%s: %q comes before what others decide", c.Name, rule)
+					}
+				}
+			}
+		}
+	}
+}
+
 // The rules of every masquerade bit are the same but for the numbers.
 func TestRulesAreAConstant(t *testing.T) {
 	want := Rules(RulesConfig{Marks: MarksFor(14)}, ipset.IPv4).Count()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
 )
 
@@ -52,6 +53,47 @@ func TestFirewallThatDrops(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What an administrator drops stays dropped, also at frontends: a rule that was there before the proxy, and one that is put in
+// first later. Nobody else is concerned.
+func TestFirewallsOwnRules(t *testing.T) {
+	w := newWorld(t, lab.Config{})
+	svc := service(50, ipvs.TCP)
+	drop := fmt.Sprintf("INPUT -p tcp --dport %d -j DROP", svc.Ports[0].NodePort)
+	for _, mode := range []string{"divert", "bind"} {
+		for _, before := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, before the proxy: %v", mode, before), func(t *testing.T) {
+				w.t = t
+				if before {
+					firewall(t, "-A "+drop)
+				}
+				p := start(t, setup{bind: mode == "bind", detector: clusterCIDR})
+				p.set(svc, w.slices(svc.Name, ipvs.TCP, []endpoint{ready("pod1", true)})...)
+				p.settle()
+				if !before {
+					firewall(t, "-I "+drop)
+				}
+				dropAll(t)
+				w.expectAt(t, svc, "silence")
+				firewall(t, "-D "+drop)
+				w.expectAt(t, svc, "answered")
+			})
+		}
+	}
+}
+
+// expectAt asks a Service's node ports and cluster IPs; the first may be closed.
+func (w *world) expectAt(t *testing.T, svc plan.Service, nodePort string) {
+	t.Helper()
+	want := map[question]string{}
+	for _, v6 := range []bool{false, true} {
+		want[question{fromOutside, ipvs.TCP, w.address(svc, toNodePort, v6)}] = nodePort
+		for _, from := range []source{fromOutside, fromPod} {
+			want[question{from, ipvs.TCP, w.address(svc, toClusterIP, v6)}] = "answered"
+		}
+	}
+	w.expect(t, want)
 }
 
 // dropAll makes a firewall that drops, until the test ends. Neighbours must still be found.
