@@ -64,7 +64,11 @@ func (r results) beside(f *finding, t trial) {
 		speed = "at least 50 x kube-ipvs's"
 	}
 	add := func(what, figure string, unit func(float64) string, target string) {
-		f.add(r.against(fmt.Sprintf("%v, %s: %s", t.size, nameOf(t.part), what), t, base, figure, unit, target))
+		line := r.against(fmt.Sprintf("%v, %s: %s", t.size, nameOf(t.part), what), t, base, figure, unit, target)
+		if t == base {
+			line.against, line.ratio = "", ""
+		}
+		f.add(line)
 	}
 	add("first programming, from the start of the process", "seconds", seconds, "")
 	add("first programming, from all being read", "synced", seconds, speed)
@@ -72,9 +76,8 @@ func (r results) beside(f *finding, t trial) {
 	f.add(row{what: fmt.Sprintf("%v, %s: new connections a second", t.size, nameOf(t.part)), seen: r.figure(t, "rate", whole),
 		against: r.figure(t, "direct", whole) + " straight", ratio: r.figure(t, "share", plain)})
 	add("resident after first programming", "resident", mebibytes, memory)
-	add("resident at most until then", "peak", mebibytes, memory)
 	add("resident after the changes", "residentLater", mebibytes, memory)
-	add("resident at most until then", "peakLater", mebibytes, memory)
+	add("resident at most until then", "peak", mebibytes, memory)
 	add("live heap", "heap", mebibytes, "")
 	add("live heap per endpoint", "each", bytes, each)
 }

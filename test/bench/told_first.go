@@ -32,6 +32,9 @@ Memory that is touched for the first time is dear in user-mode Linux, and the fl
 			base, what := trial{floor.part, s}, s.String()+", against "+floor.name
 			f.add(r.against(what, t, base, "seconds", seconds, floor.target))
 			f.add(r.against(what+", CPU time", t, base, "cpu", seconds, ""))
+			if s != large { // what is left of less is noise
+				continue
+			}
 			variable := zip(r.values(t, "seconds"), r.values(constant, "seconds"), func(all, constant float64) float64 { return all - constant })
 			f.add(row{what: what + ", without the constant part", seen: spread(variable, seconds), against: r.figure(base, "seconds", seconds),
 				ratio: spread(zip(variable, r.values(base, "seconds"), func(a, b float64) float64 { return a / b }), plain)})
