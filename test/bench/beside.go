@@ -110,7 +110,7 @@ func (b *side) measure(ctx context.Context, proxy string) (figures, error) {
 	if seen["synced"], err = child.Metric(ctx, "kubeproxy_sync_proxy_rules_duration_seconds"); err != nil {
 		return nil, err
 	}
-	if seen["resident"], seen["peak"], err = residentMiB(b.pid); err != nil {
+	if seen["resident"], _, err = residentMiB(b.pid); err != nil {
 		return nil, err
 	}
 	return seen, errors.Join(b.packets(ctx, seen), b.changes(ctx, seen), b.weigh(ctx, seen))
@@ -148,8 +148,8 @@ func (b *side) changes(ctx context.Context, seen figures) error {
 
 // weigh sees what memory the proxy has after all that, and last, since that collects its garbage, what lives on its heap.
 func (b *side) weigh(ctx context.Context, seen figures) error {
-	var err1, err2 error
-	seen["residentLater"], seen["peakLater"], err1 = residentMiB(b.pid)
+	var err1 error
+	seen["residentLater"], seen["peak"], err1 = residentMiB(b.pid)
 	text, err2 := child.Get(ctx, "http://"+child.Metrics+"/debug/pprof/heap?gc=1&debug=1")
 	if err := errors.Join(err1, err2); err != nil {
 		return err

@@ -3,43 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"os"
 	"time"
-
-	"kube-ipvs/ipvs"
 )
 
-// floor writes the virtual and real servers that the Services need with the writer alone, from operations that are there
-// already: nothing that programs as much through the same door is faster.
-func floor(_ context.Context, s size) (measurement, error) {
-	touch()
-	table, err := ipvs.Open()
-	if err != nil {
-		return measurement{}, err
-	}
-	ops := make([]ipvs.Op, 0, s.Services+s.reals())
-	for i := range s.Services {
-		key := ipvs.AddrKey(ipvs.TCP, netip.AddrPortFrom(clusterIP(i), servicePort))
-		ops = append(ops, ipvs.Op{Verb: ipvs.AddServer, Key: key, Server: ipvs.Server{Scheduler: "rr"}})
-		for _, e := range endpoints(i, s.Endpoints) {
-			ops = append(ops, ipvs.Op{Verb: ipvs.AddReal, Key: key, Addr: netip.AddrPortFrom(e.Addr, podPort), Real: ipvs.Real{Weight: 1}})
-		}
-	}
-	turn := func(ctx context.Context) (figures, error) {
-		watch, err := newStopwatch()
-		if err != nil {
-			return nil, err
-		}
-		if err := errors.Join(table.Do(ctx, ops)...); err != nil {
-			return nil, err
-		}
-		return watch.figures()
-	}
-	return measurement{turn, table.Close}, nil
-}
-
-// warm is first in a process that has touched its memory before, as floor is: see touch.
+// warm is first in a process that has touched its memory before, as writes has: see touch.
 func warm(ctx context.Context, s size) (measurement, error) {
 	touch()
 	return first(ctx, s)

@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime/pprof"
+	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 )
@@ -27,6 +30,15 @@ func (s size) reals() int { return s.Services * s.Endpoints }
 // Figures are what a measurement saw, by names.
 type figures map[string]float64
 
+// String shows the figures by their names.
+func (f figures) String() string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(f)) {
+		out = append(out, fmt.Sprintf("%s %.4g", name, f[name]))
+	}
+	return strings.Join(out, ", ")
+}
+
 // A measurement stands ready to be made, as often as somebody wants.
 type measurement struct {
 	turn func(context.Context) (figures, error)
@@ -38,7 +50,7 @@ type part func(context.Context, size) (measurement, error)
 
 func parts() map[string]part {
 	return map[string]part{
-		"floor": floor, "writes": writes, "first": first, "warm": warm, "change": change, "idle": idle, "packets": packets,
+		"writes": writes(false), "all writes": writes(true), "first": first, "warm": warm, "change": change, "idle": idle, "packets": packets,
 		ours: beside(ours), ipvsMode: beside(ipvsMode), iptablesMode: beside(iptablesMode),
 	}
 }

@@ -48,17 +48,15 @@ func thisNode(ctx context.Context) (plan.Node, []netip.Prefix, error) {
 	return plan.Node{Name: "node1", Own: own, Addresses: own}, []netip.Prefix{serviceCIDR}, err
 }
 
-// halt ends the loop and leaves what it programmed.
-func (p *proxy) halt() error {
-	p.stop()
-	if err := p.parts.Wait(); !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil
-}
-
 // end ends the proxy. What it programmed goes with the network namespace.
-func (p *proxy) end() error { return errors.Join(p.halt(), p.kernel.Close()) }
+func (p *proxy) end() error {
+	p.stop()
+	err := p.parts.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return errors.Join(err, p.kernel.Close())
+}
 
 func (p *proxy) noteConverged(err error) {
 	select {

@@ -30,9 +30,9 @@ First programming is from the start of the process until all is programmed, as a
 written last, or kube-ipvs's own metrics, tell. The attempts to program begin when all has been read: how long they took until then is
 what each program's own metric kubeproxy_sync_proxy_rules_duration_seconds says, that of the slower family where there are two.
 A changed endpoint is from the write into the API server until the new endpoint answers a pod, as often as it
-goes in %v. kube-proxy's minimum periods between two attempts are 0. Its ipvs mode is measured with %s Services at most:
-it takes minutes then, and more than as many times as long for more. Memory is the process's, after first programming and after all those changes; the live heap is
-what a garbage collection leaves then. Against kube-ipvs: how many times as long, or as much.`, changing, thousands(medium.Services)),
+goes in %v. kube-proxy's minimum periods between two attempts are 0. Its ipvs mode is measured with %s Services at most.
+Memory is the process's (VmRSS and VmHWM), after first programming and after all those changes; the live heap is what a
+collection of garbage leaves then. Against kube-ipvs: how many times as long, or as much.`, changing, thousands(medium.Services)),
 	}
 	change := plot{file: "bench-beside", title: "One changed endpoint of " + thousands(medium.Services) + " Services, until it answers", unit: "s"}
 	for _, b := range besides {
@@ -56,15 +56,19 @@ func nameOf(proxy string) string {
 
 // beside tells of one proxy.
 func (r results) beside(f *finding, t trial) {
-	base, speed, memory := trial{ours, t.size}, "", ""
+	base, speed, memory, each := trial{ours, t.size}, "", "", ""
 	switch t.part {
 	case ours:
-		memory = "below kube-proxy's"
+		memory, each = "below kube-proxy's", "less than 1 KiB"
 	case ipvsMode:
 		speed = "at least 50 x kube-ipvs's"
 	}
 	add := func(what, figure string, unit func(float64) string, target string) {
-		f.add(r.against(fmt.Sprintf("%v, %s: %s", t.size, nameOf(t.part), what), t, base, figure, unit, target))
+		line := r.against(fmt.Sprintf("%v, %s: %s", t.size, nameOf(t.part), what), t, base, figure, unit, target)
+		if t == base {
+			line.against, line.ratio = "", ""
+		}
+		f.add(line)
 	}
 	add("first programming, from the start of the process", "seconds", seconds, "")
 	add("first programming, from all being read", "synced", seconds, speed)
@@ -72,9 +76,8 @@ func (r results) beside(f *finding, t trial) {
 	f.add(row{what: fmt.Sprintf("%v, %s: new connections a second", t.size, nameOf(t.part)), seen: r.figure(t, "rate", whole),
 		against: r.figure(t, "direct", whole) + " straight", ratio: r.figure(t, "share", plain)})
 	add("resident after first programming", "resident", mebibytes, memory)
-	add("resident at most until then", "peak", mebibytes, memory)
 	add("resident after the changes", "residentLater", mebibytes, memory)
-	add("resident at most until then", "peakLater", mebibytes, memory)
+	add("resident at most until then", "peak", mebibytes, memory)
 	add("live heap", "heap", mebibytes, "")
-	add("live heap per endpoint", "each", bytes, "")
+	add("live heap per endpoint", "each", bytes, each)
 }

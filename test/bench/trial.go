@@ -56,7 +56,7 @@ func (p *process) turn() (seen figures, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s with %v: %w", p.part, p.size, err)
 	}
-	fmt.Fprintf(os.Stderr, "%s with %v: %.6v\n", p.part, p.size, seen)
+	fmt.Fprintf(os.Stderr, "%s with %v: %v\n", p.part, p.size, seen)
 	return seen, nil
 }
 

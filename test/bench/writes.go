@@ -12,36 +12,23 @@ import (
 	"kube-ipvs/test/wire"
 )
 
-// writes makes all changes of IPVS and of members of sets that a first programming makes, in the same order and as much at
-// once, from operations that are there already: what of a first programming the kernel and its doors cost. What is missing is
-// the constant part, and what decides what is to be written.
-func writes(ctx context.Context, s size) (measurement, error) {
-	all, err := record(ctx, newMemory(s))
-	if err != nil {
-		return measurement{}, err
-	}
-	kernel, err := wire.Open(ctx)
-	if err != nil {
-		return measurement{}, err
-	}
-	for _, set := range all.sets {
-		if err := kernel.Sets.Create(ctx, set); err != nil {
-			return measurement{}, errors.Join(err, kernel.Close())
-		}
-	}
-	turn := func(ctx context.Context) (figures, error) {
-		watch, err := newStopwatch()
+// writes makes the changes of IPVS, and of the members of sets too if they are wanted, that a first programming makes: in the
+// same order and as many at once, from operations that are there already. That is what of it the kernel and its doors cost.
+// What is missing is the constant part, and what decides what is to be written.
+func writes(sets bool) part {
+	return func(ctx context.Context, s size) (measurement, error) {
+		touch()
+		all, err := record(ctx, newMemory(s))
 		if err != nil {
-			return nil, err
+			return measurement{}, err
 		}
-		for _, write := range all.writes {
-			if err := errors.Join(write(ctx, kernel)...); err != nil {
-				return nil, err
-			}
+		kernel, err := wire.Open(ctx)
+		if err != nil {
+			return measurement{}, err
 		}
-		return watch.figures()
+		turn := func(ctx context.Context) (figures, error) { return all.replay(ctx, kernel, sets) }
+		return measurement{turn, kernel.Close}, nil
 	}
-	return measurement{turn, kernel.Close}, nil
 }
 
 // record lets a loop program fakes, and returns what it asked them for. In the kernel it would leave something behind: IPVS
@@ -60,10 +47,42 @@ func record(ctx context.Context, source *wire.Memory) (tape, error) {
 	return all, err
 }
 
-// A tape is what a loop asked for: sets, and changes in tables.
+// A tape is what a loop asked for: sets, and changes of tables.
 type tape struct {
 	sets   []ipset.Set
-	writes []func(context.Context, wire.Kernel) []error
+	writes []taped
+}
+
+// A taped change is of IPVS or of sets.
+type taped struct {
+	ipvs []ipvs.Op
+	sets []ipset.Op
+}
+
+// replay makes the sets, and then, on the watch, the changes.
+func (t tape) replay(ctx context.Context, kernel wire.Kernel, sets bool) (figures, error) {
+	for _, set := range t.sets {
+		if err := kernel.Sets.Create(ctx, set); err != nil {
+			return nil, err
+		}
+	}
+	watch, err := newStopwatch()
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range t.writes {
+		var errs []error
+		switch {
+		case w.sets == nil:
+			errs = kernel.IPVS.Do(ctx, w.ipvs)
+		case sets:
+			errs = kernel.Sets.Do(ctx, w.sets)
+		}
+		if err := errors.Join(errs...); err != nil {
+			return nil, err
+		}
+	}
+	return watch.figures()
 }
 
 // A tapedIPVS notes every change of the table.
@@ -74,8 +93,7 @@ type tapedIPVS struct {
 
 // Do is part of ipvs.Kernel.
 func (t tapedIPVS) Do(ctx context.Context, ops []ipvs.Op) []error {
-	ops = slices.Clone(ops)
-	t.writes = append(t.writes, func(ctx context.Context, k wire.Kernel) []error { return k.IPVS.Do(ctx, ops) })
+	t.writes = append(t.writes, taped{ipvs: slices.Clone(ops)})
 	return t.Kernel.Do(ctx, ops)
 }
 
@@ -93,7 +111,6 @@ func (t tapedSets) Create(ctx context.Context, set ipset.Set) error {
 
 // Do is part of ipset.Kernel.
 func (t tapedSets) Do(ctx context.Context, ops []ipset.Op) []error {
-	ops = slices.Clone(ops)
-	t.writes = append(t.writes, func(ctx context.Context, k wire.Kernel) []error { return k.Sets.Do(ctx, ops) })
+	t.writes = append(t.writes, taped{sets: slices.Clone(ops)})
 	return t.Kernel.Do(ctx, ops)
 }

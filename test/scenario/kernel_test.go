@@ -4,38 +4,31 @@ package scenario
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
-	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/conntrack"
-	"kube-ipvs/ipvs/sysctl"
-	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/loop"
+	"kube-ipvs/test/wire"
 )
 
 // openKernel opens the running kernel. The rules are a fake: they are a constant whatever the Services are, the packet
 // tests prove them, and putting them in place takes longer than all the rest of a scenario.
 func openKernel(t *testing.T) parts {
 	t.Helper()
-	table, err1 := ipvs.Open()
-	sets, err2 := ipset.Open()
-	vips, err3 := vip.Open()
-	flows, err4 := conntrack.Open()
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
+	k, err := wire.Open(context.Background())
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(table.Close(), sets.Close(), vips.Close(), flows.Close()); err != nil {
+		if err := k.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return parts{table, sets, vips, new(iptables.Fake), &sysctl.Files{Root: "/proc/sys"}, flows}
+	return parts{k.IPVS, k.Sets, k.VIP, new(iptables.Fake), k.Settings, k.Flows}
 }
 
 // TestScenariosInTheKernel plays every scenario on the running kernel, but those that need connections: there must be the
