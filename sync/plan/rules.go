@@ -149,7 +149,7 @@ func (r rules) prerouting() []string {
 		mapped(r.sets.Frontends),
 		r.ranged(),
 		r.marked(Refuse) + " -m conntrack ! --ctstate NEW " + r.turn(Divert, m.Mask()),
-		fmt.Sprintf("-m connmark --mark %#x/%#[1]x -m mark --mark %#[1]x/%#[1]x -j KIPVS-ORPHANS", m.Divert),
+		fmt.Sprintf("-m conntrack --ctstate NEW -m connmark --mark %#x/%#[1]x -m mark --mark %#[1]x/%#[1]x -j KIPVS-ORPHANS", m.Divert),
 		r.marked(GuardOutside) + " -j KIPVS-GUARD",
 		r.marked(DivertGuard) + " -j KIPVS-GUARD",
 		r.marked(DivertGuard) + " " + r.turn(Divert, m.Mask()),
@@ -176,7 +176,8 @@ func (r rules) forgotten(target string) string {
 	return fmt.Sprintf("%s -m conntrack --ctstate NEW -m set --match-set %s dst,dst %s", notSYN, r.sets.Frontends.Name, target)
 }
 
-// orphans refuses what forgotten marked. A client that uses the port again gets a new connection.
+// orphans refuses what forgotten marked and nobody answered: others may save the marks of packets in connections, ours with
+// them. A client that uses the port again gets a new connection.
 func (r rules) orphans() []string {
 	m := r.cfg.Marks
 	return []string{

@@ -33,6 +33,7 @@ func TestOrphans(t *testing.T) {
 			st.play("all endpoints left", ipvs.TCP, func(st *stage) { st.areReset(st.endpointLeaves()) })
 			st.play("the port is used again", ipvs.TCP, (*stage).orphanComesBack)
 			st.play("conntrack is flushed", ipvs.TCP, (*stage).conntrackForgets)
+			st.play("others save marks", ipvs.TCP, (*stage).marksAreSaved)
 		})
 	}
 }
@@ -135,6 +136,24 @@ func (st *stage) conntrackForgets() {
 	for _, v6 := range []bool{false, true} {
 		c := st.dial(fromPod, st.frontend(v6))
 		st.must(exec.Command("conntrack", "-F").Run())
+		for range 3 {
+			st.holds(c)
+		}
+		st.must(c.Close())
+	}
+}
+
+// An agent that saves and restores whole marks, as some do to route by them, does not make orphans of connections that stand.
+func (st *stage) marksAreSaved() {
+	rules := func(verb string) {
+		for _, program := range []string{"iptables", "ip6tables"} {
+			run(st.t, program, "-t mangle "+verb+" PREROUTING -j CONNMARK --save-mark")
+		}
+	}
+	rules("-A")
+	defer rules("-D")
+	for _, q := range st.ways() {
+		c := st.dial(q.from, q.at)
 		for range 3 {
 			st.holds(c)
 		}
