@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
 )
@@ -31,6 +32,7 @@ func TestOrphans(t *testing.T) {
 			st := newStage(t, setup{bind: bind, detector: clusterCIDR, drainLimit: time.Second})
 			st.play("its endpoint left", ipvs.TCP, func(st *stage) { st.areReset(st.endpointLeaves(without("pod1")...)) })
 			st.play("all endpoints left", ipvs.TCP, func(st *stage) { st.areReset(st.endpointLeaves()) })
+			st.play("the table was flushed", ipvs.TCP, func(st *stage) { st.areReset(st.tableIsFlushed()) })
 			st.play("the port is used again", ipvs.TCP, (*stage).orphanComesBack)
 			st.play("conntrack is flushed", ipvs.TCP, (*stage).conntrackForgets)
 			st.play("others save marks", ipvs.TCP, (*stage).marksAreSaved)
@@ -38,13 +40,30 @@ func TestOrphans(t *testing.T) {
 	}
 }
 
-// endpointLeaves makes a connection to pod1 in every way, and waits until it is gone.
-func (st *stage) endpointLeaves(rest ...endpoint) map[question]line {
+// everyWay makes a connection to pod1 in every way.
+func (st *stage) everyWay() map[question]line {
 	st.t.Helper()
 	lines := map[question]line{}
 	for _, q := range st.ways() {
 		lines[q] = st.dialTo("pod1", q.from, q.at)
 	}
+	return lines
+}
+
+// tableIsFlushed makes connections that IPVS forgets, and waits until the table is as it was.
+func (st *stage) tableIsFlushed() map[question]line {
+	st.t.Helper()
+	lines := st.everyWay()
+	st.must(exec.Command("ipvsadm", "-C").Run())
+	st.queue.Note(loop.Kernel)
+	st.settle()
+	return lines
+}
+
+// endpointLeaves makes connections to pod1, and waits until it is gone.
+func (st *stage) endpointLeaves(rest ...endpoint) map[question]line {
+	st.t.Helper()
+	lines := st.everyWay()
 	st.endpoints(rest...)
 	for q := range lines {
 		at := netip.AddrPortFrom(st.Pod("pod1").Addr(q.at.Addr().Is6()), podPort)
