@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// What docs/ says is tested is tested.
+// What docs/ says is tested is tested: tests by their names in backquotes, scenarios by the names of their files after
+// "scenario" or "scenarios".
 func TestDocsNameTestsThatExist(t *testing.T) {
 	there := map[string]bool{}
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
@@ -37,6 +38,13 @@ func TestDocsNameTestsThatExist(t *testing.T) {
 		for _, m := range regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(string(text), -1) {
 			if !there[m[1]] {
 				t.Errorf("%s names %s, which does not exist", doc, m[1])
+			}
+		}
+		for _, m := range regexp.MustCompile(`scenarios? ([a-z0-9-]+(?:, [a-z0-9-]+)*)[;.| ]`).FindAllStringSubmatch(string(text), -1) {
+			for name := range strings.SplitSeq(m[1], ", ") {
+				if _, err := os.Stat(filepath.Join("scenario/testdata", name+".txtar")); err != nil {
+					t.Errorf("%s names a scenario that does not exist: %v", doc, err)
+				}
 			}
 		}
 	}

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
 )
 
@@ -101,5 +103,52 @@ func TestReuseMode(t *testing.T) {
 		if got := reuseMode(release); got != want {
 			t.Errorf("reuseMode(%q) = %s, want %s", release, got, want)
 		}
+	}
+}
+
+// A refusing table refuses to do one thing, if there is an error for it.
+type refusing struct {
+	*ipvs.Fake
+	verb ipvs.Verb
+	with error
+}
+
+func (r refusing) Do(ctx context.Context, ops []ipvs.Op) []error {
+	if r.with != nil && ops[0].Verb == r.verb {
+		return []error{r.with}
+	}
+	return r.Fake.Do(ctx, ops)
+}
+
+// The probe says in one line why IPVS cannot be used, and leaves nothing behind.
+func TestProbe(t *testing.T) {
+	for _, tt := range []struct {
+		name, scheduler string
+		verb            ipvs.Verb
+		with            error
+		left            bool // one that was killed left its virtual server
+		want            string
+	}{
+		{name: "all is well", scheduler: "rr"},
+		{name: "somebody was killed while he tried", scheduler: "rr", left: true},
+		{name: "a scheduler that is no module", scheduler: "best", want: "--ipvs-scheduler=best: this kernel does not have it: modprobe ip_vs_best"},
+		{name: "nothing can be added", scheduler: "rr", verb: ipvs.AddServer, with: os.ErrPermission, want: "try IPVS: permission denied"},
+		{name: "nothing can be removed", scheduler: "rr", verb: ipvs.DelServer, with: os.ErrPermission, want: "try IPVS: permission denied"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			table := refusing{new(ipvs.Fake), tt.verb, tt.with}
+			if tt.left {
+				if err := probe(t.Context(), refusing{table.Fake, ipvs.DelServer, os.ErrPermission}, tt.scheduler); err == nil {
+					t.Fatal("nothing was left")
+				}
+			}
+			err := probe(t.Context(), table, tt.scheduler)
+			if (err == nil) != (tt.want == "") || err != nil && !strings.HasPrefix(err.Error(), tt.want) {
+				t.Errorf("%v, want %q", err, tt.want)
+			}
+			if left := table.Table(); err == nil && len(left) > 0 {
+				t.Errorf("left behind:\n%v", left)
+			}
+		})
 	}
 }

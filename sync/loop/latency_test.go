@@ -5,7 +5,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	dto "github.com/prometheus/client_model/go"
+
+	"kube-ipvs/sync/plan"
 )
 
 // metric returns a metric without labels.
@@ -68,7 +71,32 @@ func TestProgrammingLatency(t *testing.T) {
 		r.let(nil)
 		time.Sleep(100 * time.Millisecond)
 		expect("once it is programmed it counts from when it happened", 3, 2.1)
+
+		r.change(1, pods(9))
+		expect("slices that do not say when they were changed", 3, 2.1)
+		at = time.Now()
+		r.let(refusing("ipvsadm -A -t 10.96.0.3:80 -s rr"))
+		r.triggered(3, at)
+		r.remove(3)
+		r.let(nil)
+		expect("a Service that was deleted before it was programmed", 3, 2.1)
+		time.Sleep(time.Second)
+		at = time.Now()
+		time.Sleep(time.Second)
+		r.triggered(3, at)
+		expect("and made again: its new slices alone", 4, 3.1)
 	})
+}
+
+// remove deletes a Service with its slices.
+func (r *rig) remove(n int) {
+	name := r.set(n, nil)
+	r.mu.Lock()
+	delete(r.services, name)
+	delete(r.slices, name)
+	r.mu.Unlock()
+	r.queue.ServiceChanged(name)
+	synctest.Wait()
 }
 
 // A Service that cannot be programmed and changes all the time does not fill the memory.
@@ -91,6 +119,47 @@ func TestWaitingIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// A Service is counted where its policy says Local, and there are endpoints but none here (TestNoEndpointsMetric).
+func TestNoLocalEndpoints(t *testing.T) {
+	here := pods(1)
+	here[0].Node = "node1"
+	both := func(s *plan.Service) { internalLocal(s); externalLocal(s) }
+	for name, tt := range map[string]struct {
+		endpoints []plan.Endpoint
+		policy    func(*plan.Service)
+		want      map[string]float64
+	}{
+		"internal, all here":       {here, internalLocal, map[string]float64{"internal": 0, "external": 0}},
+		"external, all here":       {here, externalLocal, map[string]float64{"internal": 0, "external": 0}},
+		"both, all here":           {here, both, map[string]float64{"internal": 0, "external": 0}},
+		"internal, all elsewhere":  {pods(1), internalLocal, map[string]float64{"internal": 1, "external": 0}},
+		"external, all elsewhere":  {pods(1), externalLocal, map[string]float64{"internal": 0, "external": 1}},
+		"both, all elsewhere":      {pods(1), both, map[string]float64{"internal": 1, "external": 1}},
+		"both, nowhere":            {nil, both, map[string]float64{"internal": 0, "external": 0}},
+		"Cluster, all elsewhere":   {pods(1), func(*plan.Service) {}, map[string]float64{"internal": 0, "external": 0}},
+		"both, here and elsewhere": {append(pods(2), here...), both, map[string]float64{"internal": 0, "external": 0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.set(1, tt.endpoints, tt.policy)
+				r.start()
+				r.queue.Synced()
+				synctest.Wait()
+				if diff := cmp.Diff(tt.want, r.noLocal()); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+				r.remove(1)
+				if diff := cmp.Diff(map[string]float64{"internal": 0, "external": 0}, r.noLocal()); diff != "" {
+					t.Errorf("when it is gone (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+func externalLocal(s *plan.Service) { s.ExternalLocal, s.Ports[0].NodePort = true, 30001 }
 
 func TestMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

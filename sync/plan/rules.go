@@ -48,12 +48,15 @@ type RulesConfig struct {
 //	from a pod or another host          from this node
 //	  mangle PREROUTING                   mangle OUTPUT
 //	    map the treatment; drop             drop; masquerade unless it is a cluster IP
-//	  routing: divert bit -> here,          and nobody can be detected
-//	    refuse -> the link, FORWARD         map the number of a second list
-//	  mangle INPUT                        IPVS
-//	    clear our bits
+//	    refuse orphans                        and nobody can be detected
+//	  routing: divert bit -> here,          map the number of a second list
+//	    refuse -> the link, FORWARD       IPVS
+//	  mangle INPUT                        filter OUTPUT
+//	    clear our bits                      refuse what IPVS has no connection for
 //	    map the number of a second list
 //	  IPVS
+//	  nat INPUT
+//	    note what IPVS has no connection for
 //	both again, now to the endpoint: mangle OUTPUT, nat POSTROUTING
 //	    masquerade if marked, if the node used a second list, or if an endpoint meets itself
 func Rules(cfg RulesConfig, family ipset.Family) iptables.Ruleset {
@@ -66,21 +69,20 @@ func Rules(cfg RulesConfig, family ipset.Family) iptables.Ruleset {
 		{Table: "mangle", Name: "KIPVS-PREROUTING", Rules: r.prerouting()},
 		{Table: "mangle", Name: "KIPVS-GUARD", Rules: append(r.inside("-j RETURN"), unconnected+" -j DROP")},
 		{Table: "mangle", Name: "KIPVS-CLUSTER", Rules: r.cluster()},
+		{Table: "mangle", Name: "KIPVS-ORPHANS", Rules: r.orphans()},
 		{Table: "mangle", Name: "KIPVS-INPUT", Rules: r.input()},
 		{Table: "mangle", Name: "KIPVS-OUTPUT", Rules: r.output()},
+		{Table: "nat", Name: "KIPVS-INPUT", Rules: []string{r.forgotten(fmt.Sprintf("-j CONNMARK --set-xmark %#x/%#[1]x", cfg.Marks.Divert))}},
 		{Table: "nat", Name: "KIPVS-POSTROUTING", Rules: r.postrouting()},
 		{Table: "nat", Name: "KIPVS-MASQUERADE", Rules: r.masquerade()},
 		{Table: "filter", Name: "KIPVS-INPUT", Rules: r.filterInput()},
 		{Table: "filter", Name: "KIPVS-ACCEPT", Rules: []string{fmt.Sprintf("-m set --match-set %s dst,dst -j ACCEPT", r.sets.Frontends.Name)}},
-		{Table: "filter", Name: "KIPVS-FORWARD", Rules: []string{
-			"-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-			"-o " + vip.LinkName + " -j REJECT",
-		}},
-		{Table: "filter", Name: "KIPVS-OUTPUT", Rules: []string{"-o " + vip.LinkName + " -j REJECT"}},
+		{Table: "filter", Name: "KIPVS-FORWARD", Rules: []string{"-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", refuseTCP, refuse}},
+		{Table: "filter", Name: "KIPVS-OUTPUT", Rules: []string{translated + " -j RETURN", refuseTCP, refuse, r.forgotten(reset)}},
 	}
 	for _, j := range [][3]string{
 		{"mangle", "PREROUTING", "KIPVS-PREROUTING"}, {"mangle", "INPUT", "KIPVS-INPUT"}, {"mangle", "OUTPUT", "KIPVS-OUTPUT"},
-		{"nat", "POSTROUTING", "KIPVS-POSTROUTING"},
+		{"nat", "INPUT", "KIPVS-INPUT"}, {"nat", "POSTROUTING", "KIPVS-POSTROUTING"},
 		{"filter", "INPUT", "KIPVS-INPUT"}, {"filter", "FORWARD", "KIPVS-FORWARD"}, {"filter", "OUTPUT", "KIPVS-OUTPUT"},
 	} {
 		set.Jumps = append(set.Jumps, iptables.Jump{Table: j[0], From: j[1], To: j[2]})
@@ -90,6 +92,14 @@ func Rules(cfg RulesConfig, family ipset.Family) iptables.Ruleset {
 	set.Jumps = append(set.Jumps, iptables.Jump{Table: "filter", From: "INPUT", To: "KIPVS-ACCEPT", Last: true})
 	return set
 }
+
+// What was routed to the link is refused. TCP gets a reset: ICMP is only news about the way to a client whose connection
+// stands, and it goes on trying.
+const (
+	reset     = "-j REJECT --reject-with tcp-reset"
+	refuseTCP = "-o " + vip.LinkName + " -p tcp " + reset
+	refuse    = "-o " + vip.LinkName + " -j REJECT"
+)
 
 type rules struct {
 	cfg  RulesConfig
@@ -129,19 +139,54 @@ func mapped(set ipset.Set) string {
 	return fmt.Sprintf("-j SET --map-set %s dst,dst --map-mark", set.Name)
 }
 
+// translated matches packets of connections that conntrack sends to an endpoint, which IPVS knows nothing of: kube-proxy
+// made them in its iptables or nftables mode, or a rule for a host port before there was a frontend. In filter OUTPUT they
+// still seem to go where they were routed first.
+const translated = "-m conntrack --ctstate DNAT"
+
 // prerouting maps a frontend's treatment onto packets from pods and other hosts. A frontend that refuses new connections
 // goes on with those that stand, and one that is guarded is like any other for sources that passed the guard.
 func (r rules) prerouting() []string {
 	m := r.cfg.Marks
 	return []string{
+		translated + " -j RETURN",
 		mapped(r.sets.Frontends),
 		r.ranged(),
 		r.marked(Refuse) + " -m conntrack ! --ctstate NEW " + r.turn(Divert, m.Mask()),
+		fmt.Sprintf("-m conntrack --ctstate NEW -m connmark --mark %#x/%#[1]x -m mark --mark %#[1]x/%#[1]x -j KIPVS-ORPHANS", m.Divert),
 		r.marked(GuardOutside) + " -j KIPVS-GUARD",
 		r.marked(DivertGuard) + " -j KIPVS-GUARD",
 		r.marked(DivertGuard) + " " + r.turn(Divert, m.Mask()),
 		r.marked(DivertCluster) + " -j KIPVS-CLUSTER",
 		r.once(),
+	}
+}
+
+// Packets of TCP that begin a connection, and all others: "--syn" as iptables-save writes it.
+const (
+	onlySYN = "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN"
+	notSYN  = "-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN"
+)
+
+// forgotten finds connections of TCP that IPVS has no entry for, where it let the packet pass: their real server was removed
+// before they ended, or the whole table was flushed. It schedules a SYN only (sloppy_tcp is off: each ACK that somebody
+// invents would be an entry for a day).
+//
+// In INPUT the packet goes on to the node's own TCP, which resets the connection where the address is the node's. An
+// address of IPv4 that is not may not be the source of its reset (ip_route_output_key_hash_rcu), so the connection is marked,
+// and its next packet refused in FORWARD. Nothing before IPVS tells whether it has an entry: conntrack may have lost a connection
+// that IPVS keeps.
+func (r rules) forgotten(target string) string {
+	return fmt.Sprintf("%s -m conntrack --ctstate NEW -m set --match-set %s dst,dst %s", notSYN, r.sets.Frontends.Name, target)
+}
+
+// orphans refuses what forgotten marked and nobody answered: others may save the marks of packets in connections, ours with
+// them. A client that uses the port again gets a new connection.
+func (r rules) orphans() []string {
+	m := r.cfg.Marks
+	return []string{
+		notSYN + " " + r.turn(Refuse, m.Mask()),
+		fmt.Sprintf("%s -j CONNMARK --set-xmark 0x0/%#x", onlySYN, m.Divert),
 	}
 }
 

@@ -136,6 +136,17 @@ func TestFiltersOfOthersStand(t *testing.T) {
 	}
 }
 
+// Where iptables is too old for random ports, nothing but that word is missing.
+func TestPredictablePorts(t *testing.T) {
+	for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
+		want := strings.ReplaceAll(Rules(RulesConfig{Marks: MarksFor(14)}, family).String(), " --random-fully", "")
+		got := Rules(RulesConfig{Marks: MarksFor(14), PredictablePorts: true}, family).String()
+		if diff := cmp.Diff(want, got); diff != "" || !strings.Contains(got, "-j MASQUERADE\n") {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+}
+
 // The rules of every masquerade bit are the same but for the numbers.
 func TestRulesAreAConstant(t *testing.T) {
 	want := Rules(RulesConfig{Marks: MarksFor(14)}, ipset.IPv4).Count()

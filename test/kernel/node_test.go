@@ -24,12 +24,13 @@ func TestNodeAddresses(t *testing.T) {
 	if vipCalled(calls, before, false) {
 		t.Error("called for an address on kube-ipvs0")
 	}
-	vipShell(t, "ip link add port0 type veth peer name far0; ip link set far0 up; ip link set port0 up; ip address add 192.0.2.1/24 dev port0; ip address add 169.254.7.7/16 dev port0; ip address add 2001:db8::1/64 dev port0 nodad; ip address add 192.0.2.1/32 dev lo; ip address add 198.51.100.1/32 peer 198.51.100.2 dev port0")
+	vipShell(t, "ip link add port0 type veth peer name far0; ip link set far0 up; ip link set port0 up; ip address add 192.0.2.1/24 dev port0; ip address add 169.254.7.7/16 dev port0; ip address add 2001:db8::1/64 dev port0 nodad; ip address add 192.0.2.1/32 dev lo; ip address add 198.51.100.1/32 peer 198.51.100.2 dev port0; ip link add kube-ipvs01 type dummy; ip link set kube-ipvs01 up; ip address add 192.0.2.8/32 dev kube-ipvs01; ip address add 10.96.0.11/32 dev port0")
 	got, err := node.Addresses(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "169.254.7.7 192.0.2.1 198.51.100.1 2001:db8::1"
+	// A link with a name like kube-ipvs0 is any other's, and an address that is also elsewhere is the node's all the same.
+	want := "10.96.0.11 169.254.7.7 192.0.2.1 192.0.2.8 198.51.100.1 2001:db8::1"
 	if line := vipJoin(got); line != want {
 		t.Errorf("Addresses = %s, want %s", line, want)
 	}

@@ -65,6 +65,20 @@ func (w *world) plain(p *proxy, n int) plan.Service {
 	return svc
 }
 
+// The node's loopback addresses are no frontends, whatever the port: what listens there is the node's own.
+func TestLoopbackIsTheNodes(t *testing.T) {
+	w := newWorld(t, lab.Config{})
+	p := start(t, setup{detector: clusterCIDR})
+	svc := w.plain(p, 1)
+	w.serveOn(t, w.Node, ipvs.TCP, svc.Ports[0].NodePort, "host")
+	for _, addr := range []string{"127.0.0.1", "127.1.2.3", "::1"} {
+		at := netip.AddrPortFrom(netip.MustParseAddr(addr), svc.Ports[0].NodePort)
+		if a := w.ask(question{fromNode, ipvs.TCP, at}, 5*time.Second); a.Who != "host" {
+			t.Errorf("%v: %v, want the host's answer", at, a)
+		}
+	}
+}
+
 // With --nodeport-addresses only the addresses in these ranges serve node ports; what listens at the others is the node's.
 func TestNodePortAddresses(t *testing.T) {
 	w := newWorld(t, lab.Config{})
