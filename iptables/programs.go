@@ -74,6 +74,14 @@ func programs(variant string, nft bool, run runner) *Programs {
 	return &Programs{variant: variant, nft: nft, run: run, standing: map[Family]string{}}
 }
 
+// other is the iptables that this node does not use.
+func (p *Programs) other() *Programs {
+	if p.nft {
+		return programs("-legacy", false, p.run)
+	}
+	return programs("-nft", true, p.run)
+}
+
 // Close closes what Trace opened. The rules stay.
 func (p *Programs) Close() error { return p.tracer.close() }
 
@@ -108,6 +116,9 @@ func (p *Programs) Ensure(ctx context.Context, r Ruleset) error {
 	if err := p.restore(ctx, r.Family, found.without(r).removal()); err != nil {
 		return err
 	}
+	if err := p.other().removeReadable(ctx, r.Family); err != nil {
+		return err
+	}
 	// What somebody removed meanwhile would be missing for good if this were taken for what is to stand.
 	left, err := p.found(ctx, r.Family)
 	if err != nil {
@@ -138,6 +149,15 @@ func (p *Programs) Remove(ctx context.Context, f Family) error {
 	found, err := p.found(ctx, f)
 	if err != nil {
 		return err
+	}
+	return errors.Join(p.restore(ctx, f, found.removal()), p.other().removeReadable(ctx, f))
+}
+
+// removeReadable removes what can be seen of ours. What cannot is not there: the kernel or the node lacks this iptables.
+func (p *Programs) removeReadable(ctx context.Context, f Family) error {
+	found, err := p.found(ctx, f)
+	if err != nil {
+		return ctx.Err()
 	}
 	return p.restore(ctx, f, found.removal())
 }

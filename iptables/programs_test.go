@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
@@ -83,9 +84,10 @@ func TestHungProgram(t *testing.T) {
 type host struct {
 	nft, legacy string // what each has, as iptables-save prints it
 	byDefault   string // "nft" or "legacy"
+	restored    []string
 }
 
-func (h *host) run(_ context.Context, _, name string, arg ...string) (string, error) {
+func (h *host) run(_ context.Context, stdin, name string, arg ...string) (string, error) {
 	tables := map[string]*string{"nft": &h.nft, "legacy": &h.legacy}
 	kind := h.byDefault
 	for k := range tables {
@@ -98,6 +100,8 @@ func (h *host) run(_ context.Context, _, name string, arg ...string) (string, er
 		return "iptables v1.8.9 (" + strings.Replace(kind, "nft", "nf_tables", 1) + ")\n", nil
 	case strings.HasSuffix(name, "-save") && arg == nil:
 		return *tables[kind], nil
+	case strings.HasSuffix(name, "-restore") && stdin != probe:
+		h.restored = append(h.restored, kind+" "+strings.ReplaceAll(stdin, "\n", ";"))
 	case !strings.HasSuffix(name, "-restore"):
 		return "", fmt.Errorf("%s %v makes tables that nobody wants", name, arg)
 	}
@@ -123,6 +127,29 @@ func TestOpen(t *testing.T) {
 		}
 		if p.Variant() != tt.want {
 			t.Errorf("%+v: %s, want %s", tt.h, p.Variant(), tt.want)
+		}
+	}
+}
+
+// What an earlier run left in the iptables that this node does not use any more goes, and nothing else there.
+func TestTheOtherIptables(t *testing.T) {
+	const (
+		left    = "*nat\n:POSTROUTING ACCEPT [0:0]\n:CNI - [0:0]\n:KIPVS-POSTROUTING - [0:0]\n-A POSTROUTING -j CNI\n-A POSTROUTING -j KIPVS-POSTROUTING\nCOMMIT\n"
+		removed = "*nat;:KIPVS-POSTROUTING - [0:0];-D POSTROUTING -j KIPVS-POSTROUTING;-X KIPVS-POSTROUTING;COMMIT;"
+	)
+	for kind, other := range map[string]string{"nft": "legacy", "legacy": "nft"} {
+		h := &host{byDefault: kind, nft: left, legacy: left}
+		p, err := open(t.Context(), h.run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nothing := Ruleset{Family: IPv4}
+		if err := errors.Join(p.Ensure(t.Context(), nothing), p.Remove(t.Context(), IPv4)); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{kind + " " + removed, other + " " + removed, kind + " " + removed, other + " " + removed}
+		if diff := cmp.Diff(want, h.restored); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", kind, diff)
 		}
 	}
 }
