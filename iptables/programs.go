@@ -17,7 +17,8 @@ import (
 // Programs is the running kernel's packet filter, through the programs of the iptables package. Each use starts
 // processes, so it is used at start and to repair, and not otherwise. It is safe for use by several goroutines.
 type Programs struct {
-	variant string // "", "-nft" or "-legacy": what stands between "iptables" and "-save"
+	variant string // what stands between "iptables" and "-save": "-nft", "-legacy", or "" for what the node calls iptables
+	nft     bool   // whether that is iptables on nft
 	run     runner
 	tracer  tracer
 
@@ -45,17 +46,21 @@ const (
 func Open(ctx context.Context) (*Programs, error) { return open(ctx, run) }
 
 func open(ctx context.Context, run runner) (*Programs, error) {
-	for _, variant := range []string{"-nft", "-legacy"} {
-		out, err := run(ctx, "", "iptables"+variant+"-save", "-t", "mangle")
+	for _, p := range []*Programs{programs("-nft", true, run), programs("-legacy", false, run)} {
+		// All tables are read, not only the one with the hint: to ask for a legacy table makes it where there is none.
+		out, err := run(ctx, "", p.program(IPv4, "-save"))
 		if err == nil && (strings.Contains(out, "KUBE-IPTABLES-HINT") || strings.Contains(out, "KUBE-KUBELET-CANARY")) {
-			return programs(variant, run), nil
+			return p, nil
 		}
 	}
-	var errs []error
-	for _, variant := range []string{"", "-nft", "-legacy"} {
-		_, err := run(ctx, probe, "iptables"+variant+"-restore", "--noflush", "--wait", lockWait)
+	version, err := run(ctx, "", "iptables", "--version") // iptables v1.8.9 (nf_tables)
+	errs := []error{err}
+	for _, p := range []*Programs{
+		programs("", strings.Contains(version, "nf_tables"), run), programs("-nft", true, run), programs("-legacy", false, run),
+	} {
+		err := p.restore(ctx, IPv4, probe)
 		if err == nil {
-			return programs(variant, run), nil
+			return p, nil
 		}
 		errs = append(errs, err)
 	}
@@ -65,19 +70,27 @@ func open(ctx context.Context, run runner) (*Programs, error) {
 // probe makes a chain and removes it again: reading alone succeeds also where the kernel lacks what is needed to write.
 const probe = "*mangle\n:KIPVS-PROBE - [0:0]\n-X KIPVS-PROBE\nCOMMIT\n"
 
-func programs(variant string, run runner) *Programs {
-	return &Programs{variant: variant, run: run, standing: map[Family]string{}}
+func programs(variant string, nft bool, run runner) *Programs {
+	return &Programs{variant: variant, nft: nft, run: run, standing: map[Family]string{}}
+}
+
+// other is the iptables that this node does not use.
+func (p *Programs) other() *Programs {
+	if p.nft {
+		return programs("-legacy", false, p.run)
+	}
+	return programs("-nft", true, p.run)
 }
 
 // Close closes what Trace opened. The rules stay.
 func (p *Programs) Close() error { return p.tracer.close() }
 
-// Variant returns the iptables in use: "nft", "legacy", or "default" for the node's own choice.
+// Variant returns the iptables in use: "nft" or "legacy".
 func (p *Programs) Variant() string {
-	if p.variant == "" {
-		return "default"
+	if p.nft {
+		return "nft"
 	}
-	return p.variant[1:]
+	return "legacy"
 }
 
 // HasRandomFully says whether MASQUERADE takes --random-fully, which iptables does since 1.6.2.
@@ -101,6 +114,9 @@ func (p *Programs) Ensure(ctx context.Context, r Ruleset) error {
 		return err
 	}
 	if err := p.restore(ctx, r.Family, found.without(r).removal()); err != nil {
+		return err
+	}
+	if err := p.other().removeReadable(ctx, r.Family); err != nil {
 		return err
 	}
 	// What somebody removed meanwhile would be missing for good if this were taken for what is to stand.
@@ -133,6 +149,15 @@ func (p *Programs) Remove(ctx context.Context, f Family) error {
 	found, err := p.found(ctx, f)
 	if err != nil {
 		return err
+	}
+	return errors.Join(p.restore(ctx, f, found.removal()), p.other().removeReadable(ctx, f))
+}
+
+// removeReadable removes what can be seen of ours. What cannot is not there: the kernel or the node lacks this iptables.
+func (p *Programs) removeReadable(ctx context.Context, f Family) error {
+	found, err := p.found(ctx, f)
+	if err != nil {
+		return ctx.Err()
 	}
 	return p.restore(ctx, f, found.removal())
 }

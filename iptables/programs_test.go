@@ -3,11 +3,14 @@ package iptables
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,7 +31,7 @@ func TestRemovedWhileMade(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			saved := whole // before: all of it stands
-			p := programs("", func(_ context.Context, _, name string, _ ...string) (string, error) {
+			p := programs("", true, func(_ context.Context, _, name string, _ ...string) (string, error) {
 				if strings.HasSuffix(name, "-restore") {
 					saved = tt.left
 				}
@@ -74,5 +77,79 @@ func TestHungProgram(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
+	}
+}
+
+// A host has both kinds of iptables, and kernel tables for both.
+type host struct {
+	nft, legacy string // what each has, as iptables-save prints it
+	byDefault   string // "nft" or "legacy"
+	restored    []string
+}
+
+func (h *host) run(_ context.Context, stdin, name string, arg ...string) (string, error) {
+	tables := map[string]*string{"nft": &h.nft, "legacy": &h.legacy}
+	kind := h.byDefault
+	for k := range tables {
+		if strings.Contains(name, k) {
+			kind = k
+		}
+	}
+	switch {
+	case slices.Equal(arg, []string{"--version"}):
+		return "iptables v1.8.9 (" + strings.Replace(kind, "nft", "nf_tables", 1) + ")\n", nil
+	case strings.HasSuffix(name, "-save") && arg == nil:
+		return *tables[kind], nil
+	case strings.HasSuffix(name, "-restore") && stdin != probe:
+		h.restored = append(h.restored, kind+" "+strings.ReplaceAll(stdin, "\n", ";"))
+	case !strings.HasSuffix(name, "-restore"):
+		return "", fmt.Errorf("%s %v makes tables that nobody wants", name, arg)
+	}
+	return "", nil
+}
+
+// A hint of kubelet's decides, or else what the node calls iptables.
+func TestOpen(t *testing.T) {
+	const hint, canary = "*mangle\n:KUBE-IPTABLES-HINT - [0:0]\nCOMMIT\n", "*mangle\n:KUBE-KUBELET-CANARY - [0:0]\nCOMMIT\n"
+	for _, tt := range []struct {
+		h    host
+		want string
+	}{
+		{host{byDefault: "nft"}, "nft"},
+		{host{byDefault: "legacy"}, "legacy"},
+		{host{byDefault: "legacy", nft: hint}, "nft"},
+		{host{byDefault: "nft", legacy: canary}, "legacy"},
+		{host{byDefault: "legacy", nft: hint, legacy: hint}, "nft"},
+	} {
+		p, err := open(t.Context(), tt.h.run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Variant() != tt.want {
+			t.Errorf("%+v: %s, want %s", tt.h, p.Variant(), tt.want)
+		}
+	}
+}
+
+// What an earlier run left in the iptables that this node does not use any more goes, and nothing else there.
+func TestTheOtherIptables(t *testing.T) {
+	const (
+		left    = "*nat\n:POSTROUTING ACCEPT [0:0]\n:CNI - [0:0]\n:KIPVS-POSTROUTING - [0:0]\n-A POSTROUTING -j CNI\n-A POSTROUTING -j KIPVS-POSTROUTING\nCOMMIT\n"
+		removed = "*nat;:KIPVS-POSTROUTING - [0:0];-D POSTROUTING -j KIPVS-POSTROUTING;-X KIPVS-POSTROUTING;COMMIT;"
+	)
+	for kind, other := range map[string]string{"nft": "legacy", "legacy": "nft"} {
+		h := &host{byDefault: kind, nft: left, legacy: left}
+		p, err := open(t.Context(), h.run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nothing := Ruleset{Family: IPv4}
+		if err := errors.Join(p.Ensure(t.Context(), nothing), p.Remove(t.Context(), IPv4)); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{kind + " " + removed, other + " " + removed, kind + " " + removed, other + " " + removed}
+		if diff := cmp.Diff(want, h.restored); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", kind, diff)
+		}
 	}
 }

@@ -25,15 +25,18 @@ type tracer struct {
 func (p *Programs) Trace(ctx context.Context, f Family) (Trace, error) {
 	p.tracer.mu.Lock()
 	defer p.tracer.mu.Unlock()
-	legacy, err := p.tracer.sizes(f)
+	if p.nft {
+		generation, err := p.tracer.generation(ctx)
+		if err != nil {
+			return "", fmt.Errorf("generation of the nft ruleset: %w", err)
+		}
+		return Trace(generation), nil
+	}
+	sizes, err := p.tracer.sizes(f)
 	if err != nil {
 		return "", fmt.Errorf("sizes of the legacy tables: %w", err)
 	}
-	nft, err := p.tracer.generation(ctx)
-	if err != nil {
-		return "", fmt.Errorf("generation of the nft ruleset: %w", err)
-	}
-	return Trace(legacy + nft), nil
+	return Trace(sizes), nil
 }
 
 // close closes the sockets.

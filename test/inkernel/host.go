@@ -13,7 +13,7 @@ import (
 // with the first process in them.
 type hostKernel struct{}
 
-func (hostKernel) userMode() bool { return false }
+func (hostKernel) machine() *machine { return nil }
 
 func (hostKernel) command(dir string, o options) (*exec.Cmd, error) {
 	if os.Geteuid() != 0 {
@@ -41,13 +41,15 @@ func choose(name string) (kernel, error) {
 		return userModeLinux{}, nil
 	case "host":
 		return hostKernel{}, nil
+	case "qemu":
+		return qemu{}, nil
 	case "auto":
 		if os.Geteuid() == 0 && hostHasIPVS() {
 			return hostKernel{}, nil
 		}
 		return userModeLinux{}, nil
 	}
-	return nil, fmt.Errorf("-kernel=%s: want uml, host or auto", name)
+	return nil, fmt.Errorf("-kernel=%s: want uml, host, qemu or auto", name)
 }
 
 // hostHasIPVS loads ip_vs where that is possible, and looks for its file. A missing modprobe or module is an answer, too.

@@ -16,10 +16,16 @@ const jobVariable = "INKERNEL_JOB"
 
 // job is what process 1 is to run. It goes through a file: a kernel's command line is short and knows no quoting of quotes.
 type job struct {
-	Argv     []string // Argv[0] is an absolute path
-	Dir      string
-	Env      []string
-	UserMode bool // process 1 of user-mode Linux, not of namespaces on the host
+	Argv    []string // Argv[0] is an absolute path
+	Dir     string
+	Env     []string
+	Machine *machine // that process 1 has to itself; nil: namespaces on the host
+}
+
+// machine is what process 1 has to know of the kernel that it is to prepare.
+type machine struct {
+	Modules string // the folder of modules, with one for each release
+	Legacy  bool   // whether only iptables' legacy tables work
 }
 
 // outcome is how a job ended. Its absence says that the kernel died first.

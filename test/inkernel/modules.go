@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -30,65 +31,42 @@ var modules = []string{
 }
 
 // loadModules loads them all. It does so itself: modprobe, as one process for all, takes half as long again.
-func loadModules() error {
+func (m machine) loadModules() error {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
 		return err
 	}
-	l, err := newLoader(filepath.Join(umlModules, unix.ByteSliceToString(name.Release[:])))
+	folder, err := openModules(filepath.Join(m.Modules, unix.ByteSliceToString(name.Release[:])))
 	if err != nil {
 		return err
 	}
+	loaded := map[string]bool{}
 	for _, m := range modules {
 		name, parameters, _ := strings.Cut(m, " ")
-		file, ok := l.files[name]
-		if !ok {
-			return fmt.Errorf("no module %s in %s", name, l.root)
-		}
-		if err := l.load(file, parameters); err != nil {
+		files, err := folder.order(name)
+		if err != nil {
 			return err
+		}
+		for i, file := range files {
+			if loaded[file] {
+				continue
+			}
+			loaded[file] = true
+			its := ""
+			if i == len(files)-1 {
+				its = parameters
+			}
+			if err := loadModule(file, its); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// loader loads modules of one kernel. Files are named as in its modules.dep (modules.dep(5)), relative to root.
-type loader struct {
-	root   string
-	files  map[string]string   // file by module
-	needs  map[string][]string // by file; the last is to be loaded first
-	loaded map[string]bool     // by file
-}
-
-func newLoader(root string) (*loader, error) {
-	text, err := os.ReadFile(filepath.Join(root, "modules.dep"))
-	if err != nil {
-		return nil, fmt.Errorf("modules of the running kernel: %w", err)
-	}
-	l := &loader{root: root, files: map[string]string{}, needs: map[string][]string{}, loaded: map[string]bool{}}
-	for line := range strings.Lines(string(text)) {
-		file, needs, ok := strings.Cut(line, ":")
-		if !ok {
-			return nil, fmt.Errorf("%s/modules.dep: no colon in %q", root, line)
-		}
-		l.files[strings.TrimSuffix(path.Base(file), ".ko")] = file
-		l.needs[file] = strings.Fields(needs)
-	}
-	return l, nil
-}
-
-// load loads the module in this file, after all that it needs. One that is loaded already is no error.
-func (l *loader) load(file, parameters string) error {
-	if l.loaded[file] {
-		return nil
-	}
-	needs := l.needs[file]
-	for i := len(needs) - 1; i >= 0; i-- {
-		if err := l.load(needs[i], ""); err != nil {
-			return err
-		}
-	}
-	f, err := os.Open(filepath.Join(l.root, file))
+// loadModule loads a module all of whose needs are loaded. One that is loaded already is no error.
+func loadModule(file, parameters string) error {
+	f, err := os.Open(file)
 	if err != nil {
 		return err
 	}
@@ -96,13 +74,56 @@ func (l *loader) load(file, parameters string) error {
 	if err := unix.FinitModule(int(f.Fd()), parameters, 0); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("load module %s: %w", file, err)
 	}
-	l.loaded[file] = true
 	return nil
+}
+
+// moduleFolder holds the modules of one kernel.
+type moduleFolder struct {
+	root  string
+	needs map[string][]string // by module: files relative to root, in the order in which they are to be loaded, its own last
+}
+
+// openModules reads what depmod(8) wrote about the modules in root.
+func openModules(root string) (moduleFolder, error) {
+	folder := moduleFolder{root, map[string][]string{}}
+	builtin, err := os.ReadFile(filepath.Join(root, "modules.builtin"))
+	text, err2 := os.ReadFile(filepath.Join(root, "modules.dep"))
+	if err := errors.Join(err, err2); err != nil {
+		return folder, fmt.Errorf("modules of the test kernel: %w", err)
+	}
+	for line := range strings.Lines(string(builtin)) {
+		folder.needs[moduleName(strings.TrimSpace(line))] = nil
+	}
+	for line := range strings.Lines(string(text)) {
+		file, needs, ok := strings.Cut(line, ":")
+		if !ok {
+			return folder, fmt.Errorf("%s/modules.dep: no colon in %q", root, line)
+		}
+		files := strings.Fields(needs) // the last is to be loaded first (modules.dep(5))
+		slices.Reverse(files)
+		folder.needs[moduleName(file)] = append(files, file)
+	}
+	return folder, nil
+}
+
+func moduleName(file string) string { return strings.TrimSuffix(path.Base(file), ".ko") }
+
+// order returns the files to load for a module, in that order: none if it is a part of the kernel.
+func (f moduleFolder) order(name string) ([]string, error) {
+	needs, ok := f.needs[name]
+	if !ok {
+		return nil, fmt.Errorf("no module %s in %s", name, f.root)
+	}
+	files := make([]string, len(needs))
+	for i, file := range needs {
+		files[i] = filepath.Join(f.root, file)
+	}
+	return files, nil
 }
 
 // linkModules lets the kernel load still others when somebody asks it for what they bring. It calls modprobe for that,
 // which looks in /lib/modules; the machine's own may be missing or hold other kernels' modules.
-func linkModules() error {
+func (m machine) linkModules() error {
 	modprobe, err := lookTool("modprobe")
 	if err != nil {
 		return err
@@ -112,7 +133,7 @@ func linkModules() error {
 	script := fmt.Sprintf("#!/bin/sh\nexec %s -d %s \"$@\"\n", modprobe, root)
 	return errors.Join(
 		os.MkdirAll(filepath.Join(root, "lib"), 0o755),
-		os.Symlink(umlModules, filepath.Join(root, "lib", "modules")),
+		os.Symlink(m.Modules, filepath.Join(root, "lib", "modules")),
 		os.MkdirAll(programFolder, 0o755),
 		os.WriteFile(wrapper, []byte(script), 0o755),
 		os.WriteFile("/proc/sys/kernel/modprobe", []byte(wrapper), 0),

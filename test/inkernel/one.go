@@ -18,7 +18,7 @@ func processOne(dir string) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "inkernel: process 1:", err) // to the console, which is shown because there is no outcome
 	}
-	if j.UserMode {
+	if j.Machine != nil {
 		unix.Sync() // files that the program wrote are still in this kernel's memory
 		err = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 		fmt.Fprintln(os.Stderr, "inkernel: power off:", err)
@@ -81,7 +81,7 @@ func reapUntil(pid int) (unix.WaitStatus, error) {
 // environment is the job's, with our folder of programs first on PATH and the system's last.
 func (j job) environment() []string {
 	path := []string{variable(j.Env, "PATH")}
-	if j.UserMode {
+	if j.Machine != nil {
 		path = append([]string{programFolder}, path...)
 	}
 	return setVariable(j.Env, "PATH", strings.Join(append(path, systemFolders...), ":"))

@@ -22,11 +22,11 @@ type output struct {
 
 type outputs [2]output
 
-// openOutputs opens both ways: in user-mode Linux over serial lines, on the host through the descriptors that we were given.
+// openOutputs opens both ways: in a kernel of its own over serial lines, on the host through the descriptors that we were given.
 func (j job) openOutputs() (outputs, error) {
 	var out outputs
 	for i := range out {
-		if !j.UserMode {
+		if j.Machine == nil {
 			out[i] = output{program: os.NewFile(uintptr(3+i), "output")}
 			continue
 		}

@@ -12,13 +12,14 @@ const (
 	ownFolder     = "/run/inkernel"
 	programFolder = ownFolder + "/bin" // first on the program's PATH; made with the modprobe in it
 	legacyTables  = "xtables-legacy-multi"
+	nftTables     = "xtables-nft-multi"
 )
 
 // prepare makes the surroundings of the job, in which only it lives.
 func (j job) prepare() error {
 	steps := []func() error{mountNamespaces, linksUp}
-	if j.UserMode {
-		steps = []func() error{mountMachine, linkModules, loadModules, linkLegacyTables, raiseLimits, linksUp}
+	if m := j.Machine; m != nil {
+		steps = []func() error{mountMachine, m.linkModules, m.loadModules, m.linkTables, raiseLimits, linksUp}
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -77,9 +78,13 @@ func mountAll(table ...mount) error {
 	return os.Mkdir("/run/netns", 0o755)
 }
 
-// linkLegacyTables makes iptables mean the legacy tables, the only ones with address translation in this kernel.
-func linkLegacyTables() error {
-	program, err := lookTool(legacyTables)
+// linkTables makes iptables mean the legacy tables where they are the only ones with address translation, or else nft.
+func (m machine) linkTables() error {
+	tables := nftTables
+	if m.Legacy {
+		tables = legacyTables
+	}
+	program, err := lookTool(tables)
 	if err != nil {
 		return err
 	}

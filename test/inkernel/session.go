@@ -17,10 +17,10 @@ import (
 // kernel is something that can run a job.
 type kernel interface {
 	// command returns what to start: a process that is, or becomes, the kernel in which processOne runs the job of dir.
-	// Its file descriptors 3 and 4 will be the program's standard output and error.
+	// Its file descriptors 3 and 4 will be the program's standard output and error; its own extra files follow.
 	command(dir string, o options) (*exec.Cmd, error)
-	// userMode tells which kind of process 1 it has.
-	userMode() bool
+	// machine says what to prepare; nil if the kernel runs already.
+	machine() *machine
 }
 
 // session is one program in one kernel, from the first preparation until nothing is left of it.
@@ -37,7 +37,7 @@ func newSession(k kernel, o options) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	j.UserMode = k.userMode()
+	j.Machine = k.machine()
 	dir, err := os.MkdirTemp("", "inkernel-")
 	if err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func (s *session) start() error {
 		ends[i] = w
 		s.streams.Go(func() { drain(to, r) })
 	}
-	s.cmd.Stdout, s.cmd.Stderr, s.cmd.ExtraFiles = ends[0], ends[0], ends[1:]
+	s.cmd.Stdout, s.cmd.Stderr, s.cmd.ExtraFiles = ends[0], ends[0], append(ends[1:], s.cmd.ExtraFiles...)
 	if err := s.cmd.Start(); err != nil {
 		return fmt.Errorf("start the test kernel: %w", err)
 	}

@@ -16,9 +16,11 @@ const (
 	umlModules = "/usr/lib/uml/modules"
 )
 
-// tools are the programs that tests and the product call, and the Debian packages that bring them.
-var tools = []struct{ program, debian string }{
-	{umlProgram, "user-mode-linux"},
+// tool is a program and the Debian package that brings it.
+type tool struct{ program, debian string }
+
+// tools are the programs that tests and the product call.
+var tools = []tool{
 	{"modprobe", "kmod"},
 	{"ip", "iproute2"},
 	{"ipset", "ipset"},
@@ -30,10 +32,10 @@ var tools = []struct{ program, debian string }{
 // used with the rights of the caller; inside, everything runs as root.
 type userModeLinux struct{}
 
-func (userModeLinux) userMode() bool { return true }
+func (userModeLinux) machine() *machine { return &machine{Modules: umlModules, Legacy: true} }
 
 func (userModeLinux) command(dir string, o options) (*exec.Cmd, error) {
-	if err := requireTools(); err != nil {
+	if err := requireTools(tool{umlProgram, "user-mode-linux"}); err != nil {
 		return nil, err
 	}
 	self, err := os.Executable()
@@ -56,10 +58,8 @@ func (userModeLinux) command(dir string, o options) (*exec.Cmd, error) {
 
 // bootParameters is the kernel's command line (Documentation/admin-guide/kernel-parameters.txt; linux.uml --help).
 func bootParameters(self, dir string, o options) ([]string, error) {
-	for _, path := range []string{self, dir} {
-		if strings.ContainsAny(path, " \t\n\"") {
-			return nil, fmt.Errorf("%q cannot be written on a kernel's command line", path)
-		}
+	if err := bootable(self, dir); err != nil {
+		return nil, err
 	}
 	parameters := []string{
 		"mem=" + o.memory,
@@ -78,10 +78,20 @@ func bootParameters(self, dir string, o options) ([]string, error) {
 	return parameters, nil
 }
 
-// requireTools returns an error that says what to install if something is missing.
-func requireTools() error {
+// bootable returns an error if a path cannot be written on a kernel's command line.
+func bootable(paths ...string) error {
+	for _, path := range paths {
+		if strings.ContainsAny(path, " \t\n\"") {
+			return fmt.Errorf("%q cannot be written on a kernel's command line", path)
+		}
+	}
+	return nil
+}
+
+// requireTools returns an error that says what to install if one of the tools or something of the kernel's own is missing.
+func requireTools(own ...tool) error {
 	var programs, packages []string
-	for _, t := range tools {
+	for _, t := range append(own, tools...) {
 		if _, err := lookTool(t.program); err != nil {
 			programs, packages = append(programs, t.program), append(packages, t.debian)
 		}

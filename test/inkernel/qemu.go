@@ -1,0 +1,101 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	qemuProgram = "qemu-system-x86_64"
+	virtiofsd   = "/usr/lib/qemu/virtiofsd"
+	qemuCPUs    = "2" // what user-mode Linux cannot have
+)
+
+// qemu is an emulated machine with Debian's Linux for virtual machines: it has what nodes have and user-mode Linux has not,
+// iptables on nft and more than one CPU. It is some ten times as slow. Its root is the machine's own file system, over
+// virtiofs, whose server wants to be root.
+type qemu struct{}
+
+func (qemu) machine() *machine {
+	return &machine{Modules: filepath.Join(linuxFolder(), "lib", "modules")}
+}
+
+func (qemu) command(dir string, o options) (*exec.Cmd, error) {
+	if o.tap != "" {
+		return nil, errors.New("-net=tap needs -kernel=uml")
+	}
+	if os.Geteuid() != 0 {
+		return nil, errors.New("virtiofsd needs root; without it use -kernel=uml")
+	}
+	kernel, modules, err := unpackedLinux()
+	if err := errors.Join(err, requireTools(tool{qemuProgram, "qemu-system-x86"}, tool{virtiofsd, "qemu-system-common"})); err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	if err := bootable(self, dir); err != nil {
+		return nil, err
+	}
+	initramfs := filepath.Join(dir, "initramfs")
+	if err := writeInitramfs(initramfs, self, modules); err != nil {
+		return nil, err
+	}
+	socket := filepath.Join(dir, "fs")
+	listening, err := listen(socket)
+	if err != nil {
+		return nil, err
+	}
+	// The shell starts the server of files, with the socket as descriptor 5, and becomes the machine. The socket listens
+	// before either runs, so that neither has to wait for the other.
+	cmd := exec.Command("/bin/sh", "-c", virtiofsd+` --fd=5 -o source=/ -o cache=always -o sandbox=chroot 3>&- 4>&- & exec "$@" 5>&-`,
+		"sh", qemuProgram, "-nodefaults", "-no-reboot", "-display", "none",
+		"-machine", "q35,accel=tcg,memory-backend=memory", "-cpu", "max", "-smp", qemuCPUs,
+		"-m", o.memory, "-object", "memory-backend-memfd,id=memory,share=on,size="+o.memory,
+		"-chardev", "socket,id=fs,path="+socket, "-device", "vhost-user-fs-pci,chardev=fs,tag="+rootTag,
+		// The program speaks through ttyS0 and ttyS1, the kernel through ttyS2.
+		"-serial", "file:/dev/fd/3", "-serial", "file:/dev/fd/4", "-serial", "file:/dev/fd/1",
+		"-kernel", kernel, "-initrd", initramfs, "-append",
+		"console=ttyS2 quiet panic=-1 mitigations=off "+programVariable+"="+self+" "+jobVariable+"="+dir)
+	cmd.ExtraFiles = []*os.File{listening}
+	return cmd, nil
+}
+
+// listen returns a socket that listens at path. (Package net would do, and make us a program that needs libraries.)
+func listen(path string) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 1)); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen at %s: %w", path, err), unix.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// linuxFolder is where test/linux unpacks a kernel: beside our own program.
+func linuxFolder() string {
+	self, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(filepath.Dir(self), "linux")
+}
+
+// unpackedLinux finds the kernel there, and its modules.
+func unpackedLinux() (kernel string, modules moduleFolder, err error) {
+	kernels, err := filepath.Glob(filepath.Join(linuxFolder(), "boot", "vmlinuz-*"))
+	if err != nil || len(kernels) != 1 {
+		return "", modules, fmt.Errorf("not one kernel in %s; fetch it with\n\ttest/linux %[1]s", linuxFolder())
+	}
+	release := strings.TrimPrefix(filepath.Base(kernels[0]), "vmlinuz-")
+	modules, err = openModules(filepath.Join(linuxFolder(), "lib", "modules", release))
+	return kernels[0], modules, err
+}
