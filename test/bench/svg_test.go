@@ -41,3 +41,22 @@ func TestQuantile(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestSpread(t *testing.T) {
+	for _, tt := range []struct {
+		values []float64
+		want   string
+	}{
+		{[]float64{1.5}, "1.50"},
+		{[]float64{3, 1, 2}, "2.00 (1.00 to 3.00)"},
+	} {
+		if got := spread(tt.values, plain); got != tt.want {
+			t.Errorf("%v: %q, want %q", tt.values, got, tt.want)
+		}
+	}
+	r := results{{"a", few}: {{"x": 6}, {"x": 2}}, {"b", few}: {{"x": 3}, {"x": 2}}}
+	want := row{"what", "6.00 (2.00 to 6.00)", "3.00 (2.00 to 3.00)", "2.00 (1.00 to 2.00)", "target"}
+	if got := r.against("what", trial{"a", few}, trial{"b", few}, "x", plain, "target"); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
