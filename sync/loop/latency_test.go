@@ -88,17 +88,6 @@ func TestProgrammingLatency(t *testing.T) {
 	})
 }
 
-// remove deletes a Service with its slices.
-func (r *rig) remove(n int) {
-	name := r.set(n, nil)
-	r.mu.Lock()
-	delete(r.services, name)
-	delete(r.slices, name)
-	r.mu.Unlock()
-	r.queue.ServiceChanged(name)
-	synctest.Wait()
-}
-
 // A Service that cannot be programmed and changes all the time does not fill the memory.
 func TestWaitingIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

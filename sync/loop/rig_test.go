@@ -166,7 +166,7 @@ func (r *rig) change(n int, endpoints []plan.Endpoint, edits ...func(*plan.Servi
 	r.queue.ServiceChanged(r.set(n, endpoints, edits...))
 }
 
-// remove deletes a Service.
+// remove deletes a Service with its slices.
 func (r *rig) remove(n int) {
 	name := plan.Name{Namespace: "default", Name: fmt.Sprintf("s%05d", n)}
 	r.mu.Lock()
@@ -174,6 +174,7 @@ func (r *rig) remove(n int) {
 	delete(r.slices, name)
 	r.mu.Unlock()
 	r.queue.ServiceChanged(name)
+	synctest.Wait()
 }
 
 // pods are ready endpoints at 10.244.0.N on another node.
