@@ -49,12 +49,11 @@ func (t *trace) judged(judge func(n int, what string) verdict) {
 func (t *trace) verdict(what string) verdict {
 	t.mu.Lock()
 	t.noted = append(t.noted, what)
-	n, judge := len(t.noted), t.judge
-	t.mu.Unlock()
 	v := goesWell
-	if judge != nil {
-		v = judge(n, what)
+	if t.judge != nil {
+		v = t.judge(len(t.noted), what)
 	}
+	t.mu.Unlock()
 	if v != refused && t.check != nil {
 		t.check(what)
 	}
