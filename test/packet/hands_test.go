@@ -23,7 +23,7 @@ import (
 
 // mendLimit is within what time everything must be as wanted again after somebody else changed it: much more than it
 // takes, since the machine may be busy. What it took is printed.
-const mendLimit = time.Minute
+const mendLimit = 3 * time.Minute
 
 // A hand is something that somebody else does to what is the proxy's.
 type hand struct{ name, command string }

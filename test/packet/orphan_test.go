@@ -3,6 +3,7 @@
 package packet
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -50,11 +51,17 @@ func (st *stage) everyWay() map[question]line {
 	return lines
 }
 
-// tableIsFlushed makes connections that IPVS forgets, and waits until the table is as it was.
+// tableIsFlushed makes connections that IPVS forgets, and waits until the table is as it was. IPVS lets go of connections from
+// a work queue: were the table back before, they would go on as if nothing had been (ip_vs_trash_get_dest).
 func (st *stage) tableIsFlushed() map[question]line {
 	st.t.Helper()
 	lines := st.everyWay()
 	st.must(exec.Command("ipvsadm", "-C").Run())
+	within(st.t, 10*time.Second, "forget all connections", func() bool {
+		conns, err := os.ReadFile("/proc/net/ip_vs_conn")
+		st.must(err)
+		return bytes.Count(conns, []byte("\n")) <= 1 // the heading
+	})
 	st.queue.Note(loop.Kernel)
 	st.settle()
 	return lines
