@@ -18,12 +18,22 @@ type line struct {
 	rule  string // "" where the line declares the chain
 }
 
-// parse picks what is ours from the output of iptables-save.
-func parse(saved string) ours {
+// tables are those that we have chains in.
+var tables = []string{"mangle", "nat", "filter"}
+
+// unread is what iptables-nft-save prints instead of a table in which somebody made rules that only nft knows.
+var unread = regexp.MustCompile("^# Table `(.*)' is incompatible")
+
+// parse picks what is ours from the output of iptables-save. It is an error if a table of ours is left out: jumps that
+// cannot be seen would be put in again and again.
+func parse(saved string) (ours, error) {
 	var out ours
 	table := ""
 	for text := range strings.Lines(saved) {
 		text = strings.TrimRight(text, "\n")
+		if m := unread.FindStringSubmatch(text); m != nil && slices.Contains(tables, m[1]) {
+			return nil, fmt.Errorf("iptables cannot read table %s: somebody made rules in it that only nft knows", m[1])
+		}
 		switch {
 		case strings.HasPrefix(text, "*"):
 			table = text[1:]
@@ -37,7 +47,7 @@ func parse(saved string) ours {
 			}
 		}
 	}
-	return out
+	return out, nil
 }
 
 // quoted is an argument with blanks in it, such as a comment, which may say anything.

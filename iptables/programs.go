@@ -168,7 +168,7 @@ func (p *Programs) found(ctx context.Context, f Family) (ours, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parse(out), nil
+	return parse(out)
 }
 
 func (p *Programs) restore(ctx context.Context, f Family, text string) error {

@@ -153,3 +153,25 @@ func TestTheOtherIptables(t *testing.T) {
 		}
 	}
 }
+
+// What iptables 1.8.9 printed on Linux 6.1 after "nft add chain ip filter NATIVE { type filter hook input priority 10; }",
+// and after "nft add rule ip filter INPUT ct state vmap { established : accept }".
+const (
+	readable = "# Table `filter' contains incompatible base-chains, use 'nft' tool to list them.\n*filter\nCOMMIT\n"
+	hidden   = "# Table `filter' is incompatible, use 'nft' tool.\n*nat\nCOMMIT\n"
+)
+
+// Nothing is put into a table that cannot be read: it would be put in once more with every attempt.
+func TestTableThatIptablesCannotRead(t *testing.T) {
+	for saved, refused := range map[string]bool{readable: false, hidden: true, strings.ReplaceAll(hidden, "filter", "raw"): false} {
+		h := &host{byDefault: "nft", nft: saved}
+		p, err := open(t.Context(), h.run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules := Ruleset{Family: IPv4, Chains: []Chain{{Table: "filter", Name: "KIPVS-INPUT"}}}
+		if err := p.Ensure(t.Context(), rules); (err != nil) != refused || refused != (h.restored == nil) {
+			t.Errorf("%s: Ensure: %v, and made %q", saved, err, h.restored)
+		}
+	}
+}

@@ -81,7 +81,7 @@ func (t *tracer) sizes(f Family) (string, error) {
 		return "", err
 	}
 	out := ""
-	for _, table := range []string{"mangle", "nat", "filter"} {
+	for _, table := range tables {
 		var info tableInfo
 		copy(info.name[:], table)
 		size := uint32(unsafe.Sizeof(info))
