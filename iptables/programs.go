@@ -116,8 +116,10 @@ func (p *Programs) Ensure(ctx context.Context, r Ruleset) error {
 	if err := p.restore(ctx, r.Family, found.without(r).removal()); err != nil {
 		return err
 	}
-	if err := p.other().removeReadable(ctx, r.Family); err != nil {
-		return err
+	if !p.ensured(r.Family) { // what an earlier run left in the other iptables
+		if err := p.other().removeReadable(ctx, r.Family); err != nil {
+			return err
+		}
 	}
 	// What somebody removed meanwhile would be missing for good if this were taken for what is to stand.
 	left, err := p.found(ctx, r.Family)
@@ -131,6 +133,12 @@ func (p *Programs) Ensure(ctx context.Context, r Ruleset) error {
 	defer p.mu.Unlock()
 	p.standing[r.Family] = left.String()
 	return nil
+}
+
+func (p *Programs) ensured(f Family) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.standing[f] != ""
 }
 
 // Stands is part of Kernel.
