@@ -47,7 +47,7 @@ soak: packages build
 	go test -v -count 1 -tags kernel,soak -run TestSoak -exec "$(inkernel)" -timeout 40m ./test/survive -args -soak $(for)
 
 # iptables on nft and two CPUs, which most nodes have and user-mode Linux has not: in an emulated machine, which is too slow to
-# be a part of "make test". The demo, then a choice of tests, some 20 minutes in all. It needs root.
+# be a part of "make test". The demo, then a choice of tests, some 15 minutes in all. It needs root.
 nft: packages build
 	@test/packages qemu-system-x86 qemu-system-common
 	@test/linux $(bin)/linux

@@ -4,6 +4,7 @@ package packet
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -70,28 +71,29 @@ func (st *stage) restarts() {
 }
 
 // callers connect all the time from everywhere. The function that is returned ends them, and says how many connections
-// they made and which failed.
-func (st *stage) callers() func() (made int, failed []lab.Answer) {
+// they made and which failed. Each has a port of its own: with one that a line has, or a closed connection that IPVS still
+// knows, to another of the Service's addresses, IPVS would mix up the two.
+func (st *stage) callers() func() (made int, failed []error) {
 	ctx, stop := context.WithCancel(context.Background())
 	var made atomic.Int64
 	var mu sync.Mutex
-	var failed []lab.Answer
+	var failed []error
 	var work sync.WaitGroup
 	for _, from := range []source{fromPod, fromNode, fromOutside} {
 		work.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
 				to := st.address(st.svc, frontends[i%len(frontends)], i%2 == 1)
-				a := st.Ask(context.Background(), st.host(from), ipvs.TCP, to, lab.Wait(5*time.Second))
+				a := st.Ask(context.Background(), st.host(from), ipvs.TCP, to, ownPort(), lab.Wait(5*time.Second))
 				made.Add(1)
 				if a.Err != nil {
 					mu.Lock()
-					failed = append(failed, a)
+					failed = append(failed, fmt.Errorf("from %v to %v: %w", from, to, a.Err))
 					mu.Unlock()
 				}
 			}
 		})
 	}
-	return func() (int, []lab.Answer) {
+	return func() (int, []error) {
 		stop()
 		work.Wait()
 		return int(made.Load()), failed
