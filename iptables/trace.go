@@ -13,7 +13,7 @@ import (
 )
 
 // A tracer asks the kernel for traces, over sockets that it opens when it first needs them and keeps: a trace is asked for
-// every second. The zero tracer is ready for use.
+// again and again. The zero tracer is ready for use.
 type tracer struct {
 	mu     sync.Mutex
 	legacy map[Family]int // raw sockets

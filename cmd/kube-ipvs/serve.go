@@ -200,7 +200,7 @@ func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (loop.C
 		Plan:         plan.Config{Scheduler: o.scheduler, MasqueradeAll: o.masqueradeAll, Bind: o.vipMode == "bind"},
 		Settings:     o.keptSettings(),
 		Forwarding:   map[ipset.Family][]sysctl.Setting{ipset.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
-		LookInterval: time.Second, DrainLimit: o.drainLimit,
+		LookInterval: loop.LookInterval, DrainLimit: o.drainLimit,
 		Node:      p.node,
 		Health:    p.ports.Set,
 		Report:    reports.report,

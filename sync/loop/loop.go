@@ -64,6 +64,9 @@ type Config struct {
 	Metrics *Metrics
 }
 
+// LookInterval is how often the program looks: what it sees is mended within a second.
+const LookInterval = 500 * time.Millisecond
+
 // A Loop keeps the kernel equal to what a Source asks for.
 type Loop struct {
 	cfg     Config

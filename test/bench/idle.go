@@ -13,9 +13,9 @@ import (
 // idleFor is how long nothing happens. The runtime collects garbage at least every two minutes: one collection is in it.
 const idleFor = 2 * time.Minute
 
-// idle measures what it costs that nothing changes: the look at what the kernel tells nobody about runs every second.
+// idle measures what it costs that nothing changes: the look at what the kernel tells nobody about runs as it does in the program.
 func idle(ctx context.Context, s size) (measurement, error) {
-	p, err := start(ctx, newMemory(s), func(cfg *loop.Config) { cfg.LookInterval = time.Second })
+	p, err := start(ctx, newMemory(s), func(cfg *loop.Config) { cfg.LookInterval = loop.LookInterval })
 	if err != nil {
 		return measurement{}, err
 	}

@@ -1,6 +1,10 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+
+	"kube-ipvs/sync/loop"
+)
 
 func changeSection() section {
 	var trials []trial
@@ -46,10 +50,9 @@ func tellIdle(r results) finding {
 	t := trial{"idle", large}
 	f := finding{
 		title: "Nothing changes",
-		words: fmt.Sprintf(`For %v, with %v. The look at what the kernel tells nobody about runs every second, and the Go
-runtime's collection of garbage, which it does at least every two minutes, is in it. A look reads the
-settings, asks each set for one member, and how many rules and virtual servers there are: some fifty system calls, whatever the
-number of Services. All virtual servers are listed, and members counted, for at most a thousandth of the time.`, idleFor, large),
+		words: fmt.Sprintf(`For %v, with %v. The look at what the kernel tells nobody about runs every %v, and the Go
+runtime's collection of garbage, which it does at least every two minutes, is in it. A look reads the settings, asks each set for one member, and how many rules and virtual servers there are: some fifty system calls, whatever the
+number of Services. All virtual servers are listed, and members counted, for at most a thousandth of the time.`, idleFor, large, loop.LookInterval),
 	}
 	f.add(row{what: "CPU time, of a CPU", seen: r.figure(t, "cpu", percent), target: "less than 0.2 %"})
 	f.add(row{what: "of it, garbage collection", seen: r.figure(t, "garbage", percent)})

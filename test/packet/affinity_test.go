@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/loop"
 	"kube-ipvs/test/lab"
 )
 
@@ -20,7 +21,7 @@ const moveLimit = time.Second
 // connection, and does not end before IPVS has forgotten the last one: the entry that remembers the client lives as long as
 // those of its connections (n_control in ip_vs_conn_expire, net/netfilter/ipvs/ip_vs_conn.c).
 func TestAffinity(t *testing.T) {
-	st := newStage(t, setup{detector: clusterCIDR, lookInterval: time.Second})
+	st := newStage(t, setup{detector: clusterCIDR, lookInterval: loop.LookInterval})
 	for _, proto := range []ipvs.Protocol{ipvs.TCP, ipvs.UDP} {
 		hours := func(st *stage) { st.svc.Affinity = 3 * time.Hour }
 		st.play(proto.String()+" stays", proto, (*stage).stays, hours)

@@ -17,6 +17,7 @@ import (
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
 )
@@ -78,7 +79,7 @@ func TestOtherHands(t *testing.T) {
 	for _, mode := range []string{"divert", "bind"} {
 		t.Run(mode, func(t *testing.T) {
 			w := newWorld(t, lab.Config{})
-			p := start(t, setup{bind: mode == "bind", detector: clusterCIDR, lookInterval: time.Second})
+			p := start(t, setup{bind: mode == "bind", detector: clusterCIDR, lookInterval: loop.LookInterval})
 			svc := service(1, ipvs.TCP)
 			svc.ExternalLocal = true
 			p.set(svc, w.slices(svc.Name, ipvs.TCP, []endpoint{ready("pod1", true), ready("far1", false)})...)
@@ -95,7 +96,7 @@ func TestOtherHands(t *testing.T) {
 // TestOtherHandsAmongMany touches one of 500 Services, of which the first is asked, or all.
 func TestOtherHandsAmongMany(t *testing.T) {
 	w := newWorld(t, lab.Config{})
-	p := start(t, setup{detector: clusterCIDR, lookInterval: time.Second})
+	p := start(t, setup{detector: clusterCIDR, lookInterval: loop.LookInterval})
 	endpoints := []endpoint{ready("pod1", true), ready("far1", false)}
 	for n := range 500 {
 		svc := service(n, ipvs.TCP)

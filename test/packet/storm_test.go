@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
 )
@@ -20,7 +21,7 @@ const stormLimit = 5 * time.Second
 // change takes meanwhile is printed; in the end the kernel has the last state.
 func TestStormInTheKernel(t *testing.T) {
 	w := newWorld(t, lab.Config{})
-	p := start(t, setup{detector: clusterCIDR, lookInterval: time.Second})
+	p := start(t, setup{detector: clusterCIDR, lookInterval: loop.LookInterval})
 	const many, rate, long = 2000, 1000, time.Minute
 	plain := func(n int) plan.Service {
 		svc := service(n, ipvs.TCP)
