@@ -3,7 +3,6 @@ package loop
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"os"
 	"slices"
 	"time"
@@ -15,7 +14,8 @@ import (
 // A lookout looks, once in a while, at what the kernel tells nobody about: whether somebody else changed settings, sets,
 // rules or virtual servers. It starts no process. With every look it asks for what costs the same however much there is: the
 // settings, one member of each set, the state of the rules, how many virtual servers there are. So what was flushed or
-// destroyed is seen at once, and so is one virtual server that was removed; but the kernel counts those of IPv4 only.
+// destroyed is seen at once (no set is destroyed before the rules that refer to it), and so is one virtual server that was
+// removed; but the kernel counts those of IPv4 only.
 //
 // What is left is to look at everything: the kernel has no cheaper way to tell how many members a set has than to walk them,
 // or that a weight was changed than to list all virtual servers. That is done as often as a thousandth of a processor's time
@@ -82,52 +82,28 @@ func (o *lookout) settingsDiffer(ctx context.Context) (bool, error) {
 	return differ, nil
 }
 
-// samplesDiffer looks for one member of each set that is known to be there. In a set that is known to be empty it looks for
-// one that is not.
+// samplesDiffer looks for one member of each set that is known to have any.
 func (o *lookout) samplesDiffer(ctx context.Context) (bool, error) {
 	var ops []ipset.Op
 	for _, sets := range o.tables.families {
 		for _, set := range sets.All() {
-			ops = append(ops, ipset.Op{Verb: ipset.Test, Set: set, Member: o.sample(set)})
+			for m := range o.members[set.Name].table.All() {
+				ops = append(ops, ipset.Op{Verb: ipset.Test, Set: set, Member: m})
+				break
+			}
 		}
 	}
-	differ := false
 	errs := o.cfg.Sets.Do(ctx, ops)
-	for i, op := range ops {
-		var err error
-		if errs != nil {
-			err = errs[i]
-		}
-		members := o.members[op.Set.Name]
-		_, known := members.table.Known(op.Member)
-		if known && err == nil || !known && errors.Is(err, ipset.ErrNoMember) {
+	for i, err := range errs {
+		if err == nil {
 			continue
 		}
-		if err != nil && !errors.Is(err, ipset.ErrNoMember) {
+		if !errors.Is(err, ipset.ErrNoMember) {
 			o.setLayer.doubt()
 		}
-		members.doubt()
-		differ = true
+		o.members[ops[i].Set.Name].doubt()
 	}
-	return differ, nil
-}
-
-// sample returns a member that a set is known to have, or any that it could have.
-func (o *lookout) sample(set ipset.Set) ipset.Member {
-	for m := range o.members[set.Name].table.All() {
-		return m
-	}
-	m := ipset.Member{Addr: netip.IPv6Loopback()}
-	if set.Family == ipset.IPv4 {
-		m.Addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	}
-	if set.Type != ipset.HashIP {
-		m.Proto, m.Port = uint8(ipvs.TCP), 1
-	}
-	if set.Type == ipset.HashIPPortIP || set.Type == ipset.HashIPPortNet {
-		m.Other = netip.PrefixFrom(m.Addr, m.Addr.BitLen())
-	}
-	return m
+	return errs != nil, nil
 }
 
 // countsDiffer compares how many members each set has with how many it is known to have.
@@ -138,7 +114,11 @@ func (o *lookout) countsDiffer(ctx context.Context) (bool, error) {
 	}
 	differ := false
 	for name, members := range o.members {
-		if int(counts[name].Members) != members.table.KnownLen() {
+		count, there := counts[name]
+		if !there {
+			o.setLayer.doubt()
+		}
+		if !there || int(count.Members) != members.table.KnownLen() {
 			members.doubt()
 			differ = true
 		}

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"strings"
@@ -89,7 +90,7 @@ func TestLookSeesSets(t *testing.T) {
 		}, time.Second},
 		{"an empty set is destroyed", func(t *testing.T, r *rig) []error {
 			return []error{r.sets.Destroy(t.Context(), sets.Allowed.Name)}
-		}, time.Second},
+		}, share * time.Second},
 		{"a member is added", func(t *testing.T, r *rig) []error { return r.sets.Do(t.Context(), []ipset.Op{stranger}) }, share * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -238,4 +239,32 @@ func (r *rig) drift() (n float64) {
 
 func contains(asked []string, what string) bool {
 	return strings.Contains("\n"+strings.Join(asked, "\n")+"\n", "\n"+what+"\n")
+}
+
+// Rules cannot be made while a set is missing that they refer to. Then sets are looked at, however long the next look at
+// everything takes to come.
+func TestRulesThatLackASet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		allowed := plan.SetsOf(ipset.IPv4).Allowed
+		r := looking(t, 10)
+		r.let(func(what string) error {
+			switch _, err := r.sets.Read(context.Background(), allowed); {
+			case what == "walk":
+				time.Sleep(time.Second)
+			case what == "ensure rules":
+				return err
+			}
+			return nil
+		})
+		time.Sleep(3 * time.Second)
+		if err := r.sets.Destroy(t.Context(), allowed.Name); err != nil {
+			t.Fatal(err)
+		}
+		r.rules.Change(iptables.IPv4)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if stands, err := r.rules.Stands(t.Context(), iptables.IPv4); !stands || err != nil {
+			t.Errorf("the rules stand: %v, %v", stands, err)
+		}
+	})
 }

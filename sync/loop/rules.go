@@ -21,6 +21,7 @@ type rulesLayer struct {
 	count  *counters
 	start  func(job func()) // starts a job; the loop takes a turn when it has ended
 	mended func()           // called when they were made
+	with   layer            // doubted when they could not be made: that of the sets that they refer to
 
 	stands     bool
 	trace      iptables.Trace // of the rules when they were last seen to stand; "": not since they were made
@@ -41,7 +42,7 @@ func (l *Loop) rulesLayer(f ipset.Family) *rulesLayer {
 	}, f)
 	return &rulesLayer{
 		kernel: l.cfg.Rules, rules: rules, count: l.count.layer("rules " + rules.Family.String()), start: l.background,
-		mended: func() { l.suspectFlows(f) },
+		mended: func() { l.suspectFlows(f) }, with: l.setLayer,
 	}
 }
 
@@ -75,10 +76,14 @@ func (r *rulesLayer) trouble() error {
 
 // again does nothing while a job is under way: whether that fails is not known yet.
 func (r *rulesLayer) again() {
-	if r.job == nil {
-		r.doubted = r.doubted || r.unreadable != nil
-		r.failed = nil
+	if r.job != nil {
+		return
 	}
+	r.doubted = r.doubted || r.unreadable != nil
+	if r.failed != nil {
+		r.with.doubt()
+	}
+	r.failed = nil
 }
 
 func (r *rulesLayer) pending() int {

@@ -10,11 +10,18 @@ import (
 	"kube-ipvs/sync/loop"
 )
 
+// aloneFor is how long the machine is watched before there is a proxy on it.
+const aloneFor = 30 * time.Second
+
 // idleFor is how long nothing happens. The runtime collects garbage at least every two minutes: one collection is in it.
 const idleFor = 2 * time.Minute
 
 // idle measures what it costs that nothing changes: the look at what the kernel tells nobody about runs as it does in the program.
 func idle(ctx context.Context, s size) (measurement, error) {
+	alone, err := busy(ctx, aloneFor)
+	if err != nil {
+		return measurement{}, err
+	}
 	p, err := start(ctx, newMemory(s), func(cfg *loop.Config) { cfg.LookInterval = loop.LookInterval })
 	if err != nil {
 		return measurement{}, err
@@ -22,7 +29,30 @@ func idle(ctx context.Context, s size) (measurement, error) {
 	if err := errors.Join(p.program(ctx), p.settle(ctx)); err != nil {
 		return measurement{}, errors.Join(err, p.end())
 	}
-	return measurement{p.rest, p.end}, nil
+	rest := func(ctx context.Context) (figures, error) {
+		f, err := p.rest(ctx)
+		if err == nil {
+			f["alone"], f["more"] = alone, f["machine"]-alone
+		}
+		return f, err
+	}
+	return measurement{rest, p.end}, nil
+}
+
+// busy returns the share of its CPU, in percent, for which the machine has something to do in the time to come.
+func busy(ctx context.Context, long time.Duration) (float64, error) {
+	began := time.Now()
+	before, err := unused()
+	if err != nil {
+		return 0, err
+	}
+	select {
+	case <-time.After(long):
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	after, err := unused()
+	return 100 - (after-before)*100/time.Since(began).Seconds(), err
 }
 
 func (p *proxy) rest(ctx context.Context) (figures, error) {
@@ -31,13 +61,10 @@ func (p *proxy) rest(ctx context.Context) (figures, error) {
 	if err != nil {
 		return nil, err
 	}
-	began := time.Now()
-	select {
-	case <-time.After(idleFor):
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	machine, err := busy(ctx, idleFor)
+	if err != nil {
+		return nil, err
 	}
-	elapsed := time.Since(began).Seconds()
 	after, err := p.resting()
 	if err != nil {
 		return nil, err
@@ -45,9 +72,9 @@ func (p *proxy) rest(ctx context.Context) (figures, error) {
 	for name := range after {
 		after[name] -= before[name]
 	}
-	after["cpu"] *= 100 / elapsed
-	after["garbage"] *= 100 / elapsed
-	after["machine"] = 100 - after["unused"]*100/elapsed
+	after["cpu"] *= 100 / idleFor.Seconds()
+	after["garbage"] *= 100 / idleFor.Seconds()
+	after["machine"] = machine
 	return after, nil
 }
 
@@ -57,9 +84,8 @@ func (p *proxy) resting() (figures, error) {
 	reads, err2 := p.total("kube_ipvs_reads_total")
 	drift, err3 := p.total("kube_ipvs_drift_total")
 	processes, err4 := begun()
-	unused, err5 := unused()
 	garbage := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}}
 	metrics.Read(garbage)
-	return figures{"cpu": cpu.Seconds(), "garbage": garbage[0].Value.Float64(), "reads": reads, "drift": drift, "processes": processes, "unused": unused},
-		errors.Join(err1, err2, err3, err4, err5)
+	return figures{"cpu": cpu.Seconds(), "garbage": garbage[0].Value.Float64(), "reads": reads, "drift": drift, "processes": processes},
+		errors.Join(err1, err2, err3, err4)
 }

@@ -51,12 +51,15 @@ func tellIdle(r results) finding {
 	f := finding{
 		title: "Nothing changes",
 		words: fmt.Sprintf(`For %v, with %v. The look at what the kernel tells nobody about runs every %v, and the Go
-runtime's collection of garbage, which it does at least every two minutes, is in it. A look reads the settings, asks each set for one member, and how many rules and virtual servers there are: some fifty system calls, whatever the
-number of Services. All virtual servers are listed, and members counted, for at most a thousandth of the time.`, idleFor, large, loop.LookInterval),
+runtime's collection of garbage, which it does at least every two minutes, is in it. A look reads the settings, asks each set for one member, and how many rules and virtual servers there are: some thirty system calls, whatever the
+number of Services. All virtual servers are listed, and members counted, for at most a thousandth of the time.
+This kernel counts a process's time by ticks, which what begins with a tick is always or never there for; so the time counts for which the machine
+had nothing to do.`, idleFor, large, loop.LookInterval),
 	}
-	f.add(row{what: "CPU time, of a CPU", seen: r.figure(t, "cpu", percent), target: "less than 0.2 %"})
+	f.add(row{what: "the whole machine, kernel included, more of its CPU than before there was a proxy", seen: r.figure(t, "more", percent), target: "less than 0.2 %"})
+	f.add(row{what: "the whole machine before", seen: r.figure(t, "alone", percent)})
+	f.add(row{what: "the process, as the kernel counts", seen: r.figure(t, "cpu", percent)})
 	f.add(row{what: "of it, garbage collection", seen: r.figure(t, "garbage", percent)})
-	f.add(row{what: "the whole machine, kernel included, of its CPU", seen: r.figure(t, "machine", percent)})
 	f.add(row{what: "whole layers read", seen: r.figure(t, "reads", whole), target: "none"})
 	f.add(row{what: "processes begun on the machine", seen: r.figure(t, "processes", whole), target: "none"})
 	return f
