@@ -7,15 +7,11 @@ import (
 	"kube-ipvs/internal/netlink"
 )
 
-// A Count is how many members a set has, and how many rules and sets refer to it. Both change when somebody flushes what
-// is not theirs.
-type Count struct{ Members, References uint32 }
-
 // Counts implements Kernel: one dump of the sets' headers, without a member.
-func (c *Conn) Counts(ctx context.Context) (map[string]Count, error) {
+func (c *Conn) Counts(ctx context.Context) (map[string]int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	counts := make(map[string]Count)
+	counts := make(map[string]int)
 	err := c.list(ctx, "", flagListHeader, func(h header) error {
 		count, err := parseCount(h.data)
 		counts[h.name] = count
@@ -27,30 +23,22 @@ func (c *Conn) Counts(ctx context.Context) (map[string]Count, error) {
 	return counts, nil
 }
 
-func parseCount(data netlink.Attrs) (Count, error) {
-	var c Count
+func parseCount(data netlink.Attrs) (members int, err error) {
 	for data.Next() {
-		switch data.Type() {
-		case attrElements:
-			c.Members = data.Uint32BE()
-		case attrReferences:
-			c.References = data.Uint32BE()
+		if data.Type() == attrElements {
+			members = int(data.Uint32BE())
 		}
 	}
-	return c, data.Err()
+	return members, data.Err()
 }
 
-// Counts implements Kernel. References are 1 for a set that SetInUse was called for, and 0 otherwise.
-func (f *Fake) Counts(ctx context.Context) (map[string]Count, error) {
+// Counts implements Kernel.
+func (f *Fake) Counts(ctx context.Context) (map[string]int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	counts := make(map[string]Count)
+	counts := make(map[string]int)
 	for name, s := range f.sets {
-		c := Count{Members: uint32(len(s.members))}
-		if s.inUse {
-			c.References = 1
-		}
-		counts[name] = c
+		counts[name] = len(s.members)
 	}
 	return counts, ctx.Err()
 }

@@ -145,9 +145,9 @@ type Kernel interface {
 	// returns means nothing: an unreadable set is not an empty one.
 	Read(context.Context, Set) (map[Member]Mark, error)
 
-	// Counts returns how many members and references each set has, by name. No member is sent, but the kernel looks at
+	// Counts returns how many members each set has, by name. No member is sent, but the kernel looks at
 	// each (mtype_ext_size in net/netfilter/ipset/ip_set_hash_gen.h).
-	Counts(context.Context) (map[string]Count, error)
+	Counts(context.Context) (map[string]int, error)
 
 	// Do carries out the ops in their order, set by set, and returns one error for each, or nil if all went well. One that fails
 	// stops no other. Adding what is there and deleting what is gone are success. errors.Is tells os.ErrNotExist (no

@@ -40,18 +40,17 @@ const (
 
 // Attributes of a set's data and of a member's.
 const (
-	attrIP         = 1
-	attrPort       = 4
-	attrTimeout    = 6
-	attrProto      = 7
-	attrDataFlags  = 8
-	attrMaxElem    = 19
-	attrNetmask    = 20
-	attrElements   = 24
-	attrReferences = 25
-	attrIP2        = 20
-	attrCIDR2      = 21
-	attrSkbMark    = 27
+	attrIP        = 1
+	attrPort      = 4
+	attrTimeout   = 6
+	attrProto     = 7
+	attrDataFlags = 8
+	attrMaxElem   = 19
+	attrNetmask   = 20
+	attrElements  = 24
+	attrIP2       = 20
+	attrCIDR2     = 21
+	attrSkbMark   = 27
 )
 
 // Attributes inside of an address.

@@ -13,8 +13,7 @@ type Fake struct {
 	Fail func() error
 
 	mu       sync.Mutex
-	standing map[Family]Ruleset
-	changed  map[Family]bool
+	standing map[Family]bool // as it was ensured
 	ensured  int
 	changes  int
 }
@@ -34,9 +33,9 @@ func (f *Fake) Ensure(ctx context.Context, r Ruleset) error {
 		}
 	}
 	if f.standing == nil {
-		f.standing, f.changed = map[Family]Ruleset{}, map[Family]bool{}
+		f.standing = map[Family]bool{}
 	}
-	f.standing[r.Family], f.changed[r.Family] = r, false
+	f.standing[r.Family] = true
 	f.ensured++
 	f.changes++
 	return nil
@@ -58,8 +57,7 @@ func (f *Fake) Stands(ctx context.Context, family Family) (bool, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	_, ok := f.standing[family]
-	return ok && !f.changed[family], nil
+	return f.standing[family], nil
 }
 
 // Remove is part of Kernel.
@@ -77,7 +75,7 @@ func (f *Fake) Remove(ctx context.Context, family Family) error {
 func (f *Fake) Change(family Family) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.changed[family] = true
+	delete(f.standing, family)
 	f.changes++
 }
 
@@ -96,13 +94,6 @@ func (f *Fake) Trace(ctx context.Context, _ Family) (Trace, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return Trace(fmt.Sprint(f.changes)), nil
-}
-
-// Standing returns the family's ruleset.
-func (f *Fake) Standing(family Family) Ruleset {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.standing[family]
 }
 
 // Ensured returns how many times Ensure succeeded.

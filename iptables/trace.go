@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"kube-ipvs/internal/netlink"
+	"kube-ipvs/internal/sockopt"
 )
 
 // A tracer asks the kernel for traces, over sockets that it opens when it first needs them and keeps: a trace is asked for
@@ -59,12 +59,12 @@ const getInfo = 64
 
 // A tableInfo is struct ipt_getinfo, and ip6t_getinfo, which is the same.
 type tableInfo struct {
-	name       [32]byte
-	validHooks uint32
-	hookEntry  [5]uint32
-	underflow  [5]uint32
-	entries    uint32
-	size       uint32
+	name    [32]byte
+	_       uint32    // valid_hooks
+	_       [5]uint32 // hook_entry
+	_       [5]uint32 // underflow
+	entries uint32
+	size    uint32
 }
 
 // sizes asks for the sizes of the legacy tables that we have chains in. A kernel without such a table has none there.
@@ -84,15 +84,12 @@ func (t *tracer) sizes(f Family) (string, error) {
 	for _, table := range tables {
 		var info tableInfo
 		copy(info.name[:], table)
-		size := uint32(unsafe.Sizeof(info))
-		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), getInfo,
-			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
-		switch errno {
-		case 0:
+		switch err := sockopt.Get(fd, level, getInfo, &info); err {
+		case nil:
 			out += fmt.Sprintf("%s %d %d;", table, info.entries, info.size)
 		case unix.ENOENT, unix.ENOPROTOOPT, unix.EOPNOTSUPP:
 		default:
-			return "", errno
+			return "", err
 		}
 	}
 	return out, nil

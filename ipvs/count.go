@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"kube-ipvs/internal/sockopt"
 )
 
 // getInfo is IP_VS_SO_GET_INFO (include/uapi/linux/ip_vs.h): the older interface to IPVS, by socket options, is the only
@@ -33,15 +34,13 @@ func (c *Conn) Count(context.Context) (int, error) {
 		c.older = fd
 	}
 	var got info
-	size := uint32(unsafe.Sizeof(got))
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(c.older), unix.SOL_IP, getInfo,
-		uintptr(unsafe.Pointer(&got)), uintptr(unsafe.Pointer(&size)), 0)
-	switch errno {
-	case 0:
+	err := sockopt.Get(c.older, unix.SOL_IP, getInfo, &got)
+	switch err {
+	case nil:
 		return int(got.Services), nil
 	case unix.ENOPROTOOPT, unix.EOPNOTSUPP:
-		return 0, fmt.Errorf("count virtual servers: %w: %w", errors.ErrUnsupported, errno)
+		return 0, fmt.Errorf("count virtual servers: %w: %w", errors.ErrUnsupported, err)
 	}
 	c.errors.Add(1)
-	return 0, fmt.Errorf("count virtual servers: %w", errno)
+	return 0, fmt.Errorf("count virtual servers: %w", err)
 }

@@ -118,7 +118,7 @@ func (o *lookout) countsDiffer(ctx context.Context) (bool, error) {
 		if !there {
 			o.setLayer.doubt()
 		}
-		if !there || int(count.Members) != members.table.KnownLen() {
+		if !there || count != members.table.KnownLen() {
 			members.doubt()
 			differ = true
 		}
