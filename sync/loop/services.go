@@ -23,6 +23,7 @@ func (l *Loop) replan(name plan.Name) {
 	old := l.services[name]
 	svc, in, ok := l.cfg.Source.Service(name)
 	if !ok {
+		delete(l.waiting, name) // as kube-proxy: what is gone was never programmed
 		l.swap(name, old, nil)
 		return
 	}
