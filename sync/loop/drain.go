@@ -50,10 +50,7 @@ func (l *Loop) realsLayer() *realsLayer {
 	}
 	r.tableLayer = tableLayer[ipvs.RealKey, ipvs.Real, ipvs.Op]{
 		title: "reals", table: l.tables.reals, compare: ipvs.RealKey.Compare, doubted: true, count: l.count.layer("reals"),
-		mayAdd: func(k ipvs.RealKey) bool {
-			_, there := l.tables.servers.Known(k.Server)
-			return there
-		},
+		mayAdd: func(k ipvs.RealKey) bool { return l.serverLayer.present(k.Server) },
 		// With a virtual server that goes the kernel removes its real servers. A second list waits for them: those whom
 		// it served are served by the first from now on, and keep their connections.
 		mayDel: func(k ipvs.RealKey) bool {

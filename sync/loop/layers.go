@@ -81,7 +81,7 @@ func (l *Loop) forwards(s *service) {
 const vipsTitle = "vips"
 
 func (l *Loop) vipLayer() layer {
-	return &tableLayer[vip.Item, struct{}, vip.Op]{
+	l.vips = &tableLayer[vip.Item, struct{}, vip.Op]{
 		title: vipsTitle, table: l.tables.vips, compare: vip.Item.Compare, doubted: true, count: l.count.layer(vipsTitle),
 		mayAdd: l.mayBind,
 		read: func(ctx context.Context) (iter.Seq2[vip.Item, struct{}], error) {
@@ -92,6 +92,7 @@ func (l *Loop) vipLayer() layer {
 		add: func(i vip.Item, _ struct{}, _ bool) vip.Op { return vip.Op{Verb: vip.Add, Item: i} },
 		del: func(i vip.Item) vip.Op { return vip.Op{Verb: vip.Del, Item: i} },
 	}
+	return l.vips
 }
 
 // membersLayer is the layer of one set's members. A set that is missing has none.
@@ -148,12 +149,14 @@ func (l *Loop) doServers(ctx context.Context, ops []ipvs.Op) []error {
 	errs := l.cfg.IPVS.Do(ctx, ops)
 	gone := map[ipvs.Key]struct{}{}
 	for i, op := range ops {
+		if op.Verb == ipvs.DelServer { // whatever the answer, which may be lost
+			l.flows.add(op.Key)
+		}
 		if errs != nil && errs[i] != nil {
 			continue
 		}
 		if op.Verb == ipvs.DelServer {
 			gone[op.Key] = struct{}{}
-			l.flows.add(op.Key)
 		}
 		l.made += made(op)
 	}
@@ -225,10 +228,9 @@ func (l *Loop) ledgersUnread() bool {
 	return false
 }
 
-// mayServe says that a virtual server may be made: it is in the ledger, so that whoever comes after us knows it.
+// mayServe reports whether a virtual server may be made: it is in the ledger, so that whoever comes after us knows it.
 func (l *Loop) mayServe(k ipvs.Key) bool {
-	_, listed := l.tables.ledger(k.Addr).Known(lineOf(k))
-	return listed
+	return l.members[l.tables.sets(k.Addr).Owned.Name].present(lineOf(k))
 }
 
 // hasReals says that a virtual server that is wanted no more has real servers. The first question of a turn's pruning, when
@@ -244,65 +246,54 @@ func (l *Loop) hasReals(k ipvs.Key) bool {
 	return has
 }
 
-// isOff says that no packets are on their way to a virtual server.
+// isOff reports whether no packets are on their way to a virtual server.
 func (l *Loop) isOff(k ipvs.Key) bool {
 	if k.Mark != 0 { // without it packets find the server of the address
 		return !l.hasReals(k)
 	}
-	frontends := l.members[l.tables.sets(k.Addr).Frontends.Name]
-	_, on := frontends.table.Known(memberOf(k))
-	return !on && !frontends.unread()
+	return l.members[l.tables.sets(k.Addr).Frontends.Name].absent(memberOf(k))
 }
 
-// mayTurnOn says that all stands that a frontend needs and others do not. A guard that it does not need any more stands in
-// nobody's way for long: it goes in the same turn.
+// mayTurnOn reports whether all stands that a frontend needs and others do not. A guard that it does not need any more stands
+// in nobody's way for long: it goes in the same turn.
 func (l *Loop) mayTurnOn(s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
-		_, served := l.tables.servers.Known(keyOf(m))
 		_, ranged := l.tables.members[s.Ranged.Name].Wanted(m)
-		_, guarded := l.tables.members[s.Ranged.Name].Known(m)
-		return served && (guarded || !ranged)
+		return l.serverLayer.present(keyOf(m)) && (!ranged || l.members[s.Ranged.Name].present(m))
 	}
 }
 
-// mayBind says that an address may be put on the link: what no Service claims there is refused by now, and does not reach
+// mayBind reports whether an address may be put on the link: what no Service claims there is refused by now, and does not reach
 // what listens on all addresses of the node.
 func (l *Loop) mayBind(i vip.Item) bool {
 	if i.Kind != vip.Address {
 		return true
 	}
 	a := i.Prefix.Addr()
-	_, refused := l.tables.members[l.tables.sets(a).Addresses.Name].Known(ipset.Member{Addr: a})
-	return refused && l.ruled(ipset.FamilyOf(a))
+	return l.members[l.tables.sets(a).Addresses.Name].present(ipset.Member{Addr: a}) && l.ruled(ipset.FamilyOf(a))
 }
 
-// isUnbound says that an address is on the link no more.
+// isUnbound reports whether an address is on the link no more.
 func (l *Loop) isUnbound(m ipset.Member) bool {
-	_, bound := l.tables.vips.Known(vip.Item{Kind: vip.Address, Prefix: netip.PrefixFrom(m.Addr, m.Addr.BitLen())})
-	return !bound
+	return l.vips.absent(vip.Item{Kind: vip.Address, Prefix: netip.PrefixFrom(m.Addr, m.Addr.BitLen())})
 }
 
 // secondStands says that a second list can be used.
 func (l *Loop) secondStands(s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
 		mark, _ := l.tables.members[s.Inside.Name].Wanted(m)
-		_, served := l.tables.servers.Known(ipvs.MarkKey(mark.Value, m.Addr))
-		return served
+		return l.serverLayer.present(ipvs.MarkKey(mark.Value, m.Addr))
 	}
 }
 
-// servedNoMore says that a line of the ledger has nothing left to say.
-func (l *Loop) servedNoMore(m ipset.Member) bool {
-	_, known := l.tables.servers.Known(serverOf(m))
-	return !known && !l.serverLayer.unread()
-}
+// servedNoMore reports whether a line of the ledger has nothing left to say.
+func (l *Loop) servedNoMore(m ipset.Member) bool { return l.serverLayer.absent(serverOf(m)) }
 
-// offOrOpen says that a frontend's guard may go: it is off, or open to all by now.
+// offOrOpen reports whether a frontend's guard may go: it is off, or open to all by now.
 func (l *Loop) offOrOpen(s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
 		on := l.members[s.Frontends.Name]
-		_, known := on.table.Known(m)
 		_, wanted := on.table.Wanted(m)
-		return !on.unread() && (wanted || !known)
+		return on.absent(m) || wanted && !on.unread()
 	}
 }

@@ -1,0 +1,142 @@
+package loop
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kube-ipvs/ipset"
+	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/sync/plan"
+)
+
+func externalIP(a string) func(*plan.Service) {
+	return func(s *plan.Service) { s.ExternalIPs = []netip.Addr{netip.MustParseAddr(a)} }
+}
+
+// An operation whose answer is lost is neither done nor undone: until the kernel is read again nothing is decided by it.
+func TestAnswersAreLost(t *testing.T) {
+	const key, member = "198.18.0.1:80", "198.18.0.1,tcp:80"
+	add := func(r *rig) { r.change(1, pods(1), externalIP("198.18.0.1")); synctest.Wait() }
+	remove := func(r *rig) { r.remove(1) }
+	for _, tt := range []struct {
+		name  string
+		lost  string
+		steps []func(*rig) // one answer of the first step is lost; the others come before anything is read again
+	}{
+		{"a server was made, and its Service goes", "ipvsadm -A -t " + key, []func(*rig){add, remove}},
+		{"a frontend was turned on, and its Service goes", "ipset add KIPVS-FRONTENDS " + member, []func(*rig){add, remove}},
+		{"a line was written, and its Service goes", "ipset add KIPVS-OWNED " + member, []func(*rig){add, remove}},
+		{"a line was removed, and its Service comes and goes again", "ipset del KIPVS-OWNED " + member, []func(*rig){remove, add, remove}},
+		{"a server was removed, and its Service comes again", "ipvsadm -D -t " + key, []func(*rig){remove, add}},
+		{"a server was removed, and its Service comes and goes again", "ipvsadm -D -t " + key, []func(*rig){remove, add, remove}},
+		{"a frontend was turned off, and its Service comes again", "ipset del KIPVS-FRONTENDS " + member, []func(*rig){remove, add}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.set(2, pods(1))
+				last := len(tt.steps)
+				if strings.Contains(tt.lost, " del ") || strings.Contains(tt.lost, " -D ") {
+					r.set(1, pods(1), externalIP("198.18.0.1"))
+				}
+				r.start()
+				r.queue.Synced()
+				synctest.Wait()
+				r.watch()
+				lost := 0
+				r.forget(func(what string) error {
+					if !strings.HasPrefix(what, tt.lost) || lost > 0 {
+						return nil
+					}
+					lost++
+					return fmt.Errorf("%s: the answer is lost", what)
+				})
+				for i := range last {
+					tt.steps[i](r)
+				}
+				if lost != 1 {
+					t.Fatalf("%d answers were lost", lost)
+				}
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				_, wanted := r.services[plan.Name{Namespace: "default", Name: "s00001"}]
+				_, served := r.ipvs.Table()[ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort(key))]
+				if served != wanted || strings.Contains(r.sets.String(), member) != wanted {
+					t.Errorf("at the end, the Service is there: %v, served: %v, sets:\n%v", wanted, served, r.sets)
+				}
+			})
+		})
+	}
+}
+
+// The flows of a UDP server that may be gone are stale, also where nobody heard that it went.
+func TestAnswerToARemovedServerIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		var flows *conntrack.Fake
+		r.tweak = func(l *Loop) { flows = l.cfg.Flows.(*conntrack.Fake) }
+		r.set(1, pods(1), func(s *plan.Service) { s.Ports[0].Proto = ipvs.UDP })
+		r.start()
+		r.queue.Synced()
+		synctest.Wait()
+		before := len(flows.Calls())
+		r.forget(func(what string) error {
+			if what != "ipvsadm -D -u 10.96.0.1:80" {
+				return nil
+			}
+			return errRefused
+		})
+		r.remove(1)
+		time.Sleep(time.Hour)
+		if calls := flows.Calls()[before:]; len(calls) == 0 {
+			t.Error("flows go on to a server that is gone")
+		}
+	})
+}
+
+// watch tests after each operation what holds at any moment, whatever fails.
+func (r *rig) watch() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.after = func(op string) {
+		for _, wrong := range r.unsound() {
+			r.t.Errorf("after %s: %s", op, wrong)
+			r.mu.Lock()
+			r.after = nil // the first says it all
+			r.mu.Unlock()
+		}
+	}
+}
+
+// unsound lists frontends that are on without their servers, and servers without their lines in the ledger.
+func (r *rig) unsound() (out []string) {
+	table := r.ipvs.Table()
+	for _, f := range r.families {
+		s := plan.SetsOf(f)
+		on, owned := r.membersOf(s.Frontends), r.membersOf(s.Owned)
+		for m := range on {
+			if _, served := table[keyOf(m)]; !served {
+				out = append(out, fmt.Sprintf("%v is on without a server", m))
+			}
+		}
+		for k := range table {
+			if _, listed := owned[lineOf(k)]; !listed && ipset.FamilyOf(k.Addr) == f && !r.foreign[k] {
+				out = append(out, fmt.Sprintf("%v has no line in the ledger", k))
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// membersOf returns a set's members, without the loop's asking.
+func (r *rig) membersOf(s ipset.Set) map[ipset.Member]ipset.Mark {
+	members, _ := r.sets.Read(r.t.Context(), s) // a set that is not there has none
+	return members
+}
