@@ -18,8 +18,9 @@ type service struct {
 	uid       string
 	created   time.Time
 	numbers   map[plan.InsideKey]uint32 // of its second lists; 0: none was left
-	problems  []plan.Problem
-	triggered time.Time // when the last change happened that led here
+	problems  []plan.Problem            // as they were told
+	notServed int                       // how much of it is not served, told or not
+	triggered time.Time                 // when the last change happened that led here
 }
 
 func (s *service) health() *plan.Health {

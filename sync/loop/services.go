@@ -68,15 +68,21 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 		return
 	}
 	take, giveBack := claimer{tables: l.tables}, claimer{tables: l.tables, drop: true}
-	all := keys(old, now)
-	for _, key := range all {
+	for _, key := range keys(old, now) {
 		before, had := l.claims.winner(key)
 		l.claims.replace(key, old, now)
-		if after, has := l.claims.winner(key); has {
+		after, has := l.claims.winner(key)
+		if before == after { // who waits for a frontend may come and go
+			continue
+		}
+		if has {
 			take.frontend(after)
 		}
 		if had {
 			giveBack.frontend(before)
+		}
+		if had && has && !before.sameTo(after) {
+			l.moved[key] = struct{}{}
 		}
 	}
 	take.hairpins(now)
@@ -95,9 +101,6 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 		l.services[name] = now
 	}
 	l.report(name, old, now)
-	for _, s := range l.claims.rivals(all, now) {
-		l.review(s)
-	}
 }
 
 // report tells others what changed for a Service.
@@ -107,29 +110,48 @@ func (l *Loop) report(name plan.Name, old, now *service) {
 	}
 	l.count.swapped(old, now)
 	if old != nil && (now == nil || now.uid != old.uid) { // another one with its name has its own users to tell
-		l.tell(old, nil)
+		l.tell(old, nil, 0)
 	}
-	if now != nil {
-		if old != nil {
-			now.problems = old.problems // what was told before
+	if now != nil && old != nil { // what was told before
+		now.problems, now.notServed = old.problems, old.notServed
+	}
+}
+
+// reviewAll reviews Services that were planned, and those of which a frontend was taken, or to which one was left, meanwhile:
+// each once, when all of them are as they are now.
+func (l *Loop) reviewAll(planned []plan.Name) {
+	names := make(map[plan.Name]struct{}, len(planned))
+	for _, name := range planned {
+		names[name] = struct{}{}
+	}
+	for key := range l.moved {
+		for _, x := range l.claims[key] {
+			names[x.by.fragment.Service] = struct{}{}
 		}
-		l.review(now)
+	}
+	clear(l.moved)
+	for _, name := range sorted(names) {
+		if s := l.services[name]; s != nil {
+			l.review(s)
+		}
 	}
 }
 
 // review tells others what of a Service cannot be served.
 func (l *Loop) review(s *service) {
-	l.tell(s, slices.Concat(s.fragment.Problems, l.claims.conflicts(s), s.unnumbered()))
+	conflicts, n := l.conflicts(s)
+	problems := slices.Concat(s.fragment.Problems, s.unnumbered())
+	l.tell(s, append(problems, conflicts...), notServed(problems)+n)
 }
 
-// tell tells others about the problems of a Service, if they are news.
-func (l *Loop) tell(s *service, problems []plan.Problem) {
-	if slices.Equal(s.problems, problems) {
-		return
+// tell tells others about the problems of a Service, if they are news, and counts all that is not served, told or not.
+func (l *Loop) tell(s *service, problems []plan.Problem, notServed int) {
+	l.count.problems.Add(float64(notServed - s.notServed))
+	s.notServed = notServed
+	if !slices.Equal(s.problems, problems) {
+		l.cfg.Report(s.fragment.Service, problems)
+		s.problems = problems
 	}
-	l.cfg.Report(s.fragment.Service, problems)
-	l.count.problems.Add(float64(notServed(problems) - notServed(s.problems)))
-	s.problems = problems
 }
 
 // notServed counts the problems that are more than a note.

@@ -80,9 +80,11 @@ func (l *Loop) replanDirty() {
 	if !l.begun { // there are none yet; to grow maps step by step costs twice what they hold
 		l.services, l.claims = make(map[plan.Name]*service, len(l.dirty)), make(claims, len(l.dirty))
 	}
-	for _, name := range sorted(l.dirty) {
+	names := sorted(l.dirty)
+	for _, name := range names {
 		l.replan(name)
 	}
+	l.reviewAll(names)
 	l.dirty = map[plan.Name]struct{}{} // a map never shrinks, and the next change would pay for all that there was
 	l.begun = true
 }
