@@ -85,20 +85,24 @@ func (l *Loop) conflicts(s *service) (out []plan.Problem, n int) {
 	for i := range s.fragment.Frontends {
 		fe := &s.fragment.Frontends[i]
 		first := l.claims[fe.Key][0]
-		if first.by == s {
+		_, foreign := l.foreign.keys[fe.Key]
+		if first.by == s && !foreign {
 			continue
 		}
 		n++
-		if n <= mostConflicts {
+		switch {
+		case n > mostConflicts:
+			here = here && (first.by == s || isHere(fe, first))
+		case first.by == s:
+			out = append(out, foreignAt(s, fe))
+		default:
 			out = append(out, conflict(s, fe, first))
-		} else {
-			here = here && isHere(fe, first)
 		}
 	}
 	if n > mostConflicts {
 		out = append(out, plan.Problem{
 			Object: "Service " + s.fragment.Service.String(), Field: "spec",
-			Reason: fmt.Sprintf("%d more of its addresses and ports are served for other Services", n-mostConflicts), Here: here,
+			Reason: fmt.Sprintf("%d more of its addresses and ports are served for others", n-mostConflicts), Here: here,
 		})
 	}
 	return out, n
@@ -111,9 +115,13 @@ func conflict(s *service, fe *plan.Frontend, first claimed) plan.Problem {
 		reason = fmt.Sprintf("is served for Service %v, whose %v it is", first.by.fragment.Service, first.fe.Kind)
 	}
 	return plan.Problem{
-		Object: "Service " + s.fragment.Service.String(), Field: fmt.Sprintf("%v %v (%v)", fe.Kind, fe.Key.AddrPort(), fe.Key.Proto),
-		Reason: reason, Here: isHere(fe, first),
+		Object: "Service " + s.fragment.Service.String(), Field: titleOf(fe), Reason: reason, Here: isHere(fe, first),
 	}
+}
+
+// titleOf is a frontend as a user knows it.
+func titleOf(fe *plan.Frontend) string {
+	return fmt.Sprintf("%v %v (%v)", fe.Kind, fe.Key.AddrPort(), fe.Key.Proto)
 }
 
 // isHere reports whether a conflict is this node's own affair: a node port is at the addresses of one node.

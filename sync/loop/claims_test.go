@@ -133,7 +133,7 @@ func TestManyConflicts(t *testing.T) {
 		r.start()
 		r.queue.Synced()
 		synctest.Wait()
-		if len(told) != mostConflicts+1 || told[mostConflicts].Reason != "90 more of its addresses and ports are served for other Services" {
+		if len(told) != mostConflicts+1 || told[mostConflicts].Reason != "90 more of its addresses and ports are served for others" {
 			t.Errorf("told %v", told)
 		}
 		if got := r.metric("kube_ipvs_service_problems").GetGauge().GetValue(); got != 100 {

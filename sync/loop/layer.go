@@ -87,6 +87,7 @@ func (l *tableLayer[K, V, Op]) unread() bool { return l.unreadable != nil }
 func (l *tableLayer[K, V, Op]) pending() int { return l.table.Pending() }
 
 func (l *tableLayer[K, V, Op]) again() {
+	maps.DeleteFunc(l.failed, func(_ K, f *failure) bool { return errors.Is(f.error, errForeign) }) // nothing was tried
 	if l.unreadable == nil && len(l.failed) == 0 {
 		return
 	}
@@ -178,13 +179,21 @@ func perform[K, V comparable, Op fmt.Stringer, O any](
 		l.count.operations.Add(float64(len(ops)))
 		results := l.do(ctx, ops)
 		for i, o := range some {
-			if results == nil || results[i] == nil {
-				done(o)
+			if err := at(results, i); err != nil {
+				l.fail(key(o), fmt.Errorf("%v: %w", ops[i], err))
 			} else {
-				l.fail(key(o), fmt.Errorf("%v: %w", ops[i], results[i]))
+				done(o)
 			}
 		}
 	}
+}
+
+// at is the error of an op among those of all, or nil.
+func at(errs []error, i int) error {
+	if errs == nil {
+		return nil
+	}
+	return errs[i]
 }
 
 // fail leaves an object alone until it is due again.

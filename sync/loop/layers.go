@@ -27,6 +27,7 @@ func (l *Loop) layersOf() []layer {
 	for _, f := range l.cfg.Families {
 		s := l.tables.families[f]
 		layers = append(layers, l.membersLayer(s.Owned, nil, l.servedNoMore))
+		l.members[s.Owned.Name].do = l.doOwned
 		layers = append(layers, l.membersLayer(s.Addresses, nil, l.isUnbound))
 		for _, set := range []ipset.Set{s.Allowed, s.Hairpins, s.Probed} {
 			layers = append(layers, l.membersLayer(set, nil, nil))
@@ -149,10 +150,13 @@ func (l *Loop) doServers(ctx context.Context, ops []ipvs.Op) []error {
 	errs := l.cfg.IPVS.Do(ctx, ops)
 	gone := map[ipvs.Key]struct{}{}
 	for i, op := range ops {
-		if op.Verb == ipvs.DelServer { // whatever the answer, which may be lost
+		switch op.Verb {
+		case ipvs.AddServer:
+			l.noteMade(ctx, op.Key, at(errs, i))
+		case ipvs.DelServer: // whatever the answer, which may be lost
 			l.flows.add(op.Key)
 		}
-		if errs != nil && errs[i] != nil {
+		if at(errs, i) != nil {
 			continue
 		}
 		if op.Verb == ipvs.DelServer {
@@ -185,8 +189,8 @@ func made(op ipvs.Op) int {
 // errLedgerUnread says that it is not known whose virtual servers are.
 var errLedgerUnread = errors.New("which of them are ours could not be read")
 
-// readTable reads the virtual servers that are ours: those that the ledger names, or whose address lies in a service
-// CIDR, and those that are wanted. Everything else is a stranger's and is not seen.
+// readTable reads the virtual servers that are ours: those that the ledger names, or whose address lies in a service CIDR.
+// Everything else is foreign and is not seen.
 func (l *Loop) readTable(ctx context.Context) (ipvs.Table, error) {
 	if l.read != nil {
 		return l.read, nil
@@ -208,15 +212,6 @@ func (l *Loop) readTable(ctx context.Context) (ipvs.Table, error) {
 	})
 	l.read = table
 	return table, nil
-}
-
-func (l *Loop) isOurs(k ipvs.Key) bool {
-	if !l.tables.has(k.Addr) {
-		return false
-	}
-	_, listed := l.tables.ledger(k.Addr).Known(lineOf(k))
-	_, wanted := l.tables.servers.Wanted(k)
-	return listed || wanted || k.Mark == 0 && l.inServiceCIDR(k.Addr)
 }
 
 func (l *Loop) ledgersUnread() bool {

@@ -78,6 +78,7 @@ type Loop struct {
 	moved    map[ipvs.Key]struct{} // frontends that another Service got since Services were reviewed
 	numbers  map[ipset.Family]*numbers
 	tables   *tables
+	foreign  foreign
 
 	settings     *delta.Table[string, string]
 	layers       []layer
@@ -107,7 +108,7 @@ type Loop struct {
 // New returns a loop. Nothing is done before Run.
 func New(cfg Config) *Loop {
 	l := &Loop{
-		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, moved: map[ipvs.Key]struct{}{}, numbers: numbersByFamily(),
+		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, moved: map[ipvs.Key]struct{}{}, foreign: newForeign(), numbers: numbersByFamily(),
 		tables: newTables(cfg.Marks, cfg.Families), count: cfg.Metrics, settings: delta.New[string, string](),
 		members: map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op]{}, strange: map[ipvs.Key]struct{}{},
 		dirty: map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{},

@@ -81,7 +81,10 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 		if had {
 			giveBack.frontend(before)
 		}
-		if had && has && !before.sameTo(after) {
+		switch {
+		case !has:
+			l.setForeign(key, false)
+		case had && !before.sameTo(after):
 			l.moved[key] = struct{}{}
 		}
 	}

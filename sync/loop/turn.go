@@ -26,6 +26,7 @@ func (l *Loop) turn(ctx context.Context, again bool) error {
 	if l.mayBegin() {
 		l.replanDirty()
 		l.converge(ctx)
+		l.reviewAll(nil)
 		l.programmed()
 		l.handOut()
 	}
