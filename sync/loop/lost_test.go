@@ -3,13 +3,11 @@ package loop
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
 	"kube-ipvs/sync/plan"
@@ -98,45 +96,4 @@ func TestAnswerToARemovedServerIsLost(t *testing.T) {
 			t.Error("flows go on to a server that is gone")
 		}
 	})
-}
-
-// watch tests after each operation what holds at any moment, whatever fails.
-func (r *rig) watch() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.after = func(op string) {
-		for _, wrong := range r.unsound() {
-			r.t.Errorf("after %s: %s", op, wrong)
-			r.mu.Lock()
-			r.after = nil // the first says it all
-			r.mu.Unlock()
-		}
-	}
-}
-
-// unsound lists frontends that are on without their servers, and servers without their lines in the ledger.
-func (r *rig) unsound() (out []string) {
-	table := r.ipvs.Table()
-	for _, f := range r.families {
-		s := plan.SetsOf(f)
-		on, owned := r.membersOf(s.Frontends), r.membersOf(s.Owned)
-		for m := range on {
-			if _, served := table[keyOf(m)]; !served {
-				out = append(out, fmt.Sprintf("%v is on without a server", m))
-			}
-		}
-		for k := range table {
-			if _, listed := owned[lineOf(k)]; !listed && ipset.FamilyOf(k.Addr) == f && !r.foreign[k] {
-				out = append(out, fmt.Sprintf("%v has no line in the ledger", k))
-			}
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-// membersOf returns a set's members, without the loop's asking.
-func (r *rig) membersOf(s ipset.Set) map[ipset.Member]ipset.Mark {
-	members, _ := r.sets.Read(r.t.Context(), s) // a set that is not there has none
-	return members
 }

@@ -66,7 +66,7 @@ var errRefused = errors.New("refused")
 
 func newRig(t *testing.T) *rig {
 	return &rig{
-		t: t, hung: map[string]chan struct{}{}, ipvs: new(ipvs.Fake), sets: ipset.NewFake(), vips: vip.NewFake(), rules: new(iptables.Fake),
+		t: t, hung: map[string]chan struct{}{}, foreign: map[ipvs.Key]bool{}, ipvs: new(ipvs.Fake), sets: ipset.NewFake(), vips: vip.NewFake(), rules: new(iptables.Fake),
 		families: []ipset.Family{ipset.IPv4}, services: map[plan.Name]plan.Service{}, slices: map[plan.Name][]plan.Slice{},
 		node: plan.Node{Name: "node1", Own: []netip.Addr{netip.MustParseAddr("192.168.0.1")}, Addresses: []netip.Addr{netip.MustParseAddr("192.168.0.1")}},
 	}

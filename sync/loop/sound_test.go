@@ -1,0 +1,108 @@
+package loop
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"kube-ipvs/ipset"
+	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/plan"
+)
+
+// watch tests from now on, after each operation, that it made nothing unsound. Where somebody else did, the loop is on its way
+// to mend that.
+func (r *rig) watch() {
+	before := r.unsound()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.after = func(op string) {
+		now := r.unsound()
+		for _, wrong := range slices.Sorted(maps.Keys(now)) {
+			if !before[wrong] {
+				r.t.Errorf("after %s: %s", op, wrong)
+			}
+		}
+		before = now
+	}
+}
+
+// unsound is what must not be at any moment, whatever fails: frontends that are on without their servers, servers without
+// their lines in the ledger, and foreign servers that were touched.
+func (r *rig) unsound() map[string]bool {
+	out, table := map[string]bool{}, r.ipvs.Table()
+	for _, f := range r.families {
+		s := plan.SetsOf(f)
+		on, owned := r.membersOf(s.Frontends), r.membersOf(s.Owned)
+		for m := range on {
+			if _, served := table[keyOf(m)]; !served || r.foreign[keyOf(m)] {
+				out[fmt.Sprintf("%v is on without a server of ours", m)] = true
+			}
+		}
+		for k := range table {
+			if _, listed := owned[lineOf(k)]; !listed && ipset.FamilyOf(k.Addr) == f && !r.foreign[k] {
+				out[fmt.Sprintf("%v has no line in the ledger", k)] = true
+			}
+		}
+	}
+	for k := range r.foreign {
+		if !isDirected(table[k]) {
+			out[fmt.Sprintf("%v of somebody else was touched", k)] = true
+		}
+	}
+	return out
+}
+
+// membersOf returns a set's members, without the loop's asking.
+func (r *rig) membersOf(s ipset.Set) map[ipset.Member]ipset.Mark {
+	members, _ := r.sets.Read(r.t.Context(), s) // a set that is not there has none
+	return members
+}
+
+// holds is all that the kernel holds, a line each, in order. Numbers of second lists are called by who uses them.
+func (r *rig) holds() []string {
+	out := strings.Split(strings.TrimSpace(r.vips.String()), "\n")
+	users := r.numberUsers()
+	for _, f := range r.families {
+		for _, set := range plan.SetsOf(f).All() {
+			for m, mark := range r.membersOf(set) {
+				user := users[ipvs.MarkKey(mark.Value, m.Addr)]
+				switch {
+				case set.Name == plan.SetsOf(f).Owned.Name && m.Port == 0:
+					out = append(out, fmt.Sprintf("%s number of %s", set.Name, users[serverOf(m)]))
+				case user != "" && (set.Name == plan.SetsOf(f).Owned.Name || set.Name == plan.SetsOf(f).Inside.Name):
+					out = append(out, fmt.Sprintf("%s %v number of %s", set.Name, m, user))
+				default:
+					out = append(out, fmt.Sprintf("%s %v %v", set.Name, m, mark))
+				}
+			}
+		}
+	}
+	for k, e := range r.ipvs.Table() {
+		name := k.String()
+		if k.Mark != 0 {
+			name = "number of " + users[k]
+		}
+		out = append(out, fmt.Sprintf("%s %v", name, e.Server))
+		for at, state := range e.Reals {
+			out = append(out, fmt.Sprintf("%s -> %v %v", name, at, state))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// numberUsers is the first frontend of each second list.
+func (r *rig) numberUsers() map[ipvs.Key]string {
+	out := map[ipvs.Key]string{}
+	for _, f := range r.families {
+		inside := r.membersOf(plan.SetsOf(f).Inside)
+		for _, m := range slices.SortedFunc(maps.Keys(inside), ipset.Member.Compare) {
+			if k := ipvs.MarkKey(inside[m].Value, m.Addr); out[k] == "" {
+				out[k] = m.String()
+			}
+		}
+	}
+	return out
+}
