@@ -150,6 +150,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		if !l.take() {
 			continue // what is known is not all yet; Synced looks at everything
 		}
+		l.cfg.Queue.waits() // also what came during the turn before, which said at its end that all is well
 		err := l.turn(ctx, again)
 		ended := !l.unsettled()
 		if ended {

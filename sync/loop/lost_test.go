@@ -1,12 +1,15 @@
 package loop
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
@@ -97,3 +100,24 @@ func TestAnswerToARemovedServerIsLost(t *testing.T) {
 		}
 	})
 }
+
+// On a kernel that never deletes flows Services that come and go do not fill the memory; what is served is not forgotten.
+func TestStaleFlowsAreBounded(t *testing.T) {
+	served := ipvs.Key{Proto: ipvs.UDP, Port: 1}
+	f := &flowsLayer{
+		kernel: noFlows{}, keep: func(ipvs.Key) map[netip.AddrPort]struct{} { return nil }, stale: map[ipvs.Key]struct{}{},
+		wanted: func(k ipvs.Key) bool { return k == served }, count: NewMetrics(prometheus.NewRegistry()).layer("flows"),
+	}
+	f.add(served)
+	for i := range 2 * mostGone {
+		f.add(ipvs.Key{Addr: netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), Proto: ipvs.UDP, Port: 53})
+	}
+	f.prune(t.Context())
+	if _, ok := f.stale[served]; !ok || f.pending() != mostGone+1 || f.trouble() == nil {
+		t.Errorf("%d frontends are remembered, the one that is served: %v, trouble: %v", f.pending(), ok, f.trouble())
+	}
+}
+
+type noFlows struct{ conntrack.Kernel }
+
+func (noFlows) Delete(context.Context, []conntrack.Frontend) (int, error) { return 0, errRefused }

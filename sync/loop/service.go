@@ -20,7 +20,7 @@ type service struct {
 	numbers   map[plan.InsideKey]uint32 // of its second lists; 0: none was left
 	problems  []plan.Problem            // as they were told
 	notServed int                       // how much of it is not served, told or not
-	triggered time.Time                 // when the last change happened that led here
+	triggered seen                      // the changes that led here
 }
 
 func (s *service) health() *plan.Health {

@@ -171,25 +171,47 @@ func notServed(problems []plan.Problem) int {
 // mostWaiting is how many changes of one Service are remembered while it cannot be programmed.
 const mostWaiting = 100
 
-// trigger returns when the last change happened that led to the slices, and notes those that are new for the
-// network-programming latency. Changes from before this program started say nothing about it.
-func (l *Loop) trigger(name plan.Name, old *service, in []plan.Slice) time.Time {
-	seen := l.started
-	if old != nil && old.triggered.After(seen) {
-		seen = old.triggered
+// A seen is what is known of the changes that led to a Service's slices.
+type seen struct {
+	last  time.Time   // the last one so far
+	ahead []time.Time // of those in the slices, the ones that have not happened yet by this node's clock
+}
+
+// trigger notes the changes that are new for the network-programming latency, and returns what is known of them from now on.
+// Changes from before this program started say nothing about it. One that is to happen in the future, which anybody can write
+// and a clock that is fast does, took no time; it hides none that happens before.
+func (l *Loop) trigger(name plan.Name, old *service, in []plan.Slice) seen {
+	var before seen
+	if old != nil {
+		before = old.triggered
 	}
-	last := seen
+	if before.last.Before(l.started) {
+		before.last = l.started
+	}
+	now, after := time.Now(), seen{last: before.last}
 	for i := range in {
-		if at := in[i].Triggered; at.After(seen) {
-			if len(l.waiting[name]) < mostWaiting {
-				l.waiting[name] = append(l.waiting[name], at)
-			}
-			if at.After(last) {
-				last = at
-			}
+		at := in[i].Triggered
+		if !at.After(before.last) {
+			continue
+		}
+		if !slices.Contains(before.ahead, at) && len(l.waiting[name]) < mostWaiting {
+			l.waiting[name] = append(l.waiting[name], earlier(at, now))
+		}
+		switch {
+		case at.After(now):
+			after.ahead = append(after.ahead, at)
+		case at.After(after.last):
+			after.last = at
 		}
 	}
-	return last
+	return after
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // programmed measures the changes that are in the kernel. One that is not yet holds no other up.
