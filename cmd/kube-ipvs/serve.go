@@ -54,6 +54,11 @@ type proxy struct {
 // serve runs the proxy until the context ends. The data plane is left standing.
 func (o *options) serve(ctx context.Context) (err error) {
 	log := klog.FromContext(ctx)
+	unlock, err := lock()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	k, err := openKernel(ctx, o)
 	if err != nil {
 		return err
