@@ -29,6 +29,8 @@ func (r *rig) direct(k ipvs.Key) {
 	}); errs != nil {
 		r.t.Fatal(errs)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.foreign[k] = true
 }
 

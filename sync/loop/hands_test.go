@@ -202,7 +202,9 @@ func (h *history) foreignGoes() Changed {
 	for _, k := range h.sortedServers() {
 		if h.foreign[k] && h.IntN(2) == 0 {
 			h.ipvs.Do(h.t.Context(), []ipvs.Op{{Verb: ipvs.DelServer, Key: k}})
+			h.mu.Lock()
 			delete(h.foreign, k)
+			h.mu.Unlock()
 		}
 	}
 	return 0

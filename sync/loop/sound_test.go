@@ -32,21 +32,24 @@ func (r *rig) watch() {
 // their lines in the ledger, and foreign servers that were touched.
 func (r *rig) unsound() map[string]bool {
 	out, table := map[string]bool{}, r.ipvs.Table()
+	r.mu.Lock()
+	foreign := maps.Clone(r.foreign)
+	r.mu.Unlock()
 	for _, f := range r.families {
 		s := plan.SetsOf(f)
 		on, owned := r.membersOf(s.Frontends), r.membersOf(s.Owned)
 		for m := range on {
-			if _, served := table[keyOf(m)]; !served || r.foreign[keyOf(m)] {
+			if _, served := table[keyOf(m)]; !served || foreign[keyOf(m)] {
 				out[fmt.Sprintf("%v is on without a server of ours", m)] = true
 			}
 		}
 		for k := range table {
-			if _, listed := owned[lineOf(k)]; !listed && ipset.FamilyOf(k.Addr) == f && !r.foreign[k] {
+			if _, listed := owned[lineOf(k)]; !listed && ipset.FamilyOf(k.Addr) == f && !foreign[k] {
 				out[fmt.Sprintf("%v has no line in the ledger", k)] = true
 			}
 		}
 	}
-	for k := range r.foreign {
+	for k := range foreign {
 		if !isDirected(table[k]) {
 			out[fmt.Sprintf("%v of somebody else was touched", k)] = true
 		}
