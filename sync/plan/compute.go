@@ -59,21 +59,24 @@ func families(svc Service) []netip.Addr {
 	return out
 }
 
-// health counts the distinct addresses of the endpoints that are ready here. Terminating ones never count, so that the
-// load balancer turns away while the Local fallback still serves (KEP-1669).
+// health counts the distinct addresses of the endpoints that are ready here. A pod of two families has two, and counts once:
+// kube-proxy counts by family, and answers each with its own. Terminating ones never count, so that the load balancer turns
+// away while the Local fallback still serves (KEP-1669).
 func health(svc Service, in []Slice, node Node) *Health {
 	if svc.HealthCheckNodePort == 0 {
 		return nil
 	}
 	here := make(map[netip.Addr]struct{})
+	count := map[bool]int{} // by whether it is IPv4
 	for i := range in {
 		for _, ep := range in[i].Endpoints {
-			if ep.Ready && node.Name != "" && ep.Node == node.Name {
+			if _, again := here[ep.Addr]; !again && ep.Ready && node.Name != "" && ep.Node == node.Name {
 				here[ep.Addr] = struct{}{}
+				count[ep.Addr.Is4()]++
 			}
 		}
 	}
-	return &Health{Port: svc.HealthCheckNodePort, LocalEndpoints: len(here)}
+	return &Health{Port: svc.HealthCheckNodePort, LocalEndpoints: max(count[true], count[false])}
 }
 
 // probed lists where a health-check node port is asked.
