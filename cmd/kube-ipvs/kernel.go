@@ -176,17 +176,37 @@ func release() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// probe tries whether the kernel knows the scheduler, with a virtual server that no packet meets.
+// probed is the virtual server that probe makes: no packet meets it, and nobody else's is like it.
+var probed = ipvs.Op{Verb: ipvs.AddServer, Key: ipvs.MarkKey(0xfffffffe, netip.IPv4Unspecified()), Server: ipvs.Server{Timeout: 0x6970}}
+
+// probe tries whether the kernel knows the scheduler. Where somebody else has a virtual server for the mark it takes the next.
 func probe(ctx context.Context, table ipvs.Kernel, scheduler string) error {
-	key := ipvs.MarkKey(0xfffffffe, netip.IPv4Unspecified())
-	add := table.Do(ctx, []ipvs.Op{{Verb: ipvs.AddServer, Key: key, Server: ipvs.Server{Scheduler: scheduler}}})
-	if add != nil && !errors.Is(add[0], os.ErrExist) {
-		if errors.Is(add[0], os.ErrNotExist) {
-			return fmt.Errorf("--ipvs-scheduler=%s: this kernel does not have it: modprobe ip_vs_%[1]s (%w)", scheduler, add[0])
+	add := probed
+	add.Server.Scheduler = scheduler
+	var err error
+	for range 8 {
+		if err = errors.Join(table.Do(ctx, []ipvs.Op{add})...); !errors.Is(err, os.ErrExist) {
+			break
 		}
-		return fmt.Errorf("try IPVS: %w", add[0])
+		left, readErr := table.ReadServer(ctx, add.Key)
+		if readErr != nil {
+			return fmt.Errorf("try IPVS: %w", readErr)
+		}
+		if left.Server.Timeout != add.Server.Timeout || len(left.Reals) > 0 {
+			add.Key.Mark--
+			continue
+		}
+		if del := table.Do(ctx, []ipvs.Op{{Verb: ipvs.DelServer, Key: add.Key}}); del != nil { // of one that was killed
+			return fmt.Errorf("try IPVS: %w", del[0])
+		}
 	}
-	if del := table.Do(ctx, []ipvs.Op{{Verb: ipvs.DelServer, Key: key}}); del != nil {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("--ipvs-scheduler=%s: this kernel does not have it: modprobe ip_vs_%[1]s (%w)", scheduler, err)
+	case err != nil:
+		return fmt.Errorf("try IPVS: %w", err)
+	}
+	if del := table.Do(ctx, []ipvs.Op{{Verb: ipvs.DelServer, Key: add.Key}}); del != nil {
 		return fmt.Errorf("try IPVS: %w", del[0])
 	}
 	return nil

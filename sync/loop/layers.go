@@ -28,6 +28,7 @@ func (l *Loop) layersOf() []layer {
 	for _, f := range l.cfg.Families {
 		s := l.tables.families[f]
 		layers = append(layers, l.membersLayer(s.Owned, nil, l.servedNoMore))
+		l.members[s.Owned.Name].do = l.doOwned
 		for _, set := range []ipset.Set{s.Allowed, s.Hairpins, s.Health} {
 			layers = append(layers, l.membersLayer(set, nil, nil))
 		}
@@ -48,13 +49,14 @@ func (l *Loop) layersOf() []layer {
 	}
 	l.flows, l.serverLayer, l.realLayer = l.flowsLayer(), l.serversLayer(), l.realsLayer()
 	l.serverLayer.with, l.realLayer.with = l.realLayer, l.serverLayer // one table in the kernel
-	routes := &routesLayer{tableLayer: l.vipLayer(vipsTitle, l.tables.vips, nil)}
+	l.vips, l.bound = l.vipLayer(vipsTitle, l.tables.vips, nil), l.vipLayer(boundTitle, l.tables.bound, l.mayBind)
+	routes := &routesLayer{tableLayer: l.vips}
 	for _, f := range l.cfg.Families {
 		routes.networks = append(routes.networks, l.members[l.tables.families[f].Local.Name])
 	}
 	layers = append(layers, routes, l.flows, l.serverLayer, l.realLayer)
 	layers = append(append(layers, on...), last...)
-	return append(layers, l.vipLayer(boundTitle, l.tables.bound, l.mayBind))
+	return append(layers, l.bound)
 }
 
 func (l *Loop) settingsLayer() *tableLayer[string, string, sysctl.Setting] {
@@ -200,12 +202,17 @@ func (l *Loop) doServers(ctx context.Context, ops []ipvs.Op) []error {
 	errs := l.cfg.IPVS.Do(ctx, ops)
 	gone := map[ipvs.Key]struct{}{}
 	for i, op := range ops {
-		if errs != nil && errs[i] != nil {
+		switch op.Verb {
+		case ipvs.AddServer:
+			l.noteMade(ctx, op.Key, at(errs, i))
+		case ipvs.DelServer: // whatever the answer, which may be lost
+			l.flows.add(l.trackedAs(op.Key))
+		}
+		if at(errs, i) != nil {
 			continue
 		}
 		if op.Verb == ipvs.DelServer {
 			gone[op.Key] = struct{}{}
-			l.flows.add(l.trackedAs(op.Key))
 		}
 		l.made += made(op)
 	}
@@ -239,8 +246,8 @@ func made(op ipvs.Op) int {
 // errLedgerUnread says that it is not known whose virtual servers are.
 var errLedgerUnread = errors.New("which of them are ours could not be read")
 
-// readTable reads the virtual servers that are ours: those that the ledger names, or whose address lies in a service
-// CIDR, and those that are wanted. Everything else is a stranger's and is not seen.
+// readTable reads the virtual servers that are ours: those that the ledger names, or whose address lies in a service CIDR.
+// Everything else is foreign and is not seen.
 func (l *Loop) readTable(ctx context.Context) (ipvs.Table, error) {
 	if l.read != nil {
 		return l.read, nil
@@ -257,15 +264,6 @@ func (l *Loop) readTable(ctx context.Context) (ipvs.Table, error) {
 	return table, nil
 }
 
-func (l *Loop) isOurs(k ipvs.Key) bool {
-	if k.Mark != 0 || !l.tables.has(k.Addr) {
-		return false
-	}
-	_, listed := l.tables.ledger(k.Addr).Known(memberOf(k))
-	_, wanted := l.tables.servers.Wanted(k)
-	return listed || wanted || l.inServiceCIDR(k.Addr)
-}
-
 func (l *Loop) ledgersUnread() bool {
 	for _, sets := range l.tables.families {
 		if l.members[sets.Owned.Name].unread() {
@@ -275,10 +273,9 @@ func (l *Loop) ledgersUnread() bool {
 	return false
 }
 
-// mayServe says that a virtual server may be made: it is in the ledger, so that whoever comes after us knows it.
+// mayServe reports whether a virtual server may be made: it is in the ledger, so that whoever comes after us knows it.
 func (l *Loop) mayServe(k ipvs.Key) bool {
-	_, listed := l.tables.ledger(k.Addr).Known(memberOf(k))
-	return listed
+	return l.members[l.tables.sets(k.Addr).Owned.Name].present(memberOf(k))
 }
 
 // isOff says that no packets are on their way to a virtual server. An alias that is needed no more waits for its real servers, too:
@@ -288,84 +285,64 @@ func (l *Loop) isOff(k ipvs.Key) bool {
 	return l.sendsNone(k) && !(inAliases(k) && (busy || l.realLayer.unread()))
 }
 
-// sendsNone says that a virtual server gets no new connections: its frontend is off, or the frontend whose alias it is sends none
-// there.
+// sendsNone reports whether a virtual server gets no new connections: its frontend is off, or the frontend whose alias it is sends
+// none there.
 func (l *Loop) sendsNone(k ipvs.Key) bool {
-	sets, set := l.tables.sets(k.Addr), ipset.Set{}
-	of := k
-	if a, ok := l.tables.aliasOf(k); ok {
-		of, set = a, sets.Internal
-	} else {
-		set = sets.Frontends
+	sets := l.tables.sets(k.Addr)
+	if of, ok := l.tables.aliasOf(k); ok {
+		return l.members[sets.Internal.Name].absent(memberOf(of))
 	}
-	on := l.members[set.Name]
-	_, known := on.table.Known(memberOf(of))
-	return !known && !on.unread()
+	return l.members[sets.Frontends.Name].absent(memberOf(k))
 }
 
-// mayTurnOn says that all stands that a frontend needs and others do not. A guard that it does not need any more stands in
-// nobody's way for long: it goes in the same turn.
+// mayTurnOn reports whether all stands that a frontend needs and others do not. A guard that it does not need any more stands
+// in nobody's way for long: it goes in the same turn.
 func (l *Loop) mayTurnOn(s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
-		_, served := l.tables.servers.Known(keyOf(m))
 		_, ranged := l.tables.members[s.Ranged.Name].Wanted(m)
-		_, guarded := l.tables.members[s.Ranged.Name].Known(m)
-		return served && (guarded || !ranged)
+		return l.serverLayer.present(keyOf(m)) && (!ranged || l.members[s.Ranged.Name].present(m))
 	}
 }
 
-// mayBind says that an address may be put on the link: what no Service claims there is rejected by now, and does not reach
+// mayBind reports whether an address may be put on the link: what no Service claims there is rejected by now, and does not reach
 // what listens on all addresses of the node.
 func (l *Loop) mayBind(i vip.Item) bool {
 	a := i.Prefix.Addr()
-	_, rejected := l.tables.members[l.tables.sets(a).Local.Name].Known(ipset.Member{Other: i.Prefix})
-	return rejected && l.ruled(ipset.FamilyOf(a))
+	return l.members[l.tables.sets(a).Local.Name].present(ipset.Member{Other: i.Prefix}) && l.ruled(ipset.FamilyOf(a))
 }
 
-// isUnbound says that a network is not delivered to this host any more.
+// isUnbound reports whether a network is not delivered to this host any more.
 func (l *Loop) isUnbound(m ipset.Member) bool {
-	_, routed := l.tables.vips.Known(vip.Item{Kind: vip.Local, Prefix: m.Other})
-	_, bound := l.tables.bound.Known(vip.Item{Kind: vip.Address, Prefix: m.Other})
-	return !routed && !bound
+	return l.vips.absent(vip.Item{Kind: vip.Local, Prefix: m.Other}) && l.bound.absent(vip.Item{Kind: vip.Address, Prefix: m.Other})
 }
 
 // aliasServes says that the alias of a frontend can be used.
 func (l *Loop) aliasServes(m ipset.Member) bool {
 	k := keyOf(m)
 	k.Addr = plan.Alias(k.Addr)
-	_, served := l.tables.servers.Known(k)
-	return served
+	return l.serverLayer.present(k)
 }
 
 // isFrontend says that a frontend is on, and its packets may be diverted.
 func (l *Loop) isFrontend(s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
-		_, known := l.tables.members[s.Frontends.Name].Known(m)
-		return known
+		return l.members[s.Frontends.Name].present(m)
 	}
 }
 
-// isNotDiverted says that a frontend's packets are not diverted, or not any more.
+// isNotDiverted reports whether a frontend's packets are not diverted, or not any more.
 func (l *Loop) isNotDiverted(s plan.Sets) func(ipset.Member) bool {
-	return func(m ipset.Member) bool {
-		external := l.members[s.External.Name]
-		_, known := external.table.Known(m)
-		return !known && !external.unread()
-	}
+	return func(m ipset.Member) bool { return l.members[s.External.Name].absent(m) }
 }
 
-// servedNoMore says that a line of the ledger has nothing left to say.
-func (l *Loop) servedNoMore(m ipset.Member) bool {
-	_, known := l.tables.servers.Known(keyOf(m))
-	return !known && !l.serverLayer.unread()
-}
+// servedNoMore reports whether an ownership record has nothing left to tell.
+func (l *Loop) servedNoMore(m ipset.Member) bool { return l.serverLayer.absent(keyOf(m)) }
 
-// offOrOpen says that a frontend's guard may go: it is off, or open to all by now.
+// offOrOpen reports whether a frontend's guard may go: it is off, or open to all by now.
 func (l *Loop) offOrOpen(s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
 		on := l.members[s.Frontends.Name]
-		_, known := on.table.Known(m)
 		_, wanted := on.table.Wanted(m)
-		return !on.unread() && (wanted || !known)
+		return on.absent(m) || wanted && !on.unread()
 	}
 }

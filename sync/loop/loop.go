@@ -75,7 +75,9 @@ type Loop struct {
 
 	services map[plan.Name]*service
 	claims   claims
+	moved    map[ipvs.Key]struct{} // frontends that another Service got since Services were reviewed
 	tables   *tables
+	foreign  foreign
 
 	settings     *delta.Table[string, string]
 	layers       []layer
@@ -83,6 +85,8 @@ type Loop struct {
 	setLayer     *tableLayer[string, struct{}, setOp]                       // of layers, the one of the sets themselves
 	members      map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op] // of layers, those of sets by name
 	rules        []*rulesLayer                                              // of layers, those of rules by family
+	vips         *tableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of the routing without addresses
+	bound        *tableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of addresses
 	serverLayer  *tableLayer[ipvs.Key, ipvs.Server, ipvs.Op]                // of layers, the one of virtual servers
 	realLayer    *realsLayer                                                // of layers, the one of real servers
 	flows        *flowsLayer                                                // of layers, the one of tracked flows
@@ -103,7 +107,7 @@ type Loop struct {
 // New returns a loop. Nothing is done before Run.
 func New(cfg Config) *Loop {
 	l := &Loop{
-		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{},
+		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, moved: map[ipvs.Key]struct{}{}, foreign: newForeign(),
 		tables: newTables(cfg.Marks, cfg.Families), count: cfg.Metrics, settings: delta.New[string, string](),
 		members: map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op]{},
 		dirty:   map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{},
@@ -145,6 +149,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		if !l.take() {
 			continue // what is known is not all yet; Synced looks at everything
 		}
+		l.cfg.Queue.waits() // also what came during the turn before, which said at its end that all is well
 		err := l.turn(ctx, again)
 		ended := !l.unsettled()
 		if ended {

@@ -27,6 +27,7 @@ func (l *Loop) turn(ctx context.Context, again bool) error {
 	if l.mayBegin() {
 		l.replanDirty()
 		l.converge(ctx)
+		l.reviewAll(nil)
 		l.programmed()
 	}
 	return l.verdict(lost)
@@ -80,9 +81,11 @@ func (l *Loop) replanDirty() {
 	if !l.begun { // there are none yet; to grow maps step by step costs twice what they hold
 		l.services, l.claims = make(map[plan.Name]*service, len(l.dirty)), make(claims, len(l.dirty))
 	}
-	for _, name := range sorted(l.dirty) {
+	names := sorted(l.dirty)
+	for _, name := range names {
 		l.replan(name)
 	}
+	l.reviewAll(names)
 	l.dirty = map[plan.Name]struct{}{} // a map never shrinks, and the next change would pay for all that there was
 	l.begun = true
 }
@@ -107,7 +110,7 @@ func (l *Loop) renode(ctx context.Context) error {
 		for _, name := range l.cfg.Source.Names() {
 			l.dirty[name] = struct{}{}
 		}
-	case !slices.Equal(node.Own, before.Own) || !slices.Equal(node.Addresses, before.Addresses):
+	case !slices.Equal(node.Own, before.Own) || !slices.Equal(node.Addresses, before.Addresses) || !slices.Equal(node.Primary, before.Primary):
 		for name, s := range l.services {
 			if s.fragment.UsesAddresses {
 				l.dirty[name] = struct{}{}
