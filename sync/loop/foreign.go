@@ -29,11 +29,11 @@ var errForeign = errors.New("somebody else has a virtual server there, which is 
 // isOurs reports whether a virtual server that is there is ours to change. One that was is also where its line was removed by
 // hand.
 func (l *Loop) isOurs(k ipvs.Key) bool {
-	if !l.tables.has(k.Addr) {
+	if k.Mark != 0 || !l.tables.has(k.Addr) {
 		return false
 	}
 	_, known := l.tables.servers.Known(k)
-	_, listed := l.tables.ledger(k.Addr).Known(lineOf(k))
+	_, listed := l.tables.ledger(k.Addr).Known(memberOf(k))
 	return known || listed && !l.isForeign(k) || l.isAllocated(k)
 }
 
@@ -44,7 +44,7 @@ func (l *Loop) isForeign(k ipvs.Key) bool {
 }
 
 // isAllocated reports whether a server's address comes from a service range, which is nobody else's.
-func (l *Loop) isAllocated(k ipvs.Key) bool { return k.Mark == 0 && l.inServiceCIDR(k.Addr) }
+func (l *Loop) isAllocated(k ipvs.Key) bool { return l.inServiceCIDR(k.Addr) }
 
 // setForeign notes whether there is a foreign server at a key, for its Service to be told.
 func (l *Loop) setForeign(k ipvs.Key, is bool) {
@@ -70,7 +70,7 @@ func (l *Loop) doOwned(ctx context.Context, ops []ipset.Op) []error {
 		}
 		rest, at = append(rest, op), append(at, i)
 		if op.Verb == ipset.Del {
-			delete(l.foreign.fresh, serverOf(op.Member))
+			delete(l.foreign.fresh, keyOf(op.Member))
 		}
 	}
 	for i, err := range l.cfg.Sets.Do(ctx, rest) {
@@ -85,7 +85,7 @@ func (l *Loop) refuseForeign(ctx context.Context, ops []ipset.Op) []error {
 	var asked []ipvs.Key
 	var at []int
 	for i, op := range ops {
-		if k := serverOf(op.Member); op.Verb == ipset.Add && !l.isOurs(k) {
+		if k := keyOf(op.Member); op.Verb == ipset.Add && !l.isOurs(k) {
 			asked, at = append(asked, k), append(at, i)
 		}
 	}
@@ -139,7 +139,7 @@ func (l *Loop) noteMade(ctx context.Context, k ipvs.Key, err error) {
 		return
 	}
 	l.setForeign(k, true)
-	ledger, line := l.members[l.tables.sets(k.Addr).Owned.Name], []ipset.Member{lineOf(k)}
+	ledger, line := l.members[l.tables.sets(k.Addr).Owned.Name], []ipset.Member{memberOf(k)}
 	ledger.carryOut(ctx, line, ledger.del, ledger.table.Forget)
 	ledger.fail(line[0], errForeign)
 }

@@ -191,7 +191,7 @@ func (h *history) foreignComes() Changed {
 	}
 	k := ipvs.AddrKey(h.proto(), at)
 	_, there := h.ipvs.Table()[k]
-	_, listed := h.membersOf(plan.SetsOf(ipset.IPv4).Owned)[lineOf(k)]
+	_, listed := h.membersOf(plan.SetsOf(ipset.IPv4).Owned)[memberOf(k)]
 	if !there && !listed {
 		h.direct(k)
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"kube-ipvs/ipset"
-	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
 )
 
@@ -44,7 +43,7 @@ func (r *rig) unsound() map[string]bool {
 			}
 		}
 		for k := range table {
-			if _, listed := owned[lineOf(k)]; !listed && ipset.FamilyOf(k.Addr) == f && !foreign[k] {
+			if _, listed := owned[memberOf(k)]; !listed && ipset.FamilyOf(k.Addr) == f && !foreign[k] {
 				out[fmt.Sprintf("%v has no line in the ledger", k)] = true
 			}
 		}
@@ -63,49 +62,22 @@ func (r *rig) membersOf(s ipset.Set) map[ipset.Member]ipset.Mark {
 	return members
 }
 
-// holds is all that the kernel holds, a line each, in order. Numbers of second lists are called by who uses them.
+// holds is all that the kernel holds, a line each, in order.
 func (r *rig) holds() []string {
 	out := strings.Split(strings.TrimSpace(r.vips.String()), "\n")
-	users := r.numberUsers()
 	for _, f := range r.families {
 		for _, set := range plan.SetsOf(f).All() {
 			for m, mark := range r.membersOf(set) {
-				user := users[ipvs.MarkKey(mark.Value, m.Addr)]
-				switch {
-				case set.Name == plan.SetsOf(f).Owned.Name && m.Port == 0:
-					out = append(out, fmt.Sprintf("%s number of %s", set.Name, users[serverOf(m)]))
-				case user != "" && (set.Name == plan.SetsOf(f).Owned.Name || set.Name == plan.SetsOf(f).Inside.Name):
-					out = append(out, fmt.Sprintf("%s %v number of %s", set.Name, m, user))
-				default:
-					out = append(out, fmt.Sprintf("%s %v %v", set.Name, m, mark))
-				}
+				out = append(out, fmt.Sprintf("%s %v %v", set.Name, m, mark))
 			}
 		}
 	}
 	for k, e := range r.ipvs.Table() {
-		name := k.String()
-		if k.Mark != 0 {
-			name = "number of " + users[k]
-		}
-		out = append(out, fmt.Sprintf("%s %v", name, e.Server))
+		out = append(out, fmt.Sprintf("%v %v", k, e.Server))
 		for at, state := range e.Reals {
-			out = append(out, fmt.Sprintf("%s -> %v %v", name, at, state))
+			out = append(out, fmt.Sprintf("%v -> %v %v", k, at, state))
 		}
 	}
 	slices.Sort(out)
-	return out
-}
-
-// numberUsers is the first frontend of each second list.
-func (r *rig) numberUsers() map[ipvs.Key]string {
-	out := map[ipvs.Key]string{}
-	for _, f := range r.families {
-		inside := r.membersOf(plan.SetsOf(f).Inside)
-		for _, m := range slices.SortedFunc(maps.Keys(inside), ipset.Member.Compare) {
-			if k := ipvs.MarkKey(inside[m].Value, m.Addr); out[k] == "" {
-				out[k] = m.String()
-			}
-		}
-	}
 	return out
 }
