@@ -29,7 +29,7 @@ var errForeign = errors.New("somebody else has a virtual server there, which is 
 // isOurs reports whether a virtual server that is there is ours to change. One that was is also where its line was removed by
 // hand.
 func (l *Loop) isOurs(k ipvs.Key) bool {
-	if !l.tables.has(k.Addr) {
+	if k.Mark != 0 || !l.tables.has(k.Addr) {
 		return false
 	}
 	_, known := l.tables.servers.Known(k)
@@ -44,7 +44,7 @@ func (l *Loop) isForeign(k ipvs.Key) bool {
 }
 
 // isAllocated reports whether a server's address comes from a service range, which is nobody else's.
-func (l *Loop) isAllocated(k ipvs.Key) bool { return k.Mark == 0 && l.inServiceCIDR(k.Addr) }
+func (l *Loop) isAllocated(k ipvs.Key) bool { return l.inServiceCIDR(k.Addr) }
 
 // setForeign notes whether there is a foreign server at a key, for its Service to be told.
 func (l *Loop) setForeign(k ipvs.Key, is bool) {

@@ -179,7 +179,7 @@ func perform[K, V comparable, Op fmt.Stringer, O any](
 		l.count.operations.Add(float64(len(ops)))
 		results := l.do(ctx, ops)
 		for i, o := range some {
-			if err := at(results, i); err != nil {
+			if err := errorAt(results, i); err != nil {
 				l.fail(key(o), fmt.Errorf("%v: %w", ops[i], err))
 			} else {
 				done(o)
@@ -188,8 +188,8 @@ func perform[K, V comparable, Op fmt.Stringer, O any](
 	}
 }
 
-// at is the error of an op among those of all, or nil.
-func at(errs []error, i int) error {
+// errorAt is the error of an op among those of all, or nil.
+func errorAt(errs []error, i int) error {
 	if errs == nil {
 		return nil
 	}

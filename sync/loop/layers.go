@@ -49,14 +49,14 @@ func (l *Loop) layersOf() []layer {
 	}
 	l.flows, l.serverLayer, l.realLayer = l.flowsLayer(), l.serversLayer(), l.realsLayer()
 	l.serverLayer.with, l.realLayer.with = l.realLayer, l.serverLayer // one table in the kernel
-	l.vips, l.bound = l.vipLayer(vipsTitle, l.tables.vips, nil), l.vipLayer(boundTitle, l.tables.bound, l.mayBind)
-	routes := &routesLayer{tableLayer: l.vips}
+	l.routes, l.addresses = l.vipLayer(vipsTitle, l.tables.vips, nil), l.vipLayer(boundTitle, l.tables.bound, l.mayBind)
+	routes := &routesLayer{tableLayer: l.routes}
 	for _, f := range l.cfg.Families {
 		routes.networks = append(routes.networks, l.members[l.tables.families[f].Local.Name])
 	}
 	layers = append(layers, routes, l.flows, l.serverLayer, l.realLayer)
 	layers = append(append(layers, on...), last...)
-	return append(layers, l.bound)
+	return append(layers, l.addresses)
 }
 
 func (l *Loop) settingsLayer() *tableLayer[string, string, sysctl.Setting] {
@@ -204,11 +204,11 @@ func (l *Loop) doServers(ctx context.Context, ops []ipvs.Op) []error {
 	for i, op := range ops {
 		switch op.Verb {
 		case ipvs.AddServer:
-			l.noteMade(ctx, op.Key, at(errs, i))
+			l.noteMade(ctx, op.Key, errorAt(errs, i))
 		case ipvs.DelServer: // whatever the answer, which may be lost
 			l.flows.add(l.trackedAs(op.Key))
 		}
-		if at(errs, i) != nil {
+		if errorAt(errs, i) != nil {
 			continue
 		}
 		if op.Verb == ipvs.DelServer {
@@ -313,7 +313,7 @@ func (l *Loop) mayBind(i vip.Item) bool {
 
 // isUnbound reports whether a network is not delivered to this host any more.
 func (l *Loop) isUnbound(m ipset.Member) bool {
-	return l.vips.absent(vip.Item{Kind: vip.Local, Prefix: m.Other}) && l.bound.absent(vip.Item{Kind: vip.Address, Prefix: m.Other})
+	return l.routes.absent(vip.Item{Kind: vip.Local, Prefix: m.Other}) && l.addresses.absent(vip.Item{Kind: vip.Address, Prefix: m.Other})
 }
 
 // aliasServes says that the alias of a frontend can be used.
@@ -335,7 +335,7 @@ func (l *Loop) isNotDiverted(s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool { return l.members[s.External.Name].absent(m) }
 }
 
-// servedNoMore reports whether an ownership record has nothing left to tell.
+// servedNoMore reports whether a line of the ledger has nothing left to say.
 func (l *Loop) servedNoMore(m ipset.Member) bool { return l.serverLayer.absent(keyOf(m)) }
 
 // offOrOpen reports whether a frontend's guard may go: it is off, or open to all by now.

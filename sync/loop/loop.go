@@ -85,8 +85,8 @@ type Loop struct {
 	setLayer     *tableLayer[string, struct{}, setOp]                       // of layers, the one of the sets themselves
 	members      map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op] // of layers, those of sets by name
 	rules        []*rulesLayer                                              // of layers, those of rules by family
-	vips         *tableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of the routing without addresses
-	bound        *tableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of addresses
+	routes       *tableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of the link and routes
+	addresses    *tableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of addresses on the link
 	serverLayer  *tableLayer[ipvs.Key, ipvs.Server, ipvs.Op]                // of layers, the one of virtual servers
 	realLayer    *realsLayer                                                // of layers, the one of real servers
 	flows        *flowsLayer                                                // of layers, the one of tracked flows
