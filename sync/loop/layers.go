@@ -42,7 +42,8 @@ func (l *Loop) layersOf() []layer {
 	}
 	l.flows, l.serverLayer, l.realLayer = l.flowsLayer(), l.serversLayer(), l.realsLayer()
 	l.serverLayer.with, l.realLayer.with = l.realLayer, l.serverLayer // one table in the kernel
-	return append(append(layers, l.vipLayer(), l.flows, l.serverLayer, l.realLayer), on...)
+	l.ways = l.vipLayer()
+	return append(append(layers, l.ways, l.flows, l.serverLayer, l.realLayer), on...)
 }
 
 func (l *Loop) settingsLayer() *tableLayer[string, string, sysctl.Setting] {
@@ -59,7 +60,7 @@ func (l *Loop) settingsLayer() *tableLayer[string, string, sysctl.Setting] {
 			}
 			return maps.All(values), err
 		},
-		do:  l.cfg.Sysctl.Do,
+		do: l.cfg.Sysctl.Do, mayAdd: l.maySet,
 		add: func(name, value string, _ bool) sysctl.Setting { return sysctl.Setting{Name: name, Value: value} },
 	}
 }
@@ -80,15 +81,15 @@ func (l *Loop) forwards(s *service) {
 
 const vipsTitle = "vips"
 
-func (l *Loop) vipLayer() layer {
+func (l *Loop) vipLayer() *tableLayer[vip.Item, struct{}, vip.Op] {
 	return &tableLayer[vip.Item, struct{}, vip.Op]{
 		title: vipsTitle, table: l.tables.vips, compare: vip.Item.Compare, doubted: true, count: l.count.layer(vipsTitle),
-		mayAdd: l.mayBind,
+		mayAdd: l.mayBind, quiet: l.isGivenUp,
 		read: func(ctx context.Context) (iter.Seq2[vip.Item, struct{}], error) {
 			items, err := l.cfg.VIP.Read(ctx)
 			return maps.All(items), err
 		},
-		do:  l.cfg.VIP.Do,
+		do:  l.doVIPs,
 		add: func(i vip.Item, _ struct{}, _ bool) vip.Op { return vip.Op{Verb: vip.Add, Item: i} },
 		del: func(i vip.Item) vip.Op { return vip.Op{Verb: vip.Del, Item: i} },
 	}

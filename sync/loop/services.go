@@ -119,7 +119,7 @@ func (l *Loop) report(name plan.Name, old, now *service) {
 
 // review tells others what of a Service cannot be served.
 func (l *Loop) review(s *service) {
-	l.tell(s, slices.Concat(s.fragment.Problems, l.claims.conflicts(s), s.unnumbered()))
+	l.tell(s, slices.Concat(s.fragment.Problems, l.claims.conflicts(s), s.unnumbered(), l.unserved(s)))
 }
 
 // tell tells others about the problems of a Service, if they are news.

@@ -26,6 +26,7 @@ func (l *Loop) turn(ctx context.Context, again bool) error {
 	if l.mayBegin() {
 		l.replanDirty()
 		l.converge(ctx)
+		l.assess(ctx)
 		l.programmed()
 		l.handOut()
 	}
@@ -50,15 +51,15 @@ func (l *Loop) verdict(lost error) error {
 	return objectsError{err}
 }
 
-// hindered says that more than single objects cannot be programmed: something could not be read, or what all frontends of
-// a family need does not stand.
+// hindered reports whether more than single objects cannot be programmed: something could not be read, what all frontends
+// of a family need does not stand, or the kernel refuses every change of a layer.
 func (l *Loop) hindered() bool {
 	for f := range l.tables.families {
-		if !l.stands(f) {
+		if !l.givenUp(f) && !l.stands(f) {
 			return true
 		}
 	}
-	return slices.ContainsFunc(l.layers, layer.unread)
+	return slices.ContainsFunc(l.layers, layer.hinders)
 }
 
 // mayBegin says that enough is known to plan: where this node is, and the ledgers with the numbers that second lists have.
@@ -71,6 +72,7 @@ func (l *Loop) mayBegin() bool {
 func (l *Loop) observe(ctx context.Context) {
 	for _, layer := range l.layers {
 		layer.observe(ctx)
+		l.cfg.Beat()
 	}
 	l.read = nil
 }
@@ -82,6 +84,7 @@ func (l *Loop) replanDirty() {
 	}
 	for _, name := range sorted(l.dirty) {
 		l.replan(name)
+		l.cfg.Beat()
 	}
 	l.dirty = map[plan.Name]struct{}{} // a map never shrinks, and the next change would pay for all that there was
 	l.begun = true
@@ -101,6 +104,7 @@ func (l *Loop) renode(ctx context.Context) error {
 	before := l.node
 	same := l.located && node.Name == before.Name && node.Zone == before.Zone && slices.Equal(cidrs, l.cfg.Plan.ServiceCIDRs)
 	l.node, l.located = node, true
+	l.admitIPv6(before.Own, node.Own)
 	l.reroute(cidrs)
 	switch {
 	case !same:
@@ -124,6 +128,7 @@ func (l *Loop) converge(ctx context.Context) {
 		l.attempt = time.Now()
 	}
 	l.left = nil
+	l.spare(ctx)
 	for _, layer := range l.layers {
 		if !layer.unread() {
 			layer.ensure(ctx)
