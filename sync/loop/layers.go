@@ -95,14 +95,15 @@ func (l *Loop) vipLayer() *tableLayer[vip.Item, struct{}, vip.Op] {
 	}
 }
 
-// membersLayer is the layer of one set's members. A set that is missing has none.
+// membersLayer is the layer of one set's members. A set that is missing, or of another definition, has
+// none.
 func (l *Loop) membersLayer(set ipset.Set, mayAdd, mayDel func(ipset.Member) bool) layer {
 	t := &tableLayer[ipset.Member, ipset.Mark, ipset.Op]{
 		title: "set " + set.Name, table: l.tables.members[set.Name], compare: ipset.Member.Compare, doubted: true,
 		count: l.count.layer("set " + set.Name), mayAdd: mayAdd, mayDel: mayDel,
 		read: func(ctx context.Context) (iter.Seq2[ipset.Member, ipset.Mark], error) {
 			members, err := l.cfg.Sets.Read(ctx, set)
-			if errors.Is(err, os.ErrNotExist) {
+			if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrExist) {
 				members, err = nil, nil
 			}
 			return maps.All(members), err
