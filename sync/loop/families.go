@@ -155,18 +155,16 @@ func (s *service) uses(f ipset.Family) bool {
 // linkIPv6 is the setting that switches IPv6 off for the link, which has it from net/ipv6/conf/default.
 const linkIPv6 = "net/ipv6/conf/" + vip.LinkName + "/disable_ipv6"
 
-// admitIPv6 wants IPv6 on the link where the node has addresses of it: then it is meant to be used.
+// admitIPv6 wants IPv6 on the link once the node has addresses of it: then it is meant to be used.
 func (l *Loop) admitIPv6(before, now []netip.Addr) {
 	had, has := slices.ContainsFunc(before, netip.Addr.Is6), slices.ContainsFunc(now, netip.Addr.Is6)
-	switch {
-	case had == has || l.fitness[ipset.IPv6] == nil:
+	if had || !has || l.fitness[ipset.IPv6] == nil {
 		return
-	case has:
-		l.settings.Want(linkIPv6, "0")
-	default:
-		l.settings.Drop(linkIPv6)
 	}
-	l.settingLayer.doubt()
+	if _, wanted := l.settings.Wanted(linkIPv6); !wanted {
+		l.settings.Want(linkIPv6, "0")
+		l.settingLayer.doubt()
+	}
 	for _, layer := range l.layers { // what failed without it may work now
 		layer.again()
 	}

@@ -111,6 +111,9 @@ func TestHalfIPv6(t *testing.T) {
 				if said := log.take(); len(said) != 1 || !strings.Contains(said[0], "left alone") {
 					t.Errorf("the log says %q", said)
 				}
+				if n := r.pending(); n != 0 {
+					t.Errorf("%v objects are pending", n)
+				}
 				if table, _ := r.ipvs.Read(t.Context()); len(table) != 1 {
 					t.Errorf("%d virtual servers of IPv4", len(table))
 				}
@@ -184,6 +187,22 @@ func TestServicesHearOfTheirFamily(t *testing.T) {
 	})
 }
 
+// pending is how many objects are not as wanted.
+func (r *rig) pending() (n float64) {
+	families, err := r.seen.Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "kube_ipvs_pending_objects" {
+				n += m.GetGauge().GetValue()
+			}
+		}
+	}
+	return n
+}
+
 // Without any family that works nothing is given up.
 func TestLastFamilyIsNotGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -234,10 +253,22 @@ func TestIPv6IsAdmittedToTheLink(t *testing.T) {
 			t.Fatal(errs)
 		}
 		settings.Do(t.Context(), []sysctl.Setting{{Name: linkIPv6, Value: "1"}})
+		log.take()
 		r.queue.Note(Routes)
 		synctest.Wait()
 		if got := r.attempts(); settings.Ops() != 3 || slices.ContainsFunc(got, func(err error) bool { return err != nil }) {
 			t.Errorf("with a new link: %v, %d settings", got, settings.Ops())
+		}
+		// The node's address goes and comes.
+		for _, own := range [][]netip.Addr{{netip.MustParseAddr("192.168.0.1")}, {netip.MustParseAddr("2001:db8::2")}} {
+			r.mu.Lock()
+			r.node.Own = own
+			r.mu.Unlock()
+			r.queue.Note(Addresses)
+			synctest.Wait()
+			if got := r.attempts(); len(got) != 1 || got[0] != nil || settings.Ops() != 3 {
+				t.Errorf("with the addresses %v: %v, %d settings", own, got, settings.Ops())
+			}
 		}
 	})
 }

@@ -69,7 +69,16 @@ type tableLayer[K, V comparable, Op fmt.Stringer] struct {
 func (l *tableLayer[K, V, Op]) name() string { return l.title }
 func (l *tableLayer[K, V, Op]) doubt()       { l.doubted = true }
 func (l *tableLayer[K, V, Op]) unread() bool { return l.unreadable != nil }
-func (l *tableLayer[K, V, Op]) pending() int { return l.table.Pending() }
+
+func (l *tableLayer[K, V, Op]) pending() int {
+	n := l.table.Pending()
+	for k := range l.failed {
+		if l.quiet != nil && l.quiet(k) {
+			n--
+		}
+	}
+	return n
+}
 
 func (l *tableLayer[K, V, Op]) again() {
 	if l.unreadable == nil && len(l.failed) == 0 {

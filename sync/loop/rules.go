@@ -99,7 +99,7 @@ func (r *rulesLayer) again() {
 }
 
 func (r *rulesLayer) pending() int {
-	if r.stands {
+	if r.stands || r.quiet() {
 		return 0
 	}
 	return 1
