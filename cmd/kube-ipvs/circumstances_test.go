@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
+	dto "github.com/prometheus/client_model/go"
 
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/sync/kube"
@@ -77,17 +78,23 @@ func TestNodeReporter(t *testing.T) {
 		part        string
 		problems    []plan.Problem
 		told, lines int
+		count       float64
 	}{
-		{"loop", []plan.Problem{one}, 1, 1},
-		{"loop", []plan.Problem{one}, 0, 0},
-		{"bridge", nil, 0, 0},
-		{"loop", []plan.Problem{two}, 1, 2},
-		{"loop", nil, 0, 1},
-		{"loop", []plan.Problem{one}, 1, 1},
+		{"loop", []plan.Problem{one}, 1, 1, 1},
+		{"loop", []plan.Problem{one}, 0, 0, 1},
+		{"bridge", nil, 0, 0, 1},
+		{"bridge", []plan.Problem{two}, 1, 1, 2},
+		{"loop", []plan.Problem{two}, 1, 2, 2},
+		{"loop", nil, 0, 1, 1},
+		{"loop", []plan.Problem{one}, 1, 1, 2},
 	} {
 		told, lines = nil, 0
 		r.report(tt.part, tt.problems)
-		if len(told) != tt.told || lines != tt.lines || tt.told > 0 && !told[0].Here {
+		var count dto.Metric
+		if err := r.count.Write(&count); err != nil {
+			t.Fatal(err)
+		}
+		if len(told) != tt.told || lines != tt.lines || count.GetGauge().GetValue() != tt.count || tt.told > 0 && !told[0].Here {
 			t.Errorf("%s, %v: told %v, %d lines", tt.part, tt.problems, told, lines)
 		}
 	}

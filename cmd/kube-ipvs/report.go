@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 
 	"kube-ipvs/sync/kube"
@@ -60,13 +61,17 @@ func (r *reporter) tell(name plan.Name, p plan.Problem) {
 type nodeReporter struct {
 	log    logr.Logger
 	notify func(kube.Notice)
+	count  prometheus.Gauge
 
 	mu   sync.Mutex
 	told map[string][]plan.Problem // by part
 }
 
 func newNodeReporter(log logr.Logger, notify func(kube.Notice)) *nodeReporter {
-	return &nodeReporter{log: log, notify: notify, told: map[string][]plan.Problem{}}
+	return &nodeReporter{
+		log: log, notify: notify, told: map[string][]plan.Problem{}, count: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "kube_ipvs_node_problems", Help: "Problems of this node that keep Services from being served."}),
+	}
 }
 
 // report tells what is new among all that a part finds, and logs what is over.
@@ -84,5 +89,6 @@ func (r *nodeReporter) report(part string, problems []plan.Problem) {
 			r.log.Info("Something about this node is in order again", "field", p.Field)
 		}
 	}
+	r.count.Add(float64(len(problems) - len(r.told[part])))
 	r.told[part] = problems
 }

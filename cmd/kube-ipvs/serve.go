@@ -95,6 +95,7 @@ func newProxy(ctx context.Context, o *options, k *kernel) (*proxy, error) {
 		return nil, err
 	}
 	p.sink.problems = p.source.Problems
+	p.registry.MustRegister(p.problems.count)
 	p.metrics = loop.NewMetrics(p.registry) // all of them from the start, also while the loop waits
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return p, nil

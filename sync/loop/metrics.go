@@ -22,7 +22,6 @@ type Metrics struct {
 	problems        prometheus.Gauge
 	unnumbered      prometheus.Gauge
 	draining        prometheus.Gauge
-	node            prometheus.Gauge
 	internal, other int
 
 	beat func()
@@ -69,8 +68,6 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		services: prometheus.NewGauge(prometheus.GaugeOpts{Name: "kube_ipvs_services", Help: "Services that are served."}),
 		problems: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "kube_ipvs_service_problems", Help: "Fields of Services and EndpointSlices that could not be used, and frontends that another Service has, without what is only noted."}),
-		node: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "kube_ipvs_node_problems", Help: "Things about this node that keep Services from being served, without those of single Services."}),
 		beat: func() {},
 		unnumbered: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "kube_ipvs_unnumbered_lists",
@@ -79,7 +76,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "kube_ipvs_draining_real_servers", Help: "Real servers that get no new connections and still have some."}),
 	}
 	r.MustRegister(m.syncDuration, m.lastSync, m.programming, m.noLocal, m.operations, m.failures, m.reads, m.drift, m.pending,
-		m.services, m.problems, m.node, m.unnumbered, m.draining)
+		m.services, m.problems, m.unnumbered, m.draining)
 	m.countUnserved()
 	return m
 }

@@ -58,6 +58,5 @@ func (l *Loop) tellNode() {
 		return
 	}
 	l.unfit = problems
-	l.count.node.Set(float64(len(problems)))
 	l.cfg.NodeProblems(problems)
 }
