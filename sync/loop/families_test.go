@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,11 +27,11 @@ import (
 // A noIP6Tables is a kernel without the tables of ip6tables.
 type noIP6Tables struct {
 	iptables.Kernel
-	mended *bool
+	mended *atomic.Bool
 }
 
 func (k noIP6Tables) Ensure(ctx context.Context, r iptables.Ruleset) error {
-	if r.Family == iptables.IPv6 && !*k.mended {
+	if r.Family == iptables.IPv6 && !k.mended.Load() {
 		return errors.New("no table nat")
 	}
 	return k.Kernel.Ensure(ctx, r)
@@ -90,7 +91,8 @@ func TestHalfIPv6(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
 				r.families, r.refuse = []ipset.Family{ipset.IPv4, ipset.IPv6}, tt.refuse
-				mended := tt.mended
+				var mended atomic.Bool
+				mended.Store(tt.mended)
 				r.tweak = func(l *Loop) {
 					for _, rules := range l.rules {
 						rules.kernel = noIP6Tables{rules.kernel, &mended}
@@ -136,7 +138,7 @@ func TestHalfIPv6(t *testing.T) {
 				log.take()
 
 				// It works.
-				mended = true
+				mended.Store(true)
 				r.let(nil)
 				time.Sleep(time.Minute + time.Second)
 				if said := log.take(); len(said) != 1 || !strings.Contains(said[0], "taken up") {
@@ -163,7 +165,7 @@ func TestServicesHearOfTheirFamily(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.families = []ipset.Family{ipset.IPv4, ipset.IPv6}
-		mended := false
+		var mended atomic.Bool
 		r.tweak = func(l *Loop) {
 			for _, rules := range l.rules {
 				rules.kernel = noIP6Tables{rules.kernel, &mended}
@@ -178,7 +180,7 @@ func TestServicesHearOfTheirFamily(t *testing.T) {
 		if got := r.reported(); len(got) != 1 || !strings.HasPrefix(got[0], "default/s00002") {
 			t.Errorf("reported: %q", got)
 		}
-		mended = true
+		mended.Store(true)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if got := r.reported(); len(got) != 1 || got[0] != "default/s00002 []" || !good(r.attempts()) {

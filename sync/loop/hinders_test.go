@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,12 +148,17 @@ func TestSpare(t *testing.T) {
 		const name = "net/ipv4/ip_forward"
 		r := newRig(t)
 		settings := sysctl.NewFake(sysctl.Setting{Name: name, Value: "0"})
-		harm := errors.New("would do harm")
+		var harmless atomic.Bool
 		var told [][]plan.Problem
 		r.adjust = func(c *Config) {
 			c.Sysctl = settings
 			c.Forwarding = map[ipset.Family][]sysctl.Setting{ipset.IPv4: {{Name: name, Value: "1"}}}
-			c.Spare = func(context.Context, sysctl.Setting) error { return harm }
+			c.Spare = func(context.Context, sysctl.Setting) error {
+				if harmless.Load() {
+					return nil
+				}
+				return errors.New("would do harm")
+			}
 			c.NodeProblems = func(p []plan.Problem) { told = append(told, p) }
 		}
 		r.start()
@@ -170,7 +177,7 @@ func TestSpare(t *testing.T) {
 		if attempts := r.attempts(); !good(attempts) {
 			t.Errorf("the node is unhealthy: %v", attempts[len(attempts)-1])
 		}
-		harm = nil
+		harmless.Store(true)
 		time.Sleep(2 * time.Minute)
 		if synctest.Wait(); settings.Ops() != 1 || len(told) != 2 || len(told[1]) != 0 {
 			t.Errorf("%d settings made when it does no harm any more; told %v", settings.Ops(), told)
@@ -181,16 +188,16 @@ func TestSpare(t *testing.T) {
 // A slowSets takes its time for everything.
 type slowSets struct {
 	ipset.Kernel
-	time *time.Duration
+	time *atomic.Int64
 }
 
 func (s slowSets) Read(ctx context.Context, set ipset.Set) (map[ipset.Member]ipset.Mark, error) {
-	time.Sleep(*s.time)
+	time.Sleep(time.Duration(s.time.Load()))
 	return s.Kernel.Read(ctx, set)
 }
 
 func (s slowSets) Do(ctx context.Context, ops []ipset.Op) []error {
-	time.Sleep(*s.time)
+	time.Sleep(time.Duration(s.time.Load()))
 	return s.Kernel.Do(ctx, ops)
 }
 
@@ -199,10 +206,15 @@ func TestBeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.lookInterval = LookInterval
-		last, longest, slow := time.Now(), time.Duration(0), 20*time.Second
+		var mu sync.Mutex
+		last, longest := time.Now(), time.Duration(0)
+		var slow atomic.Int64
+		slow.Store(int64(20 * time.Second))
 		r.adjust = func(c *Config) {
 			c.Sets = slowSets{c.Sets, &slow}
 			c.Beat = func() {
+				mu.Lock()
+				defer mu.Unlock()
 				longest = max(longest, time.Since(last))
 				last = time.Now()
 			}
@@ -218,19 +230,24 @@ func TestBeat(t *testing.T) {
 			t.Error("the first turn is over after three minutes")
 		}
 		time.Sleep(10 * time.Minute)
-		if synctest.Wait(); longest > 21*time.Second {
+		synctest.Wait()
+		mu.Lock()
+		if longest > 21*time.Second {
 			t.Errorf("at times no beat for %v", longest)
 		}
-		slow = 0
+		mu.Unlock()
+		slow.Store(0)
 		time.Sleep(time.Minute)
-		slow = 10 * time.Minute
+		slow.Store(int64(10 * time.Minute))
 		r.queue.Note(Kernel)
 		time.Sleep(time.Minute)
-		slow = 0
+		slow.Store(0)
 		synctest.Wait()
+		mu.Lock()
 		if time.Since(last) < 59*time.Second {
 			t.Errorf("a loop that is stuck had a beat %v ago", time.Since(last))
 		}
+		mu.Unlock()
 		time.Sleep(11 * time.Minute)
 	})
 }
