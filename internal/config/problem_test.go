@@ -91,9 +91,8 @@ func TestProblemsOfFlags(t *testing.T) {
 	}
 }
 
-// TestProblemsOfFiles names fields as the file does, and as kube-proxy's messages do.
-func TestProblemsOfFiles(t *testing.T) {
-	file := header + `
+// faultyFile has something wrong in many fields.
+const faultyFile = header + `
 mode: iptables
 bindAddress: node1
 healthzBindAddress: 127.0.0.1:x
@@ -106,6 +105,9 @@ ipvs: {scheduler: best, syncPeriod: 5s, minSyncPeriod: 10s, tcpTimeout: -1s, exc
 nodePortAddresses: [primary, primary]
 oomScoreAdj: 2000
 `
+
+// TestProblemsOfFiles names fields as the file does, and as kube-proxy's messages do.
+func TestProblemsOfFiles(t *testing.T) {
 	want := `mode: iptables: that is kube-proxy's; set it to ipvs, or give --mode=ipvs (KubeProxyConfiguration.Mode.ProxyMode)
 bindAddress: node1: must be an address (KubeProxyConfiguration.BindAddress)
 oomScoreAdj: 2000: must be -1000 to 1000 (KubeProxyConfiguration.KubeProxyLinuxConfiguration.OOMScoreAdj)
@@ -121,7 +123,7 @@ conntrack.tcpCloseWaitTimeout: -1s: must be 0 or more (KubeProxyConfiguration.Ku
 healthzBindAddress: 127.0.0.1:x: must be ADDRESS or ADDRESS:PORT, like 127.0.0.1:10249 or [::1]:10249 (KubeProxyConfiguration.HealthzBindAddress)
 clientConnection.burst: -1: must be 0 or more (KubeProxyConfiguration.ClientConnection.Burst)
 configSyncPeriod: -1s: must be more than 0 (KubeProxyConfiguration.ConfigSyncPeriod)`
-	f := withFile(t, file)
+	f := withFile(t, faultyFile)
 	_, _, err := f.Load()
 	if err == nil {
 		t.Fatal("no error")
