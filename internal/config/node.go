@@ -66,7 +66,8 @@ type NodePorts struct {
 func (n NodePorts) Everywhere() bool { return !n.Primary && len(n.Ranges) == 0 }
 
 // Select returns those of a node's addresses that serve node ports. The order stays. As in kube-proxy, a family is restricted
-// only by addresses of that family.
+// only by addresses of that family. Unlike kube-proxy, which waits for the Node, it selects none as long as it is to be the
+// Node's own addresses and those are not known.
 func (n NodePorts) Select(own []netip.Addr, nodeIPs [2]netip.Addr) []netip.Addr {
 	ranges := n.Ranges
 	if n.Primary {
@@ -78,6 +79,9 @@ func (n NodePorts) Select(own []netip.Addr, nodeIPs [2]netip.Addr) []netip.Addr 
 		}
 	}
 	selected := []netip.Addr{}
+	if n.Primary && len(ranges) == 0 {
+		return selected
+	}
 	for _, a := range own {
 		sameFamily := func(p netip.Prefix) bool { return p.Addr().Is4() == a.Is4() }
 		contains := func(p netip.Prefix) bool { return p.Contains(a) }

@@ -57,6 +57,7 @@ func TestNodePortsSelect(t *testing.T) {
 		{"all", "all", "10.0.0.1", all},
 		{"the Node's own", "primary", "10.0.0.1 fd00::1", "10.0.0.1 fd00::1"},
 		{"a Node of one family restricts that family only", "primary", "10.0.0.1", "10.0.0.1 fd00::1 fd00::2"},
+		{"no Node yet", "primary", "", ""},
 		{"ranges of both families", "10.0.0.0/24,fd00::2/128", "10.0.0.1", "10.0.0.1 10.0.0.2 fd00::2"},
 		{"a range of one family restricts that family only", "192.168.0.0/16", "10.0.0.1", "192.168.0.1 fd00::1 fd00::2"},
 		{"a mixture", "primary,192.168.0.0/16", "10.0.0.1 fd00::1", "10.0.0.1 192.168.0.1 fd00::1"},
