@@ -99,6 +99,16 @@ func newProxy(ctx context.Context, cfg *config.Config, k *kernel) (*proxy, error
 
 // newSource opens the folder, or the API server.
 func (p *proxy) newSource() error {
+	if err := p.openSource(); err != nil {
+		return err
+	}
+	if !p.config.Enabled(config.AllowServiceExternalIPs) {
+		p.source = noExternalIPs{p.source}
+	}
+	return nil
+}
+
+func (p *proxy) openSource() error {
 	cfg := p.config
 	name, err := nodeName(cfg.Hostname)
 	if err != nil {
