@@ -21,6 +21,7 @@ func TestConntrackSettings(t *testing.T) {
 		{"at least", Conntrack{MaxPerCore: 1000, Min: 3000}, 2, none, limit("3000"), 750},
 		{"the least does not count alone", Conntrack{Min: 3000}, 2, none, nil, 0},
 		{"not more than a million", Conntrack{MaxPerCore: 32768, Min: 131072}, 96, none, limit("1048576"), 262144},
+		{"nor a little more", Conntrack{MaxPerCore: 32768, Min: 131072}, 33, none, limit("1048576"), 262144},
 		{"a least of more", Conntrack{MaxPerCore: 32768, Min: 2000000}, 2, none, limit("2000000"), 500000},
 		{"a least of more, and many CPUs", Conntrack{MaxPerCore: 32768, Min: 2000000}, 96, none, limit("1048576"), 262144},
 		{"the kernel's is larger", Conntrack{MaxPerCore: 1000}, 4, ConntrackNow{Max: 4001, HashSize: 1001}, nil, 0},

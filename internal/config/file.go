@@ -24,35 +24,33 @@ const (
 	metricsPort = 10249
 )
 
-// Two decoders: a strict one that finds the faults of a file, and a lenient one that reads it nevertheless.
-var strictDecoder, lenientDecoder = decoder(serializer.EnableStrict), decoder(serializer.DisableStrict)
-
-func decoder(option serializer.CodecFactoryOptionsMutator) runtime.Decoder {
+// decoder finds the faults of a file that kube-proxy ignores, and returns the object nevertheless.
+var decoder = func() runtime.Decoder {
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
 		panic(err) // only for types that are added twice
 	}
-	return serializer.NewCodecFactory(scheme, option).UniversalDeserializer()
-}
+	return serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
+}()
 
 // Decode reads kube-proxy's configuration, YAML or JSON, and completes it with defaults. Unknown and doubled fields are
 // ignored, as kube-proxy does: files in the field have them. Each is named in the second result. Of a doubled field the last
 // value counts.
 func Decode(data []byte) (*v1alpha1.KubeProxyConfiguration, []string, error) {
-	object, _, err := strictDecoder.Decode(data, nil, nil)
+	object, _, err := decoder.Decode(data, nil, nil)
 	var faults []string
 	if strict, ok := runtime.AsStrictDecodingError(err); ok {
 		for _, fault := range strict.Errors() {
 			faults = append(faults, oneLine(fault.Error()))
 		}
-		object, _, err = lenientDecoder.Decode(data, nil, nil)
+		err = nil
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	cfg, ok := object.(*v1alpha1.KubeProxyConfiguration)
 	if !ok {
-		return nil, nil, fmt.Errorf("is a %s, and must be a KubeProxyConfiguration of %s", object.GetObjectKind().GroupVersionKind(), v1alpha1.SchemeGroupVersion)
+		return nil, nil, fmt.Errorf("is no KubeProxyConfiguration of %s", v1alpha1.SchemeGroupVersion)
 	}
 	setDefaults(cfg)
 	return cfg, faults, nil

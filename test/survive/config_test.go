@@ -19,6 +19,7 @@ import (
 // TestInitOnly makes all settings of the kernel, without an API server, and serves nothing.
 func TestInitOnly(t *testing.T) {
 	w := newWorld(t)
+	keepSettings(t, w, "net/netfilter/nf_conntrack_max", "net/netfilter/nf_conntrack_tcp_timeout_established", "net/ipv4/conf/all/arp_ignore", "net/ipv4/conf/all/arp_announce")
 	out, err := exec.Command(w.Path, "--init-only", "--ipvs-udp-timeout=77s", "--conntrack-max-per-core=300000", "--conntrack-min=0",
 		"--conntrack-tcp-timeout-established=2h", "--ipvs-strict-arp").CombinedOutput()
 	if err != nil {
@@ -38,6 +39,16 @@ func TestInitOnly(t *testing.T) {
 	if now := w.kernel(); now != w.before {
 		t.Errorf("more than settings was made:\n%s", now)
 	}
+}
+
+// keepSettings gives settings of the kernel, and the timeout of UDP, their values back when a test ends.
+func keepSettings(t *testing.T, w *world, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		value := strings.TrimSpace(w.shell("cat /proc/sys/" + name))
+		t.Cleanup(func() { w.shell("echo " + value + " > /proc/sys/" + name) })
+	}
+	t.Cleanup(func() { w.shell("ipvsadm --set 0 0 300") })
 }
 
 // TestConfigFile starts with a configuration file of kube-proxy. When another is renamed over it, the program ends, so that its
