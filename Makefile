@@ -39,6 +39,7 @@ cluster:
 # Not a part of the test: it is kube-proxy that is slow.
 compare: packages build
 	@cd test/kubernetes && go build -o $(bin)/ k8s.io/kubernetes/cmd/kube-proxy
+	go test -v -tags compare -run TestCompare ./internal/config -kube-proxy $(bin)/kube-proxy
 	go test -v -tags kernel,compare -run TestCompare -exec "$(inkernel)" -timeout 40m ./test/packet
 
 # Does anything grow, or go wrong once in ten thousand times? Not a part of "make test": what takes long shows it best.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"kube-ipvs/internal/config"
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/sync/node"
 	"kube-ipvs/sync/object"
@@ -51,12 +52,11 @@ func spareRoutes(ctx context.Context, settings sysctl.Kernel, links []string) er
 // bridgeProblems lists the families in which bridged packets pass iptables by though pods are on a bridge: the answers of a
 // pod on the same bridge go to the pod that asked without the Service's address. Kube-proxy warns of it too.
 func (p *proxy) bridgeProblems(ctx context.Context, n object.Node) []plan.Problem {
-	ranges, _ := prefixes(p.options.clusterCIDRs) // validated
 	name := ""
-	if p.options.detectLocalMode == "BridgeInterface" {
-		name = p.options.bridgeInterface
+	if p.config.DetectLocal.Mode == config.BridgeInterface {
+		name = p.config.DetectLocal.Interface
 	}
-	bridge, err := node.Bridged(name, slices.Concat(ranges, n.PodCIDRs))
+	bridge, err := node.Bridged(name, slices.Concat(p.config.DetectLocal.ClusterCIDRs, n.PodCIDRs))
 	if err != nil {
 		return nil // it is a hint, and comes with the next change
 	}

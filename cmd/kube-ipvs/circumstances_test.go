@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	dto "github.com/prometheus/client_model/go"
 
+	"kube-ipvs/internal/config"
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/sync/kube"
 	"kube-ipvs/sync/node"
@@ -118,7 +119,7 @@ func TestPrimaryAddresses(t *testing.T) {
 		return out
 	}
 	s := &nodeSource{}
-	p := &proxy{options: &options{nodePortAddresses: []string{"primary"}}, source: s}
+	p := &proxy{config: &config.Config{NodePorts: config.NodePorts{Primary: true}}, source: s}
 	own := addrs("10.0.0.1", "10.0.0.2", "192.0.2.1", "2001:db8::1", "2001:db8::2")
 	for _, tt := range []struct {
 		name      string
@@ -126,12 +127,12 @@ func TestPrimaryAddresses(t *testing.T) {
 		want      []netip.Addr
 	}{
 		{"nothing was known yet", nil, own, nil},
-		{"one address", addrs("10.0.0.2"), own, addrs("10.0.0.2")},
+		{"one address: the other family is not restricted", addrs("10.0.0.2"), own, addrs("10.0.0.2", "2001:db8::1", "2001:db8::2")},
 		{"internal and external ones of both families", addrs("10.0.0.1", "2001:db8::2", "192.0.2.1", "2001:db8::1"), own, addrs("10.0.0.1", "2001:db8::2")},
 		{"the Node is away", nil, own, addrs("10.0.0.1", "2001:db8::2")},
 		{"and the machine loses an address", nil, own[1:], addrs("2001:db8::2")},
-		{"the Node is back with another", addrs("192.0.2.1"), own, addrs("192.0.2.1")},
-		{"an address that the machine does not have", addrs("203.0.113.1", "10.0.0.1"), own, nil},
+		{"the Node is back with another", addrs("192.0.2.1"), own, addrs("192.0.2.1", "2001:db8::1", "2001:db8::2")},
+		{"an address that the machine does not have", addrs("203.0.113.1", "10.0.0.1"), own, addrs("2001:db8::1", "2001:db8::2")},
 	} {
 		s.node.Addresses = tt.node
 		if got := p.nodePortAddresses(tt.own); len(got)+len(tt.want) > 0 && !cmp.Equal(got, tt.want, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })) {

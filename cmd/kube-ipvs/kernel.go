@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kube-ipvs/internal/config"
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
@@ -41,12 +42,12 @@ type kernel struct {
 }
 
 // openKernel opens the kernel's tables. Each error says what is missing and what to do.
-func openKernel(ctx context.Context, o *options) (k *kernel, err error) {
+func openKernel(ctx context.Context, cfg *config.Config) (k *kernel, err error) {
 	if err := capable(); err != nil {
 		return nil, err
 	}
-	loading := loadModules(ctx, append(modules, "ip_vs_"+o.scheduler))
-	k = &kernel{settings: &sysctl.Files{Root: o.procSys}}
+	loading := loadModules(ctx, modulesFor(cfg))
+	k = &kernel{settings: &sysctl.Files{Root: cfg.ProcSys}}
 	k.open = append(k.open, k.settings.Close)
 	defer func() {
 		if err == nil {
@@ -138,7 +139,7 @@ func families(procSys string) []ipset.Family {
 }
 
 // keptSettings are the kernel settings that the proxy needs, and keeps.
-func (o *options) keptSettings() []sysctl.Setting {
+func keptSettings(cfg *config.Config) []sysctl.Setting {
 	out := []sysctl.Setting{
 		{Name: "net/ipv4/ip_forward", Value: "1"},
 		{Name: "net/ipv4/vs/conntrack", Value: "1"},                 // masquerading happens in conntrack
@@ -146,7 +147,7 @@ func (o *options) keptSettings() []sysctl.Setting {
 		{Name: "net/ipv4/vs/expire_quiescent_template", Value: "1"}, // affinity does not hold a client to one that drains
 		{Name: "net/ipv4/vs/conn_reuse_mode", Value: reuseMode(release())},
 	}
-	if o.strictARP {
+	if cfg.IPVS.StrictARP {
 		out = append(out,
 			sysctl.Setting{Name: "net/ipv4/conf/all/arp_ignore", Value: "1"},
 			sysctl.Setting{Name: "net/ipv4/conf/all/arp_announce", Value: "2"})
