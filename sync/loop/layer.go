@@ -93,8 +93,11 @@ func (l *tableLayer[K, V, Op]) unread() bool { return l.unreadable != nil }
 
 func (l *tableLayer[K, V, Op]) pending() int {
 	n := l.table.Pending()
-	for k := range l.failed {
-		if l.quiet != nil && l.quiet(k) {
+	if l.quiet == nil {
+		return n
+	}
+	for o := range l.table.Missing() {
+		if l.quiet(o.Key()) {
 			n--
 		}
 	}
