@@ -42,6 +42,18 @@ func (r *rig) unsound() map[string]bool {
 				out[fmt.Sprintf("%v is on without a server of ours", m)] = true
 			}
 		}
+		for m := range r.membersOf(s.Internal) {
+			k := keyOf(m)
+			k.Addr = plan.Alias(k.Addr)
+			if _, served := table[k]; !served {
+				out[fmt.Sprintf("%v sends internal sources to an alias without a server", m)] = true
+			}
+		}
+		for m := range r.membersOf(s.External) {
+			if _, isOn := on[m]; !isOn {
+				out[fmt.Sprintf("%v is diverted and no frontend", m)] = true
+			}
+		}
 		for k := range table {
 			if _, listed := owned[memberOf(k)]; !listed && ipset.FamilyOf(k.Addr) == f && !foreign[k] {
 				out[fmt.Sprintf("%v has no line in the ledger", k)] = true

@@ -110,7 +110,7 @@ func (l *Loop) renode(ctx context.Context) error {
 		for _, name := range l.cfg.Source.Names() {
 			l.dirty[name] = struct{}{}
 		}
-	case !slices.Equal(node.Own, before.Own) || !slices.Equal(node.Addresses, before.Addresses):
+	case !slices.Equal(node.Own, before.Own) || !slices.Equal(node.Addresses, before.Addresses) || !slices.Equal(node.Primary, before.Primary):
 		for name, s := range l.services {
 			if s.fragment.UsesAddresses {
 				l.dirty[name] = struct{}{}

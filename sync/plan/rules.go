@@ -71,7 +71,7 @@ func Rules(cfg RulesConfig, family ipset.Family) iptables.Ruleset {
 	if !r.is4 {
 		set.Family = iptables.IPv6
 	}
-	for _, c := range []iptables.Chain{
+	set.Chains = []iptables.Chain{
 		{Table: "raw", Name: "KIPVS-PREROUTING", Rules: []string{r.divert()}},
 		{Table: "mangle", Name: "KIPVS-PREROUTING", Rules: r.manglePrerouting()},
 		{Table: "mangle", Name: "KIPVS-GUARD", Rules: append(r.internal("-j RETURN"), "-j DROP")},
@@ -91,8 +91,6 @@ func Rules(cfg RulesConfig, family ipset.Family) iptables.Ruleset {
 		{Table: "filter", Name: "KIPVS-ACCEPT", Rules: []string{matchSet(r.sets.Frontends, "dst,dst") + " -j ACCEPT"}},
 		{Table: "filter", Name: "KIPVS-FORWARD", Rules: []string{known + " -j ACCEPT", toLink + " -p tcp " + reset, toLink + " -j REJECT"}},
 		{Table: "filter", Name: "KIPVS-OUTPUT", Rules: r.filterOutput()},
-	} {
-		set.Chains = append(set.Chains, c)
 	}
 	set.Jumps = []iptables.Jump{
 		{Table: "raw", From: "PREROUTING", To: "KIPVS-PREROUTING"},
