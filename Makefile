@@ -57,7 +57,7 @@ nft: packages build
 	@$(inkernel) -kernel qemu $(bin)/demo -kube-ipvs $(bin)/kube-ipvs -manifests test/demo/manifests
 	go test -v -count 1 -tags nft -run TestQEMU ./test/inkernel
 	go test -v -count 1 -tags kernel,nft -exec "$(inkernel) -kernel qemu" -timeout 40m -p 1 \
-	    -run 'TestIptables|TestOtherHands$$|TestRestart|TestDrain|TestTruth' ./test/kernel ./test/packet
+	    -run 'TestIptables|TestOtherHands$$|TestRestart|TestDrain|TestTruth|TestFirewallOfNftables' ./test/kernel ./test/packet
 
 packages:
 	@test/packages

@@ -128,10 +128,10 @@ func loadModules(ctx context.Context, names []string) error {
 	return nil
 }
 
-// families returns the address families that this node has.
+// families returns the address families that the kernel has. Whether IPv6 works, which somebody may switch on or off at any
+// time, is for the loop to find out.
 func families(procSys string) []ipset.Family {
-	disabled, err := os.ReadFile(filepath.Join(procSys, "net/ipv6/conf/all/disable_ipv6"))
-	if err != nil || strings.TrimSpace(string(disabled)) != "0" {
+	if _, err := os.Stat(filepath.Join(procSys, "net/ipv6")); err != nil {
 		return []ipset.Family{ipset.IPv4}
 	}
 	return []ipset.Family{ipset.IPv4, ipset.IPv6}

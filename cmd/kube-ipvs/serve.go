@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,6 +46,9 @@ type proxy struct {
 	sink     *sink
 	source   source
 	notify   func(plan.Name, kube.Notice) // tells the users of a Service, where the source can
+	problems *nodeReporter
+	serving  atomic.Pointer[[]ipset.Family] // the families that work, or are needed
+	primary  []netip.Addr                   // the Node's own addresses, as far as they were ever known
 	state    *health.State
 	ports    *health.NodePorts
 	registry *prometheus.Registry
@@ -75,7 +79,7 @@ func (o *options) serve(ctx context.Context) (err error) {
 		return err
 	}
 	log.Info("kube-ipvs starts", "version", version, "node", p.source.Node().Name, "vipMode", o.vipMode,
-		"scheduler", o.scheduler, "iptables", k.rules.Variant(), "ipv6", len(p.families) > 1)
+		"scheduler", o.scheduler, "iptables", k.rules.Variant())
 	err = p.run(ctx)
 	if ctx.Err() != nil {
 		log.Info("kube-ipvs stops; what is programmed stays")
@@ -89,12 +93,14 @@ func newProxy(ctx context.Context, o *options, k *kernel) (*proxy, error) {
 		options: o, kernel: k, families: families(o.procSys), queue: loop.NewQueue(),
 		state: health.NewState(2 * o.syncPeriod), registry: prometheus.NewRegistry(),
 	}
+	p.serving.Store(&p.families)
 	p.queue.Queued = p.state.Queued
 	p.sink = &sink{Queue: p.queue, log: klog.FromContext(ctx)}
 	if err := p.newSource(); err != nil {
 		return nil, err
 	}
 	p.sink.problems = p.source.Problems
+	p.registry.MustRegister(p.problems.count)
 	p.metrics = loop.NewMetrics(p.registry) // all of them from the start, also while the loop waits
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return p, nil
@@ -110,6 +116,7 @@ func (p *proxy) newSource() error {
 	if o.manifests != "" {
 		p.source = manifest.New(o.manifests, name, p.sink)
 		p.notify = func(plan.Name, kube.Notice) {}
+		p.problems = newNodeReporter(p.sink.log, func(kube.Notice) {})
 		return nil
 	}
 	connection := kube.Connection{
@@ -128,6 +135,7 @@ func (p *proxy) newSource() error {
 	}, p.sink)
 	s.Register(p.registry)
 	p.source, p.notify = s, s.Notify
+	p.problems = newNodeReporter(p.sink.log, s.NotifyNode)
 	return nil
 }
 
@@ -154,7 +162,7 @@ func (p *proxy) run(ctx context.Context) error {
 		p.notify(name, kube.Notice{Type: corev1.EventTypeWarning, Reason: noHealthCheck, Note: err.Error(), Here: true})
 	})
 	parts.Go(func() error { return p.ports.Run(ctx) })
-	answers := &health.Answers{State: p.state, Families: p.familyNames(), Eligible: func() bool { return p.source.Node().Eligible }}
+	answers := &health.Answers{State: p.state, Families: p.familyNames, Eligible: func() bool { return p.source.Node().Eligible }}
 	answers.Register(p.registry)
 	metrics := http.NewServeMux()
 	metrics.Handle("/metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
@@ -211,6 +219,11 @@ func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (loop.C
 		Report:    reports.report,
 		Converged: p.converged,
 		Metrics:   p.metrics,
+
+		NodeProblems: func(problems []plan.Problem) { p.problems.report("loop", problems) },
+		Serves:       func(f []ipset.Family) { p.serving.Store(&f) },
+		Spare:        p.spare,
+		Beat:         p.state.Beat,
 	}), nil
 }
 
@@ -229,18 +242,33 @@ func (p *proxy) node(ctx context.Context) (plan.Node, []netip.Prefix, error) {
 		return plan.Node{}, nil, fmt.Errorf("this node's addresses: %w", err)
 	}
 	n := p.source.Node()
+	p.problems.report("bridge", p.bridgeProblems(ctx, n))
 	p.ports.Listen(p.healthAddresses(own))
 	return plan.Node{Name: n.Name, Zone: n.Zone, Own: own, Addresses: p.nodePortAddresses(own), Primary: n.Addresses}, p.source.ServiceCIDRs(), nil
 }
 
-// nodePortAddresses returns those of the node's addresses that serve node ports.
+// nodePortAddresses returns those of the node's addresses that serve node ports. A Node object that is away, or has no
+// addresses for a moment, says nothing: what was known of it stands. It is called by one goroutine at a time.
 func (p *proxy) nodePortAddresses(own []netip.Addr) []netip.Addr {
 	if p.options.primaryOnly() {
-		primary := p.source.Node().Addresses
-		return slices.DeleteFunc(slices.Clone(own), func(a netip.Addr) bool { return !slices.Contains(primary, a) })
+		if now := p.source.Node().Addresses; len(now) > 0 {
+			p.primary = primaries(now)
+		}
+		return slices.DeleteFunc(slices.Clone(own), func(a netip.Addr) bool { return !slices.Contains(p.primary, a) })
 	}
 	ranges, _ := prefixes(p.options.nodePortAddresses) // validated
 	return node.Select(own, ranges)
+}
+
+// primaries returns the first address of each family: the Node's own, as kube-proxy chooses them.
+func primaries(addrs []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range addrs {
+		if !slices.ContainsFunc(out, func(o netip.Addr) bool { return o.Is4() == a.Is4() }) {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // healthAddresses returns where health-check node ports listen: everywhere, which is nil, unless --nodeport-addresses says
@@ -254,7 +282,7 @@ func (p *proxy) healthAddresses(own []netip.Addr) []netip.Addr {
 
 func (p *proxy) familyNames() []string {
 	var out []string
-	for _, f := range p.families {
+	for _, f := range *p.serving.Load() {
 		out = append(out, map[ipset.Family]string{ipset.IPv4: "IPv4", ipset.IPv6: "IPv6"}[f])
 	}
 	return out

@@ -26,6 +26,7 @@ func (f *flowsLayer) name() string            { return "flows" }
 func (f *flowsLayer) doubt()                  {}
 func (f *flowsLayer) again()                  { f.failed = nil }
 func (f *flowsLayer) unread() bool            { return false }
+func (f *flowsLayer) hinders() bool           { return false }
 func (f *flowsLayer) trouble() error          { return f.failed }
 func (f *flowsLayer) pending() int            { return len(f.stale) }
 func (f *flowsLayer) observe(context.Context) {}
@@ -47,7 +48,7 @@ func (f *flowsLayer) prune(ctx context.Context) {
 	for key := range f.stale {
 		frontends = append(frontends, conntrack.Frontend{Proto: uint8(key.Proto), At: key.AddrPort(), Keep: f.keep(key)})
 	}
-	f.count.operations.Inc()
+	f.count.asked(1)
 	if _, err := f.kernel.Delete(ctx, frontends); err != nil {
 		f.count.failures.Inc()
 		f.failed = fmt.Errorf("delete stale UDP flows: %w", err)

@@ -73,7 +73,7 @@ func (l *Loop) settingsLayer() *tableLayer[string, string, sysctl.Setting] {
 			}
 			return maps.All(values), err
 		},
-		do:  l.cfg.Sysctl.Do,
+		do: l.cfg.Sysctl.Do, mayAdd: l.maySet,
 		add: func(name, value string, _ bool) sysctl.Setting { return sysctl.Setting{Name: name, Value: value} },
 	}
 }
@@ -117,7 +117,7 @@ func (r *routesLayer) prune(ctx context.Context) {
 
 func (l *Loop) vipLayer(title string, table *delta.Table[vip.Item, netip.Addr], mayAdd func(vip.Item) bool) *tableLayer[vip.Item, netip.Addr, vip.Op] {
 	return &tableLayer[vip.Item, netip.Addr, vip.Op]{
-		title: title, table: table, compare: vip.Item.Compare, doubted: true, count: l.count.layer(title), mayAdd: mayAdd,
+		title: title, table: table, compare: vip.Item.Compare, doubted: true, count: l.count.layer(title), mayAdd: mayAdd, quiet: l.isGivenUp,
 		read: func(ctx context.Context) (iter.Seq2[vip.Item, netip.Addr], error) {
 			items, err := l.readVIPs(ctx)
 			return func(yield func(vip.Item, netip.Addr) bool) {
@@ -128,7 +128,7 @@ func (l *Loop) vipLayer(title string, table *delta.Table[vip.Item, netip.Addr], 
 				}
 			}, err
 		},
-		do: l.cfg.VIP.Do,
+		do: l.doVIPs,
 		add: func(i vip.Item, source netip.Addr, _ bool) vip.Op {
 			return vip.Op{Verb: vip.Add, Item: i, Source: source}
 		},
@@ -148,14 +148,14 @@ func (l *Loop) readVIPs(ctx context.Context) (vip.Items, error) {
 	return l.readItems, nil
 }
 
-// membersLayer is the layer of one set's members. A set that is missing has none.
+// membersLayer is the layer of one set's members. A set that is missing, or of another definition, has none.
 func (l *Loop) membersLayer(set ipset.Set, mayAdd, mayDel func(ipset.Member) bool) layer {
 	t := &tableLayer[ipset.Member, ipset.Mark, ipset.Op]{
 		title: "set " + set.Name, table: l.tables.members[set.Name], compare: ipset.Member.Compare, doubted: true,
 		count: l.count.layer("set " + set.Name), mayAdd: mayAdd, mayDel: mayDel,
 		read: func(ctx context.Context) (iter.Seq2[ipset.Member, ipset.Mark], error) {
 			members, err := l.cfg.Sets.Read(ctx, set)
-			if errors.Is(err, os.ErrNotExist) {
+			if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrExist) {
 				members, err = nil, nil
 			}
 			return maps.All(members), err

@@ -42,6 +42,8 @@ type rig struct {
 	lookInterval time.Duration // 0: never
 	slow         bool          // the table takes time
 	tweak        func(*Loop)   // changes a loop before it runs; nil: nothing
+	adjust       func(*Config) // changes its configuration; nil: nothing
+	log          klog.Logger   // its zero value logs nothing
 
 	mu        sync.Mutex
 	services  map[plan.Name]plan.Service
@@ -102,8 +104,12 @@ func (r *rig) config() Config {
 // start runs a loop until the test, or the function that is returned, ends it.
 func (r *rig) start() (stop func()) {
 	r.queue = NewQueue()
-	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), klog.Logger{}))
-	l := New(r.config())
+	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), r.log))
+	cfg := r.config()
+	if r.adjust != nil {
+		r.adjust(&cfg)
+	}
+	l := New(cfg)
 	if r.tweak != nil {
 		r.tweak(l)
 	}
@@ -385,4 +391,13 @@ func (a askedRules) Stands(ctx context.Context, f iptables.Family) (bool, error)
 		return false, err
 	}
 	return a.Kernel.Stands(ctx, f)
+}
+
+// reported returns what was reported of Services since the last time.
+func (r *rig) reported() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := r.reports
+	r.reports = nil
+	return out
 }

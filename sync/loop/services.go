@@ -125,7 +125,7 @@ func (l *Loop) reviewAll(planned []plan.Name) {
 // review tells others what of a Service cannot be served.
 func (l *Loop) review(s *service) {
 	conflicts, n := l.conflicts(s)
-	problems := slices.Concat(s.fragment.Problems, l.aliasTaken(s))
+	problems := slices.Concat(s.fragment.Problems, l.aliasTaken(s), l.unserved(s))
 	l.tell(s, append(problems, conflicts...), notServed(problems)+n)
 }
 
