@@ -125,7 +125,7 @@ func (c *Conn) Read(ctx context.Context, s Set) (map[Member]Mark, error) {
 	members := make(map[Member]Mark)
 	err := c.list(ctx, s.Name, 0, func(h header) error {
 		if h.typ != "" && (h.typ != s.Type || h.family != s.Family) {
-			return fmt.Errorf("%w as %s of family %d", os.ErrExist, h.typ, h.family)
+			return fmt.Errorf("%w as %s of %v", os.ErrExist, h.typ, h.family)
 		}
 		return h.into(members)
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/internal/netlink"
 )
 
@@ -24,10 +25,10 @@ func openFake(t *testing.T, s *socket) *Conn {
 }
 
 var (
-	marked = Set{Name: "KIPVS-A", Type: HashIPPort, Family: IPv4, Marks: true}
-	plain  = Set{Name: "KIPVS-B", Type: HashIPPortNet, Family: IPv6}
+	marked = Set{Name: "KIPVS-A", Type: HashIPPort, Family: inet.IPv4, Marks: true}
+	plain  = Set{Name: "KIPVS-B", Type: HashIPPortNet, Family: inet.IPv6}
 
-	networks = Set{Name: "KIPVS-D", Type: HashNet, Family: IPv4}
+	networks = Set{Name: "KIPVS-D", Type: HashNet, Family: inet.IPv4}
 )
 
 func member(i int) Member {
@@ -119,7 +120,7 @@ func TestMessages(t *testing.T) {
 		{"as many as share a message", func(i int) Op { return Op{Set: marked, Member: member(i)} }, maxLines, 1},
 		{"one more", func(i int) Op { return Op{Set: marked, Member: member(i)} }, maxLines + 1, 2},
 		{"two sets in turn", func(i int) Op {
-			return Op{Set: []Set{marked, {Name: "KIPVS-C", Type: HashIPPort, Family: IPv4}}[i%2], Member: member(i)}
+			return Op{Set: []Set{marked, {Name: "KIPVS-C", Type: HashIPPort, Family: inet.IPv4}}[i%2], Member: member(i)}
 		}, 100, 2},
 		{"questions, in one send", func(i int) Op { return Op{Verb: Test, Set: marked, Member: member(0)} }, 10, 10},
 		{"verbs in turn", func(i int) Op { return Op{Verb: Verb(i % 2), Set: marked, Member: member(i)} }, 10, 10},
@@ -133,7 +134,7 @@ func TestMessages(t *testing.T) {
 			f := NewFake()
 			s := newSocket(f)
 			c := openFake(t, s)
-			for _, set := range []Set{marked, plain, {Name: "KIPVS-C", Type: HashIPPort, Family: IPv4}} {
+			for _, set := range []Set{marked, plain, {Name: "KIPVS-C", Type: HashIPPort, Family: inet.IPv4}} {
 				if err := f.Create(t.Context(), set); err != nil {
 					t.Fatal(err)
 				}

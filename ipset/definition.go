@@ -7,13 +7,14 @@ import (
 	"os"
 	"slices"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/internal/netlink"
 )
 
 // A definition is what the kernel says of a set, beside its members.
 type definition struct {
 	typ     Type
-	family  Family
+	family  inet.Family
 	flags   uint32 // IPSET_FLAG_WITH_*
 	maxElem uint32
 	timeout bool // members expire
@@ -24,7 +25,7 @@ type definition struct {
 type header struct {
 	name    string
 	typ     Type
-	family  Family
+	family  inet.Family
 	data    netlink.Attrs // the definition's other parts
 	members netlink.Attrs
 }
@@ -43,7 +44,7 @@ func parseHeader(payload []byte) (header, error) {
 		case attrTypeName:
 			h.typ = Type(a.Text())
 		case attrFamily:
-			h.family = Family(a.Uint8())
+			h.family = inet.Family(a.Uint8())
 		case attrData:
 			h.data = a.Nested()
 		case attrADT:

@@ -5,12 +5,14 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"kube-ipvs/internal/inet"
 )
 
 // String returns the definition as ipset(8) would take it, such as "create KIPVS-X hash:ip,port family inet skbinfo".
 func (s Set) String() string {
 	family := "inet"
-	if s.Family == IPv6 {
+	if s.Family == inet.IPv6 {
 		family = "inet6"
 	}
 	out := fmt.Sprintf("create %s %s family %s maxelem %d", s.Name, s.Type, family, MaxElem)

@@ -134,7 +134,7 @@ func (f *Fake) Read(ctx context.Context, s Set) (map[Member]Mark, error) {
 	case there == nil:
 		return nil, fmt.Errorf("read set %s: %w", s.Name, os.ErrNotExist)
 	case there.Type != s.Type || there.Family != s.Family:
-		return nil, fmt.Errorf("read set %s: %w as %s of family %d", s.Name, os.ErrExist, there.Type, there.Family)
+		return nil, fmt.Errorf("read set %s: %w as %s of %v", s.Name, os.ErrExist, there.Type, there.Family)
 	}
 	return maps.Clone(there.members), nil
 }

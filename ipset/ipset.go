@@ -7,6 +7,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+
+	"kube-ipvs/internal/inet"
 )
 
 // A Type is a set's type: what a member consists of and how it is stored.
@@ -21,28 +23,11 @@ const (
 	HashNet       Type = "hash:net"
 )
 
-// A Family is the address family of a set's members.
-type Family uint8
-
-// The families, by their numbers in Linux (NFPROTO_IPV4, NFPROTO_IPV6).
-const (
-	IPv4 Family = 2
-	IPv6 Family = 10
-)
-
-// FamilyOf returns the family of an address.
-func FamilyOf(a netip.Addr) Family {
-	if a.Is4() {
-		return IPv4
-	}
-	return IPv6
-}
-
 // A Set is a set's definition. Sets with the same name are the same set; one whose definition differs cannot be used.
 type Set struct {
 	Name   string // at most 31 bytes
 	Type   Type
-	Family Family
+	Family inet.Family
 	Marks  bool // members carry a Mark (the skbinfo extension)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/internal/netlink"
 )
 
@@ -66,7 +67,7 @@ func (s *socket) message(p []byte) {
 	case cmdType:
 		s.data(p, attr(attrRevision, s.revision[1]), attr(attrVersionMin, s.revision[0]))
 	case cmdCreate:
-		set := Set{Name: name, Type: Type(text(attrs[attrTypeName])), Family: Family(attrs[attrFamily][0])}
+		set := Set{Name: name, Type: Type(text(attrs[attrTypeName])), Family: inet.Family(attrs[attrFamily][0])}
 		_, set.Marks = attributes(netlink.Parse(attrs[attrData]))[attrDataFlags]
 		if s.fake.sets[name] != nil {
 			err = unix.EEXIST

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+
+	"kube-ipvs/internal/inet"
 )
 
 // check says what is wrong with a set's definition: os.ErrInvalid.
@@ -13,7 +15,7 @@ func (s Set) check() error {
 		return fmt.Errorf("set name %q: %w: it must have 1 to %d bytes", s.Name, os.ErrInvalid, maxNameLen)
 	case s.Type.revision() == 0:
 		return fmt.Errorf("set %s: %w: type %q", s.Name, os.ErrInvalid, s.Type)
-	case s.Family != IPv4 && s.Family != IPv6:
+	case s.Family != inet.IPv4 && s.Family != inet.IPv6:
 		return fmt.Errorf("set %s: %w: family %d", s.Name, os.ErrInvalid, s.Family)
 	}
 	return nil
@@ -53,7 +55,7 @@ func (s Set) checkAddr(a netip.Addr) string {
 		return "no address"
 	case a.Is4In6() || a.Zone() != "":
 		return "address in a form that sets do not have"
-	case FamilyOf(a) != s.Family:
+	case inet.FamilyOf(a) != s.Family:
 		return "address of the other family"
 	}
 	return ""

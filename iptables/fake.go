@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"kube-ipvs/internal/inet"
 )
 
 // A Fake is a Kernel in memory. It is safe for use by several goroutines. The zero Fake is ready for use.
@@ -13,7 +15,7 @@ type Fake struct {
 	Fail func() error
 
 	mu       sync.Mutex
-	standing map[Family]bool // as it was ensured
+	standing map[inet.Family]bool // as it was ensured
 	ensured  int
 	changes  int
 }
@@ -33,7 +35,7 @@ func (f *Fake) Ensure(ctx context.Context, r Ruleset) error {
 		}
 	}
 	if f.standing == nil {
-		f.standing = map[Family]bool{}
+		f.standing = map[inet.Family]bool{}
 	}
 	f.standing[r.Family] = true
 	f.ensured++
@@ -51,7 +53,7 @@ func hasChain(r Ruleset, table, name string) bool {
 }
 
 // Stands is part of Kernel.
-func (f *Fake) Stands(ctx context.Context, family Family) (bool, error) {
+func (f *Fake) Stands(ctx context.Context, family inet.Family) (bool, error) {
 	if err := f.refused(ctx); err != nil {
 		return false, err
 	}
@@ -61,7 +63,7 @@ func (f *Fake) Stands(ctx context.Context, family Family) (bool, error) {
 }
 
 // Remove is part of Kernel.
-func (f *Fake) Remove(ctx context.Context, family Family) error {
+func (f *Fake) Remove(ctx context.Context, family inet.Family) error {
 	if err := f.refused(ctx); err != nil {
 		return err
 	}
@@ -72,7 +74,7 @@ func (f *Fake) Remove(ctx context.Context, family Family) error {
 }
 
 // Change lets somebody else change the rules of a family.
-func (f *Fake) Change(family Family) {
+func (f *Fake) Change(family inet.Family) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.standing, family)
@@ -87,7 +89,7 @@ func (f *Fake) Touch() {
 }
 
 // Trace is part of Kernel.
-func (f *Fake) Trace(ctx context.Context, _ Family) (Trace, error) {
+func (f *Fake) Trace(ctx context.Context, _ inet.Family) (Trace, error) {
 	if err := f.refused(ctx); err != nil {
 		return "", err
 	}

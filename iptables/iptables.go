@@ -7,19 +7,9 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"kube-ipvs/internal/inet"
 )
-
-// A Family is an address family of the packet filter.
-type Family uint8
-
-// The families.
-const (
-	IPv4 Family = 4
-	IPv6 Family = 6
-)
-
-// String returns the family's name.
-func (f Family) String() string { return fmt.Sprintf("IPv%d", uint8(f)) }
 
 // Prefix begins the name of every chain of ours; a chain is ours by nothing else.
 const Prefix = "KIPVS-"
@@ -55,7 +45,7 @@ func (j Jump) rule(place int) string {
 
 // A Ruleset is all that stands in one family.
 type Ruleset struct {
-	Family Family
+	Family inet.Family
 	Chains []Chain
 	Jumps  []Jump
 }
@@ -130,12 +120,12 @@ type Kernel interface {
 
 	// Stands says whether all of the last ensured ruleset of the family is still as Ensure left it. After an error
 	// its answer means nothing.
-	Stands(context.Context, Family) (bool, error)
+	Stands(context.Context, inet.Family) (bool, error)
 
 	// Trace returns a value that is another whenever rules of the family may have changed, by whomever. It is cheap and
 	// starts no process; where there is no such value it is the same always.
-	Trace(context.Context, Family) (Trace, error)
+	Trace(context.Context, inet.Family) (Trace, error)
 
 	// Remove removes all chains of ours in the family and the jumps to them. That there are none is success.
-	Remove(context.Context, Family) error
+	Remove(context.Context, inet.Family) error
 }

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"kube-ipvs/internal/inet"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -28,7 +30,7 @@ COMMIT
 `
 
 var wanted = Ruleset{
-	Family: IPv4,
+	Family: inet.IPv4,
 	Chains: []Chain{
 		{"mangle", "KIPVS-PREROUTING", []string{"-j SET --map-set KIPVS-FRONTENDS dst,dst --map-mark"}},
 		{"filter", "KIPVS-INPUT", nil},
@@ -110,7 +112,7 @@ func TestPlaceOfJump(t *testing.T) {
 		{"the last", last, table + "-A INPUT -j cali-INPUT\n-A INPUT -j DROP\n", "-A INPUT -j KIPVS-INPUT"},
 		{"behind nobody", Jump{Table: "filter", From: "INPUT", To: "KIPVS-INPUT"}, table + "-A INPUT -j cali-INPUT\n", "-I INPUT -j KIPVS-INPUT"},
 	} {
-		r := Ruleset{Family: IPv4, Chains: []Chain{{Table: "filter", Name: "KIPVS-INPUT"}}, Jumps: []Jump{tt.jump}}
+		r := Ruleset{Family: inet.IPv4, Chains: []Chain{{Table: "filter", Name: "KIPVS-INPUT"}}, Jumps: []Jump{tt.jump}}
 		want := "*filter\n:KIPVS-INPUT - [0:0]\n" + tt.want + "\nCOMMIT\n"
 		if diff := cmp.Diff(want, r.restore(r.Jumps, tt.saved)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)

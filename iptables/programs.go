@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"kube-ipvs/internal/inet"
+
 	"github.com/coreos/go-iptables/iptables"
 )
 
@@ -23,8 +25,8 @@ type Programs struct {
 	tracer  tracer
 
 	mu       sync.Mutex
-	standing map[Family]string // what Ensure left, as iptables-save prints it
-	jumps    map[Family][]Jump
+	standing map[inet.Family]string // what Ensure left, as iptables-save prints it
+	jumps    map[inet.Family][]Jump
 }
 
 var _ Kernel = (*Programs)(nil)
@@ -49,7 +51,7 @@ func Open(ctx context.Context) (*Programs, error) { return open(ctx, run) }
 func open(ctx context.Context, run runner) (*Programs, error) {
 	for _, p := range []*Programs{programs("-nft", true, run), programs("-legacy", false, run)} {
 		// All tables are read, not only the one with the hint: to ask for a legacy table makes it where there is none.
-		out, err := run(ctx, "", p.program(IPv4, "-save"))
+		out, err := run(ctx, "", p.program(inet.IPv4, "-save"))
 		if err == nil && (strings.Contains(out, "KUBE-IPTABLES-HINT") || strings.Contains(out, "KUBE-KUBELET-CANARY")) {
 			return p, nil
 		}
@@ -59,7 +61,7 @@ func open(ctx context.Context, run runner) (*Programs, error) {
 	for _, p := range []*Programs{
 		programs("", strings.Contains(version, "nf_tables"), run), programs("-nft", true, run), programs("-legacy", false, run),
 	} {
-		err := p.restore(ctx, IPv4, probe)
+		err := p.restore(ctx, inet.IPv4, probe)
 		if err == nil {
 			return p, nil
 		}
@@ -72,7 +74,7 @@ func open(ctx context.Context, run runner) (*Programs, error) {
 const probe = "*mangle\n:KIPVS-PROBE - [0:0]\n-X KIPVS-PROBE\nCOMMIT\n"
 
 func programs(variant string, nft bool, run runner) *Programs {
-	return &Programs{variant: variant, nft: nft, run: run, standing: map[Family]string{}, jumps: map[Family][]Jump{}}
+	return &Programs{variant: variant, nft: nft, run: run, standing: map[inet.Family]string{}, jumps: map[inet.Family][]Jump{}}
 }
 
 // other is the iptables that this node does not use.
@@ -96,7 +98,7 @@ func (p *Programs) Variant() string {
 
 // HasRandomFully says whether MASQUERADE takes --random-fully, which iptables does since 1.6.2.
 func (p *Programs) HasRandomFully() (bool, error) {
-	tables, err := iptables.New(iptables.Path(p.program(IPv4, "")))
+	tables, err := iptables.New(iptables.Path(p.program(inet.IPv4, "")))
 	if err != nil {
 		return false, fmt.Errorf("version of iptables: %w", err)
 	}
@@ -143,14 +145,14 @@ func (p *Programs) Ensure(ctx context.Context, r Ruleset) error {
 	return nil
 }
 
-func (p *Programs) ensured(f Family) bool {
+func (p *Programs) ensured(f inet.Family) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.standing[f] != ""
 }
 
 // Stands is part of Kernel.
-func (p *Programs) Stands(ctx context.Context, f Family) (bool, error) {
+func (p *Programs) Stands(ctx context.Context, f inet.Family) (bool, error) {
 	saved, err := p.save(ctx, f)
 	if err != nil {
 		return false, err
@@ -166,7 +168,7 @@ func (p *Programs) Stands(ctx context.Context, f Family) (bool, error) {
 }
 
 // Remove is part of Kernel.
-func (p *Programs) Remove(ctx context.Context, f Family) error {
+func (p *Programs) Remove(ctx context.Context, f inet.Family) error {
 	found, err := p.found(ctx, f)
 	if err != nil {
 		return err
@@ -175,7 +177,7 @@ func (p *Programs) Remove(ctx context.Context, f Family) error {
 }
 
 // removeReadable removes what can be seen of ours. What cannot is not there: the kernel or the node lacks this iptables.
-func (p *Programs) removeReadable(ctx context.Context, f Family) error {
+func (p *Programs) removeReadable(ctx context.Context, f inet.Family) error {
 	found, err := p.found(ctx, f)
 	if err != nil {
 		return ctx.Err()
@@ -184,7 +186,7 @@ func (p *Programs) removeReadable(ctx context.Context, f Family) error {
 }
 
 // found reads what of ours stands.
-func (p *Programs) found(ctx context.Context, f Family) (ours, error) {
+func (p *Programs) found(ctx context.Context, f inet.Family) (ours, error) {
 	saved, err := p.save(ctx, f)
 	if err != nil {
 		return nil, err
@@ -192,11 +194,11 @@ func (p *Programs) found(ctx context.Context, f Family) (ours, error) {
 	return parse(saved)
 }
 
-func (p *Programs) save(ctx context.Context, f Family) (string, error) {
+func (p *Programs) save(ctx context.Context, f inet.Family) (string, error) {
 	return p.run(ctx, "", p.program(f, "-save"))
 }
 
-func (p *Programs) restore(ctx context.Context, f Family, text string) error {
+func (p *Programs) restore(ctx context.Context, f inet.Family, text string) error {
 	if text == "" {
 		return nil
 	}
@@ -204,8 +206,8 @@ func (p *Programs) restore(ctx context.Context, f Family, text string) error {
 	return err
 }
 
-func (p *Programs) program(f Family, suffix string) string {
-	if f == IPv6 {
+func (p *Programs) program(f inet.Family, suffix string) string {
+	if f == inet.IPv6 {
 		return "ip6tables" + p.variant + suffix
 	}
 	return "iptables" + p.variant + suffix

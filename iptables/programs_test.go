@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"kube-ipvs/internal/inet"
+
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
@@ -17,7 +19,7 @@ import (
 // What somebody removes while the rules are made is not taken for what is to stand.
 func TestRemovedWhileMade(t *testing.T) {
 	rules := Ruleset{
-		Family: IPv4,
+		Family: inet.IPv4,
 		Chains: []Chain{{Table: "nat", Name: "KIPVS-POSTROUTING", Rules: []string{"-s 192.0.2.1 -j ACCEPT"}}},
 		Jumps:  []Jump{{Table: "nat", From: "POSTROUTING", To: "KIPVS-POSTROUTING"}},
 	}
@@ -41,7 +43,7 @@ func TestRemovedWhileMade(t *testing.T) {
 			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("Ensure: %v, want %q", err, tt.want)
 			}
-			if stands, err := p.Stands(t.Context(), IPv4); tt.want == "" && (err != nil || !stands) {
+			if stands, err := p.Stands(t.Context(), inet.IPv4); tt.want == "" && (err != nil || !stands) {
 				t.Errorf("Stands: %v, %v", stands, err)
 			}
 		})
@@ -143,8 +145,8 @@ func TestTheOtherIptables(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		nothing := Ruleset{Family: IPv4}
-		if err := errors.Join(p.Ensure(t.Context(), nothing), p.Remove(t.Context(), IPv4)); err != nil {
+		nothing := Ruleset{Family: inet.IPv4}
+		if err := errors.Join(p.Ensure(t.Context(), nothing), p.Remove(t.Context(), inet.IPv4)); err != nil {
 			t.Fatal(err)
 		}
 		want := []string{kind + " " + removed, other + " " + removed, kind + " " + removed, other + " " + removed}
@@ -172,7 +174,7 @@ func TestTableThatIptablesCannotRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rules := Ruleset{Family: IPv4, Chains: []Chain{{Table: "filter", Name: "KIPVS-INPUT"}}}
+		rules := Ruleset{Family: inet.IPv4, Chains: []Chain{{Table: "filter", Name: "KIPVS-INPUT"}}}
 		if err := p.Ensure(t.Context(), rules); (err != nil) != refused || refused != (h.restored == nil) {
 			t.Errorf("%s: Ensure: %v, and made %q", saved, err, h.restored)
 		}

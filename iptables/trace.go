@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/internal/netlink"
 	"kube-ipvs/internal/sockopt"
 )
@@ -16,13 +17,13 @@ import (
 // again and again. The zero tracer is ready for use.
 type tracer struct {
 	mu     sync.Mutex
-	legacy map[Family]int // raw sockets
+	legacy map[inet.Family]int // raw sockets
 	nft    *netlink.Conn
 }
 
 // Trace is part of Kernel. With nft it is the number of the ruleset's generation; with legacy tables the number and size
 // of each table's entries, so that a rule which took the place of one just as long is not noticed.
-func (p *Programs) Trace(ctx context.Context, f Family) (Trace, error) {
+func (p *Programs) Trace(ctx context.Context, f inet.Family) (Trace, error) {
 	p.tracer.mu.Lock()
 	defer p.tracer.mu.Unlock()
 	if p.nft {
@@ -68,9 +69,9 @@ type tableInfo struct {
 }
 
 // sizes asks for the sizes of the legacy tables that we have chains in. A kernel without such a table has none there.
-func (t *tracer) sizes(f Family) (string, error) {
+func (t *tracer) sizes(f inet.Family) (string, error) {
 	level := unix.SOL_IP
-	if f == IPv6 {
+	if f == inet.IPv6 {
 		level = unix.SOL_IPV6
 	}
 	fd, err := t.raw(f)
@@ -96,12 +97,12 @@ func (t *tracer) sizes(f Family) (string, error) {
 }
 
 // raw returns the socket of a family that legacy tables are asked for over.
-func (t *tracer) raw(f Family) (int, error) {
+func (t *tracer) raw(f inet.Family) (int, error) {
 	if fd, ok := t.legacy[f]; ok {
 		return fd, nil
 	}
 	family := unix.AF_INET
-	if f == IPv6 {
+	if f == inet.IPv6 {
 		family = unix.AF_INET6
 	}
 	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
@@ -109,7 +110,7 @@ func (t *tracer) raw(f Family) (int, error) {
 		return 0, err
 	}
 	if t.legacy == nil {
-		t.legacy = map[Family]int{}
+		t.legacy = map[inet.Family]int{}
 	}
 	t.legacy[f] = fd
 	return fd, nil

@@ -15,12 +15,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/internal/netlink"
 )
 
 var (
-	web    = AddrKey(TCP, netip.MustParseAddrPort("10.96.0.10:80"))
-	dns    = AddrKey(UDP, netip.MustParseAddrPort("[fd00::a]:53"))
+	web    = AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.0.10:80"))
+	dns    = AddrKey(inet.UDP, netip.MustParseAddrPort("[fd00::a]:53"))
 	inside = MarkKey(5, netip.IPv4Unspecified())
 	idle6  = MarkKey(5, netip.IPv6Unspecified())
 	pod4   = netip.MustParseAddrPort("10.244.1.2:8080")
@@ -167,7 +168,7 @@ func TestDoErrors(t *testing.T) {
 		{Verb: AddServer, Key: web, Server: rr},
 		{Verb: DelReal, Key: web, Addr: pod4},
 		{Verb: DelServer, Key: dns},
-		{Verb: AddServer, Key: Key{Port: 80, Proto: TCP}, Server: rr},
+		{Verb: AddServer, Key: Key{Port: 80, Proto: inet.TCP}, Server: rr},
 	})
 	want := []error{os.ErrNotExist, os.ErrNotExist, nil, nil, os.ErrExist, nil, nil, os.ErrInvalid}
 	if len(errs) != len(want) {

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/internal/netlink"
 )
 
@@ -88,7 +89,7 @@ func (r *rawService) key() (Key, error) {
 		}
 	}
 	addr, err := address(r.family, r.addr)
-	return Key{Addr: addr, Port: r.port, Proto: Protocol(r.proto)}, err
+	return Key{Addr: addr, Port: r.port, Proto: inet.Protocol(r.proto)}, err
 }
 
 func (r *rawService) server() Server {

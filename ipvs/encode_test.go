@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/internal/netlink"
 )
 
@@ -32,7 +33,7 @@ func drawAddr(t *rapid.T, v6 bool) netip.Addr {
 func TestEncodeReadsBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		v6 := rapid.Bool().Draw(t, "v6")
-		key := AddrKey(Protocol(rapid.Byte().Draw(t, "proto")), netip.AddrPortFrom(drawAddr(t, v6), rapid.Uint16().Draw(t, "port")))
+		key := AddrKey(inet.Protocol(rapid.Byte().Draw(t, "proto")), netip.AddrPortFrom(drawAddr(t, v6), rapid.Uint16().Draw(t, "port")))
 		if rapid.Bool().Draw(t, "marked") {
 			key = MarkKey(rapid.Uint32Min(1).Draw(t, "mark"), key.Addr)
 		}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 
+	"kube-ipvs/internal/inet"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -107,7 +109,7 @@ func (f *Fake) Walk(ctx context.Context, fn func(Key, Entry)) error {
 	table := f.table.clone()
 	f.mu.Unlock()
 	for key, entry := range table {
-		balanced := key.Proto == TCP || key.Proto == UDP || key.Proto == SCTP
+		balanced := key.Proto == inet.TCP || key.Proto == inet.UDP || key.Proto == inet.SCTP
 		if balanced || key.Mark != 0 && len(entry.Reals) > 0 {
 			entry.Server.Flags, entry.Server.Timeout = 0, min(entry.Server.Timeout, 1)
 			fn(key, entry)

@@ -8,42 +8,21 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+
+	"kube-ipvs/internal/inet"
 )
-
-// A Protocol is an IP protocol number (IANA "Protocol Numbers"); IPVS balances TCP, UDP and SCTP.
-type Protocol uint8
-
-// The protocols that IPVS and Kubernetes Services share.
-const (
-	TCP  Protocol = 6
-	UDP  Protocol = 17
-	SCTP Protocol = 132
-)
-
-// String returns the protocol's lower-case name, or its number.
-func (p Protocol) String() string {
-	switch p {
-	case TCP:
-		return "tcp"
-	case UDP:
-		return "udp"
-	case SCTP:
-		return "sctp"
-	}
-	return fmt.Sprintf("protocol(%d)", uint8(p))
-}
 
 // A Key identifies a virtual server; no two servers of a table share one. A server is found by its frontend (Proto,
 // Addr, Port), or by the firewall mark of a packet, which the kernel looks up before the address.
 type Key struct {
-	Addr  netip.Addr // the virtual address; in the key of a mark, the unspecified address of the family
-	Mark  uint32     // the firewall mark, or 0
-	Port  uint16     // 0 in the key of a mark
-	Proto Protocol   // 0 in the key of a mark
+	Addr  netip.Addr    // the virtual address; in the key of a mark, the unspecified address of the family
+	Mark  uint32        // the firewall mark, or 0
+	Port  uint16        // 0 in the key of a mark
+	Proto inet.Protocol // 0 in the key of a mark
 }
 
 // AddrKey returns the key of the server at an address and port.
-func AddrKey(proto Protocol, at netip.AddrPort) Key {
+func AddrKey(proto inet.Protocol, at netip.AddrPort) Key {
 	return Key{Addr: at.Addr(), Port: at.Port(), Proto: proto}
 }
 
@@ -65,9 +44,9 @@ func (k Key) String() string {
 		return fmt.Sprintf("-f %d -6", k.Mark)
 	case k.Mark != 0:
 		return fmt.Sprintf("-f %d", k.Mark)
-	case k.Proto == UDP:
+	case k.Proto == inet.UDP:
 		return "-u " + k.AddrPort().String()
-	case k.Proto == SCTP:
+	case k.Proto == inet.SCTP:
 		return "--sctp-service " + k.AddrPort().String()
 	}
 	return "-t " + k.AddrPort().String()

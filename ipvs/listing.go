@@ -10,6 +10,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"kube-ipvs/internal/inet"
 )
 
 // openListing opens the kernel's own listing of the table, which has the real servers of all virtual servers: one
@@ -165,7 +167,7 @@ func parseListedKey(line []byte) (key Key, rest []byte, err error) {
 	if err != nil {
 		return Key{}, nil, err
 	}
-	for _, p := range []Protocol{TCP, UDP, SCTP} {
+	for _, p := range []inet.Protocol{inet.TCP, inet.UDP, inet.SCTP} {
 		if strings.EqualFold(string(proto), p.String()) {
 			return AddrKey(p, addr), rest, nil
 		}

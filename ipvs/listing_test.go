@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"kube-ipvs/internal/inet"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -32,14 +34,14 @@ const kernelListing = heading +
 func TestParseListing(t *testing.T) {
 	at := netip.MustParseAddrPort
 	want := reals{
-		AddrKey(UDP, at("10.96.0.10:53")): {at("10.244.1.2:8080"): {Real: Real{Weight: 1}}},
-		AddrKey(TCP, at("10.96.0.10:80")): {
+		AddrKey(inet.UDP, at("10.96.0.10:53")): {at("10.244.1.2:8080"): {Real: Real{Weight: 1}}},
+		AddrKey(inet.TCP, at("10.96.0.10:80")): {
 			at("10.244.1.2:8080"): {Real: Real{Weight: 100}, Active: 3, Inactive: 12},
 			at("10.244.1.3:8080"): {},
 		},
-		AddrKey(TCP, at("[fd00::a]:80")):      {at("[fd00:1::2]:8080"): {Real: Real{Weight: 1}}},
-		AddrKey(SCTP, at("10.96.0.10:3000")):  {},
-		MarkKey(5, netip.MustParseAddr("::")): {at("[fd00:1::2]:80"): {Real: Real{Weight: 1}}},
+		AddrKey(inet.TCP, at("[fd00::a]:80")):     {at("[fd00:1::2]:8080"): {Real: Real{Weight: 1}}},
+		AddrKey(inet.SCTP, at("10.96.0.10:3000")): {},
+		MarkKey(5, netip.MustParseAddr("::")):     {at("[fd00:1::2]:80"): {Real: Real{Weight: 1}}},
 	}
 	got, err := parseListing(strings.NewReader(kernelListing))
 	if err != nil {
@@ -115,7 +117,7 @@ func BenchmarkParseListing(b *testing.B) {
 		for j := range 10 {
 			entry.Reals[netip.AddrPortFrom(pod4.Addr(), uint16(j))] = RealState{Real: Real{Weight: 1}}
 		}
-		table[AddrKey(TCP, netip.AddrPortFrom(web.Addr, uint16(i)))] = entry
+		table[AddrKey(inet.TCP, netip.AddrPortFrom(web.Addr, uint16(i)))] = entry
 	}
 	text := listingOf(table)
 	b.ReportAllocs()

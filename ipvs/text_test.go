@@ -3,12 +3,14 @@ package ipvs
 import (
 	"testing"
 
+	"kube-ipvs/internal/inet"
+
 	"github.com/google/go-cmp/cmp"
 )
 
 func TestOpString(t *testing.T) {
 	sctp := web
-	sctp.Proto = SCTP
+	sctp.Proto = inet.SCTP
 	tests := []struct {
 		op   Op
 		want string

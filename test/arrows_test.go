@@ -142,7 +142,7 @@ func TestArrows(t *testing.T) {
 			name: "the plan knows values only",
 			of:   func(s source) bool { return product(s) && s.in("sync/plan") },
 			wrong: func(i string) bool {
-				return isOurs(i) && !slices.Contains([]string{"ipvs", "ipset", "iptables", "ipvs/vip"}, strings.TrimPrefix(i, module+"/")) ||
+				return isOurs(i) && !slices.Contains([]string{"internal/inet", "ipvs", "ipset", "iptables", "ipvs/vip"}, strings.TrimPrefix(i, module+"/")) ||
 					strings.HasPrefix(i, "k8s.io/") || slices.Contains([]string{"context", "log", "log/slog", "os", "net", "io", "sync"}, i)
 			},
 		},

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"kube-ipvs/ipset"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
 )
 
@@ -21,13 +21,13 @@ func TestReadmeShowsTheRules(t *testing.T) {
 	cfg := plan.RulesConfig{Marks: plan.MarksFor(14), Detector: plan.Detector{Prefixes: []netip.Prefix{
 		netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/48"),
 	}}}
-	for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
+	for _, family := range []inet.Family{inet.IPv4, inet.IPv6} {
 		want := fmt.Sprintf("The rules are a constant: %d for each family", plan.Rules(cfg, family).Count())
 		if !strings.Contains(readme, want) {
 			t.Errorf("README.md does not say %q", want)
 		}
 	}
-	rules := plan.Rules(cfg, ipset.IPv4)
+	rules := plan.Rules(cfg, inet.IPv4)
 	for _, chain := range rules.Chains {
 		for _, rule := range chain.Rules {
 			if line := fmt.Sprintf("-A %s %s", chain.Name, rule); !strings.Contains(readme, strings.ReplaceAll(line, "/0x0", "/0")) {

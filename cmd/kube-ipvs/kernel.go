@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kube-ipvs/internal/config"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
@@ -131,11 +132,11 @@ func loadModules(ctx context.Context, names []string) error {
 
 // families returns the address families that the kernel has. Whether IPv6 works, which somebody may switch on or off at any
 // time, is for the loop to find out.
-func families(procSys string) []ipset.Family {
+func families(procSys string) []inet.Family {
 	if _, err := os.Stat(filepath.Join(procSys, "net/ipv6")); err != nil {
-		return []ipset.Family{ipset.IPv4}
+		return []inet.Family{inet.IPv4}
 	}
-	return []ipset.Family{ipset.IPv4, ipset.IPv6}
+	return []inet.Family{inet.IPv4, inet.IPv6}
 }
 
 // keptSettings are the kernel settings that the proxy needs, and keeps.

@@ -17,7 +17,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"kube-ipvs/internal/config"
-	"kube-ipvs/ipset"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/sync/health"
 	"kube-ipvs/sync/kube"
@@ -41,14 +41,14 @@ type source interface {
 type proxy struct {
 	config    *config.Config
 	kernel    *kernel
-	families  []ipset.Family
+	families  []inet.Family
 	queue     *loop.Queue
 	sink      *sink
 	source    source
 	notify    func(plan.Name, kube.Notice) // tells the users of a Service, where the source can
 	problems  *nodeReporter
-	serving   atomic.Pointer[[]ipset.Family] // the families that work, or are needed
-	addresses []netip.Addr                   // the Node's own addresses, as they were last known
+	serving   atomic.Pointer[[]inet.Family] // the families that work, or are needed
+	addresses []netip.Addr                  // the Node's own addresses, as they were last known
 	state     *health.State
 	ports     *health.NodePorts
 	registry  *prometheus.Registry
@@ -227,7 +227,7 @@ func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (loop.C
 		Marks: plan.MarksFor(cfg.Masquerade.Bit), Detector: detector, PredictablePorts: !randomly,
 		Plan:         plan.Config{Scheduler: cfg.IPVS.Scheduler, MasqueradeAll: cfg.Masquerade.All, Bind: cfg.VIPMode == config.Bind},
 		Settings:     keptSettings(cfg),
-		Forwarding:   map[ipset.Family][]sysctl.Setting{ipset.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
+		Forwarding:   map[inet.Family][]sysctl.Setting{inet.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
 		LookInterval: loop.LookInterval, DrainLimit: cfg.DrainLimit,
 		Node:      p.node,
 		Health:    p.ports.Set,
@@ -236,7 +236,7 @@ func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (loop.C
 		Metrics:   p.metrics,
 
 		NodeProblems: func(problems []plan.Problem) { p.problems.report("loop", problems) },
-		Serves:       func(f []ipset.Family) { p.serving.Store(&f) },
+		Serves:       func(f []inet.Family) { p.serving.Store(&f) },
 		Spare:        p.spare,
 		Beat:         p.state.Beat,
 	}), nil
@@ -283,7 +283,7 @@ func (p *proxy) healthAddresses(own []netip.Addr) []netip.Addr {
 func (p *proxy) familyNames() []string {
 	var out []string
 	for _, f := range *p.serving.Load() {
-		out = append(out, map[ipset.Family]string{ipset.IPv4: "IPv4", ipset.IPv6: "IPv6"}[f])
+		out = append(out, f.String())
 	}
 	return out
 }

@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"kube-ipvs/ipset"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
 	"kube-ipvs/sync/plan"
@@ -23,8 +23,8 @@ import (
 func TestLedgerLines(t *testing.T) {
 	seen := map[string]bool{}
 	for _, key := range []ipvs.Key{
-		ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("10.96.0.1:80")), ipvs.AddrKey(ipvs.UDP, netip.MustParseAddrPort("10.96.0.1:80")),
-		ipvs.AddrKey(ipvs.SCTP, netip.MustParseAddrPort("[fd00::1]:65535")), ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("255.18.0.1:1")),
+		ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.0.1:80")), ipvs.AddrKey(inet.UDP, netip.MustParseAddrPort("10.96.0.1:80")),
+		ipvs.AddrKey(inet.SCTP, netip.MustParseAddrPort("[fd00::1]:65535")), ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("255.18.0.1:1")),
 	} {
 		line := memberOf(key)
 		if got := keyOf(line); got != key {
@@ -48,7 +48,7 @@ func atAddress(addr string) func(*plan.Service) {
 	}
 }
 
-func udp(s *plan.Service) { s.Ports[0].Proto = ipvs.UDP }
+func udp(s *plan.Service) { s.Ports[0].Proto = inet.UDP }
 
 // A rule sends internal sources to an alias only while its virtual server stands.
 func TestAliasOrder(t *testing.T) {
@@ -90,8 +90,8 @@ func TestAliasOrder(t *testing.T) {
 
 // aliasOf returns what a rig's kernel sends internal sources to: the endpoints of the alias, or none where the frontend has none.
 func (r *rig) aliasOf(addr string) []string {
-	frontend := ipvs.AddrKey(ipvs.TCP, netip.AddrPortFrom(netip.MustParseAddr(addr), 80))
-	members, err := r.sets.Read(context.Background(), plan.SetsOf(ipset.FamilyOf(frontend.Addr)).Internal)
+	frontend := ipvs.AddrKey(inet.TCP, netip.AddrPortFrom(netip.MustParseAddr(addr), 80))
+	members, err := r.sets.Read(context.Background(), plan.SetsOf(inet.FamilyOf(frontend.Addr)).Internal)
 	if err != nil {
 		r.t.Error(err)
 	}
@@ -115,7 +115,7 @@ func TestAliasOfTwo(t *testing.T) {
 		e[1].Addr = netip.MustParseAddr("10.244.0.3")
 		return e
 	}
-	alias := ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("255.18.0.1:80"))
+	alias := ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("255.18.0.1:80"))
 	busy := func(r *rig, active uint32) {
 		for _, at := range []string{"10.244.0.1:8080", "10.244.0.2:8080"} {
 			if err := r.ipvs.SetConnections(ipvs.RealKeyOf(alias, netip.MustParseAddrPort(at)), active, 0); err != nil {
@@ -242,7 +242,7 @@ func TestFlowsOfAnAlias(t *testing.T) {
 				r.tweak = func(l *Loop) { flows = l.cfg.Flows.(*conntrack.Fake) }
 				set := func(endpoints ...plan.Endpoint) plan.Name {
 					name := r.set(1, endpoints, atAddress("198.18.0.1"), udp)
-					r.slices[name][0].Ports[0].Proto = ipvs.UDP
+					r.slices[name][0].Ports[0].Proto = inet.UDP
 					return name
 				}
 				set(hereAndElsewhere()...)
@@ -259,7 +259,7 @@ func TestFlowsOfAnAlias(t *testing.T) {
 							keep = slices.SortedFunc(maps.Keys(f.Keep), netip.AddrPort.Compare)
 							keep = append([]netip.AddrPort{}, keep...)
 						}
-						if plan.AliasRange(ipset.IPv4).Contains(f.At.Addr()) {
+						if plan.AliasRange(inet.IPv4).Contains(f.At.Addr()) {
 							t.Errorf("flows to the alias %v, which nobody is tracked as sending to", f.At)
 						}
 					}
@@ -277,14 +277,14 @@ func TestFlowsOfAnAlias(t *testing.T) {
 func TestAliasesOfEachFamily(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.families = []ipset.Family{ipset.IPv4, ipset.IPv6}
+		r.families = []inet.Family{inet.IPv4, inet.IPv6}
 		setV6 := func(last ...string) plan.Name {
 			endpoints := []plan.Endpoint{{Addr: netip.MustParseAddr("fd00:244::1"), Node: "node1", Ready: true, Serving: true}}
 			for _, a := range last {
 				endpoints = append(endpoints, plan.Endpoint{Addr: netip.MustParseAddr(a), Node: "node2", Ready: true, Serving: true})
 			}
 			name := r.set(2, endpoints, atAddress("2001:db8::1"), udp, func(s *plan.Service) { s.ClusterIPs = []netip.Addr{netip.MustParseAddr("fd00:96::1")} })
-			r.slices[name][0].Ports[0].Proto = ipvs.UDP
+			r.slices[name][0].Ports[0].Proto = inet.UDP
 			return name
 		}
 		r.set(1, hereAndElsewhere(), atAddress("198.18.0.1"))
@@ -292,8 +292,8 @@ func TestAliasesOfEachFamily(t *testing.T) {
 		r.start()
 		r.queue.Synced()
 		synctest.Wait()
-		tcp := ipvs.RealKeyOf(ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("255.18.0.1:80")), netip.MustParseAddrPort("10.244.0.2:8080"))
-		udp := ipvs.RealKeyOf(ipvs.AddrKey(ipvs.UDP, netip.MustParseAddrPort("[101:db8::1]:80")), netip.MustParseAddrPort("[fd00:244::2]:8080"))
+		tcp := ipvs.RealKeyOf(ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("255.18.0.1:80")), netip.MustParseAddrPort("10.244.0.2:8080"))
+		udp := ipvs.RealKeyOf(ipvs.AddrKey(inet.UDP, netip.MustParseAddrPort("[101:db8::1]:80")), netip.MustParseAddrPort("[fd00:244::2]:8080"))
 		for _, k := range []ipvs.RealKey{tcp, udp} {
 			if err := r.ipvs.SetConnections(k, 1, 0); err != nil {
 				t.Errorf("%v: %v\n%v", k, err, r.ipvs.Table())

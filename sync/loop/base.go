@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/delta"
@@ -96,7 +97,7 @@ func (l *Loop) base() {
 
 // baseOf is what a family needs whatever the Services are: the link, the rules of the routing policy, the way of what is rejected, and
 // aliases.
-func (l *Loop) baseOf(f ipset.Family) []vip.Item {
+func (l *Loop) baseOf(f inet.Family) []vip.Item {
 	reject := plan.RejectAddr(f)
 	return append(vip.Policies(everything(f), l.cfg.Marks.Divert, l.cfg.Marks.Own),
 		vip.Item{Kind: vip.Link},
@@ -105,7 +106,7 @@ func (l *Loop) baseOf(f ipset.Family) []vip.Item {
 }
 
 // stands says that the base of a family stands, and frontends may be turned on.
-func (l *Loop) stands(f ipset.Family) bool {
+func (l *Loop) stands(f inet.Family) bool {
 	for _, item := range l.baseOf(f) {
 		if _, known := l.tables.vips.Known(item); !known {
 			return false
@@ -115,7 +116,7 @@ func (l *Loop) stands(f ipset.Family) bool {
 }
 
 // ruled says that the rules of a family stand.
-func (l *Loop) ruled(f ipset.Family) bool {
+func (l *Loop) ruled(f inet.Family) bool {
 	i := slices.Index(l.cfg.Families, f)
 	return i >= 0 && l.rules[i].stands
 }
@@ -126,7 +127,7 @@ func (l *Loop) reroute(cidrs []netip.Prefix) {
 	was := l.cfg.Plan.ServiceCIDRs
 	take, giveBack := claimer{tables: l.tables}, claimer{tables: l.tables, drop: true}
 	for f := range l.tables.families {
-		l.tables.sources[f] = l.node.Source(f == ipset.IPv4)
+		l.tables.sources[f] = l.node.Source(f == inet.IPv4)
 	}
 	for _, p := range cidrs {
 		if l.tables.has(p.Addr()) {
@@ -142,8 +143,8 @@ func (l *Loop) reroute(cidrs []netip.Prefix) {
 }
 
 // everything is the prefix of all addresses of a family.
-func everything(f ipset.Family) netip.Prefix {
-	if f == ipset.IPv4 {
+func everything(f inet.Family) netip.Prefix {
+	if f == inet.IPv4 {
 		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	}
 	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)

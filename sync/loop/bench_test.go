@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/klog/v2"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
@@ -53,7 +54,7 @@ func newCluster(services, endpoints int) *cluster {
 		c.names = append(c.names, name)
 		c.services[name] = plan.Service{
 			Name: name, ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, byte(at >> 8), byte(at)})},
-			Ports: []plan.Port{{Name: "http", Proto: ipvs.TCP, Port: 80}},
+			Ports: []plan.Port{{Name: "http", Proto: inet.TCP, Port: 80}},
 		}
 		c.set(n, n*endpoints, endpoints)
 	}
@@ -68,7 +69,7 @@ func (c *cluster) set(n, first, count int) {
 		all[i] = plan.Endpoint{Addr: netip.AddrFrom4([4]byte{10, 128 + byte(at>>16), byte(at >> 8), byte(at)}), Node: "node2", Ready: true, Serving: true}
 	}
 	name := c.names[n]
-	c.slices[name] = []plan.Slice{{Service: name, Ports: []plan.SlicePort{{Name: "http", Proto: ipvs.TCP, Port: 8080}}, Endpoints: all}}
+	c.slices[name] = []plan.Slice{{Service: name, Ports: []plan.SlicePort{{Name: "http", Proto: inet.TCP, Port: 8080}}, Endpoints: all}}
 }
 
 func (c *cluster) Names() []plan.Name { return c.names }
@@ -85,7 +86,7 @@ func (c *cluster) run(b *testing.B) (q *Queue, turn, stop func()) {
 	l := New(Config{
 		Source: c, Queue: q, IPVS: willing{}, Sets: willingSets{}, VIP: vip.NewFake(), Rules: new(iptables.Fake),
 		Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
-		Families: []ipset.Family{ipset.IPv4, ipset.IPv6}, Marks: plan.MarksFor(14), Plan: plan.Config{Scheduler: "rr"}, DrainLimit: time.Hour,
+		Families: []inet.Family{inet.IPv4, inet.IPv6}, Marks: plan.MarksFor(14), Plan: plan.Config{Scheduler: "rr"}, DrainLimit: time.Hour,
 		Node: func(context.Context) (plan.Node, []netip.Prefix, error) {
 			return plan.Node{Name: "node1"}, []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12")}, nil
 		},

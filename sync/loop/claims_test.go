@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
 )
@@ -22,7 +23,7 @@ func manyPorts(n int) func(*plan.Service) {
 	return func(s *plan.Service) {
 		s.Ports = nil
 		for i := range n {
-			s.Ports = append(s.Ports, plan.Port{Name: "http", Proto: ipvs.TCP, Port: uint16(1000 + i)})
+			s.Ports = append(s.Ports, plan.Port{Name: "http", Proto: inet.TCP, Port: uint16(1000 + i)})
 		}
 	}
 }
@@ -59,7 +60,7 @@ func TestWhoHasAFrontend(t *testing.T) {
 							synctest.Wait()
 						}
 						want := "map[10.244.0.2:8080:"
-						if got := fmt.Sprint(r.ipvs.Table()[ipvs.AddrKey(ipvs.TCP, netip.AddrPortFrom(netip.MustParseAddr(address), port))].Reals); !strings.HasPrefix(got, want) {
+						if got := fmt.Sprint(r.ipvs.Table()[ipvs.AddrKey(inet.TCP, netip.AddrPortFrom(netip.MustParseAddr(address), port))].Reals); !strings.HasPrefix(got, want) {
 							t.Errorf("served by %s, want %s", got, want)
 						}
 						told := fmt.Sprintf("default/s00001 [Service default/s00001: %s 10.96.7.7:30080 (tcp): is served for Service default/s00002, whose %s it is]", loser, winner)

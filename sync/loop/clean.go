@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
-	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/plan"
@@ -21,7 +21,7 @@ import (
 // only what depends on it.
 func Clean(ctx context.Context, cfg Config) error {
 	var errs []error
-	for _, f := range []iptables.Family{iptables.IPv4, iptables.IPv6} {
+	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
 		errs = append(errs, cfg.Rules.Remove(ctx, f))
 	}
 	servers := cleanServers(ctx, cfg)
@@ -34,7 +34,7 @@ func Clean(ctx context.Context, cfg Config) error {
 
 func cleanServers(ctx context.Context, cfg Config) error {
 	var ops []ipvs.Op
-	for _, f := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
+	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
 		ledger, err := cfg.Sets.Read(ctx, plan.SetsOf(f).Owned)
 		if errors.Is(err, os.ErrNotExist) {
 			continue

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
 )
@@ -48,7 +49,7 @@ const quietLimit = drainInterval
 
 func (l *Loop) realsLayer() *realsLayer {
 	r := &realsLayer{
-		kernel: l.cfg.IPVS, limit: l.cfg.DrainLimit, listed: l.listed, abrupt: func(k ipvs.Key) bool { return k.Proto == ipvs.UDP }, draining: map[ipvs.RealKey]drain{},
+		kernel: l.cfg.IPVS, limit: l.cfg.DrainLimit, listed: l.listed, abrupt: func(k ipvs.Key) bool { return k.Proto == inet.UDP }, draining: map[ipvs.RealKey]drain{},
 	}
 	r.tableLayer = tableLayer[ipvs.RealKey, ipvs.Real, ipvs.Op]{
 		title: "reals", table: l.tables.reals, compare: ipvs.RealKey.Compare, doubted: true, count: l.count.layer("reals"),

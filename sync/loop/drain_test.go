@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
 )
@@ -37,7 +38,7 @@ func (r *rig) connect(service, n byte, active uint32) { r.connections(service, n
 
 func (r *rig) connections(service, n byte, active, inactive uint32) {
 	r.t.Helper()
-	key := ipvs.AddrKey(ipvs.TCP, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, 0, service}), 80))
+	key := ipvs.AddrKey(inet.TCP, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, 0, service}), 80))
 	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, 0, n}), 8080)
 	if err := r.ipvs.SetConnections(ipvs.RealKeyOf(key, at), active, inactive); err != nil {
 		r.t.Fatal(err)
@@ -128,7 +129,7 @@ func TestConnectionBeforeTheEnd(t *testing.T) {
 		r.start()
 		r.queue.Synced()
 		r.take()
-		server, at := ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("10.96.0.1:80")), netip.MustParseAddrPort("10.244.0.1:8080")
+		server, at := ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.0.1:80")), netip.MustParseAddrPort("10.244.0.1:8080")
 		r.let(func(what string) error {
 			if what == "ipvsadm -d -t 10.96.0.1:80 -r 10.244.0.1:8080" && r.ipvs.Table()[server].Reals[at].Weight > 0 {
 				t.Error("a client came to a real server that is gone")
@@ -177,7 +178,7 @@ func TestUnquiescedStays(t *testing.T) {
 		r.let(nil)
 		time.Sleep(retryMost)
 		synctest.Wait()
-		if got := r.ipvs.Table()[ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("10.96.0.1:80"))].Reals; len(got) != 1 {
+		if got := r.ipvs.Table()[ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.0.1:80"))].Reals; len(got) != 1 {
 			t.Errorf("after the retry: %v", got)
 		}
 	})
@@ -198,7 +199,7 @@ func TestDrainLimit(t *testing.T) {
 		time.Sleep(24 * time.Hour)
 		draining := func() bool {
 			synctest.Wait()
-			return len(r.ipvs.Table()[ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("10.96.0.1:80"))].Reals) == 2
+			return len(r.ipvs.Table()[ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.0.1:80"))].Reals) == 2
 		}
 		if !draining() {
 			t.Error("removed while it is listed")
@@ -225,7 +226,7 @@ func TestInactiveConnections(t *testing.T) {
 		synctest.Wait()
 		there := func() bool {
 			synctest.Wait()
-			return len(r.ipvs.Table()[ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("10.96.0.1:80"))].Reals) == 2
+			return len(r.ipvs.Table()[ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.0.1:80"))].Reals) == 2
 		}
 		r.connections(1, 1, 0, 2)
 		listed := pods(1, 2)

@@ -11,7 +11,7 @@ import (
 
 	"k8s.io/klog/v2"
 
-	"kube-ipvs/ipset"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/plan"
 )
@@ -36,20 +36,17 @@ func (l *Loop) putOff() bool {
 	return len(l.spared) > 0 || slices.ContainsFunc(l.cfg.Families, l.givenUp)
 }
 
-func (l *Loop) givenUp(f ipset.Family) bool { return l.fitness[f].givenUp }
+func (l *Loop) givenUp(f inet.Family) bool { return l.fitness[f].givenUp }
 
 // isGivenUp reports whether an item is of a family that is given up.
 func (l *Loop) isGivenUp(i vip.Item) bool {
-	return i.Prefix.IsValid() && l.tables.has(i.Prefix.Addr()) && l.givenUp(ipset.FamilyOf(i.Prefix.Addr()))
+	return i.Prefix.IsValid() && l.tables.has(i.Prefix.Addr()) && l.givenUp(inet.FamilyOf(i.Prefix.Addr()))
 }
 
-func (l *Loop) rulesOf(f ipset.Family) *rulesLayer { return l.rules[slices.Index(l.cfg.Families, f)] }
-
-// nameOf is the family's name, such as "IPv6".
-func (l *Loop) nameOf(f ipset.Family) string { return l.rulesOf(f).rules.Family.String() }
+func (l *Loop) rulesOf(f inet.Family) *rulesLayer { return l.rules[slices.Index(l.cfg.Families, f)] }
 
 // needed reports whether a Service has a frontend of the family.
-func (l *Loop) needed(f ipset.Family) bool {
+func (l *Loop) needed(f inet.Family) bool {
 	for range l.tables.members[l.tables.families[f].Frontends.Name].Wants() {
 		return true
 	}
@@ -58,13 +55,13 @@ func (l *Loop) needed(f ipset.Family) bool {
 
 // whyNot returns why the base of a family does not stand: what failed of its rules, its routes, and the link. It is nil
 // where it stands, and while nothing has failed yet.
-func (l *Loop) whyNot(f ipset.Family) error {
+func (l *Loop) whyNot(f inet.Family) error {
 	if l.stands(f) {
 		return nil
 	}
 	errs := []error{l.rulesOf(f).why()}
 	for item, failure := range l.routes.failed {
-		if !item.Prefix.IsValid() || ipset.FamilyOf(item.Prefix.Addr()) == f {
+		if !item.Prefix.IsValid() || inet.FamilyOf(item.Prefix.Addr()) == f {
 			errs = append(errs, failure.error)
 		}
 	}
@@ -76,14 +73,14 @@ func (l *Loop) whyNot(f ipset.Family) error {
 // given up.
 func (l *Loop) assess(ctx context.Context) {
 	log := klog.FromContext(ctx)
-	why := map[ipset.Family]error{}
+	why := map[inet.Family]error{}
 	for _, f := range l.cfg.Families {
 		why[f] = l.whyNot(f)
 	}
 	changed := false
 	for _, f := range l.cfg.Families {
 		s := l.fitness[f]
-		others := slices.ContainsFunc(l.cfg.Families, func(o ipset.Family) bool { return o != f && why[o] == nil && !l.givenUp(o) })
+		others := slices.ContainsFunc(l.cfg.Families, func(o inet.Family) bool { return o != f && why[o] == nil && !l.givenUp(o) })
 		was := s.givenUp
 		switch {
 		case l.stands(f):
@@ -100,9 +97,9 @@ func (l *Loop) assess(ctx context.Context) {
 			changed = true
 			if s.givenUp {
 				log.Info("An address family does not work on this node and no Service needs it: it is left alone until one does, or it works",
-					"family", l.nameOf(f), "why", why[f].Error())
+					"family", f.String(), "why", why[f].Error())
 			} else {
-				log.Info("An address family is taken up again", "family", l.nameOf(f))
+				log.Info("An address family is taken up again", "family", f.String())
 			}
 		}
 		l.tellFamily(f, why[f])
@@ -114,7 +111,7 @@ func (l *Loop) assess(ctx context.Context) {
 }
 
 // tellFamily tells the Services of a family that it does not serve them, or that it does again.
-func (l *Loop) tellFamily(f ipset.Family, why error) {
+func (l *Loop) tellFamily(f inet.Family, why error) {
 	s, told := l.fitness[f], ""
 	if !s.since.IsZero() {
 		told = s.told
@@ -140,7 +137,7 @@ func (l *Loop) unserved(s *service) []plan.Problem {
 		if told := l.fitness[f].told; told != "" && s.uses(f) {
 			out = append(out, plan.Problem{
 				Object: "Service " + s.fragment.Service.String(), Field: "spec.ipFamilies",
-				Reason: l.nameOf(f) + " does not work on this node: " + told, Here: true,
+				Reason: f.String() + " does not work on this node: " + told, Here: true,
 			})
 		}
 	}
@@ -148,8 +145,8 @@ func (l *Loop) unserved(s *service) []plan.Problem {
 }
 
 // uses reports whether a Service has a frontend of the family.
-func (s *service) uses(f ipset.Family) bool {
-	return slices.ContainsFunc(s.fragment.Frontends, func(fe plan.Frontend) bool { return ipset.FamilyOf(fe.Key.Addr) == f })
+func (s *service) uses(f inet.Family) bool {
+	return slices.ContainsFunc(s.fragment.Frontends, func(fe plan.Frontend) bool { return inet.FamilyOf(fe.Key.Addr) == f })
 }
 
 // linkIPv6 is the setting that switches IPv6 off for the link, which has it from net/ipv6/conf/default.
@@ -158,7 +155,7 @@ const linkIPv6 = "net/ipv6/conf/" + vip.LinkName + "/disable_ipv6"
 // admitIPv6 wants IPv6 on the link once the node has addresses of it: then it is meant to be used.
 func (l *Loop) admitIPv6(before, now []netip.Addr) {
 	had, has := slices.ContainsFunc(before, netip.Addr.Is6), slices.ContainsFunc(now, netip.Addr.Is6)
-	if had || !has || l.fitness[ipset.IPv6] == nil {
+	if had || !has || l.fitness[inet.IPv6] == nil {
 		return
 	}
 	if _, wanted := l.settings.Wanted(linkIPv6); !wanted {

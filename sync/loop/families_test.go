@@ -16,7 +16,7 @@ import (
 	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
 
-	"kube-ipvs/ipset"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/sysctl"
@@ -31,7 +31,7 @@ type noIP6Tables struct {
 }
 
 func (k noIP6Tables) Ensure(ctx context.Context, r iptables.Ruleset) error {
-	if r.Family == iptables.IPv6 && !k.mended.Load() {
+	if r.Family == inet.IPv6 && !k.mended.Load() {
 		return errors.New("no table nat")
 	}
 	return k.Kernel.Ensure(ctx, r)
@@ -90,7 +90,7 @@ func TestHalfIPv6(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
-				r.families, r.refuse = []ipset.Family{ipset.IPv4, ipset.IPv6}, tt.refuse
+				r.families, r.refuse = []inet.Family{inet.IPv4, inet.IPv6}, tt.refuse
 				var mended atomic.Bool
 				mended.Store(tt.mended)
 				r.tweak = func(l *Loop) {
@@ -101,7 +101,7 @@ func TestHalfIPv6(t *testing.T) {
 				var log lines
 				log.on(r)
 				var serves []string
-				r.adjust = func(c *Config) { c.Serves = func(f []ipset.Family) { serves = append(serves, fmt.Sprint(f)) } }
+				r.adjust = func(c *Config) { c.Serves = func(f []inet.Family) { serves = append(serves, fmt.Sprint(f)) } }
 				r.set(1, pods(1, 2))
 				r.start()
 				r.queue.Synced()
@@ -151,7 +151,7 @@ func TestHalfIPv6(t *testing.T) {
 				r.attempts()
 				r.change(2, pods(3), dual(2))
 				time.Sleep(time.Minute)
-				_, err := r.ipvs.ReadServer(t.Context(), ipvs.Key{Addr: netip.MustParseAddr("fd00::2"), Proto: ipvs.TCP, Port: 80})
+				_, err := r.ipvs.ReadServer(t.Context(), ipvs.Key{Addr: netip.MustParseAddr("fd00::2"), Proto: inet.TCP, Port: 80})
 				if err != nil || !good(r.attempts()) || len(r.reported()) != 0 {
 					t.Errorf("when IPv6 works: %v, %q", err, r.reported())
 				}
@@ -164,7 +164,7 @@ func TestHalfIPv6(t *testing.T) {
 func TestServicesHearOfTheirFamily(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.families = []ipset.Family{ipset.IPv4, ipset.IPv6}
+		r.families = []inet.Family{inet.IPv4, inet.IPv6}
 		var mended atomic.Bool
 		r.tweak = func(l *Loop) {
 			for _, rules := range l.rules {
@@ -209,7 +209,7 @@ func (r *rig) pending() (n float64) {
 func TestLastFamilyIsNotGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.families = []ipset.Family{ipset.IPv4, ipset.IPv6}
+		r.families = []inet.Family{inet.IPv4, inet.IPv6}
 		r.let(refusing("ensure rules"))
 		r.start()
 		r.queue.Synced()
@@ -224,7 +224,7 @@ func TestLastFamilyIsNotGivenUp(t *testing.T) {
 func TestIPv6IsAdmittedToTheLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.families = []ipset.Family{ipset.IPv4, ipset.IPv6}
+		r.families = []inet.Family{inet.IPv4, inet.IPv6}
 		settings := &linkSettings{Fake: sysctl.NewFake(sysctl.Setting{Name: linkIPv6, Value: "1"}), vips: r.vips}
 		r.adjust = func(c *Config) { c.Sysctl = settings }
 		r.refuse = func(what string) error {

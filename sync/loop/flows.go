@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
@@ -34,7 +35,7 @@ func (f *flowsLayer) ensure(context.Context)  {}
 
 // add notes that flows of a frontend may go to an endpoint that is gone.
 func (f *flowsLayer) add(key ipvs.Key) {
-	if key.Proto == ipvs.UDP {
+	if key.Proto == inet.UDP {
 		f.stale[key] = struct{}{}
 	}
 }
@@ -130,9 +131,9 @@ func (l *Loop) doFrontends(ctx context.Context, ops []ipset.Op) []error {
 
 // suspectFlows marks the flows of all UDP frontends of a family whose rules were made: what was tracked while they did not
 // stand is tracked as it went then. And at the start, a program that was killed may have removed real servers and not flows.
-func (l *Loop) suspectFlows(f ipset.Family) {
+func (l *Loop) suspectFlows(f inet.Family) {
 	for key := range l.claims {
-		if ipset.FamilyOf(key.Addr) == f {
+		if inet.FamilyOf(key.Addr) == f {
 			l.flows.add(key)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
@@ -18,7 +19,7 @@ import (
 
 var (
 	foreignAddr = netip.MustParseAddrPort("203.0.113.5:80")
-	foreignKey  = ipvs.AddrKey(ipvs.TCP, foreignAddr)
+	foreignKey  = ipvs.AddrKey(inet.TCP, foreignAddr)
 	foreignLine = "203.0.113.5,tcp:80"
 )
 
@@ -118,7 +119,7 @@ func TestForeignServersHinderNobody(t *testing.T) {
 		r := newRig(t)
 		for i := range 2 * manyRefused {
 			a := fmt.Sprintf("203.0.113.%d", i)
-			r.direct(ipvs.AddrKey(ipvs.TCP, netip.AddrPortFrom(netip.MustParseAddr(a), 80)))
+			r.direct(ipvs.AddrKey(inet.TCP, netip.AddrPortFrom(netip.MustParseAddr(a), 80)))
 			r.set(i, nil, func(s *plan.Service) { s.ClusterIPs = []netip.Addr{netip.MustParseAddr(a)} })
 		}
 		r.start()
@@ -175,10 +176,10 @@ func TestForeignServerGoes(t *testing.T) {
 func TestServersThatAreTakenOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		clusterKey := ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("10.96.0.2:80"))
+		clusterKey := ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.0.2:80"))
 		r.direct(clusterKey)
 		r.direct(foreignKey)
-		owned := plan.SetsOf(ipset.IPv4).Owned
+		owned := plan.SetsOf(inet.IPv4).Owned
 		if err := r.sets.Create(t.Context(), owned); err != nil {
 			t.Fatal(err)
 		}
@@ -209,7 +210,7 @@ func TestLedgerIsFlushed(t *testing.T) {
 			r.start()
 			r.queue.Synced()
 			synctest.Wait()
-			owned := plan.SetsOf(ipset.IPv4).Owned
+			owned := plan.SetsOf(inet.IPv4).Owned
 			for m := range r.membersOf(owned) {
 				r.sets.Do(t.Context(), []ipset.Op{{Verb: ipset.Del, Set: owned, Member: m}})
 			}

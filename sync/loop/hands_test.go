@@ -8,8 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
-	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/plan"
@@ -74,8 +74,8 @@ func (h *history) externalAddr() netip.Addr {
 	return netip.AddrFrom4([4]byte{198, 18, 0, byte(h.IntN(3))})
 }
 
-func (h *history) proto() ipvs.Protocol {
-	return []ipvs.Protocol{ipvs.TCP, ipvs.UDP, ipvs.SCTP}[h.IntN(3)]
+func (h *history) proto() inet.Protocol {
+	return []inet.Protocol{inet.TCP, inet.UDP, inet.SCTP}[h.IntN(3)]
 }
 
 func (h *history) randomSlices(svc plan.Service) (out []plan.Slice) {
@@ -179,7 +179,7 @@ func (h *history) linkGoes() Changed {
 }
 
 func (h *history) rulesGo() Changed {
-	h.rules.Change([]iptables.Family{iptables.IPv4, iptables.IPv6}[h.IntN(2)])
+	h.rules.Change([]inet.Family{inet.IPv4, inet.IPv6}[h.IntN(2)])
 	return Kernel
 }
 
@@ -191,7 +191,7 @@ func (h *history) foreignComes() Changed {
 	}
 	k := ipvs.AddrKey(h.proto(), at)
 	_, there := h.ipvs.Table()[k]
-	_, listed := h.membersOf(plan.SetsOf(ipset.IPv4).Owned)[memberOf(k)]
+	_, listed := h.membersOf(plan.SetsOf(inet.IPv4).Owned)[memberOf(k)]
 	if !there && !listed {
 		h.direct(k)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/sync/plan"
@@ -152,7 +153,7 @@ func TestSpare(t *testing.T) {
 		var told [][]plan.Problem
 		r.adjust = func(c *Config) {
 			c.Sysctl = settings
-			c.Forwarding = map[ipset.Family][]sysctl.Setting{ipset.IPv4: {{Name: name, Value: "1"}}}
+			c.Forwarding = map[inet.Family][]sysctl.Setting{inet.IPv4: {{Name: name, Value: "1"}}}
 			c.Spare = func(context.Context, sysctl.Setting) error {
 				if harmless.Load() {
 					return nil

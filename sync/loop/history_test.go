@@ -14,7 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"kube-ipvs/ipset"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
 )
@@ -57,7 +57,7 @@ const services = 6
 
 func newHistory(t *testing.T, number uint64) *history {
 	h := &history{rig: newRig(t), Rand: rand.New(rand.NewPCG(number, 0)), number: number, times: map[string]int{}}
-	h.families = []ipset.Family{ipset.IPv4, ipset.IPv6}
+	h.families = []inet.Family{inet.IPv4, inet.IPv6}
 	own := netip.MustParseAddr("fd00::192")
 	h.node.Own, h.node.Addresses = append(h.node.Own, own), append(h.node.Addresses, own)
 	h.bind = h.IntN(3) == 0

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/sysctl"
@@ -77,7 +78,7 @@ func (l *Loop) forwards(s *service) {
 		return
 	}
 	for i := range s.fragment.Frontends {
-		family := ipset.FamilyOf(s.fragment.Frontends[i].Key.Addr)
+		family := inet.FamilyOf(s.fragment.Frontends[i].Key.Addr)
 		for _, setting := range l.cfg.Forwarding[family] {
 			l.settings.Want(setting.Name, setting.Value)
 		}
@@ -288,7 +289,7 @@ func (l *Loop) mayDeliver(i vip.Item) bool {
 		return true
 	}
 	a := i.Prefix.Addr()
-	return l.members[l.tables.sets(a).Local.Name].present(ipset.Member{Other: i.Prefix}) && l.ruled(ipset.FamilyOf(a))
+	return l.members[l.tables.sets(a).Local.Name].present(ipset.Member{Other: i.Prefix}) && l.ruled(inet.FamilyOf(a))
 }
 
 // isUnbound reports whether a network is not delivered to this host any more.

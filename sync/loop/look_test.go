@@ -9,8 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
-	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
 )
@@ -30,7 +30,7 @@ func looking(t *testing.T, services int) *rig {
 }
 
 func server(n byte) ipvs.Key {
-	return ipvs.AddrKey(ipvs.TCP, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, 0, n}), 80))
+	return ipvs.AddrKey(inet.TCP, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, 0, n}), 80))
 }
 
 // Whatever others do to virtual servers is seen with the next look, and mended, however many there are.
@@ -70,7 +70,7 @@ func TestLookSeesEveryServer(t *testing.T) {
 // However long it takes to look at everything: what is gone from a set altogether is seen at once, and all else when a
 // thousandth of the time allows another look.
 func TestLookSeesSets(t *testing.T) {
-	sets := plan.SetsOf(ipset.IPv4)
+	sets := plan.SetsOf(inet.IPv4)
 	stranger := ipset.Op{Set: sets.Frontends, Member: ipset.Member{Addr: netip.MustParseAddr("192.0.2.1"), Proto: 6, Port: 80}}
 	for _, tt := range []struct {
 		name   string
@@ -160,7 +160,7 @@ func TestRulesChangedAtOnce(t *testing.T) {
 		calls := 0
 		r.rules.Fail = func() error {
 			if calls++; calls == 2 { // the first makes them
-				r.rules.Change(iptables.IPv4)
+				r.rules.Change(inet.IPv4)
 			}
 			return nil
 		}
@@ -168,7 +168,7 @@ func TestRulesChangedAtOnce(t *testing.T) {
 		r.queue.Synced()
 		time.Sleep(2500 * time.Millisecond)
 		synctest.Wait()
-		if stands, err := r.rules.Stands(t.Context(), iptables.IPv4); !stands || err != nil {
+		if stands, err := r.rules.Stands(t.Context(), inet.IPv4); !stands || err != nil {
 			t.Errorf("the rules stand: %v, %v", stands, err)
 		}
 	})
@@ -198,7 +198,7 @@ func TestStrangersRules(t *testing.T) {
 		if n := looks(); n != 1 {
 			t.Errorf("%d looks after a doubt that others' rules did not raise, want one at once", n)
 		}
-		r.rules.Change(iptables.IPv4)
+		r.rules.Change(inet.IPv4)
 		if churn(60); r.rules.Ensured() != 2 {
 			t.Errorf("changed rules were not mended within a minute: made %d times", r.rules.Ensured())
 		}
@@ -212,7 +212,7 @@ func TestStrangersRules(t *testing.T) {
 			}
 			time.Sleep(2 * time.Minute)
 		}
-		r.rules.Change(iptables.IPv4)
+		r.rules.Change(inet.IPv4)
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		if n, counted := r.rules.Ensured(), r.drift(); n != 3 || counted != 2 {
@@ -245,7 +245,7 @@ func contains(asked []string, what string) bool {
 // everything takes to come.
 func TestRulesThatLackASet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		allowed := plan.SetsOf(ipset.IPv4).Allowed
+		allowed := plan.SetsOf(inet.IPv4).Allowed
 		r := looking(t, 10)
 		r.let(func(what string) error {
 			switch _, err := r.sets.Read(context.Background(), allowed); {
@@ -260,10 +260,10 @@ func TestRulesThatLackASet(t *testing.T) {
 		if err := r.sets.Destroy(t.Context(), allowed.Name); err != nil {
 			t.Fatal(err)
 		}
-		r.rules.Change(iptables.IPv4)
+		r.rules.Change(inet.IPv4)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
-		if stands, err := r.rules.Stands(t.Context(), iptables.IPv4); !stands || err != nil {
+		if stands, err := r.rules.Stands(t.Context(), inet.IPv4); !stands || err != nil {
 			t.Errorf("the rules stand: %v, %v", stands, err)
 		}
 	})

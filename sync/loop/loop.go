@@ -12,6 +12,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
@@ -35,13 +36,13 @@ type Config struct {
 	Sysctl sysctl.Kernel
 	Flows  conntrack.Kernel
 
-	Families         []ipset.Family // those that this node has
+	Families         []inet.Family // those that this node has
 	Marks            plan.Marks
 	Detector         plan.Detector
-	PredictablePorts bool                              // iptables is too old for --random-fully
-	Plan             plan.Config                       // its ServiceCIDRs are the source's
-	Settings         []sysctl.Setting                  // kept as they are given
-	Forwarding       map[ipset.Family][]sysctl.Setting // kept from the first frontend of the family on
+	PredictablePorts bool                             // iptables is too old for --random-fully
+	Plan             plan.Config                      // its ServiceCIDRs are the source's
+	Settings         []sysctl.Setting                 // kept as they are given
+	Forwarding       map[inet.Family][]sysctl.Setting // kept from the first frontend of the family on
 	// LookInterval is how often to look at what the kernel tells nobody about; 0: never.
 	LookInterval time.Duration
 	DrainLimit   time.Duration // how long an endpoint that is listed no more may keep its connections
@@ -66,7 +67,7 @@ type Config struct {
 	NodeProblems func([]plan.Problem)
 
 	// Serves is told which of the families work, or are needed, whenever that changes.
-	Serves func([]ipset.Family)
+	Serves func([]inet.Family)
 
 	// Spare returns why a setting of Forwarding must be left as it is for now, or nil.
 	Spare func(context.Context, sysctl.Setting) error
@@ -113,7 +114,7 @@ type Loop struct {
 	made      int                    // IPv4 virtual servers that were made, without those that were removed
 	read      ipvs.Table             // of this turn, for the second of the two layers that it is about
 	readItems vip.Items              // the same of the routing
-	fitness   map[ipset.Family]*fitness
+	fitness   map[inet.Family]*fitness
 	spared    map[string]error // settings that are left as they are, and why
 	unfit     []plan.Problem   // the node's
 	count     *Metrics
@@ -126,7 +127,7 @@ func New(cfg Config) *Loop {
 		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, moved: map[ipvs.Key]struct{}{}, foreign: newForeign(),
 		tables: newTables(cfg.Marks, cfg.Families), count: cfg.Metrics, settings: delta.New[string, string](),
 		members: map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op]{},
-		dirty:   map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{}, fitness: map[ipset.Family]*fitness{},
+		dirty:   map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{}, fitness: map[inet.Family]*fitness{},
 	}
 	l.cfg.Forwarding = maps.Clone(cfg.Forwarding)
 	l.cfg.optional()
@@ -147,7 +148,7 @@ func (c *Config) optional() {
 		c.NodeProblems = func([]plan.Problem) {}
 	}
 	if c.Serves == nil {
-		c.Serves = func([]ipset.Family) {}
+		c.Serves = func([]inet.Family) {}
 	}
 	if c.Spare == nil {
 		c.Spare = func(context.Context, sysctl.Setting) error { return nil }

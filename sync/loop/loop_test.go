@@ -14,8 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
-	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
 )
@@ -119,7 +119,7 @@ func TestOneFailureHoldsNothingUp(t *testing.T) {
 				if got := r.attempts(); len(got) != 1 || got[0] != nil {
 					t.Errorf("attempts %v, want one that succeeds", got)
 				}
-				if got := r.ipvs.Table(); len(got[ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("10.96.0.1:80"))].Reals) != 1 {
+				if got := r.ipvs.Table(); len(got[ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.0.1:80"))].Reals) != 1 {
 					t.Errorf("after the retry:\n%v", got)
 				}
 			})
@@ -360,7 +360,7 @@ func TestHeldBackCostNothing(t *testing.T) {
 		}
 		looked := 0
 		r.tweak = func(l *Loop) {
-			frontends := l.members[plan.SetsOf(ipset.IPv4).Frontends.Name]
+			frontends := l.members[plan.SetsOf(inet.IPv4).Frontends.Name]
 			may := frontends.mayAdd
 			frontends.mayAdd = func(m ipset.Member) bool { looked++; return may(m) }
 		}
@@ -387,7 +387,7 @@ func TestRulesAreRepaired(t *testing.T) {
 		r.start()
 		r.queue.Synced()
 		synctest.Wait()
-		r.rules.Change(iptables.IPv4)
+		r.rules.Change(inet.IPv4)
 		r.queue.Note(Kernel)
 		synctest.Wait()
 		if got := r.rules.Ensured(); got != 2 {
@@ -501,11 +501,11 @@ func TestClean(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		ctx := context.Background()
-		stranger := ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("192.0.2.1:80"))
+		stranger := ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("192.0.2.1:80"))
 		if errs := r.ipvs.Do(ctx, []ipvs.Op{{Verb: ipvs.AddServer, Key: stranger, Server: ipvs.Server{Scheduler: "rr"}}}); errs != nil {
 			t.Fatal(errs)
 		}
-		if err := r.sets.Create(ctx, ipset.Set{Name: "OTHERS", Type: ipset.HashIP, Family: ipset.IPv4}); err != nil {
+		if err := r.sets.Create(ctx, ipset.Set{Name: "OTHERS", Type: ipset.HashIP, Family: inet.IPv4}); err != nil {
 			t.Fatal(err)
 		}
 		endpoints := append(pods(2), plan.Endpoint{Addr: netip.MustParseAddr("10.244.0.1"), Node: "node1", Ready: true, Serving: true})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
 	"kube-ipvs/sync/plan"
@@ -67,7 +68,7 @@ func TestAnswersAreLost(t *testing.T) {
 				time.Sleep(time.Hour)
 				synctest.Wait()
 				_, wanted := r.services[plan.Name{Namespace: "default", Name: "s00001"}]
-				_, served := r.ipvs.Table()[ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort(key))]
+				_, served := r.ipvs.Table()[ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort(key))]
 				if served != wanted || strings.Contains(r.sets.String(), member) != wanted {
 					t.Errorf("at the end, the Service is there: %v, served: %v, sets:\n%v", wanted, served, r.sets)
 				}
@@ -82,7 +83,7 @@ func TestAnswerToARemovedServerIsLost(t *testing.T) {
 		r := newRig(t)
 		var flows *conntrack.Fake
 		r.tweak = func(l *Loop) { flows = l.cfg.Flows.(*conntrack.Fake) }
-		r.set(1, pods(1), func(s *plan.Service) { s.Ports[0].Proto = ipvs.UDP })
+		r.set(1, pods(1), func(s *plan.Service) { s.Ports[0].Proto = inet.UDP })
 		r.start()
 		r.queue.Synced()
 		synctest.Wait()
@@ -103,14 +104,14 @@ func TestAnswerToARemovedServerIsLost(t *testing.T) {
 
 // On a kernel that never deletes flows Services that come and go do not fill the memory; what is served is not forgotten.
 func TestStaleFlowsAreBounded(t *testing.T) {
-	served := ipvs.Key{Proto: ipvs.UDP, Port: 1}
+	served := ipvs.Key{Proto: inet.UDP, Port: 1}
 	f := &flowsLayer{
 		kernel: noFlows{}, keep: func(ipvs.Key) map[netip.AddrPort]struct{} { return nil }, stale: map[ipvs.Key]struct{}{},
 		wanted: func(k ipvs.Key) bool { return k == served }, count: NewMetrics(prometheus.NewRegistry()).layer("flows"),
 	}
 	f.add(served)
 	for i := range 2 * mostGone {
-		f.add(ipvs.Key{Addr: netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), Proto: ipvs.UDP, Port: 53})
+		f.add(ipvs.Key{Addr: netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), Proto: inet.UDP, Port: 53})
 	}
 	f.prune(t.Context())
 	if _, ok := f.stale[served]; !ok || f.pending() != mostGone+1 || f.trouble() == nil {

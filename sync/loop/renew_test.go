@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
 	"kube-ipvs/sync/plan"
@@ -21,7 +22,7 @@ type referring struct {
 	names []string
 }
 
-func (r referring) Remove(ctx context.Context, f iptables.Family) error {
+func (r referring) Remove(ctx context.Context, f inet.Family) error {
 	for _, name := range r.names {
 		r.sets.SetInUse(name, false)
 	}
@@ -30,7 +31,7 @@ func (r referring) Remove(ctx context.Context, f iptables.Family) error {
 
 // Sets that an earlier version left with another definition are made anew, though its rules refer to them.
 func TestSetsOfAnotherDefinition(t *testing.T) {
-	sets := plan.SetsOf(ipset.IPv4)
+	sets := plan.SetsOf(inet.IPv4)
 	noMarks, otherType := sets.Frontends, sets.Ranged
 	noMarks.Marks, otherType.Type = false, ipset.HashIP
 	for _, tt := range []struct {

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 	"k8s.io/klog/v2"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
@@ -38,7 +39,7 @@ type rig struct {
 	queue *Queue
 	seen  *prometheus.Registry
 
-	families     []ipset.Family
+	families     []inet.Family
 	lookInterval time.Duration // 0: never
 	slow         bool          // the table takes time
 	tweak        func(*Loop)   // changes a loop before it runs; nil: nothing
@@ -69,7 +70,7 @@ var errRefused = errors.New("refused")
 func newRig(t *testing.T) *rig {
 	return &rig{
 		t: t, hung: map[string]chan struct{}{}, foreign: map[ipvs.Key]bool{}, ipvs: new(ipvs.Fake), sets: ipset.NewFake(), vips: vip.NewFake(), rules: new(iptables.Fake),
-		families: []ipset.Family{ipset.IPv4}, services: map[plan.Name]plan.Service{}, slices: map[plan.Name][]plan.Slice{},
+		families: []inet.Family{inet.IPv4}, services: map[plan.Name]plan.Service{}, slices: map[plan.Name][]plan.Slice{},
 		node: plan.Node{Name: "node1", Own: []netip.Addr{netip.MustParseAddr("192.168.0.1")}, Addresses: []netip.Addr{netip.MustParseAddr("192.168.0.1")}},
 	}
 }
@@ -160,7 +161,7 @@ func (r *rig) set(n int, endpoints []plan.Endpoint, edits ...func(*plan.Service)
 	name := plan.Name{Namespace: "default", Name: fmt.Sprintf("s%05d", n)}
 	svc := plan.Service{
 		Name: name, ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, byte(n >> 8), byte(n)})},
-		Ports: []plan.Port{{Name: "http", Proto: ipvs.TCP, Port: 80}},
+		Ports: []plan.Port{{Name: "http", Proto: inet.TCP, Port: 80}},
 	}
 	for _, edit := range edits {
 		edit(&svc)
@@ -168,7 +169,7 @@ func (r *rig) set(n int, endpoints []plan.Endpoint, edits ...func(*plan.Service)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.services[name] = svc
-	r.slices[name] = []plan.Slice{{Service: name, Ports: []plan.SlicePort{{Name: "http", Proto: ipvs.TCP, Port: 8080}}, Endpoints: endpoints}}
+	r.slices[name] = []plan.Slice{{Service: name, Ports: []plan.SlicePort{{Name: "http", Proto: inet.TCP, Port: 8080}}, Endpoints: endpoints}}
 	return name
 }
 
@@ -386,7 +387,7 @@ func (a askedRules) Ensure(ctx context.Context, r iptables.Ruleset) error {
 	return a.Kernel.Ensure(ctx, r)
 }
 
-func (a askedRules) Stands(ctx context.Context, f iptables.Family) (bool, error) {
+func (a askedRules) Stands(ctx context.Context, f inet.Family) (bool, error) {
 	if err := errors.Join(a.ask("read rules"), a.answer(ctx, "read rules")); err != nil {
 		return false, err
 	}

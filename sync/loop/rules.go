@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"kube-ipvs/ipset"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/iptables"
 	"kube-ipvs/sync/plan"
 )
@@ -37,7 +37,7 @@ type rulesLayer struct {
 	until     time.Time     // until when it is not
 }
 
-func (l *Loop) rulesLayer(f ipset.Family) *rulesLayer {
+func (l *Loop) rulesLayer(f inet.Family) *rulesLayer {
 	rules := plan.Rules(plan.RulesConfig{
 		Marks: l.cfg.Marks, Detector: l.cfg.Detector, Bind: l.cfg.Plan.Bind, PredictablePorts: l.cfg.PredictablePorts,
 	}, f)

@@ -9,8 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
-	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
 	"kube-ipvs/sync/plan"
@@ -52,7 +52,7 @@ func TestHungRulesHoldNothingUp(t *testing.T) {
 				if !tt.early {
 					release = r.hang(tt.hangs)
 					if tt.changed {
-						r.rules.Change(iptables.IPv4)
+						r.rules.Change(inet.IPv4)
 					}
 					r.queue.Note(Kernel)
 				}
@@ -103,7 +103,7 @@ func TestHungRulesHoldNothingUp(t *testing.T) {
 func TestRulesOfBothFamilies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.families = append(r.families, ipset.IPv6)
+		r.families = append(r.families, inet.IPv6)
 		release := r.hang("ensure rules")
 		r.start()
 		r.queue.Synced()
@@ -147,7 +147,7 @@ func TestDoubtWhileAJobIsUnderWay(t *testing.T) {
 func TestSetsOutliveRules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		old := ipset.Set{Name: plan.SetPrefix + "OLD", Type: ipset.HashIP, Family: ipset.IPv4}
+		old := ipset.Set{Name: plan.SetPrefix + "OLD", Type: ipset.HashIP, Family: inet.IPv4}
 		if err := r.sets.Create(t.Context(), old); err != nil {
 			t.Fatal(err)
 		}
@@ -172,12 +172,12 @@ func TestFlowsFollowTheRules(t *testing.T) {
 		r := newRig(t)
 		var flows *conntrack.Fake
 		r.tweak = func(l *Loop) { flows = l.cfg.Flows.(*conntrack.Fake) }
-		r.set(1, pods(1), func(s *plan.Service) { s.Ports[0].Proto = ipvs.UDP })
+		r.set(1, pods(1), func(s *plan.Service) { s.Ports[0].Proto = inet.UDP })
 		r.start()
 		r.queue.Synced()
 		r.take()
 		before := len(flows.Calls())
-		r.rules.Change(iptables.IPv4)
+		r.rules.Change(inet.IPv4)
 		r.queue.Note(Kernel)
 		r.take()
 		calls := flows.Calls()[before:]

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/sync/plan"
 )
@@ -55,7 +56,7 @@ func (r *rig) unsound() map[string]bool {
 			}
 		}
 		for k := range table {
-			if _, listed := owned[memberOf(k)]; !listed && ipset.FamilyOf(k.Addr) == f && !foreign[k] {
+			if _, listed := owned[memberOf(k)]; !listed && inet.FamilyOf(k.Addr) == f && !foreign[k] {
 				out[fmt.Sprintf("%v has no line in the ledger", k)] = true
 			}
 		}

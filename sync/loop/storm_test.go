@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 )
 
@@ -27,7 +28,7 @@ func (s slowTable) Do(ctx context.Context, ops []ipvs.Op) []error {
 func (r *rig) reals(n int) map[byte]bool {
 	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, byte(n >> 8), byte(n)}), 80)
 	out := map[byte]bool{}
-	for real := range r.ipvs.Table()[ipvs.AddrKey(ipvs.TCP, at)].Reals {
+	for real := range r.ipvs.Table()[ipvs.AddrKey(inet.TCP, at)].Reals {
 		out[real.Addr().As4()[3]] = true
 	}
 	return out

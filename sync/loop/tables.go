@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/vip"
@@ -19,8 +20,8 @@ type tables struct {
 	servers  *delta.Table[ipvs.Key, ipvs.Server]
 	reals    *delta.Table[ipvs.RealKey, ipvs.Real]
 	marks    plan.Marks
-	families map[ipset.Family]plan.Sets
-	sources  map[ipset.Family]netip.Addr // with which the node asks
+	families map[inet.Family]plan.Sets
+	sources  map[inet.Family]netip.Addr // with which the node asks
 	aliases  map[ipvs.Key]*alias
 
 	remembers bool        // whose aliases were before a restart
@@ -35,7 +36,7 @@ type alias struct {
 	waiting []plan.Name      // whose other frontends would have it
 }
 
-func newTables(marks plan.Marks, families []ipset.Family) *tables {
+func newTables(marks plan.Marks, families []inet.Family) *tables {
 	t := &tables{
 		vips:     delta.New[vip.Item, netip.Addr](),
 		bound:    delta.New[vip.Item, netip.Addr](),
@@ -43,8 +44,8 @@ func newTables(marks plan.Marks, families []ipset.Family) *tables {
 		servers:  delta.New[ipvs.Key, ipvs.Server](),
 		reals:    delta.New[ipvs.RealKey, ipvs.Real](),
 		marks:    marks,
-		families: map[ipset.Family]plan.Sets{},
-		sources:  map[ipset.Family]netip.Addr{},
+		families: map[inet.Family]plan.Sets{},
+		sources:  map[inet.Family]netip.Addr{},
 		aliases:  map[ipvs.Key]*alias{},
 	}
 	for _, f := range families {
@@ -75,7 +76,7 @@ func claim[K, V comparable](drop bool, t *delta.Table[K, V], key K, value V) {
 // frontend claims all that a frontend consists of.
 func (c claimer) frontend(x claimed) {
 	fe := x.fe
-	sets, ok := c.families[ipset.FamilyOf(fe.Key.Addr)]
+	sets, ok := c.families[inet.FamilyOf(fe.Key.Addr)]
 	if !ok {
 		return
 	}
@@ -104,7 +105,7 @@ func (c claimer) vip(item vip.Item, sets plan.Sets) {
 	source, table := netip.Addr{}, c.vips
 	switch item.Kind {
 	case vip.Local:
-		source = c.sources[ipset.FamilyOf(item.Prefix.Addr())]
+		source = c.sources[inet.FamilyOf(item.Prefix.Addr())]
 		c.member(sets.Local, ipset.Member{Other: item.Prefix}, ipset.Mark{})
 	case vip.Address:
 		table = c.bound
@@ -197,7 +198,7 @@ func (t *tables) aliasOf(k ipvs.Key) (of ipvs.Key, isAlias bool) {
 }
 
 // inAliases reports whether a virtual server is an alias.
-func inAliases(k ipvs.Key) bool { return plan.AliasRange(ipset.FamilyOf(k.Addr)).Contains(k.Addr) }
+func inAliases(k ipvs.Key) bool { return plan.AliasRange(inet.FamilyOf(k.Addr)).Contains(k.Addr) }
 
 // hasAlias reports whether a frontend's internal endpoints are, or may be, real servers of its alias.
 func (t *tables) hasAlias(fe *plan.Frontend) bool {
@@ -254,7 +255,7 @@ func (c claimer) probed(s *service) {
 		return
 	}
 	for _, at := range s.fragment.Probed {
-		c.member(c.sets(at.Addr()).Health, ipset.Member{Addr: at.Addr(), Proto: uint8(ipvs.TCP), Port: at.Port()}, ipset.Mark{})
+		c.member(c.sets(at.Addr()).Health, ipset.Member{Addr: at.Addr(), Proto: uint8(inet.TCP), Port: at.Port()}, ipset.Mark{})
 	}
 }
 
@@ -262,11 +263,11 @@ func (c claimer) member(set ipset.Set, m ipset.Member, mark ipset.Mark) {
 	claim(c.drop, c.members[set.Name], m, mark)
 }
 
-func (t *tables) sets(a netip.Addr) plan.Sets { return t.families[ipset.FamilyOf(a)] }
+func (t *tables) sets(a netip.Addr) plan.Sets { return t.families[inet.FamilyOf(a)] }
 
 // has says that this node has an address's family.
 func (t *tables) has(a netip.Addr) bool {
-	_, ok := t.families[ipset.FamilyOf(a)]
+	_, ok := t.families[inet.FamilyOf(a)]
 	return ok
 }
 
@@ -282,5 +283,5 @@ func memberOf(k ipvs.Key) ipset.Member {
 
 // keyOf is the frontend that a member stands for.
 func keyOf(m ipset.Member) ipvs.Key {
-	return ipvs.Key{Addr: m.Addr, Proto: ipvs.Protocol(m.Proto), Port: m.Port}
+	return ipvs.Key{Addr: m.Addr, Proto: inet.Protocol(m.Proto), Port: m.Port}
 }

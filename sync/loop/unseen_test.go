@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
@@ -16,9 +17,9 @@ import (
 // What a look cannot see, because neither the numbers nor the listing that it compares have it, is mended when the same
 // part of the kernel is read: after whatever else a look does see there, and after a restart.
 func TestUnseenIsMendedWithTheNextReading(t *testing.T) {
-	frontends := plan.SetsOf(ipset.IPv4).Frontends
+	frontends := plan.SetsOf(inet.IPv4).Frontends
 	frontend := func(n byte) ipset.Member {
-		return ipset.Member{Addr: netip.AddrFrom4([4]byte{10, 96, 0, n}), Proto: uint8(ipvs.TCP), Port: 80}
+		return ipset.Member{Addr: netip.AddrFrom4([4]byte{10, 96, 0, n}), Proto: uint8(inet.TCP), Port: 80}
 	}
 	sticky := ipvs.Server{Scheduler: "rr", Timeout: 10800}
 	changed := func(edit func(*ipvs.Server)) []ipvs.Op {

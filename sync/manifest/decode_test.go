@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/object"
 	"kube-ipvs/sync/plan"
 )
@@ -37,12 +37,12 @@ func TestDefaults(t *testing.T) {
 	want := &snapshot{
 		services: map[plan.Name]plan.Service{nameOfWeb: {
 			Name:       nameOfWeb,
-			Ports:      []plan.Port{{Name: "http", Proto: ipvs.TCP, Port: 80}},
+			Ports:      []plan.Port{{Name: "http", Proto: inet.TCP, Port: 80}},
 			ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10")},
 		}},
 		slices: map[plan.Name][]plan.Slice{nameOfWeb: {{
 			Service:   nameOfWeb,
-			Ports:     []plan.SlicePort{{Name: "http", Proto: ipvs.TCP, Port: 8080}},
+			Ports:     []plan.SlicePort{{Name: "http", Proto: inet.TCP, Port: 8080}},
 			Endpoints: []plan.Endpoint{{Addr: netip.MustParseAddr("10.1.0.1"), Ready: true, Serving: true}},
 		}}},
 		node: object.Node{Name: "n1", Eligible: true},
@@ -91,7 +91,7 @@ spec: {cidrs: [10.96.0.0/12]}
 	want := plan.Service{
 		Name:            nameOfWeb,
 		Created:         time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC),
-		Ports:           []plan.Port{{Proto: ipvs.UDP, Port: 53}},
+		Ports:           []plan.Port{{Proto: inet.UDP, Port: 53}},
 		ClusterIPs:      []netip.Addr{netip.MustParseAddr("10.96.0.10"), netip.MustParseAddr("fd00::a")},
 		LoadBalancerIPs: []netip.Addr{netip.MustParseAddr("203.0.113.1")},
 		InternalLocal:   true, ExternalLocal: true, Affinity: 3 * time.Hour, HealthCheckNodePort: 32000,
@@ -99,7 +99,7 @@ spec: {cidrs: [10.96.0.0/12]}
 	if diff := cmp.Diff(want, got.services[nameOfWeb], values); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	if port := got.slices[nameOfWeb][0].Ports; !slices.Equal(port, []plan.SlicePort{{Proto: ipvs.UDP, Port: 53}}) {
+	if port := got.slices[nameOfWeb][0].Ports; !slices.Equal(port, []plan.SlicePort{{Proto: inet.UDP, Port: 53}}) {
 		t.Errorf("an unnamed port became %v", port)
 	}
 	if got.node.Zone != "a" || !slices.Equal(got.cidrs, []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12")}) || len(got.problems) > 0 {

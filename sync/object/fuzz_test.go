@@ -9,7 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/object"
 	"kube-ipvs/sync/plan"
 )
@@ -117,7 +117,7 @@ func ranges(t *testing.T, svc plan.Service) {
 // servicePorts demands ports that can be told apart.
 func servicePorts(t *testing.T, list []plan.Port) {
 	type key struct {
-		proto ipvs.Protocol
+		proto inet.Protocol
 		port  uint16
 	}
 	ports, nodePorts := map[key]bool{}, map[key]bool{}

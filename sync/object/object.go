@@ -7,7 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
 )
 
@@ -36,14 +36,14 @@ func (r *report) note(field, format string, args ...any) {
 }
 
 // protocol returns the number of a protocol's name. Unnamed is TCP, as in the API.
-func protocol(name corev1.Protocol) (ipvs.Protocol, bool) {
+func protocol(name corev1.Protocol) (inet.Protocol, bool) {
 	switch name {
 	case corev1.ProtocolTCP, "":
-		return ipvs.TCP, true
+		return inet.TCP, true
 	case corev1.ProtocolUDP:
-		return ipvs.UDP, true
+		return inet.UDP, true
 	case corev1.ProtocolSCTP:
-		return ipvs.SCTP, true
+		return inet.SCTP, true
 	}
 	return 0, false
 }

@@ -11,7 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/object"
 	"kube-ipvs/sync/plan"
 )
@@ -40,7 +40,7 @@ func web(edit func(*corev1.Service)) *corev1.Service {
 func planned(edit func(*plan.Service)) plan.Service {
 	svc := plan.Service{
 		Name: plan.Name{Namespace: "default", Name: "web"}, UID: "u-1", Created: created,
-		Ports:      []plan.Port{{Name: "http", Proto: ipvs.TCP, Port: 80}},
+		Ports:      []plan.Port{{Name: "http", Proto: inet.TCP, Port: 80}},
 		ClusterIPs: addrs("10.96.0.10"),
 	}
 	edit(&svc)
@@ -129,8 +129,8 @@ func TestServicePorts(t *testing.T) {
 				corev1.ServicePort{Name: "b", Protocol: "UDP", Port: 53, NodePort: 30053},
 				corev1.ServicePort{Name: "c", Protocol: "SCTP", Port: 53}),
 			func(p *plan.Service) {
-				p.Ports = []plan.Port{{Name: "a", Proto: ipvs.TCP, Port: 53, NodePort: 30053},
-					{Name: "b", Proto: ipvs.UDP, Port: 53, NodePort: 30053}, {Name: "c", Proto: ipvs.SCTP, Port: 53}}
+				p.Ports = []plan.Port{{Name: "a", Proto: inet.TCP, Port: 53, NodePort: 30053},
+					{Name: "b", Proto: inet.UDP, Port: 53, NodePort: 30053}, {Name: "c", Proto: inet.SCTP, Port: 53}}
 			}},
 		{"node ports left over from another type", func(s *corev1.Service) {
 			ports(corev1.ServicePort{Name: "http", Port: 80, NodePort: 30080})(s)
@@ -153,8 +153,8 @@ func TestServicePorts(t *testing.T) {
 			ports(corev1.ServicePort{Name: "a", Port: 1, NodePort: -1}, corev1.ServicePort{Name: "b", Port: 2, NodePort: 30000},
 				corev1.ServicePort{Name: "c", Port: 3, NodePort: 30000}),
 			func(p *plan.Service) {
-				p.Ports = []plan.Port{{Name: "a", Proto: ipvs.TCP, Port: 1}, {Name: "b", Proto: ipvs.TCP, Port: 2, NodePort: 30000},
-					{Name: "c", Proto: ipvs.TCP, Port: 3}}
+				p.Ports = []plan.Port{{Name: "a", Proto: inet.TCP, Port: 1}, {Name: "b", Proto: inet.TCP, Port: 2, NodePort: 30000},
+					{Name: "c", Proto: inet.TCP, Port: 3}}
 				p.Problems = []plan.Problem{
 					wrong("spec.ports[0].nodePort", "-1 is not a port number (1 to 65535)"),
 					wrong("spec.ports[2].nodePort", "another port of this Service has 30000/tcp already"),

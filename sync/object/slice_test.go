@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/object"
 	"kube-ipvs/sync/plan"
 )
@@ -39,7 +39,7 @@ func ready(addr string) plan.Endpoint {
 func plannedSlice(endpoints ...plan.Endpoint) plan.Slice {
 	return plan.Slice{
 		Service:   plan.Name{Namespace: "default", Name: "web"},
-		Ports:     []plan.SlicePort{{Name: "http", Proto: ipvs.TCP, Port: 8080}},
+		Ports:     []plan.SlicePort{{Name: "http", Proto: inet.TCP, Port: 8080}},
 		Endpoints: endpoints,
 	}
 }
@@ -205,8 +205,8 @@ func TestSlicePorts(t *testing.T) {
 		port(ptr.To("icmp"), ptr.To(corev1.Protocol("ICMP")), ptr.To[int32](1)),
 	}
 	want := plannedSlice(ready("10.1.0.1"))
-	want.Ports = []plan.SlicePort{{Name: "", Proto: ipvs.UDP, Port: 53}, {Name: "dns", Proto: ipvs.TCP, Port: 53},
-		{Name: "dns", Proto: ipvs.UDP, Port: 53}, {Name: "web", Proto: ipvs.TCP, Port: 8080}}
+	want.Ports = []plan.SlicePort{{Name: "", Proto: inet.UDP, Port: 53}, {Name: "dns", Proto: inet.TCP, Port: 53},
+		{Name: "dns", Proto: inet.UDP, Port: 53}, {Name: "web", Proto: inet.TCP, Port: 8080}}
 	want.Problems = []plan.Problem{
 		wrongSlice("ports[8].port", "-1 is not a port number (1 to 65535)"),
 		wrongSlice("ports[9].protocol", `"ICMP" is not a protocol that can be served (TCP, UDP, SCTP)`),

@@ -3,7 +3,7 @@ package plan
 import (
 	"net/netip"
 
-	"kube-ipvs/ipset"
+	"kube-ipvs/internal/inet"
 )
 
 // An alias of a frontend is the same port at another address, where IPVS has the endpoints for internal sources: pods and the
@@ -15,8 +15,8 @@ import (
 
 // AliasRange returns the range of a family's aliases: the last network of 240.0.0.0/4, which is reserved (RFC 1112), and a network that
 // the IETF reserves (RFC 4291). Some clusters have pods in other parts of 240.0.0.0/4.
-func AliasRange(f ipset.Family) netip.Prefix {
-	if f == ipset.IPv4 {
+func AliasRange(f inet.Family) netip.Prefix {
+	if f == inet.IPv4 {
 		return aliases4
 	}
 	return aliases6
@@ -38,8 +38,8 @@ func Alias(a netip.Addr) netip.Addr {
 // rules in FORWARD and OUTPUT reject them, so that nothing that listens on the node ever sees them, and IPVS neither: that
 // would complain of a virtual server without real servers in the kernel's log, and its ICMP error would be a second late. It
 // lies in networks that are reserved as those of the aliases are, and is nobody's alias.
-func RejectAddr(f ipset.Family) netip.Addr {
-	if f == ipset.IPv4 {
+func RejectAddr(f inet.Family) netip.Addr {
+	if f == inet.IPv4 {
 		return rejectAddr4
 	}
 	return rejectAddr6

@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"kube-ipvs/ipset"
+	"kube-ipvs/internal/inet"
 )
 
 func TestAlias(t *testing.T) {
@@ -23,7 +23,7 @@ func TestAlias(t *testing.T) {
 		if got.String() != tt.want {
 			t.Errorf("%s: alias %v, want %s", tt.name, got, tt.want)
 		}
-		if r := AliasRange(ipset.FamilyOf(a)); !r.Contains(got) || got.Is4() != a.Is4() {
+		if r := AliasRange(inet.FamilyOf(a)); !r.Contains(got) || got.Is4() != a.Is4() {
 			t.Errorf("%s: %v is not in %v", tt.name, got, r)
 		}
 	}
@@ -31,7 +31,7 @@ func TestAlias(t *testing.T) {
 
 // NETMAP keeps the bits that the range's mask leaves, so the alias must be made of the same.
 func TestAliasIsWhatNETMAPMakes(t *testing.T) {
-	for family, of := range map[ipset.Family]string{ipset.IPv4: "198.51.100.7", ipset.IPv6: "2001:db8:1:2:3:4:5:6"} {
+	for family, of := range map[inet.Family]string{inet.IPv4: "198.51.100.7", inet.IPv6: "2001:db8:1:2:3:4:5:6"} {
 		r, a := AliasRange(family), netip.MustParseAddr(of)
 		if r != r.Masked() || r.Addr().Is4() != a.Is4() {
 			t.Fatalf("%v is not a range of the family", r)
@@ -50,9 +50,9 @@ func TestAliasIsWhatNETMAPMakes(t *testing.T) {
 
 // What is rejected goes where no frontend and no alias is: the aliases of addresses that a Service may have are others.
 func TestRejectAddrIsNobodys(t *testing.T) {
-	for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
+	for _, family := range []inet.Family{inet.IPv4, inet.IPv6} {
 		a := RejectAddr(family)
-		if ipset.FamilyOf(a) != family || a.IsMulticast() || a.IsUnspecified() || a == netip.MustParseAddr("255.255.255.255") {
+		if inet.FamilyOf(a) != family || a.IsMulticast() || a.IsUnspecified() || a == netip.MustParseAddr("255.255.255.255") {
 			t.Errorf("%v cannot be a destination of the family", a)
 		}
 	}
@@ -60,7 +60,7 @@ func TestRejectAddrIsNobodys(t *testing.T) {
 		"10.96.0.1", "10.111.255.254", "10.254.255.254", "172.31.255.254", "100.127.255.254", "192.168.255.254", "198.19.255.254", "203.0.113.254",
 		"fd00::ffff:fffe", "fdff::fffe", "2001:db8:ffff:ffff:ffff:ffff:ffff:fffe", "20ff::fffe",
 	} {
-		if a := netip.MustParseAddr(of); Alias(a) == RejectAddr(ipset.FamilyOf(a)) {
+		if a := netip.MustParseAddr(of); Alias(a) == RejectAddr(inet.FamilyOf(a)) {
 			t.Errorf("the alias of %s is where connections are rejected", of)
 		}
 	}

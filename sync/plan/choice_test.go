@@ -4,9 +4,9 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"kube-ipvs/internal/inet"
 
-	"kube-ipvs/ipvs"
+	"github.com/google/go-cmp/cmp"
 )
 
 // The short hand of these tests: endpoints e1 to e9 at 10.244.0.1 to 10.244.0.9, ready unless said otherwise.
@@ -34,11 +34,11 @@ func nodes(n ...string) edit { return func(e *Endpoint) { e.NodeHints = n } }
 
 var (
 	thisNode = Node{Name: "here", Zone: "a"}
-	port80   = Port{Name: "http", Proto: ipvs.TCP, Port: 80}
+	port80   = Port{Name: "http", Proto: inet.TCP, Port: 80}
 )
 
 func sliceOf(endpoints ...Endpoint) Slice {
-	return Slice{Ports: []SlicePort{{Name: "http", Proto: ipvs.TCP, Port: 8080}}, Endpoints: endpoints}
+	return Slice{Ports: []SlicePort{{Name: "http", Proto: inet.TCP, Port: 8080}}, Endpoints: endpoints}
 }
 
 // numbers are the last bytes of addresses.
@@ -188,12 +188,12 @@ func TestCandidates(t *testing.T) {
 		{name: "unready in all copies", slices: []Slice{sliceOf(ep(1, unready)), sliceOf(ep(1, unready))}},
 		{name: "a mix of unready and terminating", slices: []Slice{sliceOf(ep(1, unready), ep(2, terminating), ep(3))}, want: []string{"10.244.0.3:8080"}},
 		{name: "an address that is listed twice in one slice", slices: []Slice{sliceOf(ep(1), ep(1))}, want: []string{"10.244.0.1:8080"}},
-		{name: "one address at two ports is two endpoints", slices: []Slice{sliceOf(ep(1)), other(sliceOf(ep(1)), SlicePort{"http", ipvs.TCP, 9090})},
+		{name: "one address at two ports is two endpoints", slices: []Slice{sliceOf(ep(1)), other(sliceOf(ep(1)), SlicePort{"http", inet.TCP, 9090})},
 			want: []string{"10.244.0.1:8080", "10.244.0.1:9090"}},
-		{name: "two numbers of one port in one slice", slices: []Slice{other(sliceOf(ep(1)), SlicePort{"http", ipvs.TCP, 8080}, SlicePort{"http", ipvs.TCP, 9090})},
+		{name: "two numbers of one port in one slice", slices: []Slice{other(sliceOf(ep(1)), SlicePort{"http", inet.TCP, 8080}, SlicePort{"http", inet.TCP, 9090})},
 			want: []string{"10.244.0.1:8080", "10.244.0.1:9090"}},
-		{name: "a port of another name", slices: []Slice{other(sliceOf(ep(1)), SlicePort{"https", ipvs.TCP, 8443})}},
-		{name: "a port of another protocol", slices: []Slice{other(sliceOf(ep(1)), SlicePort{"http", ipvs.UDP, 8080})}},
+		{name: "a port of another name", slices: []Slice{other(sliceOf(ep(1)), SlicePort{"https", inet.TCP, 8443})}},
+		{name: "a port of another protocol", slices: []Slice{other(sliceOf(ep(1)), SlicePort{"http", inet.UDP, 8080})}},
 		{name: "no ports", slices: []Slice{other(sliceOf(ep(1)))}},
 		{name: "the other family", slices: []Slice{sliceOf(Endpoint{Addr: netip.MustParseAddr("fd00::1"), Ready: true})}},
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 )
 
@@ -98,7 +99,7 @@ func TestFrontendsOfEveryPolicy(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			svc := Service{
-				Ports:      []Port{{Name: "http", Proto: ipvs.TCP, Port: 80, NodePort: 30080}},
+				Ports:      []Port{{Name: "http", Proto: inet.TCP, Port: 80, NodePort: 30080}},
 				ClusterIPs: addrs("10.96.0.10"), ExternalIPs: addrs("198.18.0.10"), LoadBalancerIPs: addrs("198.18.0.20"),
 				InternalLocal: tt.internal, ExternalLocal: tt.external,
 			}
@@ -151,7 +152,7 @@ func TestFrontends(t *testing.T) {
 			want: "cluster IP tcp 10.96.0.10:30080: masquerade external; to [1]\nexternal IP tcp 192.168.0.1:30080: masquerade; to [1]\n"},
 		{name: "one number in three protocols",
 			svc: func(s *Service) {
-				s.Ports = []Port{port80, {Name: "u", Proto: ipvs.UDP, Port: 80}, {Name: "s", Proto: ipvs.SCTP, Port: 80}}
+				s.Ports = []Port{port80, {Name: "u", Proto: inet.UDP, Port: 80}, {Name: "s", Proto: inet.SCTP, Port: 80}}
 			},
 			want: "cluster IP tcp 10.96.0.10:80: masquerade external; to [1]\ncluster IP udp 10.96.0.10:80: masquerade external, rejected; to []\ncluster IP sctp 10.96.0.10:80: masquerade external, rejected; to []\n"},
 	}
@@ -206,7 +207,7 @@ func TestVIPs(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			svc := Service{
-				Ports:      []Port{{Name: "http", Proto: ipvs.TCP, Port: 80, NodePort: 30080}},
+				Ports:      []Port{{Name: "http", Proto: inet.TCP, Port: 80, NodePort: 30080}},
 				ClusterIPs: addrs("10.96.0.10", "fd00::10"), ExternalIPs: addrs("192.168.0.1"), LoadBalancerIPs: addrs("198.18.0.20", "2001:db8::20"),
 			}
 			node := Node{Own: tt.own, Addresses: addrs("192.168.0.1")}
@@ -260,7 +261,7 @@ func TestRangesOfTheNode(t *testing.T) {
 
 func TestSettingsOfServers(t *testing.T) {
 	svc := Service{
-		Ports: []Port{{Name: "http", Proto: ipvs.TCP, Port: 80, NodePort: 30080}}, ClusterIPs: addrs("10.96.0.10"),
+		Ports: []Port{{Name: "http", Proto: inet.TCP, Port: 80, NodePort: 30080}}, ClusterIPs: addrs("10.96.0.10"),
 		ExternalLocal: true, Affinity: 3 * time.Hour,
 	}
 	// Schedulers that choose by the client's address are told to choose again where their choice has weight 0.
@@ -345,7 +346,7 @@ func TestUsesAddresses(t *testing.T) {
 		{"a cluster IP in a range", inRange, base(), false},
 		{"a cluster IP in no range", Config{}, base(), true},
 		{"a bound cluster IP", bound, base(), true},
-		{"a node port", inRange, with(func(s *Service) { s.Ports = []Port{port80, {Name: "n", Proto: ipvs.TCP, Port: 81, NodePort: 30080}} }), true},
+		{"a node port", inRange, with(func(s *Service) { s.Ports = []Port{port80, {Name: "n", Proto: inet.TCP, Port: 81, NodePort: 30080}} }), true},
 		{"an external IP", inRange, with(func(s *Service) { s.ExternalIPs = addrs("198.18.0.10") }), true},
 		{"a load balancer's IP", inRange, with(func(s *Service) { s.LoadBalancerIPs = addrs("198.18.0.10") }), true},
 		{"a health-check node port", inRange, with(func(s *Service) { s.HealthCheckNodePort = 31000 }), true},
@@ -404,7 +405,7 @@ func TestNames(t *testing.T) {
 func BenchmarkCompute(b *testing.B) {
 	for _, n := range []int{10, 1000} {
 		b.Run(fmt.Sprintf("%d endpoints", n), func(b *testing.B) {
-			svc := Service{Ports: []Port{{Name: "http", Proto: ipvs.TCP, Port: 80, NodePort: 30080}}, ClusterIPs: addrs("10.96.0.10"), ExternalLocal: true}
+			svc := Service{Ports: []Port{{Name: "http", Proto: inet.TCP, Port: 80, NodePort: 30080}}, ClusterIPs: addrs("10.96.0.10"), ExternalLocal: true}
 			var slices []Slice
 			for i := range n {
 				if i%100 == 0 {

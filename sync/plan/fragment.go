@@ -3,6 +3,7 @@ package plan
 import (
 	"net/netip"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/vip"
 )
@@ -89,7 +90,7 @@ type Internal struct {
 
 // A Hairpin is an endpoint that may be sent its own packets.
 type Hairpin struct {
-	Proto ipvs.Protocol
+	Proto inet.Protocol
 	At    netip.AddrPort
 }
 

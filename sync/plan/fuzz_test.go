@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 )
 
@@ -42,7 +43,7 @@ func many[T any](s *seed, most int, one func() T) []T {
 	return out
 }
 
-func (s *seed) proto() ipvs.Protocol { return []ipvs.Protocol{ipvs.TCP, ipvs.UDP, ipvs.SCTP}[s.n(3)] }
+func (s *seed) proto() inet.Protocol { return []inet.Protocol{inet.TCP, inet.UDP, inet.SCTP}[s.n(3)] }
 func (s *seed) name() string         { return []string{"", "a", "b"}[s.n(3)] }
 
 func (s *seed) service() Service {

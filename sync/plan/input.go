@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 )
 
 // A Name identifies a Service.
@@ -50,7 +50,7 @@ type Service struct {
 // A Port is a port of a Service.
 type Port struct {
 	Name     string
-	Proto    ipvs.Protocol
+	Proto    inet.Protocol
 	Port     uint16
 	NodePort uint16 // 0: none
 }
@@ -73,7 +73,7 @@ type Slice struct {
 // protocol.
 type SlicePort struct {
 	Name  string
-	Proto ipvs.Protocol
+	Proto inet.Protocol
 	Port  uint16
 }
 

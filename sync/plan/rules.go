@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs/vip"
@@ -65,12 +66,9 @@ type RulesConfig struct {
 //
 // Where a packet is decided about only once for its connection, the others pay for one look at conntrack, and packets for no
 // Service for that and one look into a set.
-func Rules(cfg RulesConfig, family ipset.Family) iptables.Ruleset {
-	r := rules{cfg: cfg, sets: SetsOf(family), family: family, is4: family == ipset.IPv4}
-	set := iptables.Ruleset{Family: iptables.IPv4}
-	if !r.is4 {
-		set.Family = iptables.IPv6
-	}
+func Rules(cfg RulesConfig, family inet.Family) iptables.Ruleset {
+	r := rules{cfg: cfg, sets: SetsOf(family), family: family, is4: family == inet.IPv4}
+	set := iptables.Ruleset{Family: family}
 	set.Chains = []iptables.Chain{
 		{Table: "raw", Name: "KIPVS-PREROUTING", Rules: []string{r.divert()}},
 		{Table: "mangle", Name: "KIPVS-PREROUTING", Rules: r.manglePrerouting()},
@@ -137,7 +135,7 @@ const (
 type rules struct {
 	cfg    RulesConfig
 	sets   Sets
-	family ipset.Family
+	family inet.Family
 	is4    bool
 }
 

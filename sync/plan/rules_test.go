@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
 )
@@ -31,9 +32,9 @@ var detectors = []struct {
 // The whole ruleset, for both families, every way to find pods and both ways to take packets.
 func TestRulesAsWritten(t *testing.T) {
 	for _, d := range detectors {
-		for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
+		for _, family := range []inet.Family{inet.IPv4, inet.IPv6} {
 			for _, bind := range []bool{false, true} {
-				name := fmt.Sprintf("rules-%s-%s-%s", d.name, map[ipset.Family]string{ipset.IPv4: "ipv4", ipset.IPv6: "ipv6"}[family], map[bool]string{false: "divert", true: "bind"}[bind])
+				name := fmt.Sprintf("rules-%s-%s-%s", d.name, map[inet.Family]string{inet.IPv4: "ipv4", inet.IPv6: "ipv6"}[family], map[bool]string{false: "divert", true: "bind"}[bind])
 				t.Run(name, func(t *testing.T) {
 					r := Rules(RulesConfig{Marks: MarksFor(14), Detector: d.Detector, Bind: bind}, family)
 					got := r.String()
@@ -67,7 +68,7 @@ func golden(t *testing.T, path, got string) {
 // Rules refer to chains and sets that there are, and to no chain that nothing leads to.
 func TestRulesAreWhole(t *testing.T) {
 	for _, d := range detectors {
-		for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
+		for _, family := range []inet.Family{inet.IPv4, inet.IPv6} {
 			r := Rules(RulesConfig{Marks: MarksFor(14), Detector: d.Detector, Bind: true}, family)
 			used := map[string]bool{}
 			for _, j := range r.Jumps {
@@ -118,7 +119,7 @@ func checkRule(t *testing.T, r iptables.Ruleset, table, rule string, sets []stri
 // What others decide in a filter stands for the addresses that the node has. What is for an address that packets reach only for the
 // sake of a frontend no firewall's rule can mean, and is accepted first; but agents that enforce policies see it before.
 func TestFiltersOfOthersStand(t *testing.T) {
-	for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
+	for _, family := range []inet.Family{inet.IPv4, inet.IPv6} {
 		for _, bind := range []bool{false, true} {
 			r := Rules(RulesConfig{Marks: MarksFor(14), Bind: bind}, family)
 			first, last := 0, 0
@@ -178,7 +179,7 @@ func checkAccepted(t *testing.T, sets Sets, path []string) {
 
 // Nobody else's translation takes a frontend, and no way to be translated by us comes behind the rule that accepts them all.
 func TestFrontendsAreNotTranslatedByOthers(t *testing.T) {
-	for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
+	for _, family := range []inet.Family{inet.IPv4, inet.IPv6} {
 		sets := SetsOf(family)
 		r := Rules(RulesConfig{Marks: MarksFor(14), Detector: detectors[0].Detector}, family)
 		for _, chain := range []string{"KIPVS-PREROUTING", "KIPVS-OUTPUT"} {
@@ -189,7 +190,7 @@ func TestFrontendsAreNotTranslatedByOthers(t *testing.T) {
 				fmt.Sprintf("-m set --match-set %s dst,dst -j ACCEPT", sets.Frontends.Name),
 			}
 			if chain == "KIPVS-PREROUTING" {
-				pods := map[ipset.Family]string{ipset.IPv4: "10.244.0.0/16", ipset.IPv6: "fd00:244::/48"}[family]
+				pods := map[inet.Family]string{inet.IPv4: "10.244.0.0/16", inet.IPv6: "fd00:244::/48"}[family]
 				want[1] = "-s " + pods + " " + want[1] // the node itself is internal anyway
 			}
 			if diff := cmp.Diff(want, r.Chains[i].Rules); diff != "" {
@@ -204,7 +205,7 @@ func TestFrontendsAreNotTranslatedByOthers(t *testing.T) {
 
 // Where iptables is too old for random ports, nothing but that word is missing.
 func TestPredictablePorts(t *testing.T) {
-	for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
+	for _, family := range []inet.Family{inet.IPv4, inet.IPv6} {
 		want := strings.ReplaceAll(Rules(RulesConfig{Marks: MarksFor(14)}, family).String(), " --random-fully", "")
 		got := Rules(RulesConfig{Marks: MarksFor(14), PredictablePorts: true}, family).String()
 		if diff := cmp.Diff(want, got); diff != "" || !strings.Contains(got, "-j MASQUERADE\n") {
@@ -215,9 +216,9 @@ func TestPredictablePorts(t *testing.T) {
 
 // The rules of every masquerade bit are the same but for the numbers.
 func TestRulesAreAConstant(t *testing.T) {
-	want := Rules(RulesConfig{Marks: MarksFor(14)}, ipset.IPv4).Count()
+	want := Rules(RulesConfig{Marks: MarksFor(14)}, inet.IPv4).Count()
 	for bit := range 32 {
-		if got := Rules(RulesConfig{Marks: MarksFor(bit)}, ipset.IPv4).Count(); got != want {
+		if got := Rules(RulesConfig{Marks: MarksFor(bit)}, inet.IPv4).Count(); got != want {
 			t.Errorf("bit %d: %d rules, want %d", bit, got, want)
 		}
 	}
@@ -228,7 +229,7 @@ func TestRulesAreAConstant(t *testing.T) {
 
 func TestSets(t *testing.T) {
 	seen := map[string]bool{}
-	for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
+	for _, family := range []inet.Family{inet.IPv4, inet.IPv6} {
 		sets := SetsOf(family)
 		if len(sets.All()) != 11 {
 			t.Errorf("%d sets, want 11", len(sets.All()))

@@ -1,6 +1,9 @@
 package plan
 
-import "kube-ipvs/ipset"
+import (
+	"kube-ipvs/internal/inet"
+	"kube-ipvs/ipset"
+)
 
 // Sets are the IP sets of one family. They are cut by what happens to a packet, never by a Service's type.
 type Sets struct {
@@ -18,9 +21,9 @@ type Sets struct {
 }
 
 // SetsOf returns the definitions of a family's sets.
-func SetsOf(family ipset.Family) Sets {
+func SetsOf(family inet.Family) Sets {
 	prefix := SetPrefix
-	if family == ipset.IPv6 {
+	if family == inet.IPv6 {
 		prefix += "6-"
 	}
 	set := func(name string, of ipset.Type, marks bool) ipset.Set {

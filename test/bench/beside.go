@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/child"
 	"kube-ipvs/test/kubeproxy"
@@ -168,7 +168,7 @@ func (b *side) weigh(ctx context.Context, seen figures) error {
 // until asks until a pod has answered so many times in a row.
 func (b *side) until(ctx context.Context, pod string, times int) error {
 	for row := 0; row < times; {
-		answer := b.Ask(ctx, b.Pod("asker"), ipvs.TCP, b.frontend())
+		answer := b.Ask(ctx, b.Pod("asker"), inet.TCP, b.frontend())
 		if answer.Err != nil {
 			return fmt.Errorf("ask %v: %w", b.frontend(), answer.Err)
 		}

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"time"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
 )
@@ -69,7 +69,7 @@ func newLab(forward bool) (*lab.Lab, error) {
 		return nil, err
 	}
 	for _, pod := range []string{"old", "new"} {
-		if _, err := l.Serve(l.Pod(pod), ipvs.TCP, podPort, pod); err != nil {
+		if _, err := l.Serve(l.Pod(pod), inet.TCP, podPort, pod); err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
 	}
@@ -124,7 +124,7 @@ func (s *stage) firstPacket(ctx context.Context) (float64, error) {
 		began := time.Now()
 		s.serve(s.target.Name, s.endpoint("old"), s.endpoint("new"))
 		for {
-			answer := s.Ask(ctx, s.Pod("asker"), ipvs.TCP, s.frontend())
+			answer := s.Ask(ctx, s.Pod("asker"), inet.TCP, s.frontend())
 			if answer.Err != nil {
 				return 0, fmt.Errorf("ask the Service: %w", answer.Err)
 			}

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"time"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/test/lab"
 )
 
@@ -61,7 +61,7 @@ type paces struct{ rates, times []float64 }
 func (p *paces) ask(ctx context.Context, l *lab.Lab, to netip.AddrPort) error {
 	before, began := len(p.times), time.Now()
 	for last := began; last.Sub(began) < askingFor; {
-		if answer := l.Ask(ctx, l.Pod("asker"), ipvs.TCP, to); answer.Err != nil {
+		if answer := l.Ask(ctx, l.Pod("asker"), inet.TCP, to); answer.Err != nil {
 			return fmt.Errorf("ask %v: %w", to, answer.Err)
 		}
 		now := time.Now()

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/wire"
 )
@@ -32,7 +32,7 @@ func service(n int) plan.Service {
 	return plan.Service{
 		Name:       plan.Name{Namespace: "bench", Name: fmt.Sprintf("service-%05d", n)},
 		ClusterIPs: []netip.Addr{clusterIP(n)},
-		Ports:      []plan.Port{{Name: "http", Proto: ipvs.TCP, Port: servicePort}},
+		Ports:      []plan.Port{{Name: "http", Proto: inet.TCP, Port: servicePort}},
 	}
 }
 
@@ -60,7 +60,7 @@ func slicesOf(name plan.Name, all []plan.Endpoint) []plan.Slice {
 	var out []plan.Slice
 	for first := 0; first < len(all); first += most {
 		out = append(out, plan.Slice{
-			Service: name, Ports: []plan.SlicePort{{Name: "http", Proto: ipvs.TCP, Port: podPort}},
+			Service: name, Ports: []plan.SlicePort{{Name: "http", Proto: inet.TCP, Port: podPort}},
 			Endpoints: all[first:min(first+most, len(all))],
 		})
 	}

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/test/lab"
 )
 
@@ -105,9 +105,9 @@ func (s *stage) keep(ctx context.Context, a ask) error {
 func (a ask) key() string { return a.from + " " + a.to }
 
 // protocol is the protocol of an ask.
-func (a ask) protocol() ipvs.Protocol {
+func (a ask) protocol() inet.Protocol {
 	if a.proto == 0 {
-		return ipvs.TCP
+		return inet.TCP
 	}
 	return a.proto
 }

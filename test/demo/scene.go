@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 )
 
 // A scene is one case: what changes, what the table must show then, and who asks what and must be answered by whom.
@@ -44,7 +44,7 @@ type ask struct {
 	from  string // a host of the laboratory
 	times int
 	to    string
-	proto ipvs.Protocol // 0: TCP
+	proto inet.Protocol // 0: TCP
 	kept  bool          // over a connection that was opened before the case changed anything
 	want  want
 }
@@ -95,7 +95,7 @@ func (w want) String() string {
 // String returns the ask in a few words.
 func (a ask) String() string {
 	text := fmt.Sprintf("%s %dx %s", a.from, a.times, a.to)
-	if a.proto != 0 && a.proto != ipvs.TCP {
+	if a.proto != 0 && a.proto != inet.TCP {
 		text += " " + strings.ToUpper(a.proto.String())
 	}
 	if a.kept {

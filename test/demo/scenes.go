@@ -4,7 +4,7 @@ import (
 	"context"
 	"slices"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 )
 
 // scenes returns the cases in their order. Each builds on what those before it left in the folder.
@@ -174,8 +174,8 @@ func encore() []scene {
 		file:  "echo-udp.yaml",
 		table: []server{{"UDP 10.96.10.9:5300", "rr", echoes[:]}},
 		asks: []ask{
-			{from: asker, times: 6, to: "10.96.10.9:5300", proto: ipvs.UDP, want: each(asker, echoes[:]...)},
-			{from: client, times: 6, to: "10.96.10.9:5300", proto: ipvs.UDP, want: each(node, echoes[:]...)},
+			{from: asker, times: 6, to: "10.96.10.9:5300", proto: inet.UDP, want: each(asker, echoes[:]...)},
+			{from: client, times: 6, to: "10.96.10.9:5300", proto: inet.UDP, want: each(node, echoes[:]...)},
 		},
 	}}
 }

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/test/child"
 	"kube-ipvs/test/lab"
 )
@@ -76,7 +76,7 @@ func newStage(ctx context.Context, o options, out io.Writer) (s *stage, err erro
 
 func (s *stage) serve() error {
 	for _, pod := range echoes {
-		for _, proto := range []ipvs.Protocol{ipvs.TCP, ipvs.UDP} {
+		for _, proto := range []inet.Protocol{inet.TCP, inet.UDP} {
 			if _, err := s.lab.Serve(s.lab.Pod(pod), proto, echoPort, pod); err != nil {
 				return err
 			}

@@ -9,7 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs/conntrack"
 )
 
@@ -86,7 +86,7 @@ func TestConntrackFilter(t *testing.T) {
 	k.add(t, flows...)
 	for i := range 200 {
 		k.add(t, conntrack.Flow{
-			Proto: uint8(ipvs.UDP), Client: netip.AddrPortFrom(netip.MustParseAddr("10.0.0.9"), uint16(1000+i)),
+			Proto: uint8(inet.UDP), Client: netip.AddrPortFrom(netip.MustParseAddr("10.0.0.9"), uint16(1000+i)),
 			Frontend: netip.MustParseAddrPort("10.96.9.9:53"), Endpoint: netip.MustParseAddrPort("10.244.0.2:53"),
 		})
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 )
 
@@ -59,7 +60,7 @@ func ipsetConforms(t *testing.T, open func(*testing.T) ipsetHost) {
 // ipsetSamples are members of each type and family.
 func ipsetSamples(s ipset.Set) []ipset.Member {
 	a, b, narrow, wide := "10.96.0.10", "192.0.2.255", "198.51.100.7/32", "128.0.0.0/1"
-	if s.Family == ipset.IPv6 {
+	if s.Family == inet.IPv6 {
 		a, b, narrow, wide = "fd00::10", "2001:db8::ffff", "2001:db8::7/128", "8000::/1"
 	}
 	first, second := netip.MustParseAddr(a), netip.MustParseAddr(b)
@@ -84,7 +85,7 @@ func ipsetSamples(s ipset.Set) []ipset.Member {
 func ipsetKinds() []ipset.Set {
 	var sets []ipset.Set
 	for _, typ := range []ipset.Type{ipset.HashIP, ipset.HashIPPort, ipset.HashIPPortIP, ipset.HashIPPortNet, ipset.HashNet} {
-		for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
+		for _, family := range []inet.Family{inet.IPv4, inet.IPv6} {
 			for _, marks := range []bool{false, true} {
 				sets = append(sets, ipset.Set{Name: fmt.Sprintf("KIPVS-%s-%d-%t", typ, family, marks), Type: typ, Family: family, Marks: marks})
 			}
@@ -133,8 +134,8 @@ func ipsetRoundTrip(t *testing.T, k ipsetHost) {
 }
 
 func ipsetDefinitions(t *testing.T, k ipsetHost) {
-	s := ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: ipset.IPv4, Marks: true}
-	plain := ipset.Set{Name: "KIPVS-B", Type: ipset.HashIPPort, Family: ipset.IPv4}
+	s := ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: inet.IPv4, Marks: true}
+	plain := ipset.Set{Name: "KIPVS-B", Type: ipset.HashIPPort, Family: inet.IPv4}
 	ipsetCreate(t, k, s)
 	ipsetCreate(t, k, plain)
 	tests := []struct {
@@ -142,20 +143,20 @@ func ipsetDefinitions(t *testing.T, k ipsetHost) {
 		set  ipset.Set
 		want error
 	}{
-		{"another type", ipset.Set{Name: "KIPVS-A", Type: ipset.HashIP, Family: ipset.IPv4, Marks: true}, os.ErrExist},
-		{"another family", ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: ipset.IPv6, Marks: true}, os.ErrExist},
-		{"marks where there are none", ipset.Set{Name: "KIPVS-B", Type: ipset.HashIPPort, Family: ipset.IPv4, Marks: true}, os.ErrExist},
-		{"no need of marks", ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: ipset.IPv4}, nil},
-		{"no name", ipset.Set{Type: ipset.HashIP, Family: ipset.IPv4}, os.ErrInvalid},
-		{"a name too long", ipset.Set{Name: "KIPVS-0123456789-0123456789-0123", Type: ipset.HashIP, Family: ipset.IPv4}, os.ErrInvalid},
-		{"a type that is none", ipset.Set{Name: "KIPVS-C", Type: "hash:mac", Family: ipset.IPv4}, os.ErrInvalid},
+		{"another type", ipset.Set{Name: "KIPVS-A", Type: ipset.HashIP, Family: inet.IPv4, Marks: true}, os.ErrExist},
+		{"another family", ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: inet.IPv6, Marks: true}, os.ErrExist},
+		{"marks where there are none", ipset.Set{Name: "KIPVS-B", Type: ipset.HashIPPort, Family: inet.IPv4, Marks: true}, os.ErrExist},
+		{"no need of marks", ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: inet.IPv4}, nil},
+		{"no name", ipset.Set{Type: ipset.HashIP, Family: inet.IPv4}, os.ErrInvalid},
+		{"a name too long", ipset.Set{Name: "KIPVS-0123456789-0123456789-0123", Type: ipset.HashIP, Family: inet.IPv4}, os.ErrInvalid},
+		{"a type that is none", ipset.Set{Name: "KIPVS-C", Type: "hash:mac", Family: inet.IPv4}, os.ErrInvalid},
 		{"a family that is none", ipset.Set{Name: "KIPVS-C", Type: ipset.HashIP}, os.ErrInvalid},
 	}
 	for _, tt := range tests {
 		if err := k.Create(t.Context(), tt.set); !errors.Is(err, tt.want) {
 			t.Errorf("%s: Create = %v, want %v", tt.name, err, tt.want)
 		}
-		differ, err := k.Differ(t.Context(), []ipset.Set{tt.set, {Name: "KIPVS-NONE", Type: ipset.HashIP, Family: ipset.IPv4}})
+		differ, err := k.Differ(t.Context(), []ipset.Set{tt.set, {Name: "KIPVS-NONE", Type: ipset.HashIP, Family: inet.IPv4}})
 		if want := tt.want == os.ErrExist; err != nil || errors.Is(differ[tt.set.Name], os.ErrExist) != want || len(differ) > 1 || len(differ) == 1 && !want {
 			t.Errorf("%s: Differ = %v, %v", tt.name, differ, err)
 		}
@@ -166,7 +167,7 @@ func ipsetDefinitions(t *testing.T, k ipsetHost) {
 }
 
 func ipsetOps(t *testing.T, k ipsetHost) {
-	s := ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: ipset.IPv4, Marks: true}
+	s := ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: inet.IPv4, Marks: true}
 	m := ipsetSamples(s)[0]
 	one, two := ipset.Mark{Value: 0x8000, Mask: 0xc000}, ipset.Mark{Value: 0x4000, Mask: 0xe000}
 	ipsetCreate(t, k, s)
@@ -217,7 +218,7 @@ func ipsetTest(t *testing.T, k ipsetHost) {
 // ipsetFull fills a set of 100 members and goes on. What fails must be exactly the new members.
 func ipsetFull(t *testing.T, k ipsetHost) {
 	const room = 100
-	s := ipset.Set{Name: "KIPVS-SMALL", Type: ipset.HashIPPort, Family: ipset.IPv4, Marks: true}
+	s := ipset.Set{Name: "KIPVS-SMALL", Type: ipset.HashIPPort, Family: inet.IPv4, Marks: true}
 	k.small(s, room)
 	first, second := ipset.Mark{Value: 1, Mask: 1}, ipset.Mark{Value: 2, Mask: 2}
 	var ops []ipset.Op
@@ -250,7 +251,7 @@ func ipsetFull(t *testing.T, k ipsetHost) {
 // ipsetMany writes what takes several messages, of the longest members, and reads what takes several datagrams.
 func ipsetMany(t *testing.T, k ipsetHost) {
 	const n = 5000
-	s := ipset.Set{Name: "KIPVS-MANY", Type: ipset.HashIPPortNet, Family: ipset.IPv6, Marks: true}
+	s := ipset.Set{Name: "KIPVS-MANY", Type: ipset.HashIPPortNet, Family: inet.IPv6, Marks: true}
 	ipsetCreate(t, k, s)
 	want := make(map[ipset.Member]ipset.Mark, n)
 	ops := make([]ipset.Op, n)
@@ -264,9 +265,9 @@ func ipsetMany(t *testing.T, k ipsetHost) {
 }
 
 func ipsetInterleaved(t *testing.T, k ipsetHost) {
-	a := ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: ipset.IPv4, Marks: true}
-	b := ipset.Set{Name: "KIPVS-B", Type: ipset.HashIPPort, Family: ipset.IPv4}
-	none := ipset.Set{Name: "KIPVS-NONE", Type: ipset.HashIPPort, Family: ipset.IPv4}
+	a := ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: inet.IPv4, Marks: true}
+	b := ipset.Set{Name: "KIPVS-B", Type: ipset.HashIPPort, Family: inet.IPv4}
+	none := ipset.Set{Name: "KIPVS-NONE", Type: ipset.HashIPPort, Family: inet.IPv4}
 	ipsetCreate(t, k, a)
 	ipsetCreate(t, k, b)
 	var ops []ipset.Op

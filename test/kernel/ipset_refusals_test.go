@@ -7,11 +7,12 @@ import (
 	"os"
 	"testing"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 )
 
 func ipsetInUse(t *testing.T, k ipsetHost) {
-	s := ipset.Set{Name: "KIPVS-A", Type: ipset.HashIP, Family: ipset.IPv4}
+	s := ipset.Set{Name: "KIPVS-A", Type: ipset.HashIP, Family: inet.IPv4}
 	ipsetCreate(t, k, s)
 	k.refer(s.Name, true)
 	if err := k.Destroy(t.Context(), s.Name); !errors.Is(err, ipset.ErrInUse) {
@@ -24,8 +25,8 @@ func ipsetInUse(t *testing.T, k ipsetHost) {
 }
 
 func ipsetMissing(t *testing.T, k ipsetHost) {
-	s := ipset.Set{Name: "KIPVS-NONE", Type: ipset.HashIP, Family: ipset.IPv4}
-	there := ipset.Set{Name: "KIPVS-THERE", Type: ipset.HashIP, Family: ipset.IPv4}
+	s := ipset.Set{Name: "KIPVS-NONE", Type: ipset.HashIP, Family: inet.IPv4}
+	there := ipset.Set{Name: "KIPVS-THERE", Type: ipset.HashIP, Family: inet.IPv4}
 	ipsetCreate(t, k, there)
 	m := ipset.Member{Addr: netip.MustParseAddr("10.0.0.1")}
 	if _, err := k.Read(t.Context(), s); !errors.Is(err, os.ErrNotExist) {
@@ -77,10 +78,10 @@ func ipsetInvalid(t *testing.T, k ipsetHost) {
 		{"a network with bits beyond its prefix", ipset.HashNet, ipset.Member{Other: netip.MustParsePrefix("10.0.0.1/8")}},
 	}
 	for _, typ := range []ipset.Type{ipset.HashIP, ipset.HashIPPort, ipset.HashIPPortIP, ipset.HashIPPortNet, ipset.HashNet} {
-		ipsetCreate(t, k, ipset.Set{Name: "KIPVS-" + string(typ), Type: typ, Family: ipset.IPv4})
+		ipsetCreate(t, k, ipset.Set{Name: "KIPVS-" + string(typ), Type: typ, Family: inet.IPv4})
 	}
 	for _, tt := range tests {
-		s := ipset.Set{Name: "KIPVS-" + string(tt.typ), Type: tt.typ, Family: ipset.IPv4}
+		s := ipset.Set{Name: "KIPVS-" + string(tt.typ), Type: tt.typ, Family: inet.IPv4}
 		good := ipset.Op{Set: s, Member: ipsetSamples(s)[0]}
 		errs := k.Do(t.Context(), []ipset.Op{{Set: s, Member: tt.member}, good})
 		if len(errs) != 2 || !errors.Is(errs[0], os.ErrInvalid) || errs[1] != nil {
@@ -89,8 +90,8 @@ func ipsetInvalid(t *testing.T, k ipsetHost) {
 	}
 	// The definition in the op is not that of the set.
 	liars := []ipset.Op{
-		{Set: ipset.Set{Name: "KIPVS-hash:ip", Type: ipset.HashIP, Family: ipset.IPv6}, Member: ipset.Member{Addr: v6}},
-		{Set: ipset.Set{Name: "KIPVS-hash:ip", Type: ipset.HashIP, Family: ipset.IPv4, Marks: true}, Member: ipset.Member{Addr: v4}, Mark: ipset.Mark{Value: 1, Mask: 1}},
+		{Set: ipset.Set{Name: "KIPVS-hash:ip", Type: ipset.HashIP, Family: inet.IPv6}, Member: ipset.Member{Addr: v6}},
+		{Set: ipset.Set{Name: "KIPVS-hash:ip", Type: ipset.HashIP, Family: inet.IPv4, Marks: true}, Member: ipset.Member{Addr: v4}, Mark: ipset.Mark{Value: 1, Mask: 1}},
 	}
 	for _, op := range liars {
 		if err := errors.Join(k.Do(t.Context(), []ipset.Op{op})...); !errors.Is(err, os.ErrInvalid) {
@@ -100,7 +101,7 @@ func ipsetInvalid(t *testing.T, k ipsetHost) {
 }
 
 func ipsetDone(t *testing.T, k ipsetHost) {
-	s := ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: ipset.IPv4}
+	s := ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: inet.IPv4}
 	ipsetCreate(t, k, s)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

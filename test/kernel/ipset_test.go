@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 )
 
@@ -107,7 +108,7 @@ func TestIPSetTool(t *testing.T) {
 // TestIPSetForeignDefinitions meets sets that others made under our names.
 func TestIPSetForeignDefinitions(t *testing.T) {
 	k := ipsetOpen(t)
-	s := ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: ipset.IPv4}
+	s := ipset.Set{Name: "KIPVS-A", Type: ipset.HashIPPort, Family: inet.IPv4}
 	tests := []struct {
 		name    string
 		options string
@@ -136,7 +137,7 @@ func TestIPSetForeignDefinitions(t *testing.T) {
 func TestIPSetCost(t *testing.T) {
 	const n = 20_000
 	k := ipsetOpen(t)
-	s := ipset.Set{Name: "KIPVS-COST", Type: ipset.HashIPPort, Family: ipset.IPv4, Marks: true}
+	s := ipset.Set{Name: "KIPVS-COST", Type: ipset.HashIPPort, Family: inet.IPv4, Marks: true}
 	ipsetCreate(t, k, s)
 	ops := make([]ipset.Op, n)
 	for i := range ops {

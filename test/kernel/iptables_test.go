@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/iptables"
 )
 
@@ -26,7 +27,7 @@ func iptablesConforms(t *testing.T, kind, other string) {
 	if p.Variant() != kind {
 		t.Fatalf("took iptables-%s, want %s", p.Variant(), kind)
 	}
-	for _, f := range []iptables.Family{iptables.IPv4, iptables.IPv6} {
+	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
 		iptablesNoticed(t, p, f)
 		if saved := vipShell(t, "iptables-"+other+"-save; ip6tables-"+other+"-save"); strings.Contains(saved, "*") {
 			t.Errorf("%v: iptables-%s has tables now:\n%s", f, other, saved)
@@ -35,7 +36,7 @@ func iptablesConforms(t *testing.T, kind, other string) {
 }
 
 // iptablesNoticed makes a ruleset, lets others change it in the ways that there are, and looks whether that is seen.
-func iptablesNoticed(t *testing.T, p *iptables.Programs, f iptables.Family) {
+func iptablesNoticed(t *testing.T, p *iptables.Programs, f inet.Family) {
 	t.Helper()
 	ctx := context.Background()
 	rules := iptables.Ruleset{
@@ -46,7 +47,7 @@ func iptablesNoticed(t *testing.T, p *iptables.Programs, f iptables.Family) {
 		},
 		Jumps: []iptables.Jump{{Table: "mangle", From: "OUTPUT", To: "KIPVS-FIRST"}},
 	}
-	program := map[iptables.Family]string{iptables.IPv4: "iptables-", iptables.IPv6: "ip6tables-"}[f] + p.Variant() + " -t mangle "
+	program := map[inet.Family]string{inet.IPv4: "iptables-", inet.IPv6: "ip6tables-"}[f] + p.Variant() + " -t mangle "
 	for _, hand := range []string{
 		"-F KIPVS-SECOND", "-F", "-D OUTPUT -j KIPVS-FIRST", "-A KIPVS-FIRST -j ACCEPT", "-D KIPVS-FIRST 1", "-I OUTPUT -g KIPVS-SECOND",
 		"-F; " + program + "-X",

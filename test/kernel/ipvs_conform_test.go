@@ -12,14 +12,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 )
 
 var (
-	tcp4   = ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("10.96.0.10:80"))
-	udp4   = ipvs.AddrKey(ipvs.UDP, netip.MustParseAddrPort("10.96.0.10:53"))
-	sctp6  = ipvs.AddrKey(ipvs.SCTP, netip.MustParseAddrPort("[fd00::a]:80"))
-	tcp6   = ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("[fd00::a]:80"))
+	tcp4   = ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.0.10:80"))
+	udp4   = ipvs.AddrKey(inet.UDP, netip.MustParseAddrPort("10.96.0.10:53"))
+	sctp6  = ipvs.AddrKey(inet.SCTP, netip.MustParseAddrPort("[fd00::a]:80"))
+	tcp6   = ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("[fd00::a]:80"))
 	mark4  = ipvs.MarkKey(5, netip.IPv4Unspecified())
 	mark6  = ipvs.MarkKey(5, netip.IPv6Unspecified())
 	real4a = netip.MustParseAddrPort("10.244.1.2:8080")
@@ -89,7 +90,7 @@ func wantTable(t *testing.T, k ipvs.Kernel, want string) {
 		t.Errorf("ReadServer (-want +got):\n%s", diff)
 	}
 	wantWalk(t, k, got)
-	absent := ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("10.96.255.254:9"))
+	absent := ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.255.254:9"))
 	if _, err := k.ReadServer(t.Context(), absent); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("ReadServer of what is not there: %v, want os.ErrNotExist", err)
 	}
@@ -111,7 +112,7 @@ func wantWalk(t *testing.T, k ipvs.Kernel, read ipvs.Table) {
 			count++
 		}
 		e.Server.Flags, e.Server.Timeout = 0, min(e.Server.Timeout, 1)
-		if slices.Contains([]ipvs.Protocol{ipvs.TCP, ipvs.UDP, ipvs.SCTP}, key.Proto) || key.Mark != 0 && len(e.Reals) > 0 {
+		if slices.Contains([]inet.Protocol{inet.TCP, inet.UDP, inet.SCTP}, key.Proto) || key.Mark != 0 && len(e.Reals) > 0 {
 			want[key] = e
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 )
 
@@ -164,7 +165,7 @@ var situations = []situation{
 	},
 	{
 		name: "addresses that are no addresses",
-		ops:  []ipvs.Op{add(ipvs.Key{Proto: ipvs.TCP, Port: 80}, rr), add(tcp4, rr), addReal(tcp4, netip.AddrPort{}, 1), {Verb: 99, Key: tcp4}},
+		ops:  []ipvs.Op{add(ipvs.Key{Proto: inet.TCP, Port: 80}, rr), add(tcp4, rr), addReal(tcp4, netip.AddrPort{}, 1), {Verb: 99, Key: tcp4}},
 		errs: map[int]error{0: os.ErrInvalid, 2: os.ErrInvalid, 3: os.ErrInvalid},
 		want: "tcp 10.96.0.10:80 rr\n",
 	},
@@ -177,9 +178,9 @@ var situations = []situation{
 	{
 		name: "servers at port 0 and at the unspecified address",
 		ops: []ipvs.Op{
-			add(ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("10.96.0.10:0")), rr),
-			add(ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("0.0.0.0:80")), rr),
-			add(ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("[::]:80")), rr),
+			add(ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.0.10:0")), rr),
+			add(ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("0.0.0.0:80")), rr),
+			add(ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("[::]:80")), rr),
 		},
 		want: "tcp 0.0.0.0:80 rr\ntcp 10.96.0.10:0 rr\ntcp [::]:80 rr\n",
 	},
@@ -203,7 +204,7 @@ var situations = []situation{
 // many is 300 servers of ten real servers each.
 func many() (ops []ipvs.Op) {
 	for i := range 300 {
-		k := ipvs.AddrKey(ipvs.TCP, netip.AddrPortFrom(tcp4.Addr, uint16(1000+i)))
+		k := ipvs.AddrKey(inet.TCP, netip.AddrPortFrom(tcp4.Addr, uint16(1000+i)))
 		ops = append(ops, add(k, rr))
 		for j := range 10 {
 			ops = append(ops, addReal(k, netip.AddrPortFrom(real4a.Addr(), uint16(j+1)), uint32(i)))

@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 )
 
@@ -117,7 +118,7 @@ func TestIPVSBatchIsFaster(t *testing.T) {
 	c := openIPVS(t)
 	var ops []ipvs.Op
 	for i := range servers {
-		key := ipvs.AddrKey(ipvs.TCP, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), 80))
+		key := ipvs.AddrKey(inet.TCP, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), 80))
 		ops = append(ops, add(key, rr))
 		for j := range reals {
 			ops = append(ops, addReal(key, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, byte(j), byte(i)}), 80), 1))

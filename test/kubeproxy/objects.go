@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
 )
 
@@ -120,11 +120,11 @@ func family(a netip.Addr) string {
 	return string(corev1.IPv4Protocol)
 }
 
-func protocol(p ipvs.Protocol) corev1.Protocol {
+func protocol(p inet.Protocol) corev1.Protocol {
 	switch p {
-	case ipvs.UDP:
+	case inet.UDP:
 		return corev1.ProtocolUDP
-	case ipvs.SCTP:
+	case inet.SCTP:
 		return corev1.ProtocolSCTP
 	}
 	return corev1.ProtocolTCP

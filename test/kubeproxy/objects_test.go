@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/object"
 	"kube-ipvs/sync/plan"
 )
@@ -22,7 +22,7 @@ func TestObjects(t *testing.T) {
 	}
 	svc := plan.Service{
 		Name:       name,
-		Ports:      []plan.Port{{Name: "p", Proto: ipvs.SCTP, Port: 80, NodePort: 30001}, {Name: "q", Proto: ipvs.UDP, Port: 53}},
+		Ports:      []plan.Port{{Name: "p", Proto: inet.SCTP, Port: 80, NodePort: 30001}, {Name: "q", Proto: inet.UDP, Port: 53}},
 		ClusterIPs: addrs("10.96.0.1", "fd00:10:96::1"), ExternalIPs: addrs("203.0.113.1", "2001:db8:203::1"),
 		LoadBalancerIPs: addrs("203.0.113.2", "2001:db8:203::2"), SourceRanges: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")},
 		InternalLocal: true, ExternalLocal: true, Affinity: time.Hour, HealthCheckNodePort: 31999,
@@ -32,7 +32,7 @@ func TestObjects(t *testing.T) {
 		t.Errorf("Service %v, -want +got:\n%s", ok, diff)
 	}
 	slice := plan.Slice{
-		Service: name, Ports: []plan.SlicePort{{Name: "p", Proto: ipvs.SCTP, Port: 8080}},
+		Service: name, Ports: []plan.SlicePort{{Name: "p", Proto: inet.SCTP, Port: 8080}},
 		Endpoints: []plan.Endpoint{
 			{Addr: netip.MustParseAddr("10.244.1.11"), Node: "node1", Ready: true, Serving: true},
 			{Addr: netip.MustParseAddr("10.244.1.12"), Node: "node2", Serving: true, Terminating: true},

@@ -12,9 +12,9 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"kube-ipvs/internal/inet"
 
-	"kube-ipvs/ipvs"
+	"golang.org/x/sys/unix"
 )
 
 // What an Answer's Err, or the error of Dial, is one of, if no server answered. The system's own error is wrapped, too.
@@ -57,7 +57,7 @@ func From(source netip.AddrPort) Option { return func(m *manner) { m.source = so
 func Wait(limit time.Duration) Option { return func(m *manner) { m.wait = limit } }
 
 // Ask sends one request from a host, over a connection or, with UDP, from a port of its own, and returns the answer.
-func (l *Lab) Ask(ctx context.Context, from *Host, proto ipvs.Protocol, to netip.AddrPort, how ...Option) Answer {
+func (l *Lab) Ask(ctx context.Context, from *Host, proto inet.Protocol, to netip.AddrPort, how ...Option) Answer {
 	c, err := l.Dial(ctx, from, proto, to, how...)
 	if err != nil {
 		return Answer{Err: err}
@@ -80,7 +80,7 @@ type Conn struct {
 }
 
 // Dial connects. Its error is classified as an Answer's; a UDP socket connects without asking anybody.
-func (l *Lab) Dial(ctx context.Context, from *Host, proto ipvs.Protocol, to netip.AddrPort, how ...Option) (*Conn, error) {
+func (l *Lab) Dial(ctx context.Context, from *Host, proto inet.Protocol, to netip.AddrPort, how ...Option) (*Conn, error) {
 	m := manner{wait: l.config.Wait}
 	for _, option := range how {
 		option(&m)
@@ -105,7 +105,7 @@ func (l *Lab) Dial(ctx context.Context, from *Host, proto ipvs.Protocol, to neti
 // bindSource binds a socket to the source asked for, if any.
 func bindSource(s *socket, from *Host, source, to netip.AddrPort) error {
 	addr := source.Addr()
-	if s.proto == ipvs.SCTP && (!addr.IsValid() || addr.IsUnspecified()) {
+	if s.proto == inet.SCTP && (!addr.IsValid() || addr.IsUnspecified()) {
 		// An SCTP socket that is not bound offers its peer every address of the host, as further ways to it.
 		var err error
 		if addr, err = usualSource(from, to); err != nil {
@@ -118,7 +118,7 @@ func bindSource(s *socket, from *Host, source, to netip.AddrPort) error {
 	if !addr.IsValid() {
 		addr = unspecified(s.v6)
 	}
-	if source.Port() != 0 && s.proto == ipvs.TCP {
+	if source.Port() != 0 && s.proto == inet.TCP {
 		// Closing resets the connection: the port can be used again at once.
 		err := s.control("setsockopt", func(fd int) error {
 			return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
@@ -132,7 +132,7 @@ func bindSource(s *socket, from *Host, source, to netip.AddrPort) error {
 
 // usualSource returns the address that the host's routes give to packets that go there.
 func usualSource(from *Host, to netip.AddrPort) (netip.Addr, error) {
-	probe, err := openIn(from, ipvs.UDP, to.Addr().Is6())
+	probe, err := openIn(from, inet.UDP, to.Addr().Is6())
 	if err != nil {
 		return netip.Addr{}, err
 	}

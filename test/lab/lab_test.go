@@ -13,15 +13,15 @@ import (
 	"testing"
 	"time"
 
+	"kube-ipvs/internal/inet"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
-
-	"kube-ipvs/ipvs"
 )
 
-var protocols = []ipvs.Protocol{ipvs.TCP, ipvs.UDP, ipvs.SCTP}
+var protocols = []inet.Protocol{inet.TCP, inet.UDP, inet.SCTP}
 
 // serveEverywhere starts a server of every protocol on every host.
 func serveEverywhere(t *testing.T, l *Lab, port uint16) {
@@ -81,7 +81,7 @@ func expectReach(t *testing.T, l *Lab, from, to *Host) {
 func TestAnswersComeFromTheAddressAsked(t *testing.T) {
 	l := standing(t, Config{})
 	serveEverywhere(t, l, 80)
-	for _, proto := range []ipvs.Protocol{ipvs.TCP, ipvs.UDP} {
+	for _, proto := range []inet.Protocol{inet.TCP, inet.UDP} {
 		for _, addr := range Outside.host(1) {
 			if got := l.Ask(t.Context(), l.Node, proto, netip.AddrPortFrom(addr, 80)); got.Who != "router" {
 				t.Errorf("%s to %v: %v", proto, addr, got)
@@ -104,7 +104,7 @@ func TestServicesAreBehindTheNode(t *testing.T) {
 			}
 			t.Cleanup(func() { netlink.AddrDel(lo, &netlink.Addr{IPNet: ipNet(addr)}) })
 			for _, from := range []*Host{l.Client, l.Pod("pod1"), l.Pod("pod3"), l.Node2} {
-				got := l.Ask(t.Context(), from, ipvs.TCP, netip.AddrPortFrom(addr.Addr(), 80))
+				got := l.Ask(t.Context(), from, inet.TCP, netip.AddrPortFrom(addr.Addr(), 80))
 				if got.Who != "node1" || got.Source.Addr() != from.Addr(addr.Addr().Is6()) {
 					t.Errorf("%s to %v: %v", from, addr, got)
 				}
@@ -205,7 +205,7 @@ func TestConnectionStays(t *testing.T) {
 				}
 			}
 			want := 1
-			if proto == ipvs.UDP {
+			if proto == inet.UDP {
 				want = 3
 			}
 			if got := [2]int{server.Accepted(), server.Arrived()}; got != [2]int{want, want} {
@@ -255,7 +255,7 @@ func TestEndOfContextEndsTheWait(t *testing.T) {
 	l := standing(t, Config{})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	c, err := l.Dial(t.Context(), l.Node, ipvs.UDP, netip.AddrPortFrom(Outside.host(99)[0], 80), Wait(time.Minute))
+	c, err := l.Dial(t.Context(), l.Node, inet.UDP, netip.AddrPortFrom(Outside.host(99)[0], 80), Wait(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,11 +267,11 @@ func TestEndOfContextEndsTheWait(t *testing.T) {
 
 func TestHostThatDoesNotExist(t *testing.T) {
 	l := standing(t, Config{})
-	got := l.Ask(t.Context(), l.Pod("pod9"), ipvs.TCP, netip.AddrPortFrom(l.Node.Addr(false), 80))
+	got := l.Ask(t.Context(), l.Pod("pod9"), inet.TCP, netip.AddrPortFrom(l.Node.Addr(false), 80))
 	if !errors.Is(got.Err, ErrNoHost) {
 		t.Errorf("%v, want %v", got, ErrNoHost)
 	}
-	if _, err := l.Serve(l.Pod("pod9"), ipvs.TCP, 80, ""); !errors.Is(err, ErrNoHost) {
+	if _, err := l.Serve(l.Pod("pod9"), inet.TCP, 80, ""); !errors.Is(err, ErrNoHost) {
 		t.Errorf("Serve: %v, want %v", err, ErrNoHost)
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
+	"kube-ipvs/internal/inet"
 
-	"kube-ipvs/ipvs"
+	"golang.org/x/sys/unix"
 )
 
 // A Server answers every request with its name and the address and port that the request came from. Connections stay
@@ -32,7 +32,7 @@ type Server struct {
 
 // Serve starts a server on all IPv4 and IPv6 addresses of a host; with SCTP, which would answer from any of them, on those
 // of Host.Addr. An empty name stands for the host's.
-func (l *Lab) Serve(host *Host, proto ipvs.Protocol, port uint16, name string) (*Server, error) {
+func (l *Lab) Serve(host *Host, proto inet.Protocol, port uint16, name string) (*Server, error) {
 	if name == "" {
 		name = host.name
 	}
@@ -44,7 +44,7 @@ func (l *Lab) Serve(host *Host, proto ipvs.Protocol, port uint16, name string) (
 		return nil, errors.Join(fmt.Errorf("serve %s %d on %s: %w", proto, port, host, err), s.Close())
 	}
 	for _, socket := range s.sockets {
-		if proto == ipvs.UDP {
+		if proto == inet.UDP {
 			s.work.Go(func() { s.answerDatagrams(socket) })
 		} else {
 			s.work.Go(func() { s.accept(socket) })
@@ -56,24 +56,24 @@ func (l *Lab) Serve(host *Host, proto ipvs.Protocol, port uint16, name string) (
 	return s, nil
 }
 
-func (s *Server) open(host *Host, proto ipvs.Protocol, port uint16) error {
+func (s *Server) open(host *Host, proto inet.Protocol, port uint16) error {
 	for _, v6 := range []bool{false, true} {
 		socket, err := openIn(host, proto, v6)
 		if err != nil {
 			return err
 		}
 		s.sockets = append(s.sockets, socket)
-		if proto == ipvs.UDP {
+		if proto == inet.UDP {
 			err = socket.set(packetInfo(v6))
 		}
 		addr := unspecified(v6)
-		if proto == ipvs.SCTP {
+		if proto == inet.SCTP {
 			addr = host.Addr(v6)
 		}
 		if err == nil {
 			err = socket.bind(netip.AddrPortFrom(addr, port))
 		}
-		if err == nil && proto != ipvs.UDP {
+		if err == nil && proto != inet.UDP {
 			err = socket.listen()
 		}
 		if err != nil {

@@ -7,16 +7,16 @@ import (
 	"os"
 	"sync"
 
-	"golang.org/x/sys/unix"
+	"kube-ipvs/internal/inet"
 
-	"kube-ipvs/ipvs"
+	"golang.org/x/sys/unix"
 )
 
 // sniffer counts the packets that enter a host to begin something with one of its ports.
 type sniffer struct {
 	socket *socket
 	host   *Host
-	proto  ipvs.Protocol
+	proto  inet.Protocol
 	port   uint16
 	work   sync.WaitGroup
 
@@ -26,7 +26,7 @@ type sniffer struct {
 }
 
 // newSniffer opens a packet socket (packet(7)) on all links of the host.
-func newSniffer(host *Host, proto ipvs.Protocol, port uint16) (*sniffer, error) {
+func newSniffer(host *Host, proto inet.Protocol, port uint16) (*sniffer, error) {
 	s := &sniffer{host: host, proto: proto, port: port}
 	err := host.Do(func() error {
 		const everything = unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8 // in network order
@@ -84,7 +84,7 @@ func (s *sniffer) drain(fd int) {
 // begins tells whether a packet begins something with our port.
 func (s *sniffer) begins(packet []byte) bool {
 	proto, to, rest := parseIP(packet)
-	if proto != s.proto || len(rest) < 14 && proto != ipvs.UDP || len(rest) < 8 {
+	if proto != s.proto || len(rest) < 14 && proto != inet.UDP || len(rest) < 8 {
 		return false
 	}
 	if to != s.host.Addr(to.Is6()) || binary.BigEndian.Uint16(rest[2:]) != s.port {
@@ -92,9 +92,9 @@ func (s *sniffer) begins(packet []byte) bool {
 	}
 	const syn, ack, initChunk = 0x02, 0x10, 1 // RFC 9293, 3.1; RFC 9260, 3.2
 	switch proto {
-	case ipvs.TCP:
+	case inet.TCP:
 		return rest[13]&(syn|ack) == syn
-	case ipvs.SCTP:
+	case inet.SCTP:
 		return rest[12] == initChunk
 	}
 	return true
@@ -102,17 +102,17 @@ func (s *sniffer) begins(packet []byte) bool {
 
 // parseIP returns the protocol, the destination and what follows the header (RFC 791, 3.1; RFC 8200, 3). The lab's hosts
 // send no IPv6 extension headers.
-func parseIP(packet []byte) (proto ipvs.Protocol, to netip.Addr, rest []byte) {
+func parseIP(packet []byte) (proto inet.Protocol, to netip.Addr, rest []byte) {
 	if len(packet) < 20 {
 		return 0, to, nil
 	}
 	switch header := int(packet[0]&0xf) * 4; {
 	case packet[0]>>4 == 4 && len(packet) >= header:
 		to, _ = netip.AddrFromSlice(packet[16:20])
-		return ipvs.Protocol(packet[9]), to, packet[header:]
+		return inet.Protocol(packet[9]), to, packet[header:]
 	case packet[0]>>4 == 6 && len(packet) >= 40:
 		to, _ = netip.AddrFromSlice(packet[24:40])
-		return ipvs.Protocol(packet[6]), to, packet[40:]
+		return inet.Protocol(packet[6]), to, packet[40:]
 	}
 	return 0, to, nil
 }

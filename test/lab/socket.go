@@ -7,9 +7,9 @@ import (
 	"os"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"kube-ipvs/internal/inet"
 
-	"kube-ipvs/ipvs"
+	"golang.org/x/sys/unix"
 )
 
 // socket is a socket of any of the protocols. The standard library has none for SCTP, and cannot make one in another
@@ -17,17 +17,17 @@ import (
 type socket struct {
 	*os.File
 	raw   syscall.RawConn
-	proto ipvs.Protocol
+	proto inet.Protocol
 	v6    bool
 }
 
 // open makes a socket in the namespace of the calling thread. An IPv6 socket is for IPv6 alone.
-func open(proto ipvs.Protocol, v6 bool) (*socket, error) {
+func open(proto inet.Protocol, v6 bool) (*socket, error) {
 	domain, kind := unix.AF_INET, unix.SOCK_STREAM
 	if v6 {
 		domain = unix.AF_INET6
 	}
-	if proto == ipvs.UDP {
+	if proto == inet.UDP {
 		kind = unix.SOCK_DGRAM
 	}
 	fd, err := unix.Socket(domain, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, int(proto))
@@ -50,7 +50,7 @@ func open(proto ipvs.Protocol, v6 bool) (*socket, error) {
 }
 
 // openIn makes a socket in the namespace of a host.
-func openIn(h *Host, proto ipvs.Protocol, v6 bool) (s *socket, err error) {
+func openIn(h *Host, proto inet.Protocol, v6 bool) (s *socket, err error) {
 	err = h.Do(func() (err error) {
 		s, err = open(proto, v6)
 		return err
@@ -58,7 +58,7 @@ func openIn(h *Host, proto ipvs.Protocol, v6 bool) (s *socket, err error) {
 	return s, err
 }
 
-func wrap(fd int, proto ipvs.Protocol, v6 bool) (*socket, error) {
+func wrap(fd int, proto inet.Protocol, v6 bool) (*socket, error) {
 	f := os.NewFile(uintptr(fd), proto.String())
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -74,7 +74,7 @@ type option struct{ level, name, value int }
 // ipv6(7)). It is nothing for a server: their copies, which nobody reads, would fill its buffer.
 func (s *socket) reportErrors() error {
 	switch {
-	case s.proto == ipvs.TCP:
+	case s.proto == inet.TCP:
 		return nil
 	case s.v6:
 		return s.set(option{unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1})

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/test/lab"
@@ -22,15 +23,15 @@ const moveLimit = time.Second
 // those of its connections (n_control in ip_vs_conn_expire, net/netfilter/ipvs/ip_vs_conn.c).
 func TestAffinity(t *testing.T) {
 	st := newStage(t, setup{detector: clusterCIDR, lookInterval: loop.LookInterval})
-	for _, proto := range []ipvs.Protocol{ipvs.TCP, ipvs.UDP} {
+	for _, proto := range []inet.Protocol{inet.TCP, inet.UDP} {
 		hours := func(st *stage) { st.svc.Affinity = 3 * time.Hour }
 		st.play(proto.String()+" stays", proto, (*stage).stays, hours)
 		st.play(proto.String()+" moves", proto, (*stage).movesWithEndpoints, hours)
 		st.play(proto.String()+" stays, Local", proto, (*stage).stays, hours, func(st *stage) { st.svc.ExternalLocal = true })
 	}
-	st.play("timeout", ipvs.TCP, (*stage).affinityTimeout, func(st *stage) { st.svc.Affinity = 12 * time.Second })
-	st.play("change", ipvs.TCP, (*stage).affinityChanges)
-	st.play("setting", ipvs.TCP, (*stage).affinitySetting, func(st *stage) { st.svc.Affinity = 3 * time.Hour })
+	st.play("timeout", inet.TCP, (*stage).affinityTimeout, func(st *stage) { st.svc.Affinity = 12 * time.Second })
+	st.play("change", inet.TCP, (*stage).affinityChanges)
+	st.play("setting", inet.TCP, (*stage).affinitySetting, func(st *stage) { st.svc.Affinity = 3 * time.Hour })
 }
 
 // whoAnswers asks over a new connection.
@@ -89,7 +90,7 @@ func (st *stage) movesWithEndpoints() {
 			}
 			took := time.Since(begin)
 			st.t.Logf("%s: a client moved after %v, %d lost", what, took.Round(time.Millisecond), failed)
-			if took > moveLimit || failed > 1 || failed > 0 && st.proto == ipvs.TCP {
+			if took > moveLimit || failed > 1 || failed > 0 && st.proto == inet.TCP {
 				st.t.Errorf("want %v at most, and one datagram or no connection lost", moveLimit)
 			}
 			st.sticks(fromPod, at, st.whoAnswers(fromPod, at))

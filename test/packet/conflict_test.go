@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/test/lab"
 )
 
@@ -16,16 +16,16 @@ import (
 func TestConflict(t *testing.T) {
 	w := newWorld(t, lab.Config{})
 	p := start(t, setup{detector: clusterCIDR})
-	older, younger := service(1, ipvs.TCP), service(2, ipvs.TCP)
+	older, younger := service(1, inet.TCP), service(2, inet.TCP)
 	older.Created, younger.Created = time.Unix(1000, 0), time.Unix(2000, 0)
 	younger.ExternalIPs = older.ExternalIPs
-	p.set(younger, w.slices(younger.Name, ipvs.TCP, []endpoint{ready("pod2", true)})...)
+	p.set(younger, w.slices(younger.Name, inet.TCP, []endpoint{ready("pod2", true)})...)
 	p.settle()
 	answers := func(pod string) func() bool {
 		return func() bool {
 			for _, v6 := range []bool{false, true} {
 				for _, from := range sources {
-					if a := w.ask(question{from, ipvs.TCP, w.address(older, toExternalIP, v6)}, time.Second); a.Who != pod {
+					if a := w.ask(question{from, inet.TCP, w.address(older, toExternalIP, v6)}, time.Second); a.Who != pod {
 						return false
 					}
 				}
@@ -34,7 +34,7 @@ func TestConflict(t *testing.T) {
 		}
 	}
 	within(t, time.Second, "alone the younger is served", answers("pod2"))
-	p.set(older, w.slices(older.Name, ipvs.TCP, []endpoint{ready("pod1", true)})...)
+	p.set(older, w.slices(older.Name, inet.TCP, []endpoint{ready("pod1", true)})...)
 	t.Logf("the older is served after %v", within(t, time.Second, "the older is served", answers("pod1")))
 	for _, a := range younger.ExternalIPs {
 		told := false

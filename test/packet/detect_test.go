@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
 )
@@ -33,7 +33,7 @@ func TestDetectors(t *testing.T) {
 			table := newTable(w, start(t, tt.setup), tt.truth)
 			// Neither the protocol nor the other situations have to do with who is found inside.
 			table.situations = []situation{situations[0], situations[2]}
-			table.run(t, []ipvs.Protocol{ipvs.TCP})
+			table.run(t, []inet.Protocol{inet.TCP})
 		})
 	}
 }

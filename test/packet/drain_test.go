@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/test/lab"
@@ -23,23 +24,23 @@ const leaveLimit = 5 * time.Second
 func TestDrain(t *testing.T) {
 	const limit = 15 * time.Second
 	st := newStage(t, setup{detector: clusterCIDR, drainLimit: limit})
-	for _, proto := range []ipvs.Protocol{ipvs.TCP, ipvs.SCTP} {
+	for _, proto := range []inet.Protocol{inet.TCP, inet.SCTP} {
 		st.play(proto.String()+" terminating", proto, func(st *stage) { st.drainAndReturn(going) })
 		st.play(proto.String()+" unready", proto, func(st *stage) { st.drainAndReturn(down) })
 		st.play(proto.String()+" goes", proto, (*stage).drainAndGo)
 	}
-	st.play("half closed", ipvs.TCP, (*stage).drainHalfClosed)
-	st.play("limit", ipvs.TCP, func(st *stage) { st.drainToTheLimit(limit) })
-	st.play("flapping", ipvs.TCP, (*stage).drainFlapping)
-	st.play("restart", ipvs.TCP, (*stage).drainAcrossRestarts)
+	st.play("half closed", inet.TCP, (*stage).drainHalfClosed)
+	st.play("limit", inet.TCP, func(st *stage) { st.drainToTheLimit(limit) })
+	st.play("flapping", inet.TCP, (*stage).drainFlapping)
+	st.play("restart", inet.TCP, (*stage).drainAcrossRestarts)
 	for _, scheduler := range schedulers {
-		st.play(scheduler, ipvs.TCP, (*stage).drainFromEverywhere, func(st *stage) { st.cfg.Plan.Scheduler = scheduler })
+		st.play(scheduler, inet.TCP, (*stage).drainFromEverywhere, func(st *stage) { st.cfg.Plan.Scheduler = scheduler })
 	}
 	for _, mode := range []string{"0", "1", "2"} {
 		setting := sysctl.Setting{Name: "net/ipv4/vs/conn_reuse_mode", Value: mode}
 		use := func(st *stage) { st.cfg.Settings = append(st.cfg.Settings, setting) }
-		st.play("ports used again after close, mode "+mode, ipvs.TCP, func(st *stage) { st.reusePorts(false) }, use)
-		st.play("ports used again after reset, mode "+mode, ipvs.TCP, func(st *stage) { st.reusePorts(true) }, use)
+		st.play("ports used again after close, mode "+mode, inet.TCP, func(st *stage) { st.reusePorts(false) }, use)
+		st.play("ports used again after reset, mode "+mode, inet.TCP, func(st *stage) { st.reusePorts(true) }, use)
 	}
 }
 
@@ -90,7 +91,7 @@ func (st *stage) drainAndGo() {
 func (st *stage) drainHalfClosed() {
 	const port, seconds = 9090, 8
 	list := func(as func(string, bool) endpoint) {
-		slices := st.slices(st.svc.Name, ipvs.TCP, []endpoint{state("pod1", as)})
+		slices := st.slices(st.svc.Name, inet.TCP, []endpoint{state("pod1", as)})
 		slices[0].Ports[0].Port = port
 		st.set(st.svc, slices[0])
 		st.settle()

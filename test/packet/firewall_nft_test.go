@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/test/lab"
 )
 
@@ -26,10 +26,10 @@ func TestFirewallOfNftables(t *testing.T) {
 		t.Fatalf("README has the rules %q", rules)
 	}
 	w := newWorld(t, lab.Config{})
-	w.serveOn(t, w.Node, ipvs.TCP, hostPort, "host")
+	w.serveOn(t, w.Node, inet.TCP, hostPort, "host")
 	p := start(t, setup{detector: clusterCIDR})
-	svc := service(50, ipvs.TCP)
-	p.set(svc, w.slices(svc.Name, ipvs.TCP, []endpoint{ready("pod1", true)})...)
+	svc := service(50, inet.TCP)
+	p.set(svc, w.slices(svc.Name, inet.TCP, []endpoint{ready("pod1", true)})...)
 	p.settle()
 	script := "add table inet filter\n" +
 		"add chain inet filter input { type filter hook input priority 0; policy drop; }\n" +
@@ -52,10 +52,10 @@ func TestFirewallOfNftables(t *testing.T) {
 		for _, v6 := range []bool{false, true} {
 			for _, from := range []source{fromOutside, fromPod, fromFarPod} {
 				for _, to := range []frontend{toClusterIP, toNodePort, toExternalIP, toLoadBalancer} {
-					want[question{from, ipvs.TCP, w.address(svc, to, v6)}] = fate
+					want[question{from, inet.TCP, w.address(svc, to, v6)}] = fate
 				}
 			}
-			want[question{fromOutside, ipvs.TCP, netip.AddrPortFrom(w.Node.Addr(v6), hostPort)}] = "silence"
+			want[question{fromOutside, inet.TCP, netip.AddrPortFrom(w.Node.Addr(v6), hostPort)}] = "silence"
 		}
 		w.expect(t, want)
 	}

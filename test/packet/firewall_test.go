@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
 )
@@ -18,11 +18,11 @@ import (
 // own ports stay closed. Only its own connections need a rule of the operator's, as they do to every other host.
 func TestFirewallThatDrops(t *testing.T) {
 	w := newWorld(t, lab.Config{})
-	w.serveOn(t, w.Node, ipvs.TCP, hostPort, "host")
+	w.serveOn(t, w.Node, inet.TCP, hostPort, "host")
 	p := start(t, setup{detector: clusterCIDR})
-	svc := service(50, ipvs.TCP)
+	svc := service(50, inet.TCP)
 	svc.ExternalLocal, svc.HealthCheckNodePort = true, 31999
-	p.set(svc, w.slices(svc.Name, ipvs.TCP, []endpoint{ready("pod1", true)})...)
+	p.set(svc, w.slices(svc.Name, inet.TCP, []endpoint{ready("pod1", true)})...)
 	p.settle()
 	dropAll(t)
 	for _, tt := range []struct {
@@ -39,10 +39,10 @@ func TestFirewallThatDrops(t *testing.T) {
 			}
 			table := newTable(w, p, rule{inside: byCIDR})
 			table.situations, table.sources = situations[:1], tt.sources
-			table.run(t, []ipvs.Protocol{ipvs.TCP, ipvs.UDP})
+			table.run(t, []inet.Protocol{inet.TCP, inet.UDP})
 			for _, v6 := range []bool{false, true} {
 				for _, from := range []source{fromOutside, fromPod} {
-					closed := question{from, ipvs.TCP, netip.AddrPortFrom(w.Node.Addr(v6), hostPort)}
+					closed := question{from, inet.TCP, netip.AddrPortFrom(w.Node.Addr(v6), hostPort)}
 					if a := w.ask(closed, 300*time.Millisecond); fate(a) != "silence" {
 						t.Errorf("%v: %v, want silence", closed, a)
 					}
@@ -59,7 +59,7 @@ func TestFirewallThatDrops(t *testing.T) {
 // first later. Nobody else is concerned.
 func TestFirewallsOwnRules(t *testing.T) {
 	w := newWorld(t, lab.Config{})
-	svc := service(50, ipvs.TCP)
+	svc := service(50, inet.TCP)
 	drop := fmt.Sprintf("INPUT -p tcp --dport %d -j DROP", svc.Ports[0].NodePort)
 	for _, mode := range []string{"divert", "bind"} {
 		for _, before := range []bool{true, false} {
@@ -69,7 +69,7 @@ func TestFirewallsOwnRules(t *testing.T) {
 					firewall(t, "-A "+drop)
 				}
 				p := start(t, setup{bind: mode == "bind", detector: clusterCIDR})
-				p.set(svc, w.slices(svc.Name, ipvs.TCP, []endpoint{ready("pod1", true)})...)
+				p.set(svc, w.slices(svc.Name, inet.TCP, []endpoint{ready("pod1", true)})...)
 				p.settle()
 				if !before {
 					firewall(t, "-I "+drop)
@@ -88,9 +88,9 @@ func (w *world) expectAt(t *testing.T, svc plan.Service, nodePort string) {
 	t.Helper()
 	want := map[question]string{}
 	for _, v6 := range []bool{false, true} {
-		want[question{fromOutside, ipvs.TCP, w.address(svc, toNodePort, v6)}] = nodePort
+		want[question{fromOutside, inet.TCP, w.address(svc, toNodePort, v6)}] = nodePort
 		for _, from := range []source{fromOutside, fromPod} {
-			want[question{from, ipvs.TCP, w.address(svc, toClusterIP, v6)}] = "answered"
+			want[question{from, inet.TCP, w.address(svc, toClusterIP, v6)}] = "answered"
 		}
 	}
 	w.expect(t, want)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/vip"
@@ -83,9 +84,9 @@ func TestOtherHands(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			w := newWorld(t, lab.Config{})
 			p := start(t, setup{bind: mode == "bind", detector: clusterCIDR, lookInterval: loop.LookInterval})
-			svc := service(1, ipvs.TCP)
+			svc := service(1, inet.TCP)
 			svc.ExternalLocal = true
-			p.set(svc, w.slices(svc.Name, ipvs.TCP, []endpoint{ready("pod1", true), ready("far1", false)})...)
+			p.set(svc, w.slices(svc.Name, inet.TCP, []endpoint{ready("pod1", true), ready("far1", false)})...)
 			p.settle()
 			if mode == "bind" {
 				w.mends(t, p, svc, bindHands)
@@ -102,12 +103,12 @@ func TestOtherHandsAmongMany(t *testing.T) {
 	p := start(t, setup{detector: clusterCIDR, lookInterval: loop.LookInterval})
 	endpoints := []endpoint{ready("pod1", true), ready("far1", false)}
 	for n := range 500 {
-		svc := service(n, ipvs.TCP)
+		svc := service(n, inet.TCP)
 		svc.ExternalIPs, svc.LoadBalancerIPs, svc.Ports[0].NodePort = nil, nil, 0
-		p.set(svc, w.slices(svc.Name, ipvs.TCP, endpoints)...)
+		p.set(svc, w.slices(svc.Name, inet.TCP, endpoints)...)
 	}
 	p.settle()
-	w.mends(t, p, service(1, ipvs.TCP), []hand{
+	w.mends(t, p, service(1, inet.TCP), []hand{
 		{"a virtual server is removed", "ipvsadm -D -t 10.96.2.200:80"},
 		{"a virtual server of IPv6 is removed", "ipvsadm -D -t [fd00:10:96::2c8]:80"},
 		{"a real server is removed", "ipvsadm -d -t 10.96.2.200:80 -r $POD1:8080"},
@@ -156,7 +157,7 @@ func act(t *testing.T, command string) {
 func (w *world) answers(addr string) bool {
 	at := netip.AddrPortFrom(netip.MustParseAddr(addr), 80)
 	for _, from := range []source{fromPod, fromOutside, fromNode} {
-		if w.Ask(context.Background(), w.host(from), ipvs.TCP, at, lab.Wait(time.Second)).Err != nil {
+		if w.Ask(context.Background(), w.host(from), inet.TCP, at, lab.Wait(time.Second)).Err != nil {
 			return false
 		}
 	}

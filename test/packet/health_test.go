@@ -15,7 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/test/lab"
 )
 
@@ -63,11 +63,11 @@ func TestHealthCheckNodePorts(t *testing.T) {
 	w := newWorld(t, lab.Config{})
 	const limit = 300 * time.Millisecond
 	p := start(t, setup{detector: clusterCIDR, healthLimit: limit})
-	svc := service(1, ipvs.TCP)
+	svc := service(1, inet.TCP)
 	svc.ExternalLocal, svc.HealthCheckNodePort = true, 31999
 	set := func(endpoints ...endpoint) func() {
 		return func() {
-			p.set(svc, w.slices(svc.Name, ipvs.TCP, endpoints)...)
+			p.set(svc, w.slices(svc.Name, inet.TCP, endpoints)...)
 			p.settle()
 		}
 	}

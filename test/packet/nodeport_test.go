@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
@@ -32,7 +33,7 @@ func TestNodePortsFollowAddresses(t *testing.T) {
 		came := within(t, time.Second, fmt.Sprint(at, " answers"), func() bool { return w.everybody(at) })
 		delAddress(t, "eth0", a)
 		went := within(t, time.Second, fmt.Sprint(at, " is gone"), func() bool { return !p.serves(at) })
-		if a := w.ask(question{fromOutside, ipvs.TCP, at}, time.Second); a.Err == nil {
+		if a := w.ask(question{fromOutside, inet.TCP, at}, time.Second); a.Err == nil {
 			t.Errorf("%v, which the node has lost, still answers: %v", at, a)
 		}
 		t.Logf("%v: answers after %v, its virtual server is gone after %v", at, came, went)
@@ -42,7 +43,7 @@ func TestNodePortsFollowAddresses(t *testing.T) {
 // everybody says that all sources get an answer.
 func (w *world) everybody(at netip.AddrPort) bool {
 	for _, from := range sources {
-		if a := w.ask(question{from, ipvs.TCP, at}, 200*time.Millisecond); a.Err != nil {
+		if a := w.ask(question{from, inet.TCP, at}, 200*time.Millisecond); a.Err != nil {
 			return false
 		}
 	}
@@ -53,14 +54,14 @@ func (w *world) everybody(at netip.AddrPort) bool {
 func (p *proxy) serves(at netip.AddrPort) bool {
 	table, err := p.cfg.IPVS.Read(context.Background())
 	p.must(err)
-	_, ok := table[ipvs.AddrKey(ipvs.TCP, at)]
+	_, ok := table[ipvs.AddrKey(inet.TCP, at)]
 	return ok
 }
 
 // plain sets the n-th Service, with endpoints on this node, and waits for it.
 func (w *world) plain(p *proxy, n int) plan.Service {
-	svc := service(n, ipvs.TCP)
-	p.set(svc, w.slices(svc.Name, ipvs.TCP, []endpoint{ready("pod1", true), ready("pod2", true)})...)
+	svc := service(n, inet.TCP)
+	p.set(svc, w.slices(svc.Name, inet.TCP, []endpoint{ready("pod1", true), ready("pod2", true)})...)
 	p.settle()
 	return svc
 }
@@ -70,10 +71,10 @@ func TestLoopbackIsTheNodes(t *testing.T) {
 	w := newWorld(t, lab.Config{})
 	p := start(t, setup{detector: clusterCIDR})
 	svc := w.plain(p, 1)
-	w.serveOn(t, w.Node, ipvs.TCP, svc.Ports[0].NodePort, "host")
+	w.serveOn(t, w.Node, inet.TCP, svc.Ports[0].NodePort, "host")
 	for _, addr := range []string{"127.0.0.1", "127.1.2.3", "::1"} {
 		at := netip.AddrPortFrom(netip.MustParseAddr(addr), svc.Ports[0].NodePort)
-		if a := w.ask(question{fromNode, ipvs.TCP, at}, 5*time.Second); a.Who != "host" {
+		if a := w.ask(question{fromNode, inet.TCP, at}, 5*time.Second); a.Who != "host" {
 			t.Errorf("%v: %v, want the host's answer", at, a)
 		}
 	}
@@ -90,15 +91,15 @@ func TestNodePortAddresses(t *testing.T) {
 		netip.PrefixFrom(second[0].Addr(), 32), netip.PrefixFrom(second[1].Addr(), 128),
 	}})
 	svc := w.plain(p, 1)
-	w.serveOn(t, w.Node, ipvs.TCP, svc.Ports[0].NodePort, "host")
+	w.serveOn(t, w.Node, inet.TCP, svc.Ports[0].NodePort, "host")
 	for i, v6 := range []bool{false, true} {
 		for _, from := range sources {
 			selected := netip.AddrPortFrom(second[i].Addr(), svc.Ports[0].NodePort)
-			if a := w.ask(question{from, ipvs.TCP, selected}, 5*time.Second); a.Err != nil || a.Who == "host" {
+			if a := w.ask(question{from, inet.TCP, selected}, 5*time.Second); a.Err != nil || a.Who == "host" {
 				t.Errorf("%s to %v: %v, want an answer of a pod", from, selected, a)
 			}
 			other := w.address(svc, toNodePort, v6)
-			if a := w.ask(question{from, ipvs.TCP, other}, 5*time.Second); a.Who != "host" {
+			if a := w.ask(question{from, inet.TCP, other}, 5*time.Second); a.Who != "host" {
 				t.Errorf("%s to %v: %v, want the host's answer", from, other, a)
 			}
 		}
@@ -112,7 +113,7 @@ func TestNodePortsOutliveLinkChurn(t *testing.T) {
 	svc := w.plain(p, 1)
 	stop, asked := make(chan struct{}), make(chan int)
 	for _, v6 := range []bool{false, true} {
-		go func() { asked <- w.askUntil(t, stop, question{fromOutside, ipvs.TCP, w.address(svc, toNodePort, v6)}) }()
+		go func() { asked <- w.askUntil(t, stop, question{fromOutside, inet.TCP, w.address(svc, toNodePort, v6)}) }()
 	}
 	const links = 200
 	begin := time.Now()
@@ -177,7 +178,7 @@ func addressOf(t *testing.T, a netip.Prefix) *netlink.Addr {
 }
 
 // serveOn starts a server on a host until the test ends.
-func (w *world) serveOn(t *testing.T, host *lab.Host, proto ipvs.Protocol, port uint16, name string) *lab.Server {
+func (w *world) serveOn(t *testing.T, host *lab.Host, proto inet.Protocol, port uint16, name string) *lab.Server {
 	t.Helper()
 	s, err := w.Serve(host, proto, port, name)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/test/lab"
 )
 
@@ -21,11 +21,11 @@ func TestOddPackets(t *testing.T) {
 	w := newWorld(t, lab.Config{})
 	p := start(t, setup{detector: clusterCIDR})
 	here, there := []endpoint{ready("pod1", true)}, []endpoint{ready("far1", false)}
-	open, ranged, local := service(1, ipvs.TCP), service(2, ipvs.TCP), service(3, ipvs.TCP)
+	open, ranged, local := service(1, inet.TCP), service(2, inet.TCP), service(3, inet.TCP)
 	ranged.SourceRanges, local.ExternalLocal = podsHere, true
-	p.set(open, w.slices(open.Name, ipvs.TCP, here)...)
-	p.set(ranged, w.slices(ranged.Name, ipvs.TCP, here)...)
-	p.set(local, w.slices(local.Name, ipvs.TCP, there)...)
+	p.set(open, w.slices(open.Name, inet.TCP, here)...)
+	p.set(ranged, w.slices(ranged.Name, inet.TCP, here)...)
+	p.set(local, w.slices(local.Name, inet.TCP, there)...)
 	p.settle()
 	for _, v6 := range []bool{false, true} {
 		for _, tt := range []struct {

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
@@ -31,12 +32,12 @@ func TestOrphans(t *testing.T) {
 	for _, bind := range []bool{false, true} {
 		t.Run(map[bool]string{false: "divert", true: "bind"}[bind], func(t *testing.T) {
 			st := newStage(t, setup{bind: bind, detector: clusterCIDR, drainLimit: time.Second})
-			st.play("its endpoint left", ipvs.TCP, func(st *stage) { st.areReset(st.endpointLeaves(without("pod1")...)) })
-			st.play("all endpoints left", ipvs.TCP, func(st *stage) { st.areReset(st.endpointLeaves()) })
-			st.play("the table was flushed", ipvs.TCP, func(st *stage) { st.areReset(st.tableIsFlushed()) })
-			st.play("the port is used again", ipvs.TCP, (*stage).orphanComesBack)
-			st.play("conntrack is flushed", ipvs.TCP, (*stage).conntrackForgets)
-			st.play("others save marks", ipvs.TCP, (*stage).marksAreSaved)
+			st.play("its endpoint left", inet.TCP, func(st *stage) { st.areReset(st.endpointLeaves(without("pod1")...)) })
+			st.play("all endpoints left", inet.TCP, func(st *stage) { st.areReset(st.endpointLeaves()) })
+			st.play("the table was flushed", inet.TCP, func(st *stage) { st.areReset(st.tableIsFlushed()) })
+			st.play("the port is used again", inet.TCP, (*stage).orphanComesBack)
+			st.play("conntrack is flushed", inet.TCP, (*stage).conntrackForgets)
+			st.play("others save marks", inet.TCP, (*stage).marksAreSaved)
 		})
 	}
 }
@@ -85,7 +86,7 @@ func (w *world) waysTo(svc plan.Service) []question {
 	for _, v6 := range []bool{false, true} {
 		for _, to := range []frontend{toClusterIP, toNodePort, toExternalIP} {
 			for _, from := range []source{fromPod, fromNode, fromOutside} {
-				out = append(out, question{from, ipvs.TCP, w.address(svc, to, v6)})
+				out = append(out, question{from, inet.TCP, w.address(svc, to, v6)})
 			}
 		}
 	}
@@ -129,10 +130,10 @@ func (st *stage) orphanComesBack() {
 			st.must(err)
 			st.endpoints(without("pod1")...)
 			st.gone(st.real("pod1", v6), 10*time.Second)
-			st.areReset(map[question]line{{from, ipvs.TCP, to}: c})
+			st.areReset(map[question]line{{from, inet.TCP, to}: c})
 			st.must(c.Close())
 			st.untracked(port)
-			again, err := st.Dial(context.Background(), st.host(from), ipvs.TCP, to, lab.From(netip.AddrPortFrom(netip.Addr{}, port.Port())))
+			again, err := st.Dial(context.Background(), st.host(from), inet.TCP, to, lab.From(netip.AddrPortFrom(netip.Addr{}, port.Port())))
 			if err != nil {
 				st.t.Errorf("from %v again: %v", port, err)
 				continue
@@ -192,7 +193,7 @@ func TestTakenOver(t *testing.T) {
 	for _, local := range []bool{false, true} {
 		t.Run(map[bool]string{false: "cluster", true: "local"}[local], func(t *testing.T) {
 			w := newWorld(t, lab.Config{Forward: true})
-			svc := service(1, ipvs.TCP)
+			svc := service(1, inet.TCP)
 			svc.ExternalLocal = local
 			w.translate("-A", w.waysTo(svc))
 			lines := map[question]*lab.Conn{}
@@ -207,7 +208,7 @@ func TestTakenOver(t *testing.T) {
 			}
 			w.translate("-D", w.waysTo(svc))
 			p := start(t, setup{detector: clusterCIDR})
-			p.set(svc, w.slices(svc.Name, ipvs.TCP, allReady)...)
+			p.set(svc, w.slices(svc.Name, inet.TCP, allReady)...)
 			p.settle()
 			p.settle()
 			for q, c := range lines {

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
 )
@@ -35,12 +35,12 @@ func TestNodePortsTakeNoReplies(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := start(t, setup{detector: clusterCIDR})
-	svc := service(1, ipvs.TCP)
+	svc := service(1, inet.TCP)
 	svc.ExternalIPs, svc.LoadBalancerIPs, svc.Ports = nil, nil, nil
 	for i := range nodePorts {
-		svc.Ports = append(svc.Ports, plan.Port{Name: "p", Proto: ipvs.TCP, Port: uint16(1 + i), NodePort: uint16(30000 + i)})
+		svc.Ports = append(svc.Ports, plan.Port{Name: "p", Proto: inet.TCP, Port: uint16(1 + i), NodePort: uint16(30000 + i)})
 	}
-	p.set(svc, w.slices(svc.Name, ipvs.TCP, []endpoint{ready("pod1", true), ready("far1", false)})...)
+	p.set(svc, w.slices(svc.Name, inet.TCP, []endpoint{ready("pod1", true), ready("far1", false)})...)
 	p.settle()
 	var failed, inRange atomic.Int64
 	var wg sync.WaitGroup
@@ -51,7 +51,7 @@ func TestNodePortsTakeNoReplies(t *testing.T) {
 				// One Service port a family: two connections from one port to two of them could meet at one endpoint, and IPVS
 				// tells replies apart by endpoint and client.
 				at := netip.AddrPortFrom(svc.ClusterIPs[i%2], 1)
-				a := w.Ask(context.Background(), w.Node, ipvs.TCP, at, lab.Wait(5*time.Second))
+				a := w.Ask(context.Background(), w.Node, inet.TCP, at, lab.Wait(5*time.Second))
 				if a.Err != nil {
 					failed.Add(1)
 				}

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/test/lab"
 )
 
@@ -54,7 +54,7 @@ func ownPort() lab.Option {
 // A question is a request that a test sends.
 type question struct {
 	from  source
-	proto ipvs.Protocol
+	proto inet.Protocol
 	at    netip.AddrPort
 }
 

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
 )
@@ -41,7 +41,7 @@ func TestSourceRanges(t *testing.T) {
 				{theOutside[:1], [2][]source{{fromOutside}, sources}}, // a family without any serves all
 				{nodes[1:], [2][]source{sources, {fromNode}}},
 			} {
-				for _, proto := range []ipvs.Protocol{ipvs.TCP, ipvs.UDP} {
+				for _, proto := range []inet.Protocol{inet.TCP, inet.UDP} {
 					svc := w.ranged(p, 2*i, proto, tt.ranges)
 					w.rangedTruth(want, svc, tt.allowed)
 					next := w.ranged(p, 2*i+1, proto, nil)
@@ -59,8 +59,8 @@ func TestSourceRanges(t *testing.T) {
 func both(s ...source) [2][]source { return [2][]source{s, s} }
 
 // ranged sets the n-th Service, with ranges and endpoints on this node.
-func (w *world) ranged(p *proxy, n int, proto ipvs.Protocol, ranges []netip.Prefix) plan.Service {
-	if proto == ipvs.UDP {
+func (w *world) ranged(p *proxy, n int, proto inet.Protocol, ranges []netip.Prefix) plan.Service {
+	if proto == inet.UDP {
 		n += 50
 	}
 	svc := service(n, proto)
@@ -93,7 +93,7 @@ func TestRangesAreNeverOpen(t *testing.T) {
 	for _, mode := range []string{"divert", "bind"} {
 		t.Run(mode, func(t *testing.T) {
 			p := start(t, setup{bind: mode == "bind", detector: clusterCIDR})
-			svcs := []plan.Service{w.ranged(p, 1, ipvs.TCP, podsHere), w.ranged(p, 2, ipvs.UDP, podsHere)}
+			svcs := []plan.Service{w.ranged(p, 1, inet.TCP, podsHere), w.ranged(p, 2, inet.UDP, podsHere)}
 			var forbidden, allowed []question
 			for _, svc := range svcs {
 				for _, v6 := range []bool{false, true} {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
@@ -23,7 +23,7 @@ import (
 // always has an endpoint is always served, and in the end all is as if one loop had done it alone.
 func TestRestart(t *testing.T) {
 	st := newStage(t, setup{detector: clusterCIDR})
-	st.play("while endpoints change", ipvs.TCP, (*stage).restarts, func(st *stage) { st.svc.ExternalLocal = true })
+	st.play("while endpoints change", inet.TCP, (*stage).restarts, func(st *stage) { st.svc.ExternalLocal = true })
 }
 
 const (
@@ -46,8 +46,8 @@ func (st *stage) restarts() {
 		st.change([]endpoint{ready("pod1", true), [...]endpoint{
 			ready("pod2", true), going("pod2", true), down("pod2", true), going("far1", false), ready("far1", false),
 		}[random.IntN(5)]}...)
-		other := service(100+i%7, ipvs.UDP)
-		if st.set(other, st.slices(other.Name, ipvs.UDP, allReady)...); i%3 == 0 {
+		other := service(100+i%7, inet.UDP)
+		if st.set(other, st.slices(other.Name, inet.UDP, allReady)...); i%3 == 0 {
 			st.remove(others.Name)
 		}
 		others = other
@@ -83,7 +83,7 @@ func (st *stage) callers() func() (made int, failed []error) {
 		work.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
 				to := st.address(st.svc, frontends[i%len(frontends)], i%2 == 1)
-				a := st.Ask(context.Background(), st.host(from), ipvs.TCP, to, ownPort(), lab.Wait(5*time.Second))
+				a := st.Ask(context.Background(), st.host(from), inet.TCP, to, ownPort(), lab.Wait(5*time.Second))
 				made.Add(1)
 				if a.Err != nil {
 					mu.Lock()

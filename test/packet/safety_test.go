@@ -12,7 +12,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
 )
@@ -26,9 +26,9 @@ func TestHostPortsStayTheHosts(t *testing.T) {
 	for _, mode := range []string{"divert", "bind"} {
 		t.Run(mode, func(t *testing.T) {
 			w := newWorld(t, lab.Config{})
-			tcp, udp := w.serveOn(t, w.Node, ipvs.TCP, hostPort, "host"), w.serveOn(t, w.Node, ipvs.UDP, hostPort, "host")
+			tcp, udp := w.serveOn(t, w.Node, inet.TCP, hostPort, "host"), w.serveOn(t, w.Node, inet.UDP, hostPort, "host")
 			var ours, all []question
-			svcs := []plan.Service{service(1, ipvs.TCP), service(2, ipvs.UDP)}
+			svcs := []plan.Service{service(1, inet.TCP), service(2, inet.UDP)}
 			for _, svc := range svcs {
 				for _, from := range []source{fromPod, fromNode, fromOutside, fromFarPod} {
 					for _, to := range []frontend{toClusterIP, toExternalIP, toLoadBalancer} {
@@ -80,7 +80,7 @@ func TestExternalIPsOfNodes(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			w := newWorld(t, lab.Config{})
 			for _, host := range []*lab.Host{w.Node, w.Node2} {
-				for _, proto := range []ipvs.Protocol{ipvs.TCP, ipvs.UDP} {
+				for _, proto := range []inet.Protocol{inet.TCP, inet.UDP} {
 					w.serveOn(t, host, proto, hostPort, host.String())
 				}
 			}
@@ -90,7 +90,7 @@ func TestExternalIPsOfNodes(t *testing.T) {
 				hosts = append(hosts, w.Node2) // bind mode takes the whole address: that is what binding is
 			}
 			for i, host := range hosts {
-				for _, proto := range []ipvs.Protocol{ipvs.TCP, ipvs.UDP} {
+				for _, proto := range []inet.Protocol{inet.TCP, inet.UDP} {
 					svc := service(2*i+int(proto)%2, proto)
 					svc.ExternalIPs = []netip.Addr{host.Addr(false), host.Addr(true)}
 					p.set(svc, w.slices(svc.Name, proto, []endpoint{ready("pod1", true)})...)
@@ -98,7 +98,7 @@ func TestExternalIPsOfNodes(t *testing.T) {
 			}
 			p.settle()
 			for _, host := range hosts {
-				for _, proto := range []ipvs.Protocol{ipvs.TCP, ipvs.UDP} {
+				for _, proto := range []inet.Protocol{inet.TCP, inet.UDP} {
 					for _, v6 := range []bool{false, true} {
 						for _, from := range []source{fromPod, fromEndpoint, fromNode, fromOutside} {
 							w.expectWho(t, question{from, proto, netip.AddrPortFrom(host.Addr(v6), hostPort)}, host.String())
@@ -129,10 +129,10 @@ func TestUnallocatedClusterIPs(t *testing.T) {
 			p := start(t, setup{detector: clusterCIDR, unknownCIDRs: unknown})
 			svc := w.plain(p, 1)
 			want := map[question]string{}
-			for _, proto := range []ipvs.Protocol{ipvs.TCP, ipvs.UDP} {
+			for _, proto := range []inet.Protocol{inet.TCP, inet.UDP} {
 				for _, v6 := range []bool{false, true} {
 					for _, from := range []source{fromPod, fromNode, fromOutside} {
-						want[question{from, ipvs.TCP, w.address(svc, toClusterIP, v6)}] = "answered"
+						want[question{from, inet.TCP, w.address(svc, toClusterIP, v6)}] = "answered"
 						q := question{from, proto, netip.AddrPortFrom(nth(lab.Services[0], v6, 5000), 80)}
 						begin := time.Now()
 						a := w.ask(q, time.Second)
@@ -153,24 +153,24 @@ func TestPortNumberOfAnothersNodePort(t *testing.T) {
 	for _, mode := range []string{"divert", "bind"} {
 		t.Run(mode, func(t *testing.T) {
 			p := start(t, setup{bind: mode == "bind", detector: clusterCIDR})
-			a, b := service(1, ipvs.TCP), service(2, ipvs.TCP)
+			a, b := service(1, inet.TCP), service(2, inet.TCP)
 			a.Ports[0].Port, a.ExternalLocal = 31000, true
 			b.Ports[0].NodePort = 31000
-			p.set(a, w.slices(a.Name, ipvs.TCP, []endpoint{ready("pod1", true)})...)
-			p.set(b, w.slices(b.Name, ipvs.TCP, []endpoint{ready("pod2", true)})...)
+			p.set(a, w.slices(a.Name, inet.TCP, []endpoint{ready("pod1", true)})...)
+			p.set(b, w.slices(b.Name, inet.TCP, []endpoint{ready("pod2", true)})...)
 			p.settle()
 			for _, v6 := range []bool{false, true} {
 				for _, q := range []question{
-					{fromPod, ipvs.TCP, w.address(a, toClusterIP, v6)},
-					{fromPod, ipvs.TCP, w.address(a, toExternalIP, v6)},
-					{fromOutside, ipvs.TCP, w.address(a, toLoadBalancer, v6)},
+					{fromPod, inet.TCP, w.address(a, toClusterIP, v6)},
+					{fromPod, inet.TCP, w.address(a, toExternalIP, v6)},
+					{fromOutside, inet.TCP, w.address(a, toLoadBalancer, v6)},
 				} {
 					got := w.ask(q, 5*time.Second)
 					if got.Who != "pod1" || got.Source.Addr() != w.host(q.from).Addr(v6) {
 						t.Errorf("%v: %v, want pod1 and the client's own address", q, got)
 					}
 				}
-				w.expectWho(t, question{fromOutside, ipvs.TCP, w.address(b, toNodePort, v6)}, "pod2")
+				w.expectWho(t, question{fromOutside, inet.TCP, w.address(b, toNodePort, v6)}, "pod2")
 			}
 		})
 	}
@@ -181,15 +181,15 @@ func TestClientWithTheLoadBalancersAddress(t *testing.T) {
 	w := newWorld(t, lab.Config{})
 	p := start(t, setup{detector: clusterCIDR})
 	for n, local := range []bool{false, true} {
-		svc := service(n, ipvs.TCP)
+		svc := service(n, inet.TCP)
 		svc.ExternalLocal = local
-		p.set(svc, w.slices(svc.Name, ipvs.TCP, []endpoint{ready("pod1", true)})...)
+		p.set(svc, w.slices(svc.Name, inet.TCP, []endpoint{ready("pod1", true)})...)
 		p.settle()
 		for i, v6 := range []bool{false, true} {
 			vip := svc.LoadBalancerIPs[i]
 			w.moveToClient(t, vip)
 			from := lab.From(netip.AddrPortFrom(vip, 0))
-			a := w.Ask(context.Background(), w.Client, ipvs.TCP, w.address(svc, toNodePort, v6), from, lab.Wait(5*time.Second))
+			a := w.Ask(context.Background(), w.Client, inet.TCP, w.address(svc, toNodePort, v6), from, lab.Wait(5*time.Second))
 			if a.Who != "pod1" || local && a.Source.Addr() != vip {
 				t.Errorf("external policy %s: from %v: %v, want pod1's answer", policyName(local), vip, a)
 			}
@@ -220,14 +220,14 @@ func TestNoDefaultRoute(t *testing.T) {
 	for _, mode := range []string{"divert", "bind"} {
 		t.Run(mode, func(t *testing.T) {
 			p := start(t, setup{bind: mode == "bind", detector: clusterCIDR})
-			svc := service(1, ipvs.TCP)
-			p.set(svc, w.slices(svc.Name, ipvs.TCP, []endpoint{ready("pod1", true), ready("far1", false)})...)
+			svc := service(1, inet.TCP)
+			p.set(svc, w.slices(svc.Name, inet.TCP, []endpoint{ready("pod1", true), ready("far1", false)})...)
 			p.settle()
 			want := map[question]string{}
 			for _, from := range []source{fromPod, fromEndpoint, fromNode} {
 				for _, to := range frontends {
 					for _, v6 := range []bool{false, true} {
-						want[question{from, ipvs.TCP, w.address(svc, to, v6)}] = "answered"
+						want[question{from, inet.TCP, w.address(svc, to, v6)}] = "answered"
 					}
 				}
 			}
@@ -240,14 +240,14 @@ func TestNoDefaultRoute(t *testing.T) {
 func TestNobodyAnnounces(t *testing.T) {
 	w := newWorld(t, lab.Config{})
 	p := start(t, setup{detector: clusterCIDR})
-	svc := service(1, ipvs.TCP)
+	svc := service(1, inet.TCP)
 	svc.LoadBalancerIPs = []netip.Addr{nth(lab.LAN, false, 200), nth(lab.LAN, true, 200)}
-	p.set(svc, w.slices(svc.Name, ipvs.TCP, []endpoint{ready("pod1", true)})...)
+	p.set(svc, w.slices(svc.Name, inet.TCP, []endpoint{ready("pod1", true)})...)
 	p.settle()
 	for _, v6 := range []bool{false, true} {
-		w.expectWho(t, question{fromPod, ipvs.TCP, w.address(svc, toLoadBalancer, v6)}, "pod1")
-		w.expectWho(t, question{fromNode, ipvs.TCP, w.address(svc, toLoadBalancer, v6)}, "pod1")
-		if a := w.Ask(context.Background(), w.Router, ipvs.TCP, w.address(svc, toLoadBalancer, v6), lab.Wait(4*time.Second)); fate(a) != "refused" {
+		w.expectWho(t, question{fromPod, inet.TCP, w.address(svc, toLoadBalancer, v6)}, "pod1")
+		w.expectWho(t, question{fromNode, inet.TCP, w.address(svc, toLoadBalancer, v6)}, "pod1")
+		if a := w.Ask(context.Background(), w.Router, inet.TCP, w.address(svc, toLoadBalancer, v6), lab.Wait(4*time.Second)); fate(a) != "refused" {
 			t.Errorf("from the LAN: %v, want that nobody knows the address", a)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
@@ -29,7 +30,7 @@ type stage struct {
 	usual loop.Config
 	plays int // how many Services there were
 	svc   plan.Service
-	proto ipvs.Protocol
+	proto inet.Protocol
 	ops   *recorder
 }
 
@@ -45,7 +46,7 @@ func newStage(t *testing.T, s setup) *stage {
 }
 
 // play runs a test with a new loop and a new Service, whose endpoints are all ready. The edits change both before.
-func (st *stage) play(name string, proto ipvs.Protocol, test func(*stage), edits ...func(*stage)) {
+func (st *stage) play(name string, proto inet.Protocol, test func(*stage), edits ...func(*stage)) {
 	parent := st.t
 	parent.Run(name, func(t *testing.T) {
 		defer func(before *testing.T) { st.t, st.proxy.t, st.world.t = parent, before, before }(st.proxy.t)
@@ -194,7 +195,7 @@ func (st *stage) holds(c line) {
 func (st *stage) avoids(from source, to netip.AddrPort, not string) {
 	st.t.Helper()
 	wait := 900 * time.Millisecond
-	if st.proto == ipvs.SCTP {
+	if st.proto == inet.SCTP {
 		wait = 5 * time.Second
 	}
 	for range 2 * len(allReady) {

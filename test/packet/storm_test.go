@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
@@ -24,7 +25,7 @@ func TestStormInTheKernel(t *testing.T) {
 	p := start(t, setup{detector: clusterCIDR, lookInterval: loop.LookInterval})
 	const many, rate, long = 2000, 1000, time.Minute
 	plain := func(n int) plan.Service {
-		svc := service(n, ipvs.TCP)
+		svc := service(n, inet.TCP)
 		svc.ClusterIPs, svc.ExternalIPs, svc.LoadBalancerIPs, svc.Ports[0].NodePort = svc.ClusterIPs[:1], nil, nil, 0
 		return svc
 	}
@@ -34,11 +35,11 @@ func TestStormInTheKernel(t *testing.T) {
 			all = append(all, ready(pod, pod != "far1"))
 		}
 		svc := plain(n)
-		p.set(svc, w.slices(svc.Name, ipvs.TCP, all)...)
+		p.set(svc, w.slices(svc.Name, inet.TCP, all)...)
 	}
 	programmed := func(n int, want ...string) time.Duration {
 		t.Helper()
-		key := ipvs.AddrKey(ipvs.TCP, w.address(plain(n), toClusterIP, false))
+		key := ipvs.AddrKey(inet.TCP, w.address(plain(n), toClusterIP, false))
 		for begin := time.Now(); ; time.Sleep(2 * time.Millisecond) {
 			entry, err := p.cfg.IPVS.ReadServer(context.Background(), key)
 			right := err == nil && len(entry.Reals) == len(want)

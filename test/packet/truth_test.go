@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
 )
@@ -80,7 +80,7 @@ type cell struct {
 	from  source
 	to    frontend
 	at    netip.AddrPort
-	proto ipvs.Protocol
+	proto inet.Protocol
 	rule  rule
 	want  outcome
 }
@@ -90,13 +90,13 @@ func newTable(w *world, p subject, base rule) *truthTable {
 }
 
 // run holds the proxy to all of the table.
-func (tt *truthTable) run(t *testing.T, protocols []ipvs.Protocol) {
+func (tt *truthTable) run(t *testing.T, protocols []inet.Protocol) {
 	tt.fill(t, protocols)
 	tt.report(t)
 }
 
 // fill sends the table's packets and notes what is right and wrong.
-func (tt *truthTable) fill(t *testing.T, protocols []ipvs.Protocol) {
+func (tt *truthTable) fill(t *testing.T, protocols []inet.Protocol) {
 	begin := time.Now()
 	n := 0
 	var rows [][]cell // those of one Service take turns, so that each of its virtual servers is seen to use all real servers

@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"kube-ipvs/internal/inet"
+
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"kube-ipvs/ipvs"
 )
 
 // A client that keeps its port is served by another endpoint soon after its own is gone, wherever it is and whatever it
@@ -28,13 +28,13 @@ func TestUDP(t *testing.T) {
 	defer func() { st.must(netlink.ConntrackTableFlush(netlink.ConntrackTable)) }()
 	local := func(st *stage) { st.svc.ExternalLocal = true }
 	sticky := func(st *stage) { st.svc.Affinity = 3 * time.Hour }
-	st.play("cluster IP", ipvs.UDP, func(st *stage) { st.moveTalkers(toClusterIP, false) })
-	st.play("node port, IPv6", ipvs.UDP, func(st *stage) { st.moveTalkers(toNodePort, true) })
-	st.play("node port, Local", ipvs.UDP, func(st *stage) { st.moveTalkers(toNodePort, false) }, local)
-	st.play("external IP, Local, IPv6", ipvs.UDP, func(st *stage) { st.moveTalkers(toExternalIP, true) }, local)
-	st.play("cluster IP, affinity", ipvs.UDP, func(st *stage) { st.moveTalkers(toClusterIP, false) }, sticky)
-	st.play("node port, older than the Service", ipvs.UDP, func(st *stage) { st.awaitService(toNodePort) })
-	st.play("external IP, older than the Service", ipvs.UDP, func(st *stage) { st.awaitService(toExternalIP) })
+	st.play("cluster IP", inet.UDP, func(st *stage) { st.moveTalkers(toClusterIP, false) })
+	st.play("node port, IPv6", inet.UDP, func(st *stage) { st.moveTalkers(toNodePort, true) })
+	st.play("node port, Local", inet.UDP, func(st *stage) { st.moveTalkers(toNodePort, false) }, local)
+	st.play("external IP, Local, IPv6", inet.UDP, func(st *stage) { st.moveTalkers(toExternalIP, true) }, local)
+	st.play("cluster IP, affinity", inet.UDP, func(st *stage) { st.moveTalkers(toClusterIP, false) }, sticky)
+	st.play("node port, older than the Service", inet.UDP, func(st *stage) { st.awaitService(toNodePort) })
+	st.play("external IP, older than the Service", inet.UDP, func(st *stage) { st.awaitService(toExternalIP) })
 	left := 0
 	for _, f := range st.tracked() {
 		if f.Forward.DstIP.Equal(strangerFrontend.Addr().AsSlice()) {

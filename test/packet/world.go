@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
 )
@@ -15,7 +15,7 @@ import (
 // podPort is where every pod serves, with every protocol.
 const podPort = 8080
 
-var protocols = []ipvs.Protocol{ipvs.TCP, ipvs.UDP, ipvs.SCTP}
+var protocols = []inet.Protocol{inet.TCP, inet.UDP, inet.SCTP}
 
 // A world is a laboratory in which every pod serves.
 type world struct {
@@ -72,7 +72,7 @@ func (w *world) host(from source) *lab.Host {
 }
 
 // slices returns one slice a family for endpoints.
-func (w *world) slices(name plan.Name, proto ipvs.Protocol, in []endpoint) []plan.Slice {
+func (w *world) slices(name plan.Name, proto inet.Protocol, in []endpoint) []plan.Slice {
 	var out []plan.Slice
 	for _, v6 := range []bool{false, true} {
 		s := plan.Slice{Service: name, Ports: []plan.SlicePort{{Name: "p", Proto: proto, Port: podPort}}}
@@ -101,7 +101,7 @@ func nth(n lab.Network, v6 bool, i int) netip.Addr {
 }
 
 // service returns the n-th Service of a test: with addresses of every kind in both families.
-func service(n int, proto ipvs.Protocol) plan.Service {
+func service(n int, proto inet.Protocol) plan.Service {
 	svc := plan.Service{
 		Name:  plan.Name{Namespace: "test", Name: fmt.Sprintf("service-%03d", n)},
 		Ports: []plan.Port{{Name: "p", Proto: proto, Port: 80, NodePort: uint16(30000 + n)}},

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/vip"
@@ -84,11 +85,11 @@ func serverKey(kind, at string) ipvs.Key {
 	case "-f":
 		return ipvs.MarkKey(number(at), netip.IPv4Unspecified())
 	case "-u":
-		return ipvs.AddrKey(ipvs.UDP, netip.MustParseAddrPort(at))
+		return ipvs.AddrKey(inet.UDP, netip.MustParseAddrPort(at))
 	case "--sctp-service":
-		return ipvs.AddrKey(ipvs.SCTP, netip.MustParseAddrPort(at))
+		return ipvs.AddrKey(inet.SCTP, netip.MustParseAddrPort(at))
 	}
-	return ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort(at))
+	return ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort(at))
 }
 
 func number(s string) uint32 {
@@ -102,7 +103,7 @@ func number(s string) uint32 {
 func ipsetCommand(words []string) command {
 	set, ours := definitions()[words[1]]
 	if !ours {
-		set = ipset.Set{Name: words[1], Type: ipset.HashIP, Family: ipset.IPv4}
+		set = ipset.Set{Name: words[1], Type: ipset.HashIP, Family: inet.IPv4}
 	}
 	switch words[0] {
 	case "create":

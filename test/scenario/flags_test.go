@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"kube-ipvs/ipset"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
@@ -73,8 +73,8 @@ func list[T any](text string, parse func(string) T) []T {
 
 // config is the loop's configuration without the kernel.
 func (f flags) config() loop.Config {
-	families := list(f.families, func(s string) ipset.Family {
-		return map[string]ipset.Family{"IPv4": ipset.IPv4, "IPv6": ipset.IPv6}[s]
+	families := list(f.families, func(s string) inet.Family {
+		return map[string]inet.Family{"IPv4": inet.IPv4, "IPv6": inet.IPv6}[s]
 	})
 	return loop.Config{
 		Families:   families,
@@ -82,7 +82,7 @@ func (f flags) config() loop.Config {
 		Detector:   plan.Detector{Prefixes: list(f.clusterCIDRs, netip.MustParsePrefix), Interface: f.podInterface},
 		Plan:       plan.Config{Scheduler: f.scheduler, MasqueradeAll: f.masqueradeAll, Bind: f.vipMode == "bind"},
 		Settings:   []sysctl.Setting{{Name: forward4, Value: "1"}},
-		Forwarding: map[ipset.Family][]sysctl.Setting{ipset.IPv6: {{Name: forward6, Value: "1"}}},
+		Forwarding: map[inet.Family][]sysctl.Setting{inet.IPv6: {{Name: forward6, Value: "1"}}},
 		DrainLimit: f.drainLimit,
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
@@ -64,7 +65,7 @@ func (f flags) base(i vip.Item) bool {
 
 // isRange says that a network is delivered to this host whatever the Services are: cluster IPs' and aliases'.
 func (f flags) isRange(p netip.Prefix) bool {
-	return p == plan.AliasRange(ipset.IPv4) || p == plan.AliasRange(ipset.IPv6) || strings.Contains(","+f.serviceCIDRs+",", ","+p.String()+",")
+	return p == plan.AliasRange(inet.IPv4) || p == plan.AliasRange(inet.IPv6) || strings.Contains(","+f.serviceCIDRs+",", ","+p.String()+",")
 }
 
 // dumpSets returns the members of all sets, a line each, and those of the ledgers by themselves. Networks that are always there are left
@@ -78,7 +79,7 @@ func (p parts) dumpSets(ctx context.Context, f flags) (sets, ledger string, err 
 	for _, name := range names {
 		set, ok := defined[name]
 		if !ok {
-			set = ipset.Set{Name: name, Type: ipset.HashIP, Family: ipset.IPv4}
+			set = ipset.Set{Name: name, Type: ipset.HashIP, Family: inet.IPv4}
 		}
 		members, err := p.sets.Read(ctx, set)
 		if err != nil {
@@ -103,7 +104,7 @@ func (p parts) dumpSets(ctx context.Context, f flags) (sets, ledger string, err 
 // definitions are our sets by name.
 func definitions() map[string]ipset.Set {
 	out := map[string]ipset.Set{}
-	for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
+	for _, family := range []inet.Family{inet.IPv4, inet.IPv6} {
 		for _, set := range plan.SetsOf(family).All() {
 			out[set.Name] = set
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/klog/v2"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/loop"
@@ -246,7 +247,7 @@ func (r *run) check(what string) {
 	case c.ipvs != nil && c.ipvs.Verb == ipvs.DelReal && r.schedules(*c.ipvs):
 		r.t.Errorf("%s: it gets connections until that moment", what)
 	case c.set != nil && c.set.Verb == 0 && strings.HasSuffix(c.set.Set.Name, "FRONTENDS"):
-		key := ipvs.Key{Addr: c.set.Member.Addr, Proto: ipvs.Protocol(c.set.Member.Proto), Port: c.set.Member.Port}
+		key := ipvs.Key{Addr: c.set.Member.Addr, Proto: inet.Protocol(c.set.Member.Proto), Port: c.set.Member.Port}
 		if _, err := r.kernel.ipvs.ReadServer(context.Background(), key); err != nil {
 			r.t.Errorf("%s: %v", what, err)
 		}
@@ -261,7 +262,7 @@ func (r *run) check(what string) {
 // schedules says that the real server of an op gets new connections: its weight is not 0. Datagrams are none.
 func (r *run) schedules(op ipvs.Op) bool {
 	entry, err := r.kernel.ipvs.ReadServer(context.Background(), op.Key)
-	return err == nil && op.Key.Mark == 0 && op.Key.Proto != ipvs.UDP && entry.Reals[op.Addr].Weight > 0
+	return err == nil && op.Key.Mark == 0 && op.Key.Proto != inet.UDP && entry.Reals[op.Addr].Weight > 0
 }
 
 func (r *run) inLedger(k ipvs.Key) bool { return r.isMember("OWNED", k) }
@@ -269,7 +270,7 @@ func (r *run) inLedger(k ipvs.Key) bool { return r.isMember("OWNED", k) }
 // isMember says that a frontend is in a set of ours.
 func (r *run) isMember(set string, k ipvs.Key) bool {
 	for name, defined := range definitions() {
-		if !strings.HasSuffix(name, set) || defined.Family != ipset.FamilyOf(k.Addr) {
+		if !strings.HasSuffix(name, set) || defined.Family != inet.FamilyOf(k.Addr) {
 			continue
 		}
 		members, err := r.kernel.sets.Read(context.Background(), defined)

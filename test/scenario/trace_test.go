@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
@@ -169,20 +170,20 @@ type tracedRules struct {
 }
 
 // moment passes when the loop has done all that it does meanwhile: a bubble's time stands still before.
-func moment(f iptables.Family) { time.Sleep(time.Duration(f)) }
+func moment(f inet.Family) { time.Sleep(time.Duration(f)) }
 
 func (t tracedRules) Ensure(ctx context.Context, r iptables.Ruleset) error {
 	moment(r.Family)
 	return t.one(fmt.Sprintf("iptables-restore (%v)", r.Family), func() error { return t.to.rules.Ensure(ctx, r) })
 }
 
-func (t tracedRules) Stands(ctx context.Context, f iptables.Family) (stands bool, err error) {
+func (t tracedRules) Stands(ctx context.Context, f inet.Family) (stands bool, err error) {
 	moment(f)
 	err = t.one(fmt.Sprintf("iptables-save (%v)", f), func() error { stands, err = t.to.rules.Stands(ctx, f); return err })
 	return stands, err
 }
 
-func (t tracedRules) Remove(ctx context.Context, f iptables.Family) error {
+func (t tracedRules) Remove(ctx context.Context, f inet.Family) error {
 	return t.one(fmt.Sprintf("remove rules (%v)", f), func() error { return t.to.rules.Remove(ctx, f) })
 }
 

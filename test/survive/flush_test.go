@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/test/lab"
 )
 
@@ -35,7 +35,7 @@ func TestFlushedUnderLoad(t *testing.T) {
 				for v6 := range 2 {
 					for {
 						to := service{n: n}.clusterIP(v6 == 1)
-						if w.Ask(context.Background(), from, ipvs.TCP, to, lab.Wait(200*time.Millisecond)).Err == nil {
+						if w.Ask(context.Background(), from, inet.TCP, to, lab.Wait(200*time.Millisecond)).Err == nil {
 							break
 						}
 						if time.Since(begin) > flushLimit {

@@ -15,7 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/test/lab"
 )
 
@@ -107,7 +107,7 @@ func (w *world) hold(services []service) (live, drop func()) {
 		for _, from := range []*lab.Host{w.Pod("asker"), w.Client, w.Node} {
 			v6 := len(lines)%2 == 1
 			for {
-				c, err := w.Dial(context.Background(), from, ipvs.TCP, s.clusterIP(v6), lab.Wait(10*time.Second))
+				c, err := w.Dial(context.Background(), from, inet.TCP, s.clusterIP(v6), lab.Wait(10*time.Second))
 				if err != nil {
 					w.t.Fatal(err)
 				}
@@ -154,7 +154,7 @@ func (w *world) callers(services []service) func() (made int, failed []error) {
 				s := services[i%len(services)]
 				begin := time.Now()
 				port := netip.AddrPortFrom(netip.Addr{}, uint16(10000+ports.Add(1)%20000))
-				a := w.Ask(ctx, from, ipvs.TCP, s.clusterIP(i/len(services)%2 == 1), lab.From(port), lab.Wait(5*time.Second))
+				a := w.Ask(ctx, from, inet.TCP, s.clusterIP(i/len(services)%2 == 1), lab.From(port), lab.Wait(5*time.Second))
 				if ctx.Err() != nil {
 					return
 				}

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/test/lab"
 )
 
@@ -37,7 +37,7 @@ func newWorld(t *testing.T) *world {
 	}
 	t.Cleanup(func() { check(t, l.Close()) })
 	for _, pod := range []string{"pod1", "pod2", "far1"} {
-		if _, err := l.Serve(l.Pod(pod), ipvs.TCP, podPort, pod); err != nil {
+		if _, err := l.Serve(l.Pod(pod), inet.TCP, podPort, pod); err != nil {
 			t.Fatal(err)
 		}
 	}

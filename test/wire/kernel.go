@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
@@ -59,13 +60,13 @@ func (k Kernel) Config(source *Memory) loop.Config {
 	return loop.Config{
 		Source: source, Queue: source.Queue,
 		IPVS: k.IPVS, Sets: k.Sets, VIP: k.VIP, Flows: k.Flows, Rules: k.Rules, Sysctl: k.Settings,
-		Families: []ipset.Family{ipset.IPv4, ipset.IPv6}, Marks: plan.MarksFor(14), Plan: plan.Config{Scheduler: "rr"},
+		Families: []inet.Family{inet.IPv4, inet.IPv6}, Marks: plan.MarksFor(14), Plan: plan.Config{Scheduler: "rr"},
 		Detector: plan.Detector{Prefixes: PodCIDRs},
 		Settings: []sysctl.Setting{
 			{Name: "net/ipv4/ip_forward", Value: "1"}, {Name: "net/ipv4/vs/conntrack", Value: "1"},
 			{Name: "net/ipv4/vs/expire_nodest_conn", Value: "1"}, {Name: "net/ipv4/vs/expire_quiescent_template", Value: "1"},
 		},
-		Forwarding: map[ipset.Family][]sysctl.Setting{ipset.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
+		Forwarding: map[inet.Family][]sysctl.Setting{inet.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
 		DrainLimit: time.Minute,
 		Metrics:    loop.NewMetrics(prometheus.NewRegistry()),
 		Health:     func(plan.Name, *plan.Health) {},

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/test/lab"
 )
 
@@ -61,7 +61,7 @@ func (a *agent) look(r *http.Request) (string, error) {
 // question reads a question from a request.
 func (a *agent) question(r *http.Request) (q question, err error) {
 	form := r.URL.Query()
-	protocols := map[string]ipvs.Protocol{"tcp": ipvs.TCP, "udp": ipvs.UDP, "sctp": ipvs.SCTP}
+	protocols := map[string]inet.Protocol{"tcp": inet.TCP, "udp": inet.UDP, "sctp": inet.SCTP}
 	q.from, q.proto, q.wanted = a.sight.host(form.Get("from")), protocols[form.Get("proto")], form["want"]
 	if q.to, err = netip.ParseAddrPort(form.Get("to")); err != nil {
 		return q, err

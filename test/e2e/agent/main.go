@@ -15,7 +15,7 @@ import (
 	"os"
 	"time"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/test/lab"
 )
 
@@ -58,11 +58,11 @@ func run(address string, program []string) error {
 func serve(l *lab.Lab) error {
 	var errs []error
 	for _, pod := range []string{"pod1", "pod2", "pod3"} {
-		for _, proto := range []ipvs.Protocol{ipvs.TCP, ipvs.UDP, ipvs.SCTP} {
+		for _, proto := range []inet.Protocol{inet.TCP, inet.UDP, inet.SCTP} {
 			_, err := l.Serve(l.Pod(pod), proto, 8080, pod)
 			errs = append(errs, err)
 		}
-		_, err := l.Serve(l.Pod(pod), ipvs.TCP, 9090, pod+":9090")
+		_, err := l.Serve(l.Pod(pod), inet.TCP, 9090, pod+":9090")
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/test/lab"
 )
 
@@ -22,7 +22,7 @@ type sight struct{ lab *lab.Lab }
 // A question is a request that is to be sent, and what should come of it.
 type question struct {
 	from   *lab.Host
-	proto  ipvs.Protocol
+	proto  inet.Protocol
 	to     netip.AddrPort
 	times  int           // how often to send it, from a new port each time
 	wanted []string      // outcomes, any of which will do
