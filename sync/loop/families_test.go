@@ -144,7 +144,7 @@ func TestHalfIPv6(t *testing.T) {
 				if said := log.take(); len(said) != 1 || !strings.Contains(said[0], "taken up") {
 					t.Errorf("when it works the log says %q", said)
 				}
-				want := []string{"[2]", "[2 10]", "[2]", "[2 10]"}
+				want := []string{"[IPv4]", "[IPv4 IPv6]", "[IPv4]", "[IPv4 IPv6]"}
 				if diff := cmp.Diff(want, serves); diff != "" {
 					t.Errorf("served families (-want +got):\n%s", diff)
 				}
