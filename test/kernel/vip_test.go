@@ -71,7 +71,7 @@ func TestVIPCommands(t *testing.T) {
 	tests := []struct{ command, want string }{
 		{"ip -4 rule show | grep 'proto 175'", rules},
 		{"ip -6 rule show | grep 'proto 175'", rules},
-		{"(ip -4 route show table 7597 || ip -6 route show table 7597) 2>&1 || true", "Error: ipv4: FIB table does not exist. Dump terminated Error: ipv6: FIB table does not exist. Dump terminated"},
+		{"(ip -6 route show table 7597; ip -4 route show table 7597) 2>&1 || true", "Error: ipv4: FIB table does not exist. Dump terminated"},
 		{"ip -4 route show table 7598", "local 203.0.113.7 dev lo proto 175 scope host"},
 		{"ip -6 route show table 7598", "local 2001:db8::7 dev lo proto 175 metric 1024 pref medium"},
 		{"ip -4 route show table local proto 175", "local 10.96.0.0/12 dev kube-ipvs0 scope host src 192.0.2.1 local 10.200.0.1 dev kube-ipvs0 scope host src 192.0.2.1 " +
