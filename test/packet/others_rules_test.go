@@ -4,7 +4,7 @@ package packet
 
 // The kernel's own chains, by table, where others put rules that drop or accept.
 var (
-	mangleChains = []string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}
+	mangleChains = kernels
 	filterChains = []string{"INPUT", "FORWARD", "OUTPUT"}
 )
 
@@ -55,13 +55,20 @@ var othersRules = []circumstance{
 	{
 		name: "Flannel masquerades first in nat POSTROUTING",
 		changes: []change{ruleset{
-			first("nat", "POSTROUTING", "-s {ALLPODS} -d {ALLPODS} -j RETURN"),
-			first("nat", "POSTROUTING", "-s {ALLPODS} ! -d {MULTICAST} -j MASQUERADE"),
-			first("nat", "POSTROUTING", "! -s {ALLPODS} -d {PODS} -j RETURN"),
-			first("nat", "POSTROUTING", "! -s {ALLPODS} -d {ALLPODS} -j MASQUERADE"),
+			first("nat", "POSTROUTING", "-j FLANNEL-POSTRTG"),
+			last("nat", "FLANNEL-POSTRTG", "-m mark --mark 0x4000/0x4000 -j RETURN"),
+			last("nat", "FLANNEL-POSTRTG", "-s {PODS} -d {ALLPODS} -j RETURN"),
+			last("nat", "FLANNEL-POSTRTG", "-s {ALLPODS} -d {PODS} -j RETURN"),
+			last("nat", "FLANNEL-POSTRTG", "! -s {ALLPODS} -d {PODS} -j RETURN"),
+			last("nat", "FLANNEL-POSTRTG", "-s {ALLPODS} ! -d {MULTICAST} -j MASQUERADE"),
+			last("nat", "FLANNEL-POSTRTG", "! -s {ALLPODS} -d {ALLPODS} -j MASQUERADE"),
 		}},
 		marked: true,
-		// RETURN in a chain of the kernel's own ends it; in Flannel's it would not.
+	},
+	{
+		name:    "pods are masqueraded first in nat POSTROUTING on their way out (Calico)",
+		changes: []change{ruleset{first("nat", "POSTROUTING", "-s {PODS} ! -d {ALLPODS} -j MASQUERADE")}},
+		marked:  true,
 	},
 }
 
@@ -229,4 +236,14 @@ func hostPortRules(put func(table, chain, spec string) netfilterRule) ruleset {
 		out = append(out, inEach(put, "nat", "-m addrtype --dst-type LOCAL "+port+" -j DNAT --to-destination {POD2:8080}", "PREROUTING", "OUTPUT")...)
 	}
 	return out
+}
+
+// before is rules that a proxy finds when it starts: behind its own where it puts them first, before where it puts them last.
+var before = []circumstance{
+	{name: "host ports by DNAT", changes: []change{hostPortRules(last)}},
+	{name: "INPUT and FORWARD end in REJECT", changes: []change{opened, ruleset{
+		last("filter", "INPUT", "-j REJECT"), last("filter", "FORWARD", acceptEstablished), last("filter", "FORWARD", "-j REJECT"),
+	}}, closed: func(c cell) bool {
+		return hostIsClosed(c) || (c.to == toPod || c.to == toNode2) && c.from != fromNode
+	}},
 }

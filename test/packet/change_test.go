@@ -28,8 +28,12 @@ type netfilterRule struct {
 	spec         string
 }
 
-// A ruleset is rules of others. Those that come first come in the order given.
+// A ruleset is rules of others. Those that come first come in the order given. A chain that is not the kernel's comes and goes
+// with the rules in it.
 type ruleset []netfilterRule
+
+// kernels is the kernel's own chains.
+var kernels = []string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}
 
 func first(table, chain, spec string) netfilterRule { return netfilterRule{table, chain, true, spec} }
 func last(table, chain, spec string) netfilterRule  { return netfilterRule{table, chain, false, spec} }
@@ -45,7 +49,7 @@ func inEach(put func(table, chain, spec string) netfilterRule, table, spec strin
 
 func (r ruleset) do(w *world) error {
 	next := map[string]int{} // where the next rule goes that comes first, by table and chain
-	return r.apply(w, func(rule netfilterRule) string {
+	return r.apply(w, ":%s - [0:0]", func(rule netfilterRule) string {
 		if !rule.first {
 			return fmt.Sprintf("-A %s %s", rule.chain, rule.spec)
 		}
@@ -55,20 +59,29 @@ func (r ruleset) do(w *world) error {
 }
 
 func (r ruleset) undo(w *world) error {
-	return r.apply(w, func(rule netfilterRule) string { return fmt.Sprintf("-D %s %s", rule.chain, rule.spec) })
+	return r.apply(w, "-X %s", func(rule netfilterRule) string { return fmt.Sprintf("-D %s %s", rule.chain, rule.spec) })
 }
 
 // apply changes all tables of a family at once: a process costs much more than a rule.
-func (r ruleset) apply(w *world, line func(netfilterRule) string) error {
+func (r ruleset) apply(w *world, ownChain string, line func(netfilterRule) string) error {
 	var text strings.Builder
 	for _, table := range []string{"raw", "mangle", "nat", "filter"} {
-		fmt.Fprintf(&text, "*%s\n", table)
+		var chains, lines []string
 		for _, rule := range r {
-			if rule.table == table {
-				fmt.Fprintln(&text, line(rule))
+			if rule.table != table {
+				continue
+			}
+			lines = append(lines, line(rule))
+			if chain := fmt.Sprintf(ownChain, rule.chain); !slices.Contains(kernels, rule.chain) && !slices.Contains(chains, chain) {
+				chains = append(chains, chain)
 			}
 		}
-		fmt.Fprintln(&text, "COMMIT")
+		if strings.HasPrefix(ownChain, ":") {
+			lines = append(chains, lines...)
+		} else {
+			lines = append(lines, chains...)
+		}
+		fmt.Fprintf(&text, "*%s\n%s\nCOMMIT\n", table, strings.Join(lines, "\n"))
 	}
 	return errors.Join(
 		feed(w, expand(w, text.String(), false), "iptables-restore", "-w", "-n"),
