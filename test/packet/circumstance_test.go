@@ -3,6 +3,7 @@
 package packet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ type circumstance struct {
 	marked  bool                // who sees whom where no Service is concerned is somebody else's affair
 	all     bool                // ask with UDP, too, what else is asked with TCP only
 	more    func(*trial) []cell // asked in this circumstance only
+	uplink  string              // if not eth0
 	limits  []limit
 }
 
@@ -72,11 +74,11 @@ type trial struct {
 }
 
 // newTrial sets the Services of a trial, and waits for them. The subject's name is what limits are by.
-func newTrial(t *testing.T, w *world, p subject, subject string) *trial {
+func newTrial(t *testing.T, w *world, p subject, subject, uplink string) *trial {
 	tr := &trial{truthTable: newTable(w, p, rule{inside: byCIDR}), t: t, subject: subject, whole: subject == "bind" || subject == "ipvs"}
 	for _, a := range second {
-		addAddress(t, "eth0", a)
-		t.Cleanup(func() { delAddress(t, "eth0", a) })
+		addAddress(t, uplink, a)
+		t.Cleanup(func() { delAddress(t, uplink, a) })
 	}
 	both, here := situations[0].endpoints, situations[1].endpoints
 	n := 0
@@ -429,4 +431,25 @@ func (tr *trial) inAll(circumstances []circumstance) {
 	}
 	tr.in(circumstance{name: "control, at the end", all: true})
 	tr.t.Logf("%s\n%s", tr.subject, strings.Join(tr.lines, "\n"))
+}
+
+// startIn starts a proxy in a circumstance, and asks.
+func startIn(t *testing.T, c circumstance, name string, begin func(*testing.T, *world) subject) {
+	t.Run(c.name, func(t *testing.T) {
+		w := newWorld(t, lab.Config{Forward: true, NotCounting: true})
+		for _, change := range c.changes {
+			if err := change.do(w); err != nil {
+				t.Error(err)
+			}
+			t.Cleanup(func() {
+				if err := change.undo(w); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		c.changes = nil
+		tr := newTrial(t, w, begin(t, w), name, cmp.Or(c.uplink, "eth0"))
+		tr.in(c)
+		t.Log(strings.Join(tr.lines, "\n"))
+	})
 }

@@ -3,6 +3,7 @@
 package packet
 
 import (
+	"slices"
 	"testing"
 
 	"kube-ipvs/test/lab"
@@ -14,7 +15,7 @@ func inBoth(t *testing.T, cfg lab.Config, circumstances []circumstance) {
 	for _, mode := range []string{"divert", "bind"} {
 		t.Run(mode, func(t *testing.T) {
 			w := newWorld(t, cfg)
-			newTrial(t, w, start(t, setup{bind: mode == "bind", detector: clusterCIDR}), mode).inAll(circumstances)
+			newTrial(t, w, start(t, setup{bind: mode == "bind", detector: clusterCIDR}), mode, "eth0").inAll(circumstances)
 		})
 	}
 }
@@ -43,25 +44,15 @@ func TestCircumstancesOfLinks(t *testing.T) { inBoth(t, lab.Config{}, othersLink
 // Pods may be on a bridge.
 func TestCircumstancesOfBridges(t *testing.T) { inBoth(t, lab.Config{Bridge: true}, bridges) }
 
-// Circumstances that were there when the proxy came.
+// Rules of others, and other uplinks, may have been there when the proxy came.
 func TestCircumstancesBefore(t *testing.T) {
 	for _, mode := range []string{"divert", "bind"} {
-		for _, c := range before {
-			t.Run(mode+"/"+c.name, func(t *testing.T) {
-				w := newWorld(t, lab.Config{NotCounting: true})
-				for _, change := range c.changes {
-					if err := change.do(w); err != nil {
-						t.Error(err)
-					}
-					defer func() {
-						if err := change.undo(w); err != nil {
-							t.Error(err)
-						}
-					}()
-				}
-				c.changes = nil
-				newTrial(t, w, start(t, setup{bind: mode == "bind", detector: clusterCIDR}), mode).in(c)
-			})
-		}
+		t.Run(mode, func(t *testing.T) {
+			for _, c := range slices.Concat(before, otherUplinks) {
+				startIn(t, c, mode, func(t *testing.T, _ *world) subject {
+					return start(t, setup{bind: mode == "bind", detector: clusterCIDR})
+				})
+			}
+		})
 	}
 }

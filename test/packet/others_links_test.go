@@ -25,23 +25,6 @@ var othersLinks = []circumstance{
 		},
 	},
 	{
-		name: "the uplink is a bond",
-		changes: []change{moveUplink("bond0", `ip link add bond0 type bond mode active-backup miimon 100
-			ip link set eth0 down; ip link set eth0 master bond0; ip link set bond0 up`)},
-	},
-	{
-		name: "the uplink is a VLAN",
-		changes: []change{
-			script{
-				on: onRouter,
-				there: `ip link add link node1 name node1.5 type vlan id 5
-					ip link set node1 nomaster; ip link set node1.5 master lan up`,
-				gone: `ip link del node1.5; ip link set node1 master lan`,
-			},
-			moveUplink("eth0.5", `ip link add link eth0 name eth0.5 type vlan id 5; ip link set eth0.5 up`),
-		},
-	},
-	{
 		name: "pods elsewhere are behind a tunnel",
 		changes: []change{
 			script{
@@ -97,9 +80,8 @@ func moveUplink(link, create string) script {
 	addresses := func(dev string) string {
 		return `
 			ip addr add {NODE4}/24 dev ` + dev + `; ip addr add {NODE6}/64 dev ` + dev + ` nodad
-			ip addr add 192.168.77.111/24 dev ` + dev + `; ip addr add fd00:192:168:77::111/64 dev ` + dev + ` nodad
-			ip route add default via {ROUTER4}; ip -6 route add default via {ROUTER6}
-			ip route add {FARPODS4} via {NODE24}; ip -6 route add {FARPODS6} via {NODE26}; sleep 0.3`
+			ip route replace default via {ROUTER4}; ip -6 route replace default via {ROUTER6}
+			ip route replace {FARPODS4} via {NODE24}; ip -6 route replace {FARPODS6} via {NODE26}; sleep 0.3`
 	}
 	return script{
 		there: "ip addr flush dev eth0 scope global\n" + create + addresses(link),
@@ -120,4 +102,27 @@ var bridges = []circumstance{
 		}},
 	},
 	{name: "bridge-nf-call-iptables=1", changes: []change{setting("net/bridge/bridge-nf-call-ip*tables", "1")}},
+}
+
+// otherUplinks are found by the proxy when it starts, as they are on real nodes.
+var otherUplinks = []circumstance{
+	{
+		name:   "the uplink is a bond",
+		uplink: "bond0",
+		changes: []change{moveUplink("bond0", `ip link add bond0 type bond mode active-backup miimon 100
+			ip link set eth0 down; ip link set eth0 master bond0; ip link set bond0 up`)},
+	},
+	{
+		name:   "the uplink is a VLAN",
+		uplink: "eth0.5",
+		changes: []change{
+			script{
+				on: onRouter,
+				there: `ip link add link node1 name node1.5 type vlan id 5
+					ip link set node1 nomaster; ip link set node1.5 master lan up`,
+				gone: `ip link del node1.5; ip link set node1 master lan`,
+			},
+			moveUplink("eth0.5", `ip link add link eth0 name eth0.5 type vlan id 5; ip link set eth0.5 up`),
+		},
+	},
 }
