@@ -69,7 +69,7 @@ type trial struct {
 	whole   bool // the proxy takes service addresses as a whole
 	asked   []cell
 	more    []cell   // with UDP, that only some circumstances ask
-	excuse  func()   // takes wrong cells out whose reason is known, in every circumstance
+	forgive func()   // takes wrong cells out whose reason is known, in every circumstance
 	lines   []string // the table at the end, a line a circumstance
 }
 
@@ -244,8 +244,8 @@ func (tr *trial) in(c circumstance) {
 		}
 		late := tr.askAgain(c, tr.askAll(c, cells, most))
 		right := len(cells) - len(tr.wrong)
-		if tr.excuse != nil {
-			tr.excuse()
+		if tr.forgive != nil {
+			tr.forgive()
 		}
 		tr.mind(t, c, cells)
 		tr.lines = append(tr.lines, fmt.Sprintf("%4d asked, %4d right (%d at the second attempt), set up in %v, asked in %v: %s",
@@ -425,12 +425,12 @@ func forget(t *testing.T) {
 
 // inAll runs circumstances, after and before none of them, and prints the table.
 func (tr *trial) inAll(circumstances []circumstance) {
+	defer func() { tr.t.Logf("%s\n%s", tr.subject, strings.Join(tr.lines, "\n")) }()
 	tr.in(circumstance{name: "control", all: true})
 	for _, c := range circumstances {
 		tr.in(c)
 	}
 	tr.in(circumstance{name: "control, at the end", all: true})
-	tr.t.Logf("%s\n%s", tr.subject, strings.Join(tr.lines, "\n"))
 }
 
 // startIn starts a proxy in a circumstance, and asks.

@@ -58,8 +58,9 @@ var othersLinks = []circumstance{
 				gone:  `ip route replace {EXTERNALIPS4} via {NODE4}; ip -6 route del {EXTERNALIPS6}; ip -6 route add {EXTERNALIPS6} via {NODE6}`,
 			},
 			script{
-				there: `ip rule add from 192.168.78.0/24 pref 300 lookup 103; ip route add default via 192.168.78.1 table 103; ip route add throw {ALLPODS} table 103
-					ip -6 rule add from fd00:192:168:78::/64 pref 300 lookup 103; ip -6 route add default via fd00:192:168:78::1 table 103`,
+				there: `ip rule add from 192.168.78.0/24 pref 300 lookup 103; ip route add default via 192.168.78.1 table 103; ip route add throw 10.244.0.0/16 table 103
+					ip -6 rule add from fd00:192:168:78::/64 pref 300 lookup 103; ip -6 route add default via fd00:192:168:78::1 table 103
+					ip -6 route add throw fd00:10:244::/48 table 103`,
 				gone: `ip rule del pref 300; ip -6 rule del pref 300; ip route flush table 103; ip -6 route flush table 103`,
 			},
 		},

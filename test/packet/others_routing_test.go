@@ -62,7 +62,7 @@ var othersRouting = append(
 	},
 	circumstance{
 		name:    "others have routes to the ranges of cluster IPs and external addresses",
-		changes: []change{routing{"route add {CLUSTERIPS} via {ROUTER} dev eth0", "route add {EXTERNALIPS} via {ROUTER} dev eth0"}},
+		changes: []change{routing{"route add {CLUSTERIPS} via {ROUTER} dev eth0 metric 50", "route add {EXTERNALIPS} via {ROUTER} dev eth0 metric 50"}},
 	},
 	circumstance{
 		name:    "source rules for the LAN and external addresses, pref 100, whose table knows the pods",

@@ -157,11 +157,20 @@ func strangersMark(bit string) circumstance {
 			first("raw", "PREROUTING", "-p tcp --sport 8080"+set),
 			first("raw", "PREROUTING", "-p tcp --dport 2222"+set),
 			first("raw", "PREROUTING", "-p udp --dport 2222"+set),
-			first("raw", "OUTPUT", "-d {ALLPODS} -m addrtype --src-type LOCAL"+set),
+			first("raw", "OUTPUT", "-d {ALLPODS} -m addrtype --src-type LOCAL -m ipvs ! --ipvs"+set),
 			first("raw", "OUTPUT", "-p tcp --dport 2222"+set),
 		}},
 		marked: true,
 	}
+}
+
+// limitOfForward is that kube-proxy's iptables mode has FORWARD accept only what is masqueraded.
+var limitOfForward = limit{
+	reason: "the CNI plugin must have FORWARD accept what goes to pods",
+	of:     []string{"iptables"},
+	covers: func(c cell) bool {
+		return c.from != fromNode && c.want.fate == "answered" && !c.want.masqueraded && c.want.who[0].pod == "pod1"
+	},
 }
 
 // firewalls keep all closed that nobody opens. Those of real nodes let in what comes from the node itself, what belongs to
@@ -176,14 +185,18 @@ var firewalls = []circumstance{
 	{
 		name:    "FORWARD's policy is DROP",
 		changes: []change{policies("FORWARD")},
-		closed:  func(c cell) bool { return (c.to == toPod || c.to == toNode2) && c.from != fromNode },
+		closed:  forwardIsClosed,
 		all:     true,
+		limits:  []limit{limitOfForward},
 	},
 	{
 		name: "what is not for a LOCAL address is dropped first in INPUT (ufw)",
 		changes: []change{ruleset{
 			first("filter", "INPUT", acceptEstablished),
-			first("filter", "INPUT", "-m addrtype ! --dst-type LOCAL,MULTICAST -j DROP"),
+			first("filter", "INPUT", "-j ufw-not-local"),
+			last("filter", "ufw-not-local", "-m addrtype --dst-type LOCAL -j RETURN"),
+			last("filter", "ufw-not-local", "-m addrtype --dst-type MULTICAST -j RETURN"),
+			last("filter", "ufw-not-local", "-j DROP"),
 		}},
 	},
 	{
@@ -197,7 +210,8 @@ var firewalls = []circumstance{
 			first("filter", "FORWARD", acceptEstablished),
 			first("filter", "FORWARD", "-o docker0 -j DROP"),
 		}},
-		closed: func(c cell) bool { return (c.to == toPod || c.to == toNode2) && c.from != fromNode },
+		closed: forwardIsClosed,
+		limits: []limit{limitOfForward},
 	},
 }
 
@@ -210,6 +224,8 @@ var opened = ruleset{
 }
 
 func hostIsClosed(c cell) bool { return c.to == toHostPort && c.from != fromNode }
+
+func forwardIsClosed(c cell) bool { return (c.to == toPod || c.to == toNode2) && c.from != fromNode }
 
 // policies makes chains of filter drop by default.
 func policies(chains ...string) change {
@@ -243,7 +259,5 @@ var before = []circumstance{
 	{name: "host ports by DNAT", changes: []change{hostPortRules(last)}},
 	{name: "INPUT and FORWARD end in REJECT", changes: []change{opened, ruleset{
 		last("filter", "INPUT", "-j REJECT"), last("filter", "FORWARD", acceptEstablished), last("filter", "FORWARD", "-j REJECT"),
-	}}, closed: func(c cell) bool {
-		return hostIsClosed(c) || (c.to == toPod || c.to == toNode2) && c.from != fromNode
-	}},
+	}}, closed: func(c cell) bool { return hostIsClosed(c) || forwardIsClosed(c) }, limits: []limit{limitOfForward}},
 }
