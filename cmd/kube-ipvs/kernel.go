@@ -20,12 +20,14 @@ import (
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/loop"
-	"kube-ipvs/sync/plan"
 )
 
 // modules are what the kernel needs where it is not built in. Most are loaded by the kernel when they are first used;
 // IPVS, the sets and the dummy link are not, or not in a container.
-var modules = []string{"ip_vs", "dummy", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "xt_set", "xt_ipvs", "nf_conntrack_netlink"}
+var modules = []string{
+	"ip_vs", "dummy", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "ip_set_hash_net",
+	"xt_set", "xt_NETMAP", "xt_connmark", "nf_conntrack_netlink",
+}
 
 // A kernel is the running kernel's tables, open.
 type kernel struct {
@@ -43,7 +45,7 @@ func openKernel(ctx context.Context, o *options) (k *kernel, err error) {
 	if err := capable(); err != nil {
 		return nil, err
 	}
-	loading := loadModules(ctx, append(modules, "ip_vs_"+o.scheduler, "ip_vs_"+plan.Sticky))
+	loading := loadModules(ctx, append(modules, "ip_vs_"+o.scheduler))
 	k = &kernel{settings: &sysctl.Files{Root: o.procSys}}
 	k.open = append(k.open, k.settings.Close)
 	defer func() {

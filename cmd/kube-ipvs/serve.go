@@ -225,7 +225,7 @@ func (p *proxy) node(ctx context.Context) (plan.Node, []netip.Prefix, error) {
 	}
 	n := p.source.Node()
 	p.ports.Listen(p.healthAddresses(own))
-	return plan.Node{Name: n.Name, Zone: n.Zone, Own: own, Addresses: p.nodePortAddresses(own)}, p.source.ServiceCIDRs(), nil
+	return plan.Node{Name: n.Name, Zone: n.Zone, Own: own, Addresses: p.nodePortAddresses(own), Primary: n.Addresses}, p.source.ServiceCIDRs(), nil
 }
 
 // nodePortAddresses returns those of the node's addresses that serve node ports.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
@@ -60,7 +59,7 @@ func (l *Loop) flowsLayer() *flowsLayer {
 	return &flowsLayer{kernel: l.cfg.Flows, keep: l.serving, stale: map[ipvs.Key]struct{}{}, count: l.count.layer("flows")}
 }
 
-// serving returns who serves a frontend, from inside or outside.
+// serving returns who serves a frontend, for internal sources or external ones.
 func (l *Loop) serving(key ipvs.Key) map[netip.AddrPort]struct{} {
 	out := map[netip.AddrPort]struct{}{}
 	x, ok := l.claims.winner(key)
@@ -70,8 +69,8 @@ func (l *Loop) serving(key ipvs.Key) map[netip.AddrPort]struct{} {
 	for _, at := range x.fe.Reals {
 		out[at] = struct{}{}
 	}
-	if x.fe.Inside != nil {
-		for _, at := range x.fe.Inside.Reals {
+	if x.fe.Internal != nil {
+		for _, at := range x.fe.Internal.Reals {
 			out[at] = struct{}{}
 		}
 	}
@@ -83,12 +82,18 @@ func (l *Loop) serving(key ipvs.Key) map[netip.AddrPort]struct{} {
 func (l *Loop) doReals(ctx context.Context, ops []ipvs.Op) []error {
 	for _, op := range ops {
 		if op.Verb == ipvs.DelReal {
-			for _, key := range l.frontendsOf(op.Key) {
-				l.flows.add(key)
-			}
+			l.flows.add(l.trackedAs(op.Key))
 		}
 	}
 	return l.cfg.IPVS.Do(ctx, ops)
+}
+
+// trackedAs returns the frontend that conntrack's flows to a virtual server were sent to: itself, or the one whose alias it is.
+func (l *Loop) trackedAs(server ipvs.Key) ipvs.Key {
+	if of, internal := l.tables.aliasOf(server); internal {
+		return of
+	}
+	return server
 }
 
 // doFrontends turns frontends on and off. What was sent to one before it was on, or was refused, is tracked as it went then:
@@ -100,25 +105,6 @@ func (l *Loop) doFrontends(ctx context.Context, ops []ipset.Op) []error {
 		}
 	}
 	return l.cfg.Sets.Do(ctx, ops)
-}
-
-// frontendsOf returns the frontends of a virtual server: itself, or all that may use, or have used, a second list.
-func (l *Loop) frontendsOf(server ipvs.Key) []ipvs.Key {
-	if server.Mark == 0 {
-		return []ipvs.Key{server}
-	}
-	list, ok := l.ownerOf(server)
-	s := l.services[list.Service]
-	if !ok || s == nil {
-		return nil
-	}
-	var out []ipvs.Key
-	for fe := range slices.Values(s.fragment.Frontends) {
-		if fe.Key.Proto == list.Proto && fe.Key.Addr.Is4() == list.Family.Is4() {
-			out = append(out, fe.Key)
-		}
-	}
-	return out
 }
 
 // suspectFlows marks the flows of all UDP frontends of a family whose rules were made: what was tracked while they did not

@@ -78,6 +78,7 @@ func TestProgrammingLatency(t *testing.T) {
 		r.let(refusing("ipvsadm -A -t 10.96.0.3:80 -s rr"))
 		r.triggered(3, at)
 		r.remove(3)
+		synctest.Wait() // or it may be programmed between the two
 		r.let(nil)
 		expect("a Service that was deleted before it was programmed", 3, 2.1)
 		time.Sleep(time.Second)

@@ -75,7 +75,6 @@ type Loop struct {
 
 	services map[plan.Name]*service
 	claims   claims
-	numbers  map[ipset.Family]*numbers
 	tables   *tables
 
 	settings     *delta.Table[string, string]
@@ -88,27 +87,26 @@ type Loop struct {
 	realLayer    *realsLayer                                                // of layers, the one of real servers
 	flows        *flowsLayer                                                // of layers, the one of tracked flows
 
-	jobs    sync.WaitGroup         // what is under way in the background
-	attempt time.Time              // when the attempt began that has not ended yet, or zero
-	dirty   map[plan.Name]struct{} // Services that are to be planned again
-	what    Changed                // what else changed and was not looked at yet; Synced stays
-	located bool                   // the node is known
-	begun   bool                   // planning has begun
-	made    int                    // IPv4 virtual servers that were made, without those that were removed
-	strange map[ipvs.Key]struct{}  // the virtual servers that others have for marks
-	read    ipvs.Table             // of this turn, for the second of the two layers that it is about
-	left    map[ipvs.Key]struct{}  // of this turn: virtual servers with real servers that are wanted no more; nil: not asked
-	count   *Metrics
-	waiting map[plan.Name][]time.Time // when the changes happened that are not programmed yet
+	jobs      sync.WaitGroup         // what is under way in the background
+	attempt   time.Time              // when the attempt began that has not ended yet, or zero
+	dirty     map[plan.Name]struct{} // Services that are to be planned again
+	what      Changed                // what else changed and was not looked at yet; Synced stays
+	located   bool                   // the node is known
+	begun     bool                   // planning has begun
+	made      int                    // IPv4 virtual servers that were made, without those that were removed
+	read      ipvs.Table             // of this turn, for the second of the two layers that it is about
+	readItems vip.Items              // the same of the routing
+	count     *Metrics
+	waiting   map[plan.Name][]time.Time // when the changes happened that are not programmed yet
 }
 
 // New returns a loop. Nothing is done before Run.
 func New(cfg Config) *Loop {
 	l := &Loop{
-		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, numbers: numbersByFamily(),
+		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{},
 		tables: newTables(cfg.Marks, cfg.Families), count: cfg.Metrics, settings: delta.New[string, string](),
-		members: map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op]{}, strange: map[ipvs.Key]struct{}{},
-		dirty: map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{},
+		members: map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op]{},
+		dirty:   map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{},
 	}
 	l.cfg.Forwarding = maps.Clone(cfg.Forwarding)
 	for _, s := range cfg.Settings {

@@ -353,7 +353,7 @@ func (a askedSets) Do(ctx context.Context, ops []ipset.Op) []error {
 
 type askedVIPs struct{ asked }
 
-func (a askedVIPs) Read(ctx context.Context) (map[vip.Item]struct{}, error) {
+func (a askedVIPs) Read(ctx context.Context) (vip.Items, error) {
 	if err := a.ask("read routes"); err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/delta"
 	"kube-ipvs/sync/plan"
@@ -24,6 +23,7 @@ func (l *Loop) replan(name plan.Name) {
 	old := l.services[name]
 	svc, in, ok := l.cfg.Source.Service(name)
 	if !ok {
+		delete(l.waiting, name) // as kube-proxy: what is gone was never programmed
 		l.swap(name, old, nil)
 		return
 	}
@@ -32,33 +32,11 @@ func (l *Loop) replan(name plan.Name) {
 	l.swap(name, old, now)
 }
 
-// planned returns a Service's new state, with numbers for its second lists. A list keeps its number.
+// planned returns a Service's new state.
 func (l *Loop) planned(svc plan.Service, in []plan.Slice) *service {
 	s := &service{fragment: plan.Compute(l.cfg.Plan, svc, in, l.node), uid: svc.UID, created: svc.Created}
-	fes := s.fragment.Frontends
-	slices.SortFunc(fes, func(a, b plan.Frontend) int { return a.Key.Compare(b.Key) })
-	for i := range fes {
-		in := fes[i].Inside
-		if in == nil {
-			continue
-		}
-		if s.numbers == nil {
-			s.numbers = map[plan.InsideKey]uint32{}
-		}
-		if _, ok := s.numbers[in.Key]; !ok {
-			s.numbers[in.Key] = l.numbersOf(in.Key).take(in.Key, l.numberBefore(&fes[i]), l.isLeft(ipset.FamilyOf(in.Key.Family)))
-		}
-	}
+	slices.SortFunc(s.fragment.Frontends, func(a, b plan.Frontend) int { return a.Key.Compare(b.Key) })
 	return s
-}
-
-// numberBefore is the number that the ledger has for a frontend: what the list had before a restart.
-func (l *Loop) numberBefore(fe *plan.Frontend) uint32 {
-	if !l.tables.has(fe.Key.Addr) {
-		return 0
-	}
-	mark, _ := l.tables.ledger(fe.Key.Addr).Known(lineOf(fe.Key))
-	return l.cfg.Marks.NumberOf(mark.Value)
 }
 
 // swap puts one state of a Service in the place of another. Either may be nil. What both want is claimed again before it
@@ -79,16 +57,12 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 			giveBack.frontend(before)
 		}
 	}
+	l.passOn()
 	take.hairpins(now)
 	take.probed(now)
 	l.forwards(now)
 	giveBack.hairpins(old)
 	giveBack.probed(old)
-	if old != nil {
-		for key := range old.numbers {
-			l.numbersOf(key).release(key)
-		}
-	}
 	if now == nil {
 		delete(l.services, name)
 	} else {
@@ -98,6 +72,14 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 	for _, s := range l.claims.rivals(all, now) {
 		l.review(s)
 	}
+}
+
+// passOn plans the Services again that waited for an alias that is free now.
+func (l *Loop) passOn() {
+	for _, name := range l.tables.freed {
+		l.cfg.Queue.ServiceChanged(name)
+	}
+	l.tables.freed = nil
 }
 
 // report tells others what changed for a Service.
@@ -119,7 +101,7 @@ func (l *Loop) report(name plan.Name, old, now *service) {
 
 // review tells others what of a Service cannot be served.
 func (l *Loop) review(s *service) {
-	l.tell(s, slices.Concat(s.fragment.Problems, l.claims.conflicts(s), s.unnumbered()))
+	l.tell(s, slices.Concat(s.fragment.Problems, l.claims.conflicts(s), l.aliasTaken(s)))
 }
 
 // tell tells others about the problems of a Service, if they are news.
@@ -191,7 +173,7 @@ func (t *tables) isProgrammed(s *service, c claims) bool {
 		if !on || !t.serves(fe.Key, fe.Reals) {
 			return false
 		}
-		if n := fe.Inside; n != nil && s.numbers[n.Key] != 0 && !t.serves(ipvs.MarkKey(t.marks.Number(s.numbers[n.Key]), fe.Key.Addr), n.Reals) {
+		if in := fe.Internal; t.hasAlias(fe) && !t.serves(in.Key, in.Reals) {
 			return false
 		}
 	}

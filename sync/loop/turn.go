@@ -15,19 +15,19 @@ func (l *Loop) turn(ctx context.Context, again bool) error {
 		if again {
 			layer.again()
 		}
-		if l.what&Kernel != 0 || l.what&Routes != 0 && layer.name() == vipsTitle {
+		// With an address of the node's the kernel removes, silently, routes that have it as source.
+		routing := layer.name() == vipsTitle || layer.name() == boundTitle
+		if l.what&Kernel != 0 || routing && l.what&(Routes|Addresses) != 0 {
 			layer.doubt()
 		}
 	}
 	l.what &^= Kernel | Routes | answered
 	lost := l.renode(ctx)
-	// What the kernel holds is read before anything is planned: second lists keep the numbers that they have there.
 	l.observe(ctx)
 	if l.mayBegin() {
 		l.replanDirty()
 		l.converge(ctx)
 		l.programmed()
-		l.handOut()
 	}
 	return l.verdict(lost)
 }
@@ -61,8 +61,8 @@ func (l *Loop) hindered() bool {
 	return slices.ContainsFunc(l.layers, layer.unread)
 }
 
-// mayBegin says that enough is known to plan: where this node is, and the ledgers with the numbers that second lists have.
-// Without, all that stands would look unwanted.
+// mayBegin says that enough is known to plan: where this node is, and which virtual servers are ours. Without, all that stands
+// would look unwanted.
 func (l *Loop) mayBegin() bool {
 	return l.begun || l.located && !l.ledgersUnread()
 }
@@ -72,7 +72,7 @@ func (l *Loop) observe(ctx context.Context) {
 	for _, layer := range l.layers {
 		layer.observe(ctx)
 	}
-	l.read = nil
+	l.read, l.readItems = nil, nil
 }
 
 // replanDirty plans the Services that changed.
@@ -123,7 +123,6 @@ func (l *Loop) converge(ctx context.Context) {
 	if l.attempt.IsZero() {
 		l.attempt = time.Now()
 	}
-	l.left = nil
 	for _, layer := range l.layers {
 		if !layer.unread() {
 			layer.ensure(ctx)

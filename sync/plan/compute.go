@@ -39,8 +39,11 @@ func Compute(cfg Config, svc Service, in []Slice, node Node) Fragment {
 			f.Unserved.Internal = f.Unserved.Internal || svc.InternalLocal && p.unserved()
 			f.Unserved.External = f.Unserved.External || svc.ExternalLocal && p.unserved()
 		}
-		f.UsesAddresses = f.UsesAddresses || port.NodePort != 0 || cfg.Bind || len(svc.SourceRanges) > 0
+		f.UsesAddresses = f.UsesAddresses || port.NodePort != 0
 	}
+	// Addresses that the node has are neither bound nor diverted, and the node asks others with one of its own.
+	f.UsesAddresses = f.UsesAddresses || len(svc.ExternalIPs)+len(svc.LoadBalancerIPs) > 0 ||
+		slices.ContainsFunc(f.Frontends, func(fe Frontend) bool { return len(fe.VIPs) > 0 })
 	f.Health = health(svc, in, node)
 	f.Probed = probed(svc, node)
 	f.UsesAddresses = f.UsesAddresses || svc.HealthCheckNodePort != 0
