@@ -32,6 +32,7 @@ type circumstance struct {
 	marked  bool                // who sees whom where no Service is concerned is somebody else's affair
 	all     bool                // ask with UDP, too, what else is asked with TCP only
 	more    func(*trial) []cell // asked in this circumstance only
+	moves   bool                // the node gets other addresses
 	uplink  string              // if not eth0
 	limits  []limit
 }
@@ -231,7 +232,9 @@ func (tr *trial) in(c circumstance) {
 				}
 			}()
 		}
-		tr.p.settle()
+		if c.moves {
+			tr.p.settle()
+		}
 		tr.own = tr.p.nodeAddresses()
 		done := time.Now()
 		tr.right, tr.wrong = tally{}, nil

@@ -25,7 +25,8 @@ var othersLinks = []circumstance{
 		},
 	},
 	{
-		name: "pods elsewhere are behind a tunnel",
+		name:  "pods elsewhere are behind a tunnel",
+		moves: true,
 		changes: []change{
 			script{
 				there: `ip link add tun4 type ipip local {NODE4} remote {NODE24}; ip link add tun6 type sit local {NODE4} remote {NODE24}
@@ -43,7 +44,8 @@ var othersLinks = []circumstance{
 		},
 	},
 	{
-		name: "a second uplink comes later, with a table of its own, and external addresses by it",
+		name:  "a second uplink comes later, with a table of its own, and external addresses by it",
+		moves: true,
 		changes: []change{
 			script{
 				on: onRouter,

@@ -53,7 +53,10 @@ var othersRouting = append(
 	circumstance{
 		name: "the table local at 100, and Cilium's rules before it",
 		changes: []change{
-			routing{"rule add fwmark 0x200/0xf00 pref 9 lookup 2004", "rule add pref 100 lookup local"},
+			routing{
+				"route add default via {ROUTER} dev eth0 table 2004",
+				"rule add fwmark 0xd00/0xf00 pref 1 lookup 2004", "rule add fwmark 0x200/0xf00 pref 9 lookup 2004", "rule add pref 100 lookup local",
+			},
 			script{
 				there: "ip -4 rule del pref 0; ip -6 rule del pref 0",
 				gone:  "ip -4 rule add pref 0 lookup local; ip -6 rule add pref 0 lookup local",
@@ -67,13 +70,6 @@ var othersRouting = append(
 	circumstance{
 		name:    "source rules for the LAN and external addresses, pref 100, whose table knows the pods",
 		changes: []change{elsewhere("102", "rule add from {LAN} pref 100 lookup 102", "rule add from {EXTERNALIPS} pref 101 lookup 102")},
-	},
-	circumstance{
-		name: "the same, whose table does not know the pods",
-		changes: []change{routing{
-			"route add default via {ROUTER} dev eth0 table 102", "route add {LAN} dev eth0 table 102",
-			"rule add from {LAN} pref 100 lookup 102", "rule add from {EXTERNALIPS} pref 101 lookup 102",
-		}},
 	},
 )
 

@@ -190,14 +190,12 @@ var firewalls = []circumstance{
 		limits:  []limit{limitOfForward},
 	},
 	{
-		name: "what is not for a LOCAL address is dropped first in INPUT (ufw)",
-		changes: []change{ruleset{
-			first("filter", "INPUT", acceptEstablished),
-			first("filter", "INPUT", "-j ufw-not-local"),
-			last("filter", "ufw-not-local", "-m addrtype --dst-type LOCAL -j RETURN"),
-			last("filter", "ufw-not-local", "-m addrtype --dst-type MULTICAST -j RETURN"),
-			last("filter", "ufw-not-local", "-j DROP"),
-		}},
+		name:    "what is not for a LOCAL address is dropped in INPUT (ufw)",
+		changes: []change{notLocal(last)},
+	},
+	{
+		name:    "the same, first",
+		changes: []change{notLocal(first)},
 	},
 	{
 		name:    "INPUT ends in REJECT, behind us",
@@ -213,6 +211,17 @@ var firewalls = []circumstance{
 		closed: forwardIsClosed,
 		limits: []limit{limitOfForward},
 	},
+}
+
+// notLocal is what ufw does: its chains are appended to the kernel's own.
+func notLocal(put func(table, chain, spec string) netfilterRule) ruleset {
+	return ruleset{
+		put("filter", "INPUT", acceptEstablished),
+		put("filter", "INPUT", "-j ufw-not-local"),
+		last("filter", "ufw-not-local", "-m addrtype --dst-type LOCAL -j RETURN"),
+		last("filter", "ufw-not-local", "-m addrtype --dst-type MULTICAST -j RETURN"),
+		last("filter", "ufw-not-local", "-j DROP"),
+	}
 }
 
 var opened = ruleset{
@@ -257,6 +266,7 @@ func hostPortRules(put func(table, chain, spec string) netfilterRule) ruleset {
 // before is rules that a proxy finds when it starts: behind its own where it puts them first, before where it puts them last.
 var before = []circumstance{
 	{name: "host ports by DNAT", changes: []change{hostPortRules(last)}},
+	{name: "what is not for a LOCAL address is dropped in INPUT (ufw)", changes: []change{notLocal(last)}},
 	{name: "INPUT and FORWARD end in REJECT", changes: []change{opened, ruleset{
 		last("filter", "INPUT", "-j REJECT"), last("filter", "FORWARD", acceptEstablished), last("filter", "FORWARD", "-j REJECT"),
 	}}, closed: func(c cell) bool { return hostIsClosed(c) || forwardIsClosed(c) }, limits: []limit{limitOfForward}},
