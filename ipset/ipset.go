@@ -146,6 +146,10 @@ type Kernel interface {
 	// Names returns the names of all sets, in order.
 	Names(context.Context) ([]string, error)
 
+	// Differ returns those of the sets that are there with another definition, by name: what differs, which is
+	// os.ErrExist. No member is sent, as with Counts.
+	Differ(context.Context, []Set) (map[string]error, error)
+
 	// Read returns the set's members. The error is os.ErrNotExist if there is no such set. After an error what it
 	// returns means nothing: an unreadable set is not an empty one.
 	Read(context.Context, Set) (map[Member]Mark, error)

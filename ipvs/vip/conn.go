@@ -71,7 +71,7 @@ func (c *Conn) Close() error {
 	return errors.Join(errs...)
 }
 
-// Do implements Kernel. Neighbouring ops on rules, routes and addresses travel together. errors.Is tells os.ErrExist (a route of
+// Do implements Kernel. Its errors do not name their ops. Neighbouring ops on rules, routes and addresses travel together. errors.Is tells os.ErrExist (a route of
 // another program is in the way), os.ErrNotExist (the link is not there), os.ErrInvalid, os.ErrPermission and
 // ErrNoIPv6.
 func (c *Conn) Do(ctx context.Context, ops []Op) []error {
@@ -92,11 +92,6 @@ func (c *Conn) Do(ctx context.Context, ops []Op) []error {
 	}
 	if !slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
 		return nil
-	}
-	for i, err := range errs {
-		if err != nil {
-			errs[i] = fmt.Errorf("%v: %w", ops[i], err)
-		}
 	}
 	return errs
 }

@@ -60,7 +60,17 @@ type Rule struct {
 }
 
 func (r Rule) compare(o Rule) int {
-	return cmp.Or(cmp.Compare(r.Priority, o.Priority), cmp.Compare(r.Mark, o.Mark), cmp.Compare(r.Mask, o.Mask), cmp.Compare(r.Table, o.Table), cmp.Compare(r.Goto, o.Goto))
+	return cmp.Or(cmp.Compare(r.Priority, o.Priority), cmp.Compare(r.Mark, o.Mark), cmp.Compare(r.Mask, o.Mask), cmp.Compare(r.Table, o.Table), cmp.Compare(r.Goto, o.Goto), compareBool(r.Own, o.Own))
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
 }
 
 // String returns the rule as an operator would type it.
@@ -105,9 +115,9 @@ const (
 func Policies(family netip.Prefix, divert, own uint32) []Item {
 	rules := []Rule{
 		{Priority: ownPriority, Mark: own, Mask: own, Own: true, Table: DivertTable},
-		{Priority: afterPriority, Table: emptyTable}, // before the rule that goes there
 		{Priority: checkPriority, Mark: divert, Mask: divert, Own: true, Goto: afterPriority},
 		{Priority: divertPriority, Mark: divert, Mask: divert, Table: DivertTable},
+		{Priority: afterPriority, Table: emptyTable},
 		{Priority: lastResortPriority, Table: LastResortTable},
 	}
 	out := make([]Item, len(rules))
@@ -117,7 +127,7 @@ func Policies(family netip.Prefix, divert, own uint32) []Item {
 	return out
 }
 
-// emptyTable is a table without routes: a rule can only go to a rule that is there.
+// emptyTable is a table without routes: a rule only goes on at a rule that is there, which the kernel looks for when either comes.
 const emptyTable = 7597
 
 // A Verb tells what an Op does.

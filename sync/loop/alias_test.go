@@ -37,12 +37,12 @@ func TestLedgerLines(t *testing.T) {
 	}
 }
 
-// hereAndElsewhere has the endpoints of a Local policy whose frontends have an alias; at gives a Service an external address with one.
+// hereAndElsewhere has the endpoints of a Local policy whose frontends have an alias; atAddress gives a Service an external address with one.
 func hereAndElsewhere() []plan.Endpoint {
 	return append(pods(2), plan.Endpoint{Addr: netip.MustParseAddr("10.244.0.1"), Node: "node1", Ready: true, Serving: true})
 }
 
-func at(addr string) func(*plan.Service) {
+func atAddress(addr string) func(*plan.Service) {
 	return func(s *plan.Service) {
 		s.ExternalLocal, s.ExternalIPs = true, []netip.Addr{netip.MustParseAddr(addr)}
 	}
@@ -58,13 +58,13 @@ func TestAliasOrder(t *testing.T) {
 		r.start()
 		r.queue.Synced()
 		r.take()
-		r.change(1, hereAndElsewhere(), at("198.18.0.1"))
+		r.change(1, hereAndElsewhere(), atAddress("198.18.0.1"))
 		ordered(t, r.take(), "ipset add KIPVS-OWNED 255.18.0.1,tcp:80", "ipvsadm -A -t 255.18.0.1:80 -s rr", "ipvsadm -a -t 255.18.0.1:80 -r 10.244.0.1:8080",
 			"ipvsadm -a -t 255.18.0.1:80 -r 10.244.0.2:8080", "ipset add KIPVS-FRONTENDS "+member, "ipset add KIPVS-INTERNAL "+member, "ipset add KIPVS-EXTERNAL "+member)
-		r.change(1, pods(2), at("198.18.0.1")) // none is here: external sources are dropped, and one list is enough
+		r.change(1, pods(2), atAddress("198.18.0.1")) // none is here: external sources are dropped, and one list is enough
 		ordered(t, r.take(), "ipset del KIPVS-INTERNAL "+member, "ipvsadm -d -t 255.18.0.1:80", "ipvsadm -D -t 255.18.0.1:80", "ipset del KIPVS-OWNED 255.18.0.1,tcp:80")
 		r.let(refusing("ipvsadm -A -t 255.18.0.1:80 -s rr"))
-		r.change(1, hereAndElsewhere(), at("198.18.0.1"))
+		r.change(1, hereAndElsewhere(), atAddress("198.18.0.1"))
 		if contains(r.take(), "ipset add KIPVS-INTERNAL "+member) {
 			t.Error("internal sources are sent to an alias that is not there")
 		}
@@ -132,15 +132,15 @@ func TestAliasOfTwo(t *testing.T) {
 	}{
 		{"nothing", func(*rig) {}, ofFirst, nil, true},
 		{"the first goes", func(r *rig) { r.remove(1) }, nil, ofSecond, false},
-		{"the first needs it no more", func(r *rig) { r.change(1, pods(2), at(first)) }, nil, ofSecond, false},
-		{"the second changes", func(r *rig) { r.change(2, append(others(), pods(5)...), at(second)) }, ofFirst, nil, true},
-		{"the first changes", func(r *rig) { r.change(1, append(hereAndElsewhere(), pods(5)...), at(first)) }, append(ofFirst, "10.244.0.5"), nil, true},
+		{"the first needs it no more", func(r *rig) { r.change(1, pods(2), atAddress(first)) }, nil, ofSecond, false},
+		{"the second changes", func(r *rig) { r.change(2, append(others(), pods(5)...), atAddress(second)) }, ofFirst, nil, true},
+		{"the first changes", func(r *rig) { r.change(1, append(hereAndElsewhere(), pods(5)...), atAddress(first)) }, append(ofFirst, "10.244.0.5"), nil, true},
 		{"the second goes", func(r *rig) { r.remove(2) }, ofFirst, nil, false},
-		{"the second needs none", func(r *rig) { r.change(2, pods(4), at(second)) }, ofFirst, nil, false},
+		{"the second needs none", func(r *rig) { r.change(2, pods(4), atAddress(second)) }, ofFirst, nil, false},
 		{"the first goes and comes back behind the second", func(r *rig) {
 			r.remove(1)
 			synctest.Wait()
-			r.change(1, hereAndElsewhere(), at(first))
+			r.change(1, hereAndElsewhere(), atAddress(first))
 		}, nil, ofSecond, false},
 		{"the first has connections that stay", func(r *rig) { busy(r, 1); r.remove(1) }, nil, nil, true},
 		{"and end", func(r *rig) {
@@ -153,7 +153,7 @@ func TestAliasOfTwo(t *testing.T) {
 		{"the second changes after the first went", func(r *rig) {
 			r.remove(1)
 			synctest.Wait()
-			r.change(2, append(others(), pods(5)...), at(second))
+			r.change(2, append(others(), pods(5)...), atAddress(second))
 		}, nil, append(ofSecond, "10.244.0.5"), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -161,8 +161,8 @@ func TestAliasOfTwo(t *testing.T) {
 				r := newRig(t)
 				reports := map[string][]plan.Problem{}
 				r.report = func(name plan.Name, p []plan.Problem) { reports[name.Name] = p }
-				r.set(1, hereAndElsewhere(), at(first))
-				r.set(2, others(), at(second))
+				r.set(1, hereAndElsewhere(), atAddress(first))
+				r.set(2, others(), atAddress(second))
 				r.start()
 				r.queue.Synced()
 				synctest.Wait()
@@ -191,12 +191,12 @@ func TestAliasAfterRestart(t *testing.T) {
 	const late, early = "198.18.0.1", "203.18.0.1"
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.set(2, hereAndElsewhere(), at(early))
+		r.set(2, hereAndElsewhere(), atAddress(early))
 		stop := r.start()
 		r.queue.Synced()
 		synctest.Wait()
 		stop()
-		r.set(1, pods(9), at(late)) // which is planned first, but came later
+		r.set(1, pods(9), atAddress(late)) // which is planned first, but came later
 		r.slices[plan.Name{Namespace: "default", Name: "s00001"}][0].Endpoints = append(pods(9), plan.Endpoint{
 			Addr: netip.MustParseAddr("10.244.0.8"), Node: "node1", Ready: true, Serving: true,
 		})
@@ -241,7 +241,7 @@ func TestFlowsOfAnAlias(t *testing.T) {
 				var flows *conntrack.Fake
 				r.tweak = func(l *Loop) { flows = l.cfg.Flows.(*conntrack.Fake) }
 				set := func(endpoints ...plan.Endpoint) plan.Name {
-					name := r.set(1, endpoints, at("198.18.0.1"), udp)
+					name := r.set(1, endpoints, atAddress("198.18.0.1"), udp)
 					r.slices[name][0].Ports[0].Proto = ipvs.UDP
 					return name
 				}
@@ -283,11 +283,11 @@ func TestAliasesOfEachFamily(t *testing.T) {
 			for _, a := range last {
 				endpoints = append(endpoints, plan.Endpoint{Addr: netip.MustParseAddr(a), Node: "node2", Ready: true, Serving: true})
 			}
-			name := r.set(2, endpoints, at("2001:db8::1"), udp, func(s *plan.Service) { s.ClusterIPs = []netip.Addr{netip.MustParseAddr("fd00:96::1")} })
+			name := r.set(2, endpoints, atAddress("2001:db8::1"), udp, func(s *plan.Service) { s.ClusterIPs = []netip.Addr{netip.MustParseAddr("fd00:96::1")} })
 			r.slices[name][0].Ports[0].Proto = ipvs.UDP
 			return name
 		}
-		r.set(1, hereAndElsewhere(), at("198.18.0.1"))
+		r.set(1, hereAndElsewhere(), atAddress("198.18.0.1"))
 		setV6("fd00:244::2", "fd00:244::3")
 		r.start()
 		r.queue.Synced()
@@ -299,7 +299,7 @@ func TestAliasesOfEachFamily(t *testing.T) {
 				t.Errorf("%v: %v\n%v", k, err, r.ipvs.Table())
 			}
 		}
-		r.change(1, append(hereAndElsewhere()[1:], pods(3)...), at("198.18.0.1"))
+		r.change(1, append(hereAndElsewhere()[1:], pods(3)...), atAddress("198.18.0.1"))
 		r.queue.ServiceChanged(setV6("fd00:244::3"))
 		synctest.Wait()
 		table := r.ipvs.Table()

@@ -2,9 +2,12 @@ package loop
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 
@@ -42,9 +45,13 @@ func (l *Loop) setsLayer() *tableLayer[string, struct{}, setOp] {
 		title: "sets", table: t, compare: strings.Compare, doubted: true, count: l.count.layer("sets"),
 		read: func(ctx context.Context) (iter.Seq2[string, struct{}], error) {
 			names, err := l.cfg.Sets.Names(ctx)
+			if err != nil {
+				return nil, err
+			}
+			differ, err := l.cfg.Sets.Differ(ctx, slices.Collect(maps.Values(defined)))
 			return func(yield func(string, struct{}) bool) {
 				for _, name := range names {
-					if strings.HasPrefix(name, plan.SetPrefix) && !yield(name, struct{}{}) {
+					if strings.HasPrefix(name, plan.SetPrefix) && differ[name] == nil && !yield(name, struct{}{}) {
 						return
 					}
 				}
@@ -66,8 +73,12 @@ func (l *Loop) doSets(ctx context.Context, ops []setOp) []error {
 			errs[i] = l.cfg.Sets.Destroy(ctx, op.set.Name)
 			continue
 		}
-		if errs[i] = l.cfg.Sets.Create(ctx, op.set); errs[i] == nil {
+		errs[i] = l.cfg.Sets.Create(ctx, op.set)
+		switch {
+		case errs[i] == nil:
 			l.tables.members[op.set.Name].Observe(func(func(ipset.Member, ipset.Mark) bool) {})
+		case errors.Is(errs[i], os.ErrExist):
+			errs[i] = l.renew(ctx, op.set, errs[i])
 		}
 	}
 	return errs

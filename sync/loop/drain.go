@@ -52,10 +52,7 @@ func (l *Loop) realsLayer() *realsLayer {
 	}
 	r.tableLayer = tableLayer[ipvs.RealKey, ipvs.Real, ipvs.Op]{
 		title: "reals", table: l.tables.reals, compare: ipvs.RealKey.Compare, doubted: true, count: l.count.layer("reals"),
-		mayAdd: func(k ipvs.RealKey) bool {
-			_, there := l.tables.servers.Known(k.Server)
-			return there
-		},
+		mayAdd: func(k ipvs.RealKey) bool { return l.serverLayer.present(k.Server) },
 		// With a virtual server that goes the kernel removes its real servers. An alias waits for them.
 		mayDel: func(k ipvs.RealKey) bool {
 			_, wanted := l.tables.servers.Wanted(k.Server)

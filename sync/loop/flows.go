@@ -16,6 +16,7 @@ import (
 type flowsLayer struct {
 	kernel conntrack.Kernel
 	keep   func(ipvs.Key) map[netip.AddrPort]struct{} // who serves a frontend
+	wanted func(ipvs.Key) bool                        // a Service has the frontend
 	stale  map[ipvs.Key]struct{}
 	failed error // why they could not be deleted
 	count  *counters
@@ -25,6 +26,7 @@ func (f *flowsLayer) name() string            { return "flows" }
 func (f *flowsLayer) doubt()                  {}
 func (f *flowsLayer) again()                  { f.failed = nil }
 func (f *flowsLayer) unread() bool            { return false }
+func (f *flowsLayer) hinders() bool           { return false }
 func (f *flowsLayer) trouble() error          { return f.failed }
 func (f *flowsLayer) pending() int            { return len(f.stale) }
 func (f *flowsLayer) observe(context.Context) {}
@@ -46,17 +48,36 @@ func (f *flowsLayer) prune(ctx context.Context) {
 	for key := range f.stale {
 		frontends = append(frontends, conntrack.Frontend{Proto: uint8(key.Proto), At: key.AddrPort(), Keep: f.keep(key)})
 	}
-	f.count.operations.Inc()
+	f.count.asked(1)
 	if _, err := f.kernel.Delete(ctx, frontends); err != nil {
 		f.count.failures.Inc()
 		f.failed = fmt.Errorf("delete stale UDP flows: %w", err)
+		f.bound()
 		return
 	}
 	f.stale = map[ipvs.Key]struct{}{} // to empty the one that held all frontends at the start costs what it held
 }
 
+// mostGone is how many frontends are remembered that no Service has any more while their flows cannot be deleted.
+const mostGone = 10_000
+
+// bound forgets frontends that are gone when there are too many. On a kernel that never deletes flows, and with Services that
+// come and go, they would fill the memory.
+func (f *flowsLayer) bound() {
+	gone := 0
+	for key := range f.stale {
+		if f.wanted(key) {
+			continue
+		}
+		if gone++; gone > mostGone {
+			delete(f.stale, key)
+		}
+	}
+}
+
 func (l *Loop) flowsLayer() *flowsLayer {
-	return &flowsLayer{kernel: l.cfg.Flows, keep: l.serving, stale: map[ipvs.Key]struct{}{}, count: l.count.layer("flows")}
+	wanted := func(key ipvs.Key) bool { _, ok := l.claims.winner(key); return ok }
+	return &flowsLayer{kernel: l.cfg.Flows, keep: l.serving, wanted: wanted, stale: map[ipvs.Key]struct{}{}, count: l.count.layer("flows")}
 }
 
 // serving returns who serves a frontend, for internal sources or external ones.

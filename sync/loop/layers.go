@@ -24,11 +24,14 @@ func (l *Loop) layersOf() []layer {
 	l.setLayer = l.setsLayer()
 	l.settingLayer = l.settingsLayer()
 	layers := []layer{l.settingLayer, l.setLayer}
-	var on, last []layer
+	var on []layer
 	for _, f := range l.cfg.Families {
 		s := l.tables.families[f]
 		layers = append(layers, l.membersLayer(s.Owned, nil, l.servedNoMore))
-		for _, set := range []ipset.Set{s.Allowed, s.Hairpins, s.Health} {
+		l.members[s.Owned.Name].do = l.doOwned
+		// Networks stand before packets for them are delivered here, so that nothing that listens on the node gets any.
+		layers = append(layers, l.membersLayer(s.Local, nil, l.isUnbound))
+		for _, set := range []ipset.Set{s.Addresses, s.Allowed, s.Hairpins, s.Health} {
 			layers = append(layers, l.membersLayer(set, nil, nil))
 		}
 		layers = append(layers, l.membersLayer(s.Ranged, nil, l.offOrOpen(s)))
@@ -39,22 +42,14 @@ func (l *Loop) layersOf() []layer {
 			l.membersLayer(s.Frontends, l.mayTurnOn(s), l.isNotDiverted(s)),
 			l.membersLayer(s.Internal, l.aliasServes, nil),
 			l.membersLayer(s.External, l.isFrontend(s), nil))
-		// Networks come when the frontends in them are on: what is none is rejected.
-		last = append(last,
-			l.membersLayer(s.Local, nil, l.isUnbound),
-			l.membersLayer(s.Addresses, nil, nil))
 		frontends := l.members[s.Frontends.Name]
 		frontends.do, frontends.ready = l.doFrontends, func() bool { return l.stands(f) }
 	}
 	l.flows, l.serverLayer, l.realLayer = l.flowsLayer(), l.serversLayer(), l.realsLayer()
 	l.serverLayer.with, l.realLayer.with = l.realLayer, l.serverLayer // one table in the kernel
-	routes := &routesLayer{tableLayer: l.vipLayer(vipsTitle, l.tables.vips, nil)}
-	for _, f := range l.cfg.Families {
-		routes.networks = append(routes.networks, l.members[l.tables.families[f].Local.Name])
-	}
-	layers = append(layers, routes, l.flows, l.serverLayer, l.realLayer)
-	layers = append(append(layers, on...), last...)
-	return append(layers, l.vipLayer(boundTitle, l.tables.bound, l.mayBind))
+	l.routes, l.addresses = l.vipLayer(vipsTitle, l.tables.vips), l.vipLayer(boundTitle, l.tables.bound)
+	layers = append(layers, l.routes, l.flows, l.serverLayer, l.realLayer)
+	return append(append(layers, on...), l.addresses)
 }
 
 func (l *Loop) settingsLayer() *tableLayer[string, string, sysctl.Setting] {
@@ -71,7 +66,7 @@ func (l *Loop) settingsLayer() *tableLayer[string, string, sysctl.Setting] {
 			}
 			return maps.All(values), err
 		},
-		do:  l.cfg.Sysctl.Do,
+		do: l.cfg.Sysctl.Do, mayAdd: l.maySet,
 		add: func(name, value string, _ bool) sysctl.Setting { return sysctl.Setting{Name: name, Value: value} },
 	}
 }
@@ -97,25 +92,9 @@ const (
 	boundTitle = "addresses"
 )
 
-// A routesLayer is the layer of the routing without addresses. Networks in which everything else is rejected go when no route leads there
-// any more.
-type routesLayer struct {
-	*tableLayer[vip.Item, netip.Addr, vip.Op]
-	networks []layer
-}
-
-func (r *routesLayer) prune(ctx context.Context) {
-	r.tableLayer.prune(ctx)
-	for _, n := range r.networks {
-		if !n.unread() {
-			n.prune(ctx)
-		}
-	}
-}
-
-func (l *Loop) vipLayer(title string, table *delta.Table[vip.Item, netip.Addr], mayAdd func(vip.Item) bool) *tableLayer[vip.Item, netip.Addr, vip.Op] {
+func (l *Loop) vipLayer(title string, table *delta.Table[vip.Item, netip.Addr]) *tableLayer[vip.Item, netip.Addr, vip.Op] {
 	return &tableLayer[vip.Item, netip.Addr, vip.Op]{
-		title: title, table: table, compare: vip.Item.Compare, doubted: true, count: l.count.layer(title), mayAdd: mayAdd,
+		title: title, table: table, compare: vip.Item.Compare, doubted: true, count: l.count.layer(title), mayAdd: l.mayDeliver, quiet: l.isGivenUp,
 		read: func(ctx context.Context) (iter.Seq2[vip.Item, netip.Addr], error) {
 			items, err := l.readVIPs(ctx)
 			return func(yield func(vip.Item, netip.Addr) bool) {
@@ -126,7 +105,7 @@ func (l *Loop) vipLayer(title string, table *delta.Table[vip.Item, netip.Addr], 
 				}
 			}, err
 		},
-		do: l.cfg.VIP.Do,
+		do: l.doVIPs,
 		add: func(i vip.Item, source netip.Addr, _ bool) vip.Op {
 			return vip.Op{Verb: vip.Add, Item: i, Source: source}
 		},
@@ -146,14 +125,14 @@ func (l *Loop) readVIPs(ctx context.Context) (vip.Items, error) {
 	return l.readItems, nil
 }
 
-// membersLayer is the layer of one set's members. A set that is missing has none.
+// membersLayer is the layer of one set's members. A set that is missing, or of another definition, has none.
 func (l *Loop) membersLayer(set ipset.Set, mayAdd, mayDel func(ipset.Member) bool) layer {
 	t := &tableLayer[ipset.Member, ipset.Mark, ipset.Op]{
 		title: "set " + set.Name, table: l.tables.members[set.Name], compare: ipset.Member.Compare, doubted: true,
 		count: l.count.layer("set " + set.Name), mayAdd: mayAdd, mayDel: mayDel,
 		read: func(ctx context.Context) (iter.Seq2[ipset.Member, ipset.Mark], error) {
 			members, err := l.cfg.Sets.Read(ctx, set)
-			if errors.Is(err, os.ErrNotExist) {
+			if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrExist) {
 				members, err = nil, nil
 			}
 			return maps.All(members), err
@@ -200,12 +179,17 @@ func (l *Loop) doServers(ctx context.Context, ops []ipvs.Op) []error {
 	errs := l.cfg.IPVS.Do(ctx, ops)
 	gone := map[ipvs.Key]struct{}{}
 	for i, op := range ops {
-		if errs != nil && errs[i] != nil {
+		switch op.Verb {
+		case ipvs.AddServer:
+			l.noteMade(ctx, op.Key, errorAt(errs, i))
+		case ipvs.DelServer: // whatever the answer, which may be lost
+			l.flows.add(l.trackedAs(op.Key))
+		}
+		if errorAt(errs, i) != nil {
 			continue
 		}
 		if op.Verb == ipvs.DelServer {
 			gone[op.Key] = struct{}{}
-			l.flows.add(l.trackedAs(op.Key))
 		}
 		l.made += made(op)
 	}
@@ -239,8 +223,8 @@ func made(op ipvs.Op) int {
 // errLedgerUnread says that it is not known whose virtual servers are.
 var errLedgerUnread = errors.New("which of them are ours could not be read")
 
-// readTable reads the virtual servers that are ours: those that the ledger names, or whose address lies in a service
-// CIDR, and those that are wanted. Everything else is a stranger's and is not seen.
+// readTable reads the virtual servers that are ours: those that the ledger names, or whose address lies in a service CIDR.
+// Everything else is foreign and is not seen.
 func (l *Loop) readTable(ctx context.Context) (ipvs.Table, error) {
 	if l.read != nil {
 		return l.read, nil
@@ -257,15 +241,6 @@ func (l *Loop) readTable(ctx context.Context) (ipvs.Table, error) {
 	return table, nil
 }
 
-func (l *Loop) isOurs(k ipvs.Key) bool {
-	if k.Mark != 0 || !l.tables.has(k.Addr) {
-		return false
-	}
-	_, listed := l.tables.ledger(k.Addr).Known(memberOf(k))
-	_, wanted := l.tables.servers.Wanted(k)
-	return listed || wanted || l.inServiceCIDR(k.Addr)
-}
-
 func (l *Loop) ledgersUnread() bool {
 	for _, sets := range l.tables.families {
 		if l.members[sets.Owned.Name].unread() {
@@ -275,10 +250,9 @@ func (l *Loop) ledgersUnread() bool {
 	return false
 }
 
-// mayServe says that a virtual server may be made: it is in the ledger, so that whoever comes after us knows it.
+// mayServe reports whether a virtual server may be made: it is in the ledger, so that whoever comes after us knows it.
 func (l *Loop) mayServe(k ipvs.Key) bool {
-	_, listed := l.tables.ledger(k.Addr).Known(memberOf(k))
-	return listed
+	return l.members[l.tables.sets(k.Addr).Owned.Name].present(memberOf(k))
 }
 
 // isOff says that no packets are on their way to a virtual server. An alias that is needed no more waits for its real servers, too:
@@ -288,84 +262,67 @@ func (l *Loop) isOff(k ipvs.Key) bool {
 	return l.sendsNone(k) && !(inAliases(k) && (busy || l.realLayer.unread()))
 }
 
-// sendsNone says that a virtual server gets no new connections: its frontend is off, or the frontend whose alias it is sends none
-// there.
+// sendsNone reports whether a virtual server gets no new connections: its frontend is off, or the frontend whose alias it is sends
+// none there.
 func (l *Loop) sendsNone(k ipvs.Key) bool {
-	sets, set := l.tables.sets(k.Addr), ipset.Set{}
-	of := k
-	if a, ok := l.tables.aliasOf(k); ok {
-		of, set = a, sets.Internal
-	} else {
-		set = sets.Frontends
+	sets := l.tables.sets(k.Addr)
+	if of, ok := l.tables.aliasOf(k); ok {
+		return l.members[sets.Internal.Name].absent(memberOf(of))
 	}
-	on := l.members[set.Name]
-	_, known := on.table.Known(memberOf(of))
-	return !known && !on.unread()
+	return l.members[sets.Frontends.Name].absent(memberOf(k))
 }
 
-// mayTurnOn says that all stands that a frontend needs and others do not. A guard that it does not need any more stands in
-// nobody's way for long: it goes in the same turn.
+// mayTurnOn reports whether all stands that a frontend needs and others do not. A guard that it does not need any more stands
+// in nobody's way for long: it goes in the same turn.
 func (l *Loop) mayTurnOn(s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
-		_, served := l.tables.servers.Known(keyOf(m))
 		_, ranged := l.tables.members[s.Ranged.Name].Wanted(m)
-		_, guarded := l.tables.members[s.Ranged.Name].Known(m)
-		return served && (guarded || !ranged)
+		return l.serverLayer.present(keyOf(m)) && (!ranged || l.members[s.Ranged.Name].present(m))
 	}
 }
 
-// mayBind says that an address may be put on the link: what no Service claims there is rejected by now, and does not reach
-// what listens on all addresses of the node.
-func (l *Loop) mayBind(i vip.Item) bool {
+// mayDeliver reports whether packets for an item may be delivered to this host: what no frontend claims there is rejected by now, and
+// does not reach what listens on all addresses of the node. Diverted frontends are claimed one by one.
+func (l *Loop) mayDeliver(i vip.Item) bool {
+	if i.Kind != vip.Local && i.Kind != vip.Address {
+		return true
+	}
 	a := i.Prefix.Addr()
-	_, rejected := l.tables.members[l.tables.sets(a).Local.Name].Known(ipset.Member{Other: i.Prefix})
-	return rejected && l.ruled(ipset.FamilyOf(a))
+	return l.members[l.tables.sets(a).Local.Name].present(ipset.Member{Other: i.Prefix}) && l.ruled(ipset.FamilyOf(a))
 }
 
-// isUnbound says that a network is not delivered to this host any more.
+// isUnbound reports whether a network is not delivered to this host any more.
 func (l *Loop) isUnbound(m ipset.Member) bool {
-	_, routed := l.tables.vips.Known(vip.Item{Kind: vip.Local, Prefix: m.Other})
-	_, bound := l.tables.bound.Known(vip.Item{Kind: vip.Address, Prefix: m.Other})
-	return !routed && !bound
+	return l.routes.absent(vip.Item{Kind: vip.Local, Prefix: m.Other}) && l.addresses.absent(vip.Item{Kind: vip.Address, Prefix: m.Other})
 }
 
 // aliasServes says that the alias of a frontend can be used.
 func (l *Loop) aliasServes(m ipset.Member) bool {
 	k := keyOf(m)
 	k.Addr = plan.Alias(k.Addr)
-	_, served := l.tables.servers.Known(k)
-	return served
+	return l.serverLayer.present(k)
 }
 
 // isFrontend says that a frontend is on, and its packets may be diverted.
 func (l *Loop) isFrontend(s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
-		_, known := l.tables.members[s.Frontends.Name].Known(m)
-		return known
+		return l.members[s.Frontends.Name].present(m)
 	}
 }
 
-// isNotDiverted says that a frontend's packets are not diverted, or not any more.
+// isNotDiverted reports whether a frontend's packets are not diverted, or not any more.
 func (l *Loop) isNotDiverted(s plan.Sets) func(ipset.Member) bool {
-	return func(m ipset.Member) bool {
-		external := l.members[s.External.Name]
-		_, known := external.table.Known(m)
-		return !known && !external.unread()
-	}
+	return func(m ipset.Member) bool { return l.members[s.External.Name].absent(m) }
 }
 
-// servedNoMore says that a line of the ledger has nothing left to say.
-func (l *Loop) servedNoMore(m ipset.Member) bool {
-	_, known := l.tables.servers.Known(keyOf(m))
-	return !known && !l.serverLayer.unread()
-}
+// servedNoMore reports whether a line of the ledger has nothing left to say.
+func (l *Loop) servedNoMore(m ipset.Member) bool { return l.serverLayer.absent(keyOf(m)) }
 
-// offOrOpen says that a frontend's guard may go: it is off, or open to all by now.
+// offOrOpen reports whether a frontend's guard may go: it is off, or open to all by now.
 func (l *Loop) offOrOpen(s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
 		on := l.members[s.Frontends.Name]
-		_, known := on.table.Known(m)
 		_, wanted := on.table.Wanted(m)
-		return !on.unread() && (wanted || !known)
+		return on.absent(m) || wanted && !on.unread()
 	}
 }

@@ -22,10 +22,22 @@ type Metrics struct {
 	problems        prometheus.Gauge
 	draining        prometheus.Gauge
 	internal, other int
+
+	beat func()
 }
 
 // counters are the metrics of one layer.
-type counters struct{ operations, failures, reads prometheus.Counter }
+type counters struct {
+	operations, failures, reads prometheus.Counter
+
+	beat func() // tells that the loop goes on
+}
+
+// asked notes that the kernel is asked for so many changes.
+func (c *counters) asked(changes int) {
+	c.operations.Add(float64(changes))
+	c.beat()
+}
 
 // NewMetrics returns the metrics, registered.
 func NewMetrics(r prometheus.Registerer) *Metrics {
@@ -55,6 +67,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		services: prometheus.NewGauge(prometheus.GaugeOpts{Name: "kube_ipvs_services", Help: "Services that are served."}),
 		problems: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "kube_ipvs_service_problems", Help: "Fields of Services and EndpointSlices that could not be used, and frontends that another Service has, without what is only noted."}),
+		beat: func() {},
 		draining: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "kube_ipvs_draining_real_servers", Help: "Real servers that get no new connections and still have some."}),
 	}
@@ -76,6 +89,7 @@ func (m *Metrics) layer(name string) *counters {
 		operations: m.operations.WithLabelValues(name),
 		failures:   m.failures.WithLabelValues(name),
 		reads:      m.reads.WithLabelValues(name),
+		beat:       func() { m.beat() },
 	}
 }
 

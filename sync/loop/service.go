@@ -15,8 +15,9 @@ type service struct {
 	fragment  plan.Fragment // its frontends are ordered by key
 	uid       string
 	created   time.Time
-	problems  []plan.Problem
-	triggered time.Time // when the last change happened that led here
+	problems  []plan.Problem // as they were told
+	notServed int            // how much of it is not served, told or not
+	triggered seen           // the changes that led here
 }
 
 func (s *service) health() *plan.Health {

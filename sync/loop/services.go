@@ -46,15 +46,24 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 		return
 	}
 	take, giveBack := claimer{tables: l.tables}, claimer{tables: l.tables, drop: true}
-	all := keys(old, now)
-	for _, key := range all {
+	for _, key := range keys(old, now) {
 		before, had := l.claims.winner(key)
 		l.claims.replace(key, old, now)
-		if after, has := l.claims.winner(key); has {
+		after, has := l.claims.winner(key)
+		if before == after { // who waits for a frontend may come and go
+			continue
+		}
+		if has {
 			take.frontend(after)
 		}
 		if had {
 			giveBack.frontend(before)
+		}
+		switch {
+		case !has:
+			l.setForeign(key, false)
+		case had && !before.sameTo(after):
+			l.moved[key] = struct{}{}
 		}
 	}
 	l.passOn()
@@ -69,9 +78,6 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 		l.services[name] = now
 	}
 	l.report(name, old, now)
-	for _, s := range l.claims.rivals(all, now) {
-		l.review(s)
-	}
 }
 
 // passOn plans the Services again that waited for an alias that is free now.
@@ -89,29 +95,48 @@ func (l *Loop) report(name plan.Name, old, now *service) {
 	}
 	l.count.swapped(old, now)
 	if old != nil && (now == nil || now.uid != old.uid) { // another one with its name has its own users to tell
-		l.tell(old, nil)
+		l.tell(old, nil, 0)
 	}
-	if now != nil {
-		if old != nil {
-			now.problems = old.problems // what was told before
+	if now != nil && old != nil { // what was told before
+		now.problems, now.notServed = old.problems, old.notServed
+	}
+}
+
+// reviewAll reviews Services that were planned, and those of which a frontend was taken, or to which one was left, meanwhile:
+// each once, when all of them are as they are now.
+func (l *Loop) reviewAll(planned []plan.Name) {
+	names := make(map[plan.Name]struct{}, len(planned))
+	for _, name := range planned {
+		names[name] = struct{}{}
+	}
+	for key := range l.moved {
+		for _, x := range l.claims[key] {
+			names[x.by.fragment.Service] = struct{}{}
 		}
-		l.review(now)
+	}
+	clear(l.moved)
+	for _, name := range sorted(names) {
+		if s := l.services[name]; s != nil {
+			l.review(s)
+		}
 	}
 }
 
 // review tells others what of a Service cannot be served.
 func (l *Loop) review(s *service) {
-	l.tell(s, slices.Concat(s.fragment.Problems, l.claims.conflicts(s), l.aliasTaken(s)))
+	conflicts, n := l.conflicts(s)
+	problems := slices.Concat(s.fragment.Problems, l.aliasTaken(s), l.unserved(s))
+	l.tell(s, append(problems, conflicts...), notServed(problems)+n)
 }
 
-// tell tells others about the problems of a Service, if they are news.
-func (l *Loop) tell(s *service, problems []plan.Problem) {
-	if slices.Equal(s.problems, problems) {
-		return
+// tell tells others about the problems of a Service, if they are news, and counts all that is not served, told or not.
+func (l *Loop) tell(s *service, problems []plan.Problem, notServed int) {
+	l.count.problems.Add(float64(notServed - s.notServed))
+	s.notServed = notServed
+	if !slices.Equal(s.problems, problems) {
+		l.cfg.Report(s.fragment.Service, problems)
+		s.problems = problems
 	}
-	l.cfg.Report(s.fragment.Service, problems)
-	l.count.problems.Add(float64(notServed(problems) - notServed(s.problems)))
-	s.problems = problems
 }
 
 // notServed counts the problems that are more than a note.
@@ -128,25 +153,47 @@ func notServed(problems []plan.Problem) int {
 // mostWaiting is how many changes of one Service are remembered while it cannot be programmed.
 const mostWaiting = 100
 
-// trigger returns when the last change happened that led to the slices, and notes those that are new for the
-// network-programming latency. Changes from before this program started say nothing about it.
-func (l *Loop) trigger(name plan.Name, old *service, in []plan.Slice) time.Time {
-	seen := l.started
-	if old != nil && old.triggered.After(seen) {
-		seen = old.triggered
+// A seen is what is known of the changes that led to a Service's slices.
+type seen struct {
+	last  time.Time   // the last one so far
+	ahead []time.Time // of those in the slices, the ones that have not happened yet by this node's clock
+}
+
+// trigger notes the changes that are new for the network-programming latency, and returns what is known of them from now on.
+// Changes from before this program started say nothing about it. One that is to happen in the future, which anybody can write
+// and a clock that is fast does, took no time; it hides none that happens before.
+func (l *Loop) trigger(name plan.Name, old *service, in []plan.Slice) seen {
+	var before seen
+	if old != nil {
+		before = old.triggered
 	}
-	last := seen
+	if before.last.Before(l.started) {
+		before.last = l.started
+	}
+	now, after := time.Now(), seen{last: before.last}
 	for i := range in {
-		if at := in[i].Triggered; at.After(seen) {
-			if len(l.waiting[name]) < mostWaiting {
-				l.waiting[name] = append(l.waiting[name], at)
-			}
-			if at.After(last) {
-				last = at
-			}
+		at := in[i].Triggered
+		if !at.After(before.last) {
+			continue
+		}
+		if !slices.Contains(before.ahead, at) && len(l.waiting[name]) < mostWaiting {
+			l.waiting[name] = append(l.waiting[name], earlier(at, now))
+		}
+		switch {
+		case at.After(now):
+			after.ahead = append(after.ahead, at)
+		case at.After(after.last):
+			after.last = at
 		}
 	}
-	return last
+	return after
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // programmed measures the changes that are in the kernel. One that is not yet holds no other up.

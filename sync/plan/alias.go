@@ -36,7 +36,8 @@ func Alias(a netip.Addr) netip.Addr {
 
 // RejectAddr returns the address to which rules translate connections that are to be rejected. It is routed to kube-ipvs0, where
 // rules in FORWARD and OUTPUT reject them, so that nothing that listens on the node ever sees them, and IPVS neither: that
-// would complain of a virtual server without real servers in the kernel's log, and its ICMP error would be a second late.
+// would complain of a virtual server without real servers in the kernel's log, and its ICMP error would be a second late. It
+// lies in networks that are reserved as those of the aliases are, and is nobody's alias.
 func RejectAddr(f ipset.Family) netip.Addr {
 	if f == ipset.IPv4 {
 		return rejectAddr4
@@ -47,6 +48,6 @@ func RejectAddr(f ipset.Family) netip.Addr {
 var (
 	aliases4    = netip.MustParsePrefix("255.0.0.0/8")
 	aliases6    = netip.MustParsePrefix("100::/8")
-	rejectAddr4 = netip.MustParseAddr("255.255.255.254")
-	rejectAddr6 = netip.MustParseAddr("1ff:ffff:ffff:ffff:ffff:ffff:ffff:fffe")
+	rejectAddr4 = netip.MustParseAddr("254.255.255.254")
+	rejectAddr6 = netip.MustParseAddr("400::1")
 )

@@ -289,6 +289,8 @@ func TestHairpins(t *testing.T) {
 	}
 }
 
+func inIPv6(e *Endpoint) { e.Addr = netip.AddrFrom16([16]byte{0: 0xfd, 15: e.Addr.As4()[3]}) }
+
 // What a health-check node port answers: distinct addresses of ready endpoints here, over all ports (TestGetLocalEndpointIPs).
 func TestHealth(t *testing.T) {
 	tests := []struct {
@@ -302,6 +304,8 @@ func TestHealth(t *testing.T) {
 		{name: "one here", node: thisNode, slices: []Slice{sliceOf(ep(1, here), ep(2))}, want: 1},
 		{name: "one address in two slices counts once", node: thisNode, slices: []Slice{sliceOf(ep(1, here)), sliceOf(ep(1, here))}, want: 1},
 		{name: "two addresses", node: thisNode, slices: []Slice{sliceOf(ep(1, here), ep(2, here))}, want: 2},
+		{name: "a pod of two families counts once", node: thisNode, slices: []Slice{sliceOf(ep(1, here), ep(2, here)), sliceOf(ep(1, here, inIPv6), ep(2, here, inIPv6))}, want: 2},
+		{name: "one of one family, and one of two", node: thisNode, slices: []Slice{sliceOf(ep(1, here)), sliceOf(ep(1, here, inIPv6), ep(2, here, inIPv6))}, want: 2},
 		{name: "unready ones do not count", node: thisNode, slices: []Slice{sliceOf(ep(1, here), ep(2, here, unready))}, want: 1},
 		{name: "terminating ones do not count", node: thisNode, slices: []Slice{sliceOf(ep(1, here, terminating), ep(2, here, terminating))}},
 		{name: "a node without a name has none", slices: []Slice{sliceOf(ep(1, func(e *Endpoint) { e.Node = "" }))}},

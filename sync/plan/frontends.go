@@ -177,7 +177,7 @@ func (p *servicePort) attract(fe *Frontend, node Node) {
 	case fe.Kind != ClusterIP:
 		fe.Diverted = true
 		fe.VIPs = []vip.Item{{Kind: vip.Divert, Prefix: host}, {Kind: vip.LastRoute, Prefix: host}}
-	case !slices.ContainsFunc(p.cfg.ServiceCIDRs, func(c netip.Prefix) bool { return c.Contains(addr) }):
+	case !p.cfg.routes(addr):
 		fe.VIPs = []vip.Item{{Kind: vip.Local, Prefix: host}}
 	}
 }

@@ -71,7 +71,7 @@ func Rules(cfg RulesConfig, family ipset.Family) iptables.Ruleset {
 	if !r.is4 {
 		set.Family = iptables.IPv6
 	}
-	for _, c := range []iptables.Chain{
+	set.Chains = []iptables.Chain{
 		{Table: "raw", Name: "KIPVS-PREROUTING", Rules: []string{r.divert()}},
 		{Table: "mangle", Name: "KIPVS-PREROUTING", Rules: r.manglePrerouting()},
 		{Table: "mangle", Name: "KIPVS-GUARD", Rules: append(r.internal("-j RETURN"), "-j DROP")},
@@ -91,8 +91,6 @@ func Rules(cfg RulesConfig, family ipset.Family) iptables.Ruleset {
 		{Table: "filter", Name: "KIPVS-ACCEPT", Rules: []string{matchSet(r.sets.Frontends, "dst,dst") + " -j ACCEPT"}},
 		{Table: "filter", Name: "KIPVS-FORWARD", Rules: []string{known + " -j ACCEPT", toLink + " -p tcp " + reset, toLink + " -j REJECT"}},
 		{Table: "filter", Name: "KIPVS-OUTPUT", Rules: r.filterOutput()},
-	} {
-		set.Chains = append(set.Chains, c)
 	}
 	set.Jumps = []iptables.Jump{
 		{Table: "raw", From: "PREROUTING", To: "KIPVS-PREROUTING"},
@@ -265,11 +263,7 @@ func (r rules) aliased() string {
 func (r rules) translate(aliased []string) []string {
 	out := []string{matchSet(r.sets.Rejected, "dst,dst") + " " + r.reject()}
 	out = append(out, aliased...)
-	out = append(out, matchSet(r.sets.Frontends, "dst,dst")+" -j ACCEPT")
-	if r.cfg.Bind {
-		out = append(out, r.pings()+" -j ACCEPT")
-	}
-	return append(out, matchSet(r.sets.Local, "dst")+" "+r.reject())
+	return append(out, matchSet(r.sets.Frontends, "dst,dst")+" -j ACCEPT")
 }
 
 // pings matches pings of bound addresses, which are for the host to answer.
@@ -323,8 +317,8 @@ func (r rules) filterInput() []string {
 	}
 }
 
-// filterLocal rejects what no frontend claims and was not rejected in nat, since it begins no connection. What was translated is for
-// an alias. Errors about a connection's way (RELATED) are for IPVS.
+// filterLocal rejects what no frontend claims, and nothing that listens on the node may have. What was translated is for an alias. Errors
+// about a connection's way (RELATED) are for IPVS.
 func (r rules) filterLocal() []string {
 	out := []string{
 		"-m conntrack --ctstate DNAT -j ACCEPT",

@@ -155,6 +155,10 @@ func ipsetDefinitions(t *testing.T, k ipsetHost) {
 		if err := k.Create(t.Context(), tt.set); !errors.Is(err, tt.want) {
 			t.Errorf("%s: Create = %v, want %v", tt.name, err, tt.want)
 		}
+		differ, err := k.Differ(t.Context(), []ipset.Set{tt.set, {Name: "KIPVS-NONE", Type: ipset.HashIP, Family: ipset.IPv4}})
+		if want := tt.want == os.ErrExist; err != nil || errors.Is(differ[tt.set.Name], os.ErrExist) != want || len(differ) > 1 || len(differ) == 1 && !want {
+			t.Errorf("%s: Differ = %v, %v", tt.name, differ, err)
+		}
 	}
 	if _, err := k.Read(t.Context(), tests[0].set); !errors.Is(err, os.ErrExist) {
 		t.Errorf("Read as another type = %v, want os.ErrExist", err)

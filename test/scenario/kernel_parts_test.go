@@ -31,7 +31,8 @@ type parts struct {
 func fakes() parts {
 	return parts{
 		new(ipvs.Fake), ipset.NewFake(), vip.NewFake(), new(iptables.Fake),
-		sysctl.NewFake(sysctl.Setting{Name: forward4, Value: "0"}, sysctl.Setting{Name: forward6, Value: "0"}),
+		sysctl.NewFake(sysctl.Setting{Name: forward4, Value: "0"}, sysctl.Setting{Name: forward6, Value: "0"},
+			sysctl.Setting{Name: "net/ipv6/conf/kube-ipvs0/disable_ipv6", Value: "0"}),
 		new(conntrack.Fake),
 	}
 }
