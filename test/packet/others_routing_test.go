@@ -76,8 +76,17 @@ var othersRouting = append(
 // rulesAt is rules of every kind at each of the priorities: by source, by interface, for packets from outside and for the node's own.
 func rulesAt(prefs ...int) (out []circumstance) {
 	for _, pref := range prefs {
+		var limits []limit
+		if pref < 3 {
+			limits = []limit{{
+				reason: "our rules are at 3 to 7",
+				of:     []string{"divert"},
+				covers: func(c cell) bool { return c.external() && c.untranslated() && (c.from != fromNode || c.ownEndpoint()) },
+			}}
+		}
 		out = append(out, circumstance{
-			name: fmt.Sprintf("rules by source and interface, pref %d", pref),
+			limits: limits,
+			name:   fmt.Sprintf("rules by source and interface, pref %d", pref),
 			changes: []change{elsewhere("102",
 				fmt.Sprintf("rule add from {ASKER} pref %d lookup 102", pref), fmt.Sprintf("rule add iif calipod1 pref %d lookup 102", pref),
 				fmt.Sprintf("rule add iif eth0 pref %d lookup 102", pref), fmt.Sprintf("rule add iif lo pref %d lookup 102", pref),

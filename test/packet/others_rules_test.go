@@ -27,6 +27,11 @@ var othersRules = []circumstance{
 			inEach(first, "mangle", acceptEstablished, mangleChains...),
 			inEach(first, "filter", acceptEstablished, filterChains...),
 		},
+		limits: []limit{{
+			reason: "the node's own packets to an external address are led to the loopback link by a mark on each; others' chain before ours ends that",
+			of:     []string{"divert"},
+			covers: func(c cell) bool { return c.from == fromNode && c.external() && c.ownEndpoint() },
+		}},
 	},
 	{
 		name:    "invalid is dropped first in every chain of mangle and filter",
@@ -196,6 +201,13 @@ var firewalls = []circumstance{
 	{
 		name:    "the same, first",
 		changes: []change{notLocal(first)},
+		limits: []limit{{
+			reason: "a diverted address is no LOCAL one, and a rule that comes first later comes before ours",
+			of:     []string{"divert"},
+			covers: func(c cell) bool {
+				return (c.external() || c.to == toLoadOfNode2) && c.from != fromNode && c.untranslated()
+			},
+		}},
 	},
 	{
 		name:    "INPUT ends in REJECT, behind us",
@@ -234,6 +246,15 @@ var opened = ruleset{
 
 func hostIsClosed(c cell) bool { return c.to == toHostPort && c.from != fromNode }
 
+// ownEndpoint reports whether the node itself answers.
+func (c cell) ownEndpoint() bool { return len(c.want.who) > 0 && c.want.who[0].pod == "node1" }
+
+// untranslated reports whether the cell is answered, and passes INPUT with the address that was asked: those from inside to a
+// Local policy have another by then.
+func (c cell) untranslated() bool {
+	return c.want.fate == "answered" && !(c.rule.externalLocal && c.rule.inside[c.from])
+}
+
 func forwardIsClosed(c cell) bool { return (c.to == toPod || c.to == toNode2) && c.from != fromNode }
 
 // policies makes chains of filter drop by default.
@@ -252,7 +273,23 @@ func policies(chains ...string) change {
 // Service's addresses too, and of its node port. They concern no Service.
 var hostPorts = []circumstance{
 	{name: "host ports by DNAT, behind us (portmap)", changes: []change{hostPortRules(last)}, all: true},
-	{name: "host ports by DNAT, first", changes: []change{hostPortRules(first)}},
+	{name: "host ports by DNAT, first", changes: []change{hostPortRules(first)}, limits: []limit{
+		{
+			reason: "a rule that comes first later comes before any proxy's, and these addresses are the node's own",
+			of:     []string{"divert", "bind", "iptables", "ipvs"},
+			covers: func(c cell) bool { return c.to == toLoadOfNode || c.to == toNodePort && c.at.Port() == 30000 },
+		},
+		{
+			reason: "cluster IPs are LOCAL, too",
+			of:     []string{"divert", "bind", "ipvs"},
+			covers: func(c cell) bool { return c.to == toClusterIP },
+		},
+		{
+			reason: "so is all that is bound",
+			of:     []string{"bind", "ipvs"},
+			covers: cell.external,
+		},
+	}},
 }
 
 func hostPortRules(put func(table, chain, spec string) netfilterRule) ruleset {
@@ -269,5 +306,11 @@ var before = []circumstance{
 	{name: "what is not for a LOCAL address is dropped in INPUT (ufw)", changes: []change{notLocal(last)}},
 	{name: "INPUT and FORWARD end in REJECT", changes: []change{opened, ruleset{
 		last("filter", "INPUT", "-j REJECT"), last("filter", "FORWARD", acceptEstablished), last("filter", "FORWARD", "-j REJECT"),
-	}}, closed: func(c cell) bool { return hostIsClosed(c) || forwardIsClosed(c) }, limits: []limit{limitOfForward}},
+	}}, closed: func(c cell) bool { return hostIsClosed(c) || forwardIsClosed(c) }, limits: []limit{limitOfForward, {
+		reason: "IPVS takes packets for the node's own addresses behind INPUT, where the operator must open node ports",
+		of:     []string{"divert", "bind", "ipvs"},
+		covers: func(c cell) bool {
+			return (c.to == toNodePort || c.to == toLoadOfNode) && c.from != fromNode && c.untranslated()
+		},
+	}}},
 }
