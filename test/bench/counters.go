@@ -62,14 +62,18 @@ func packetsOf(count string) (float64, error) {
 	return strconv.ParseFloat(packets, 64)
 }
 
-// since takes away what was counted before, when the rules were the same.
-func (c counters) since(before counters) {
+// since returns what was counted since before, when the rules were the same.
+func (c counters) since(before counters) counters {
+	out := counters{}
 	for name, chain := range c {
-		chain.policy -= before[name].policy
-		for i := range chain.rules {
-			chain.rules[i].packets -= before[name].rules[i].packets
+		was := before[name]
+		now := &chainCount{builtIn: chain.builtIn, policy: chain.policy - was.policy}
+		for i, r := range chain.rules {
+			now.rules = append(now.rules, ruleCount{r.packets - was.rules[i].packets, r.words})
 		}
+		out[name] = now
 	}
+	return out
 }
 
 // target returns a rule's target, or "".

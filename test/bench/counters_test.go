@@ -34,8 +34,7 @@ COMMIT
 	if err != nil {
 		t.Fatal(err)
 	}
-	is.since(was)
-	rules, sets := is.evaluated()
+	rules, sets := is.since(was).evaluated()
 	// 10 jump, 7 see the second jump; 10 see the first of ours, 8 the second, 5 the third.
 	if want := 10.0 + 7 + 10 + 8 + 5; rules != want {
 		t.Errorf("%v rules evaluated, want %v", rules, want)

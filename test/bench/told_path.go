@@ -17,7 +17,7 @@ func pathSection() section {
 			trials = append(trials, pathTrial(p, s))
 		}
 	}
-	return section{name: "path", rounds: 300, make: inTurns, trials: trials, tell: tellPath}
+	return section{name: "path", rounds: 150, make: inTurns, trials: trials, tell: tellPath}
 }
 
 func tellPath(r results) finding {
@@ -25,10 +25,10 @@ func tellPath(r results) finding {
 		title: "A packet's way",
 		words: fmt.Sprintf(`What the kernel needs for one packet, from when a pod gives it to its link until another pod of the node drops it where
 it comes in. Each contender programmed a node of its own and ended; what it programmed stays. They take turns of some milliseconds, %d packets of a
-connection at a time, or %d that each begin one; nobody answers. In brackets is between which values half of the rounds were.
+connection at a time, or %d that each begin one; nobody answers. The fastest batch of a turn counts. In brackets is between which values half of the rounds were.
 "Nothing" forwards and tracks no connections; "conntrack alone" has one rule that needs them. Of kube-proxy's ipvs mode with %s Services, %s were added
 by hand, as it has them. Rules and look-ups in sets are those that a packet meets by the rules' own counters; a look-up behind another
-match of its rule counts even if that failed.`, pathBatch, pathNew, thousands(large.Services), thousands(large.Services-few.Services)),
+match of its rule counts even if that failed.`, pathBatch, newBatchSize, thousands(large.Services), thousands(large.Services-few.Services)),
 	}
 	f.add(r.halves("conntrack alone: a packet that is nobody's, against nothing", pathConntrack, forwarded, pathNothing, forwarded, ""))
 	for _, s := range []size{few, large} {
