@@ -7,6 +7,7 @@ import (
 	"runtime/metrics"
 	"time"
 
+	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/sync/loop"
 )
 
@@ -31,12 +32,28 @@ func idle(ctx context.Context, s size) (measurement, error) {
 	}
 	rest := func(ctx context.Context) (figures, error) {
 		f, err := p.rest(ctx)
-		if err == nil {
-			f["alone"], f["more"] = alone, f["machine"]-alone
+		if err != nil {
+			return nil, err
 		}
-		return f, err
+		// IPVS estimates the rates of all virtual and real servers every two seconds, whoever made them.
+		if err := p.estimate(ctx, false); err != nil {
+			return nil, err
+		}
+		own, err := busy(ctx, idleFor)
+		f["alone"], f["more"], f["own"] = alone, f["machine"]-alone, own-alone
+		f["estimates"] = f["more"] - f["own"]
+		return f, errors.Join(err, p.estimate(ctx, true))
 	}
 	return measurement{rest, p.end}, nil
+}
+
+// estimate lets IPVS estimate rates, or not.
+func (p *proxy) estimate(ctx context.Context, on bool) error {
+	setting := sysctl.Setting{Name: "net/ipv4/vs/run_estimation", Value: "0"}
+	if on {
+		setting.Value = "1"
+	}
+	return errors.Join(p.kernel.Settings.Do(ctx, []sysctl.Setting{setting})...)
 }
 
 // busy returns the share of its CPU, in percent, for which the machine has something to do in the time to come.
