@@ -10,6 +10,14 @@ var proxies = []string{divert, bind, peerIPVS, peerRules}
 // pathBases are those that do not depend on a size.
 var pathNothing, pathConntrack = pathTrial(nobody, few), pathTrial(conntrack, few)
 
+// wayWords say which packets go a way.
+var wayWords = map[string]string{
+	forwarded:   "a packet that is nobody's",
+	established: "a packet of a connection to a cluster IP",
+	newTCP:      "the first packet of a connection to a cluster IP",
+	newUDP:      "the first packet of a UDP flow to a cluster IP",
+}
+
 func pathSection() section {
 	trials := []trial{pathNothing, pathConntrack}
 	for _, s := range []size{few, large} {
@@ -38,7 +46,7 @@ match of its rule counts even if that failed.`, pathBatch, newBatchSize, thousan
 	}
 	for _, p := range proxies[:2] {
 		for _, way := range []string{forwarded, established, newTCP, newUDP} {
-			f.add(r.halves(fmt.Sprintf("%s, %s: %s against %s", p, way, large, few), pathTrial(p, large), way, pathTrial(p, few), way, "1: nothing grows"))
+			f.add(r.halves(fmt.Sprintf("%s, %s: %s against %s", p, wayWords[way], large, few), pathTrial(p, large), way, pathTrial(p, few), way, "1: nothing grows"))
 		}
 	}
 	f.plots = []plot{r.pathPlot(forwarded, "bench-path", "A packet that is nobody's"), r.pathPlot(established, "bench-established", "A packet of an established connection to a cluster IP")}
@@ -65,14 +73,17 @@ func (r results) path(f *finding, contender string, s size) {
 		forwardedTarget, establishedTarget = "at most 1.05", "at most 1.10"
 	}
 	what := fmt.Sprintf("%v, %s: ", s, contender)
-	f.add(r.halves(what+"a packet that is nobody's, against conntrack alone", t, forwarded, pathConntrack, forwarded, forwardedTarget))
-	f.add(r.halves(what+"a packet of a connection to a cluster IP, against one straight to a pod", t, established, t, forwarded, establishedTarget))
-	f.add(r.halves(what+"a new connection, against one straight to a pod", t, newTCP, t, straightTCP, ""))
-	f.add(r.halves(what+"a new UDP flow, against one straight to a pod", t, newUDP, t, straightUDP, ""))
+	f.add(r.halves(what+wayWords[forwarded]+", against conntrack alone", t, forwarded, pathConntrack, forwarded, forwardedTarget))
+	f.add(r.halves(what+wayWords[established]+", against one straight to a pod", t, established, t, forwarded, establishedTarget))
+	f.add(r.halves(what+wayWords[newTCP]+", against one straight to a pod", t, newTCP, t, straightTCP, ""))
+	f.add(r.halves(what+wayWords[newUDP]+", against one straight to a pod", t, newUDP, t, straightUDP, ""))
 	if ours {
-		f.add(r.halves(what+"a packet that is nobody's, against kube-proxy's ipvs mode", t, forwarded, peer, forwarded, "at most 1"))
-		for _, way := range []string{established, newTCP, newUDP} {
-			f.add(r.halves(what+way+" to a cluster IP, against kube-proxy's ipvs mode", t, way, peer, way, ""))
+		for _, way := range []string{forwarded, established, newTCP, newUDP} {
+			target := ""
+			if way == forwarded {
+				target = "at most 1"
+			}
+			f.add(r.halves(what+wayWords[way]+", against kube-proxy's ipvs mode", t, way, peer, way, target))
 		}
 	}
 	met := func(way string) string {
