@@ -41,9 +41,11 @@ compare: packages build
 	@cd test/kubernetes && go build -o $(bin)/ k8s.io/kubernetes/cmd/kube-proxy
 	go test -v -tags kernel,compare -run TestCompare -exec "$(inkernel)" -timeout 40m ./test/packet
 
-# Does anything grow? Not a part of "make test": what takes long shows it best. make soak for=3m
+# Does anything grow, or go wrong once in ten thousand times? Not a part of "make test": what takes long shows it best.
+# make soak for=3m
 for ?= 10m
 soak: packages build
+	go test -count 1 -run TestHistories -timeout 0 ./sync/loop -args -histories 10000 -history $$(date +%s)
 	go test -v -count 1 -tags kernel,soak -run TestSoak -exec "$(inkernel)" -timeout 40m ./test/survive -args -soak $(for)
 
 # iptables on nft and two CPUs, which most nodes have and user-mode Linux has not: in an emulated machine, which is too slow to

@@ -11,6 +11,11 @@ import (
 
 // clean removes all that is ours from this node.
 func (o *options) clean(ctx context.Context, stdout io.Writer) (err error) {
+	unlock, err := lock()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	k, err := openKernel(ctx, o)
 	if err != nil {
 		return err

@@ -20,12 +20,14 @@ import (
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/loop"
-	"kube-ipvs/sync/plan"
 )
 
 // modules are what the kernel needs where it is not built in. Most are loaded by the kernel when they are first used;
 // IPVS, the sets and the dummy link are not, or not in a container.
-var modules = []string{"ip_vs", "dummy", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "xt_set", "xt_ipvs", "nf_conntrack_netlink"}
+var modules = []string{
+	"ip_vs", "dummy", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "ip_set_hash_net",
+	"xt_set", "xt_NETMAP", "xt_connmark", "nf_conntrack_netlink",
+}
 
 // A kernel is the running kernel's tables, open.
 type kernel struct {
@@ -43,7 +45,7 @@ func openKernel(ctx context.Context, o *options) (k *kernel, err error) {
 	if err := capable(); err != nil {
 		return nil, err
 	}
-	loading := loadModules(ctx, append(modules, "ip_vs_"+o.scheduler, "ip_vs_"+plan.Sticky))
+	loading := loadModules(ctx, append(modules, "ip_vs_"+o.scheduler))
 	k = &kernel{settings: &sysctl.Files{Root: o.procSys}}
 	k.open = append(k.open, k.settings.Close)
 	defer func() {
@@ -174,17 +176,37 @@ func release() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// probe tries whether the kernel knows the scheduler, with a virtual server that no packet meets.
+// probed is the virtual server that probe makes: no packet meets it, and nobody else's is like it.
+var probed = ipvs.Op{Verb: ipvs.AddServer, Key: ipvs.MarkKey(0xfffffffe, netip.IPv4Unspecified()), Server: ipvs.Server{Timeout: 0x6970}}
+
+// probe tries whether the kernel knows the scheduler. Where somebody else has a virtual server for the mark it takes the next.
 func probe(ctx context.Context, table ipvs.Kernel, scheduler string) error {
-	key := ipvs.MarkKey(0xfffffffe, netip.IPv4Unspecified())
-	add := table.Do(ctx, []ipvs.Op{{Verb: ipvs.AddServer, Key: key, Server: ipvs.Server{Scheduler: scheduler}}})
-	if add != nil && !errors.Is(add[0], os.ErrExist) {
-		if errors.Is(add[0], os.ErrNotExist) {
-			return fmt.Errorf("--ipvs-scheduler=%s: this kernel does not have it: modprobe ip_vs_%[1]s (%w)", scheduler, add[0])
+	add := probed
+	add.Server.Scheduler = scheduler
+	var err error
+	for range 8 {
+		if err = errors.Join(table.Do(ctx, []ipvs.Op{add})...); !errors.Is(err, os.ErrExist) {
+			break
 		}
-		return fmt.Errorf("try IPVS: %w", add[0])
+		left, readErr := table.ReadServer(ctx, add.Key)
+		if readErr != nil {
+			return fmt.Errorf("try IPVS: %w", readErr)
+		}
+		if left.Server.Timeout != add.Server.Timeout || len(left.Reals) > 0 {
+			add.Key.Mark--
+			continue
+		}
+		if del := table.Do(ctx, []ipvs.Op{{Verb: ipvs.DelServer, Key: add.Key}}); del != nil { // of one that was killed
+			return fmt.Errorf("try IPVS: %w", del[0])
+		}
 	}
-	if del := table.Do(ctx, []ipvs.Op{{Verb: ipvs.DelServer, Key: key}}); del != nil {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("--ipvs-scheduler=%s: this kernel does not have it: modprobe ip_vs_%[1]s (%w)", scheduler, err)
+	case err != nil:
+		return fmt.Errorf("try IPVS: %w", err)
+	}
+	if del := table.Do(ctx, []ipvs.Op{{Verb: ipvs.DelServer, Key: add.Key}}); del != nil {
 		return fmt.Errorf("try IPVS: %w", del[0])
 	}
 	return nil

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -150,5 +151,28 @@ func TestProbe(t *testing.T) {
 				t.Errorf("left behind:\n%v", left)
 			}
 		})
+	}
+}
+
+// What somebody else has for the probe's mark stays as it is.
+func TestProbeOfForeignMarks(t *testing.T) {
+	table := new(ipvs.Fake)
+	real := netip.MustParseAddrPort("192.0.2.20:80")
+	for i, server := range []ipvs.Server{{Scheduler: "wlc"}, probed.Server} {
+		key := probed.Key
+		key.Mark -= uint32(i)
+		server.Scheduler = "wlc"
+		if errs := table.Do(t.Context(), []ipvs.Op{
+			{Verb: ipvs.AddServer, Key: key, Server: server}, {Verb: ipvs.AddReal, Key: key, Addr: real, Real: ipvs.Real{Weight: 5}},
+		}); errs != nil {
+			t.Fatal(errs)
+		}
+	}
+	before := fmt.Sprint(table.Table())
+	if err := probe(t.Context(), table, "rr"); err != nil || fmt.Sprint(table.Table()) != before {
+		t.Errorf("%v; left:\n%v\nwas:\n%v", err, table.Table(), before)
+	}
+	if err := probe(t.Context(), table, "best"); err == nil {
+		t.Error("a scheduler that is none is not noticed")
 	}
 }

@@ -1,7 +1,8 @@
 package main
 
 import (
-	"slices"
+	"fmt"
+	"iter"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
@@ -22,21 +23,53 @@ const (
 type reporter struct {
 	log    logr.Logger
 	notify func(plan.Name, kube.Notice)
-	told   map[plan.Name][]plan.Problem
+	told   map[plan.Name]map[plan.Problem]struct{}
 }
 
-// report tells what is new among all that there is about a Service.
+func newReporter(log logr.Logger, notify func(plan.Name, kube.Notice)) *reporter {
+	return &reporter{log: log, notify: notify, told: map[plan.Name]map[plan.Problem]struct{}{}}
+}
+
+// mostTold is how much is told of one Service at a time. Whoever writes its slices may put a thousand wrong addresses in each.
+const mostTold = 20
+
+// report tells what is new among all that there is about a Service, or of a long list the first: what is not served goes
+// before what is odd.
 func (r *reporter) report(name plan.Name, problems []plan.Problem) {
-	for _, p := range problems {
-		if !slices.Contains(r.told[name], p) {
+	told, now := r.told[name], map[plan.Problem]struct{}{}
+	for p := range byWeight(problems) {
+		if _, again := now[p]; again {
+			continue
+		}
+		if len(now) == mostTold {
+			p = plan.Problem{Object: "Service " + name.String(), Field: "problems", Reason: fmt.Sprintf("there are more than these %d", mostTold), Note: p.Note}
+		}
+		now[p] = struct{}{}
+		if _, known := told[p]; !known {
 			r.tell(name, p)
 		}
+		if len(now) > mostTold {
+			break
+		}
 	}
-	if len(problems) == 0 {
+	if len(now) == 0 {
 		delete(r.told, name)
 		return
 	}
-	r.told[name] = problems
+	r.told[name] = now
+}
+
+// byWeight yields what is not served, then what is a note.
+func byWeight(problems []plan.Problem) iter.Seq[plan.Problem] {
+	return func(yield func(plan.Problem) bool) {
+		for _, note := range []bool{false, true} {
+			for _, p := range problems {
+				if p.Note == note && !yield(p) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func (r *reporter) tell(name plan.Name, p plan.Problem) {

@@ -54,6 +54,11 @@ type proxy struct {
 // serve runs the proxy until the context ends. The data plane is left standing.
 func (o *options) serve(ctx context.Context) (err error) {
 	log := klog.FromContext(ctx)
+	unlock, err := lock()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
 	k, err := openKernel(ctx, o)
 	if err != nil {
 		return err
@@ -193,7 +198,7 @@ func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (loop.C
 	if !detector.Detects(true) && !detector.Detects(false) {
 		klog.FromContext(ctx).Info("No pod can be told from other sources: cluster-IP traffic is not masqueraded, and Local policies hold for pods too. Give --cluster-cidr")
 	}
-	reports := reporter{log: klog.FromContext(ctx), notify: p.notify, told: map[plan.Name][]plan.Problem{}}
+	reports := newReporter(klog.FromContext(ctx), p.notify)
 	return p.kernel.config(loop.Config{
 		Source: p.source, Queue: p.queue, Families: p.families,
 		Marks: plan.MarksFor(o.masqueradeBit), Detector: detector, PredictablePorts: !randomly,
@@ -225,7 +230,7 @@ func (p *proxy) node(ctx context.Context) (plan.Node, []netip.Prefix, error) {
 	}
 	n := p.source.Node()
 	p.ports.Listen(p.healthAddresses(own))
-	return plan.Node{Name: n.Name, Zone: n.Zone, Own: own, Addresses: p.nodePortAddresses(own)}, p.source.ServiceCIDRs(), nil
+	return plan.Node{Name: n.Name, Zone: n.Zone, Own: own, Addresses: p.nodePortAddresses(own), Primary: n.Addresses}, p.source.ServiceCIDRs(), nil
 }
 
 // nodePortAddresses returns those of the node's addresses that serve node ports.

@@ -53,11 +53,32 @@ type tableLayer[K, V comparable, Op fmt.Stringer] struct {
 	ready          func() bool
 	mayAdd, mayDel func(K) bool
 
-	doubted    bool        // what is known may be wrong
-	unreadable error       // why it could not be read again
-	failed     map[K]error // objects that the kernel refused to change
-	with       layer       // doubted when this one is in trouble, since its objects are in those; nil: none
+	doubted    bool           // what is known may be wrong
+	unreadable error          // why it could not be read again
+	failed     map[K]*failure // objects that could not be changed
+	with       layer          // doubted when this one is in trouble, since its objects are in those; nil: none
 	count      *counters
+}
+
+// A failure is an operation that did not go well. Its object may be as it was before or as it was to be: an answer can be
+// lost, too.
+type failure struct {
+	error
+	removal bool // it was to remove the object
+}
+
+// present reports whether an object is certainly there. One that could not be changed is; one that could not be removed may
+// be gone.
+func (l *tableLayer[K, V, Op]) present(k K) bool {
+	_, known := l.table.Known(k)
+	f := l.failed[k]
+	return known && !l.unread() && (f == nil || !f.removal)
+}
+
+// absent reports whether an object is certainly not there. One that could not be made may be.
+func (l *tableLayer[K, V, Op]) absent(k K) bool {
+	_, known := l.table.Known(k)
+	return !known && !l.unread() && l.failed[k] == nil
 }
 
 func (l *tableLayer[K, V, Op]) name() string { return l.title }
@@ -66,6 +87,7 @@ func (l *tableLayer[K, V, Op]) unread() bool { return l.unreadable != nil }
 func (l *tableLayer[K, V, Op]) pending() int { return l.table.Pending() }
 
 func (l *tableLayer[K, V, Op]) again() {
+	maps.DeleteFunc(l.failed, func(_ K, f *failure) bool { return errors.Is(f.error, errForeign) }) // nothing was tried
 	if l.unreadable == nil && len(l.failed) == 0 {
 		return
 	}
@@ -78,7 +100,7 @@ func (l *tableLayer[K, V, Op]) again() {
 func (l *tableLayer[K, V, Op]) trouble() error {
 	errs := []error{l.unreadable}
 	for _, k := range slices.SortedFunc(maps.Keys(l.failed), l.compare) {
-		errs = append(errs, l.failed[k])
+		errs = append(errs, l.failed[k].error)
 	}
 	return summary(errs)
 }
@@ -157,22 +179,31 @@ func perform[K, V comparable, Op fmt.Stringer, O any](
 		l.count.operations.Add(float64(len(ops)))
 		results := l.do(ctx, ops)
 		for i, o := range some {
-			if results == nil || results[i] == nil {
-				done(o)
+			if err := errorAt(results, i); err != nil {
+				l.fail(key(o), fmt.Errorf("%v: %w", ops[i], err))
 			} else {
-				l.fail(key(o), fmt.Errorf("%v: %w", ops[i], results[i]))
+				done(o)
 			}
 		}
 	}
+}
+
+// errorAt is the error of an op among those of all, or nil.
+func errorAt(errs []error, i int) error {
+	if errs == nil {
+		return nil
+	}
+	return errs[i]
 }
 
 // fail leaves an object alone until it is due again.
 func (l *tableLayer[K, V, Op]) fail(k K, err error) {
 	l.count.failures.Inc()
 	if l.failed == nil {
-		l.failed = map[K]error{}
+		l.failed = map[K]*failure{}
 	}
-	l.failed[k] = err
+	_, wanted := l.table.Wanted(k)
+	l.failed[k] = &failure{error: err, removal: !wanted}
 }
 
 // summary joins the first few errors and counts the rest: ten thousand objects that fail for one reason are one message.

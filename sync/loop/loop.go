@@ -75,8 +75,9 @@ type Loop struct {
 
 	services map[plan.Name]*service
 	claims   claims
-	numbers  map[ipset.Family]*numbers
+	moved    map[ipvs.Key]struct{} // frontends that another Service got since Services were reviewed
 	tables   *tables
+	foreign  foreign
 
 	settings     *delta.Table[string, string]
 	layers       []layer
@@ -84,31 +85,32 @@ type Loop struct {
 	setLayer     *tableLayer[string, struct{}, setOp]                       // of layers, the one of the sets themselves
 	members      map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op] // of layers, those of sets by name
 	rules        []*rulesLayer                                              // of layers, those of rules by family
+	routes       *tableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of the link and routes
+	addresses    *tableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of addresses on the link
 	serverLayer  *tableLayer[ipvs.Key, ipvs.Server, ipvs.Op]                // of layers, the one of virtual servers
 	realLayer    *realsLayer                                                // of layers, the one of real servers
 	flows        *flowsLayer                                                // of layers, the one of tracked flows
 
-	jobs    sync.WaitGroup         // what is under way in the background
-	attempt time.Time              // when the attempt began that has not ended yet, or zero
-	dirty   map[plan.Name]struct{} // Services that are to be planned again
-	what    Changed                // what else changed and was not looked at yet; Synced stays
-	located bool                   // the node is known
-	begun   bool                   // planning has begun
-	made    int                    // IPv4 virtual servers that were made, without those that were removed
-	strange map[ipvs.Key]struct{}  // the virtual servers that others have for marks
-	read    ipvs.Table             // of this turn, for the second of the two layers that it is about
-	left    map[ipvs.Key]struct{}  // of this turn: virtual servers with real servers that are wanted no more; nil: not asked
-	count   *Metrics
-	waiting map[plan.Name][]time.Time // when the changes happened that are not programmed yet
+	jobs      sync.WaitGroup         // what is under way in the background
+	attempt   time.Time              // when the attempt began that has not ended yet, or zero
+	dirty     map[plan.Name]struct{} // Services that are to be planned again
+	what      Changed                // what else changed and was not looked at yet; Synced stays
+	located   bool                   // the node is known
+	begun     bool                   // planning has begun
+	made      int                    // IPv4 virtual servers that were made, without those that were removed
+	read      ipvs.Table             // of this turn, for the second of the two layers that it is about
+	readItems vip.Items              // the same of the routing
+	count     *Metrics
+	waiting   map[plan.Name][]time.Time // when the changes happened that are not programmed yet
 }
 
 // New returns a loop. Nothing is done before Run.
 func New(cfg Config) *Loop {
 	l := &Loop{
-		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, numbers: numbersByFamily(),
+		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, moved: map[ipvs.Key]struct{}{}, foreign: newForeign(),
 		tables: newTables(cfg.Marks, cfg.Families), count: cfg.Metrics, settings: delta.New[string, string](),
-		members: map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op]{}, strange: map[ipvs.Key]struct{}{},
-		dirty: map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{},
+		members: map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op]{},
+		dirty:   map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{},
 	}
 	l.cfg.Forwarding = maps.Clone(cfg.Forwarding)
 	for _, s := range cfg.Settings {
@@ -147,6 +149,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		if !l.take() {
 			continue // what is known is not all yet; Synced looks at everything
 		}
+		l.cfg.Queue.waits() // also what came during the turn before, which said at its end that all is well
 		err := l.turn(ctx, again)
 		ended := !l.unsettled()
 		if ended {

@@ -20,7 +20,6 @@ type Metrics struct {
 	pending         *prometheus.GaugeVec
 	services        prometheus.Gauge
 	problems        prometheus.Gauge
-	unnumbered      prometheus.Gauge
 	draining        prometheus.Gauge
 	internal, other int
 }
@@ -56,14 +55,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		services: prometheus.NewGauge(prometheus.GaugeOpts{Name: "kube_ipvs_services", Help: "Services that are served."}),
 		problems: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "kube_ipvs_service_problems", Help: "Fields of Services and EndpointSlices that could not be used, and frontends that another Service has, without what is only noted."}),
-		unnumbered: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "kube_ipvs_unnumbered_lists",
-			Help: "Second lists of ports with a Local policy that wait for one of a family's firewall marks: pods and this node get the endpoints on this node only."}),
 		draining: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "kube_ipvs_draining_real_servers", Help: "Real servers that get no new connections and still have some."}),
 	}
 	r.MustRegister(m.syncDuration, m.lastSync, m.programming, m.noLocal, m.operations, m.failures, m.reads, m.drift, m.pending,
-		m.services, m.problems, m.unnumbered, m.draining)
+		m.services, m.problems, m.draining)
 	m.countUnserved()
 	return m
 }

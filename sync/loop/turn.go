@@ -15,19 +15,20 @@ func (l *Loop) turn(ctx context.Context, again bool) error {
 		if again {
 			layer.again()
 		}
-		if l.what&Kernel != 0 || l.what&Routes != 0 && layer.name() == vipsTitle {
+		// With an address of the node's the kernel removes, silently, routes that have it as source.
+		routing := layer.name() == vipsTitle || layer.name() == boundTitle
+		if l.what&Kernel != 0 || routing && l.what&(Routes|Addresses) != 0 {
 			layer.doubt()
 		}
 	}
 	l.what &^= Kernel | Routes | answered
 	lost := l.renode(ctx)
-	// What the kernel holds is read before anything is planned: second lists keep the numbers that they have there.
 	l.observe(ctx)
 	if l.mayBegin() {
 		l.replanDirty()
 		l.converge(ctx)
+		l.reviewAll(nil)
 		l.programmed()
-		l.handOut()
 	}
 	return l.verdict(lost)
 }
@@ -61,8 +62,8 @@ func (l *Loop) hindered() bool {
 	return slices.ContainsFunc(l.layers, layer.unread)
 }
 
-// mayBegin says that enough is known to plan: where this node is, and the ledgers with the numbers that second lists have.
-// Without, all that stands would look unwanted.
+// mayBegin says that enough is known to plan: where this node is, and which virtual servers are ours. Without, all that stands
+// would look unwanted.
 func (l *Loop) mayBegin() bool {
 	return l.begun || l.located && !l.ledgersUnread()
 }
@@ -72,7 +73,7 @@ func (l *Loop) observe(ctx context.Context) {
 	for _, layer := range l.layers {
 		layer.observe(ctx)
 	}
-	l.read = nil
+	l.read, l.readItems = nil, nil
 }
 
 // replanDirty plans the Services that changed.
@@ -80,9 +81,11 @@ func (l *Loop) replanDirty() {
 	if !l.begun { // there are none yet; to grow maps step by step costs twice what they hold
 		l.services, l.claims = make(map[plan.Name]*service, len(l.dirty)), make(claims, len(l.dirty))
 	}
-	for _, name := range sorted(l.dirty) {
+	names := sorted(l.dirty)
+	for _, name := range names {
 		l.replan(name)
 	}
+	l.reviewAll(names)
 	l.dirty = map[plan.Name]struct{}{} // a map never shrinks, and the next change would pay for all that there was
 	l.begun = true
 }
@@ -107,7 +110,7 @@ func (l *Loop) renode(ctx context.Context) error {
 		for _, name := range l.cfg.Source.Names() {
 			l.dirty[name] = struct{}{}
 		}
-	case !slices.Equal(node.Own, before.Own) || !slices.Equal(node.Addresses, before.Addresses):
+	case !slices.Equal(node.Own, before.Own) || !slices.Equal(node.Addresses, before.Addresses) || !slices.Equal(node.Primary, before.Primary):
 		for name, s := range l.services {
 			if s.fragment.UsesAddresses {
 				l.dirty[name] = struct{}{}
@@ -123,7 +126,6 @@ func (l *Loop) converge(ctx context.Context) {
 	if l.attempt.IsZero() {
 		l.attempt = time.Now()
 	}
-	l.left = nil
 	for _, layer := range l.layers {
 		if !layer.unread() {
 			layer.ensure(ctx)
