@@ -169,10 +169,10 @@ func TestLookCostsTheSame(t *testing.T) {
 			time.Sleep(time.Hour)
 			questions = map[string]int{}
 			for _, what := range r.take() {
-				verb, member, _ := strings.Cut(what, " 10.") // any will do
-				if questions[verb]++; member != "" && !strings.HasPrefix(verb, "ipset test ") {
-					t.Errorf("asked for more than a member of a set: %s", what)
+				if words := strings.Fields(what); len(words) == 4 && words[1] == "test" {
+					what = strings.Join(words[:3], " ") // any member will do
 				}
+				questions[what]++
 			}
 			everything = questions["walk"]
 			delete(questions, "walk")
@@ -181,7 +181,7 @@ func TestLookCostsTheSame(t *testing.T) {
 	}
 	few, ofFew := ask(10)
 	many, ofMany := ask(300)
-	if len(few) != 3 || !maps.Equal(few, many) { // how many virtual servers there are, and a member of each of two sets
+	if len(few) != 4 || !maps.Equal(few, many) { // how many virtual servers there are, and a member of each of three sets
 		t.Errorf("asked with 10 Services %v, with 300 %v", few, many)
 	}
 	for services, walks := range map[int]int{10: ofFew, 300: ofMany} {
