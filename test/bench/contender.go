@@ -50,7 +50,7 @@ func contend(ctx context.Context, contender string, s size) (*lab.Lab, error) {
 	case peerRules:
 		return contendPeer(ctx, iptablesMode, s)
 	}
-	l, err := newLab(true)
+	l, err := newQuietLab(true)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +83,11 @@ func contendPeer(ctx context.Context, mode string, s size) (*lab.Lab, error) {
 	if mode == ipvsMode {
 		its = few
 	}
-	b, err := newSide(ctx, its)
+	l, err := newQuietLab(true)
+	if err != nil {
+		return nil, err
+	}
+	b, err := newSide(l, its)
 	if err != nil {
 		return nil, err
 	}

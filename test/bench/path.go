@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/netip"
@@ -46,6 +47,7 @@ type path struct {
 	stand   map[string]standing
 	port    uint16 // of what began last
 	counts  figures
+	servers []net.Listener
 }
 
 // A standing connection, and its next segment.
@@ -84,6 +86,9 @@ func newPath(ctx context.Context, contender string, s size) (*path, error) {
 	port, err := net.InterfaceByName("caliasker")
 	if err == nil {
 		p.node = port.HardwareAddr
+		err = errors.Join(p.serve("old"), p.serve("new"))
+	}
+	if err == nil {
 		err = l.Pod("asker").Do(p.prepare)
 	}
 	if err == nil {
@@ -96,6 +101,23 @@ func newPath(ctx context.Context, contender string, s size) (*path, error) {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
+}
+
+// serve lets a pod answer what is said to it with the same.
+func (p *path) serve(pod string) error {
+	return p.Pod(pod).Do(func() error {
+		at, err := net.Listen("tcp4", fmt.Sprintf(":%d", podPort))
+		if err != nil {
+			return err
+		}
+		p.servers = append(p.servers, at)
+		go func() {
+			for c, err := at.Accept(); err == nil; c, err = at.Accept() {
+				go io.Copy(c, c)
+			}
+		}()
+		return nil
+	})
 }
 
 // prepare opens, as the pod that asks, its link and the connections that stand.
@@ -164,6 +186,9 @@ func (s *standing) number(c *net.TCPConn) error {
 func (p *path) close() error {
 	var errs []error
 	for _, s := range p.stand {
+		errs = append(errs, s.Close())
+	}
+	for _, s := range p.servers {
 		errs = append(errs, s.Close())
 	}
 	return errors.Join(append(errs, p.sender.close(), p.Lab.Close())...)
