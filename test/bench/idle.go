@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"runtime"
+	"runtime/debug"
 	"runtime/metrics"
 	"time"
 
@@ -73,7 +73,7 @@ func busy(ctx context.Context, long time.Duration) (float64, error) {
 }
 
 func (p *proxy) rest(ctx context.Context) (figures, error) {
-	runtime.GC() // of the first programming, which is over
+	debug.FreeOSMemory() // of the first programming, which is over: the runtime would give it back for minutes
 	before, err := p.resting()
 	if err != nil {
 		return nil, err
@@ -91,6 +91,7 @@ func (p *proxy) rest(ctx context.Context) (figures, error) {
 	}
 	after["cpu"] *= 100 / idleFor.Seconds()
 	after["garbage"] *= 100 / idleFor.Seconds()
+	after["wakeups"] /= idleFor.Seconds()
 	after["machine"] = machine
 	return after, nil
 }
@@ -101,8 +102,9 @@ func (p *proxy) resting() (figures, error) {
 	reads, err2 := p.total("kube_ipvs_reads_total")
 	drift, err3 := p.total("kube_ipvs_drift_total")
 	processes, err4 := begun()
+	wakeups, err5 := wakeups()
 	garbage := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}}
 	metrics.Read(garbage)
-	return figures{"cpu": cpu.Seconds(), "garbage": garbage[0].Value.Float64(), "reads": reads, "drift": drift, "processes": processes},
-		errors.Join(err1, err2, err3, err4)
+	return figures{"cpu": cpu.Seconds(), "garbage": garbage[0].Value.Float64(), "reads": reads, "drift": drift, "processes": processes, "wakeups": wakeups},
+		errors.Join(err1, err2, err3, err4, err5)
 }

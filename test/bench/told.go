@@ -67,6 +67,7 @@ had nothing to do.`, idleFor, loop.LookInterval),
 		add("the whole machine before", "alone", percent, "")
 		add("the process, as the kernel counts", "cpu", percent, "")
 		add("of it, garbage collection", "garbage", percent, "")
+		add("times a second that a thread of it was woken", "wakeups", plain, "the same for all")
 		add("whole layers read", "reads", whole, "none")
 		add("processes begun on the machine", "processes", whole, "none")
 	}
