@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/loop"
@@ -31,14 +32,14 @@ const (
 func pathTarget() plan.Service {
 	svc := service(0)
 	svc.Name.Name, svc.ClusterIPs = "path", []netip.Addr{netip.MustParseAddr("10.111.0.1")}
-	svc.Ports = append(svc.Ports, plan.Port{Name: "http-udp", Proto: ipvs.UDP, Port: servicePort})
+	svc.Ports = append(svc.Ports, plan.Port{Name: "http-udp", Proto: inet.UDP, Port: servicePort})
 	return svc
 }
 
 // pathSlice is the slice of the target: one pod of the node.
 func pathSlice(pod netip.Addr) plan.Slice {
 	slice := slicesOf(pathTarget().Name, []plan.Endpoint{ready(pod, "node1")})[0]
-	slice.Ports = append(slice.Ports, plan.SlicePort{Name: "http-udp", Proto: ipvs.UDP, Port: podPort})
+	slice.Ports = append(slice.Ports, plan.SlicePort{Name: "http-udp", Proto: inet.UDP, Port: podPort})
 	return slice
 }
 
@@ -111,18 +112,18 @@ func addAsIPVSMode(ctx context.Context, before, s size) error {
 	if err != nil {
 		return err
 	}
-	set := ipset.Set{Name: "KUBE-CLUSTER-IP", Type: ipset.HashIPPort, Family: ipset.IPv4}
+	set := ipset.Set{Name: "KUBE-CLUSTER-IP", Type: ipset.HashIPPort, Family: inet.IPv4}
 	var servers []ipvs.Op
 	var members []ipset.Op
 	var addresses strings.Builder
 	for n := before.Services; n < s.Services; n++ {
 		at := netip.AddrPortFrom(clusterIP(n), servicePort)
-		key := ipvs.AddrKey(ipvs.TCP, at)
+		key := ipvs.AddrKey(inet.TCP, at)
 		servers = append(servers, ipvs.Op{Verb: ipvs.AddServer, Key: key, Server: ipvs.Server{Scheduler: "rr"}})
 		for _, e := range endpoints(n, s.Endpoints) {
 			servers = append(servers, ipvs.Op{Verb: ipvs.AddReal, Key: key, Addr: netip.AddrPortFrom(e.Addr, podPort), Real: ipvs.Real{Weight: 1}})
 		}
-		members = append(members, ipset.Op{Verb: ipset.Add, Set: set, Member: ipset.Member{Addr: at.Addr(), Proto: uint8(ipvs.TCP), Port: servicePort}})
+		members = append(members, ipset.Op{Verb: ipset.Add, Set: set, Member: ipset.Member{Addr: at.Addr(), Proto: uint8(inet.TCP), Port: servicePort}})
 		fmt.Fprintf(&addresses, "address add %v/32 dev kube-ipvs0\n", at.Addr())
 	}
 	errs := append(kernel.IPVS.Do(ctx, servers), kernel.Sets.Do(ctx, members)...)

@@ -5,7 +5,7 @@ import (
 	"net"
 	"net/netip"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 )
 
 // A lane is the link from a pod to its node: a frame's first and second address.
@@ -13,7 +13,7 @@ type lane struct{ node, pod net.HardwareAddr }
 
 // A segment is a packet of TCP or a datagram of UDP, of IPv4, without payload.
 type segment struct {
-	proto    ipvs.Protocol
+	proto    inet.Protocol
 	from, to netip.AddrPort
 	flags    byte // of TCP
 	seq, ack uint32
@@ -44,7 +44,7 @@ func (l lane) frame(s segment) []byte {
 }
 
 func (s segment) transport() []byte {
-	if s.proto == ipvs.UDP {
+	if s.proto == inet.UDP {
 		const size = 8
 		h := make([]byte, size)
 		s.ports(h)

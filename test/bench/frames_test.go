@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"testing"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 )
 
 // A SYN, and a datagram without a checksum of its own. The checksums were computed elsewhere.
@@ -18,9 +18,9 @@ func TestFrame(t *testing.T) {
 		segment
 		want string
 	}{
-		"TCP": {segment{ipvs.TCP, from, to, tcpSYN, 7, 0},
+		"TCP": {segment{inet.TCP, from, to, tcpSYN, 7, 0},
 			"45000028000000004006" + "6471" + "0af4010b0a600001" + "9c40005000000007000000005002" + "8000" + "7ceb" + "0000"},
-		"UDP": {segment{proto: ipvs.UDP, from: from, to: to}, "4500001c000000004011" + "6472" + "0af4010b0a600001" + "9c40005000080000"},
+		"UDP": {segment{proto: inet.UDP, from: from, to: to}, "4500001c000000004011" + "6472" + "0af4010b0a600001" + "9c40005000080000"},
 	} {
 		if got := hex.EncodeToString(l.frame(tt.segment)); got != ethernet+tt.want {
 			t.Errorf("%s:\n%s, want\n%s", name, got, ethernet+tt.want)

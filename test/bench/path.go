@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/test/lab"
 )
 
@@ -147,7 +147,7 @@ func stand(to netip.AddrPort) (standing, error) {
 	if err != nil {
 		return standing{}, err
 	}
-	s := standing{c, segment{proto: ipvs.TCP, to: to, flags: tcpACK}}
+	s := standing{c, segment{proto: inet.TCP, to: to, flags: tcpACK}}
 	s.from = c.LocalAddr().(*net.TCPAddr).AddrPort()
 	buffer := make([]byte, 256)
 	if _, err = fmt.Fprintln(c, 1); err == nil { // a request, and its reply: both sides have sent, and the connection stands
@@ -239,13 +239,13 @@ func (p *path) frames(way string, n int) (frames, resets [][]byte) {
 	for range n {
 		s := p.stand[way].segment
 		if p.begins(way) {
-			s = segment{proto: ipvs.TCP, from: p.source(), to: p.targets[way], flags: tcpSYN, seq: 1}
+			s = segment{proto: inet.TCP, from: p.source(), to: p.targets[way], flags: tcpSYN, seq: 1}
 		}
 		if way == newUDP || way == straightUDP {
-			s.proto = ipvs.UDP
+			s.proto = inet.UDP
 		}
 		frames = append(frames, p.frame(s))
-		if s.flags == tcpSYN && s.proto == ipvs.TCP {
+		if s.flags == tcpSYN && s.proto == inet.TCP {
 			s.flags, s.seq = tcpRST, 2
 			resets = append(resets, p.frame(s))
 		}

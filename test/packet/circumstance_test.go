@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
 )
@@ -74,7 +74,7 @@ func newTrial(t *testing.T, w *world, p subject, subject, uplink string) *trial 
 	}
 	both, here := situations[0].endpoints, situations[1].endpoints
 	n := 0
-	for _, proto := range []ipvs.Protocol{ipvs.TCP, ipvs.UDP} {
+	for _, proto := range []inet.Protocol{inet.TCP, inet.UDP} {
 		tr.keep(tr.add(&n, proto, rule{endpoints: both}, nil), nil)
 		tr.keep(tr.add(&n, proto, rule{endpoints: here}, nil), func(c cell) bool { return c.from == fromFarPod && c.to == toClusterIP })
 		basic := len(tr.asked)
@@ -83,7 +83,7 @@ func newTrial(t *testing.T, w *world, p subject, subject, uplink string) *trial 
 		tr.askOwnEndpoint(&n, proto)
 		tr.askNodesAddresses(&n, proto)
 		tr.askNobodys(proto)
-		if proto == ipvs.UDP {
+		if proto == inet.UDP {
 			tr.more = slices.Clone(tr.asked[basic:])
 			tr.asked = tr.asked[:basic]
 		}
@@ -94,7 +94,7 @@ func newTrial(t *testing.T, w *world, p subject, subject, uplink string) *trial 
 }
 
 // add sets the next Service and returns the cells of its truth.
-func (tr *trial) add(n *int, proto ipvs.Protocol, r rule, edit func(*plan.Service)) []cell {
+func (tr *trial) add(n *int, proto inet.Protocol, r rule, edit func(*plan.Service)) []cell {
 	svc := service(*n, proto)
 	*n++
 	r.inside, svc.ExternalLocal = byCIDR, r.externalLocal
@@ -116,18 +116,18 @@ func (tr *trial) keep(cells []cell, fits func(cell) bool) {
 }
 
 // expectFrom adds a cell for each source.
-func (tr *trial) expectFrom(to frontend, proto ipvs.Protocol, at netip.AddrPort, want outcome, sources ...source) {
+func (tr *trial) expectFrom(to frontend, proto inet.Protocol, at netip.AddrPort, want outcome, sources ...source) {
 	for _, from := range sources {
 		tr.asked = append(tr.asked, newCell(from, to, proto, at, want))
 	}
 }
 
-func newCell(from source, to frontend, proto ipvs.Protocol, at netip.AddrPort, want outcome) cell {
+func newCell(from source, to frontend, proto inet.Protocol, at netip.AddrPort, want outcome) cell {
 	return cell{name: fmt.Sprint(at), from: from, to: to, at: at, proto: proto, want: want}
 }
 
 // askOwnEndpoint has a Service whose endpoints are two addresses of the node, as those of the API server are.
-func (tr *trial) askOwnEndpoint(n *int, proto ipvs.Protocol) {
+func (tr *trial) askOwnEndpoint(n *int, proto inet.Protocol) {
 	tr.w.serveOn(tr.t, tr.w.Node, proto, apiPort, "node1")
 	svc := service(*n, proto)
 	*n++
@@ -150,7 +150,7 @@ func (tr *trial) askOwnEndpoint(n *int, proto ipvs.Protocol) {
 }
 
 // askNodesAddresses has Services whose load balancers are the node's own addresses, and another node's.
-func (tr *trial) askNodesAddresses(n *int, proto ipvs.Protocol) {
+func (tr *trial) askNodesAddresses(n *int, proto inet.Protocol) {
 	hosts := []*lab.Host{tr.w.Node}
 	if !tr.whole {
 		hosts = append(hosts, tr.w.Node2) // who takes all of it cuts the other node off
@@ -176,7 +176,7 @@ func (tr *trial) askNodesAddresses(n *int, proto ipvs.Protocol) {
 }
 
 // askNobodys asks for what is no Service's: the node's own port, which answers at no service address, and pods themselves.
-func (tr *trial) askNobodys(proto ipvs.Protocol) {
+func (tr *trial) askNobodys(proto inet.Protocol) {
 	tr.w.serveOn(tr.t, tr.w.Node, proto, hostPort, "host")
 	answers := func(name string, here bool) outcome {
 		return outcome{fate: "answered", who: []endpoint{ready(name, here)}}
@@ -199,10 +199,10 @@ func (tr *trial) askNeighbours() {
 		return // who binds addresses tells
 	}
 	vips := []netip.Addr{nth(lab.LAN, false, 200), nth(lab.LAN, true, 200)}
-	svc := service(90, ipvs.TCP)
+	svc := service(90, inet.TCP)
 	svc.LoadBalancerIPs = vips
-	tr.p.set(svc, tr.w.slices(svc.Name, ipvs.TCP, situations[0].endpoints)...)
+	tr.p.set(svc, tr.w.slices(svc.Name, inet.TCP, situations[0].endpoints)...)
 	for _, vip := range vips {
-		tr.expectFrom(toNeighbour, ipvs.UDP, netip.AddrPortFrom(vip, 80), outcome{fate: unanswered}, fromOutside)
+		tr.expectFrom(toNeighbour, inet.UDP, netip.AddrPortFrom(vip, 80), outcome{fate: unanswered}, fromOutside)
 	}
 }

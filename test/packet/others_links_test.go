@@ -5,7 +5,7 @@ package packet
 import (
 	"net/netip"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/internal/inet"
 )
 
 // othersLinks are links that nodes have beside, above and in the place of a plain uplink.
@@ -70,7 +70,7 @@ var othersLinks = []circumstance{
 			for _, at := range []string{"192.168.78.11", "fd00:192:168:78::11"} {
 				at := netip.AddrPortFrom(netip.MustParseAddr(at), 30000)
 				for _, from := range sources {
-					cells = append(cells, newCell(from, toNodePort, ipvs.TCP, at, rule{endpoints: situations[0].endpoints, inside: byCIDR}.truth(from, toNodePort)))
+					cells = append(cells, newCell(from, toNodePort, inet.TCP, at, rule{endpoints: situations[0].endpoints, inside: byCIDR}.truth(from, toNodePort)))
 				}
 			}
 			return cells
