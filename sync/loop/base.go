@@ -16,6 +16,7 @@ import (
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/delta"
 	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/reconcile"
 )
 
 // A setOp makes or destroys a set.
@@ -33,7 +34,7 @@ func (op setOp) String() string {
 }
 
 // setsLayer is the layer of the sets themselves. Those of ours that are wanted no more are destroyed.
-func (l *Loop) setsLayer() *tableLayer[string, struct{}, setOp] {
+func (l *Loop) setsLayer() *reconcile.TableLayer[string, struct{}, setOp] {
 	t := delta.New[string, struct{}]()
 	defined := map[string]ipset.Set{}
 	for _, sets := range l.tables.families {
@@ -42,9 +43,9 @@ func (l *Loop) setsLayer() *tableLayer[string, struct{}, setOp] {
 			defined[set.Name] = set
 		}
 	}
-	return &tableLayer[string, struct{}, setOp]{
-		title: "sets", table: t, compare: strings.Compare, doubted: true, count: l.count.layer("sets"),
-		read: func(ctx context.Context) (iter.Seq2[string, struct{}], error) {
+	return &reconcile.TableLayer[string, struct{}, setOp]{
+		Title: "sets", Table: t, Compare: strings.Compare, Count: l.count.layer("sets"),
+		Read: func(ctx context.Context) (iter.Seq2[string, struct{}], error) {
 			names, err := l.cfg.Sets.Names(ctx)
 			if err != nil {
 				return nil, err
@@ -58,11 +59,13 @@ func (l *Loop) setsLayer() *tableLayer[string, struct{}, setOp] {
 				}
 			}, err
 		},
-		do:  l.doSets,
-		add: func(name string, _ struct{}, _ bool) setOp { return setOp{set: defined[name]} },
-		del: func(name string) setOp { return setOp{destroy: true, set: ipset.Set{Name: name}} },
+		Do:  l.doSets,
+		Add: func(name string, _ struct{}, _ bool) setOp { return setOp{set: defined[name]} },
+		Del: func(name string) setOp { return setOp{destroy: true, set: ipset.Set{Name: name}} },
 		// Rules that others made, such as an earlier version, may refer to a set that is wanted no more.
-		mayDel: func(string) bool { return !slices.ContainsFunc(l.rules, func(r *rulesLayer) bool { return !r.stands }) },
+		MayDel: func(string) bool {
+			return !slices.ContainsFunc(l.rules, func(r *rulesLayer) bool { return !r.isInSync() })
+		},
 	}
 }
 
@@ -118,7 +121,7 @@ func (l *Loop) stands(f inet.Family) bool {
 // ruled says that the rules of a family stand.
 func (l *Loop) ruled(f inet.Family) bool {
 	i := slices.Index(l.cfg.Families, f)
-	return i >= 0 && l.rules[i].stands
+	return i >= 0 && l.rules[i].isInSync()
 }
 
 // reroute delivers the service CIDRs to this host instead of those that were, with the node's address as source. Those of a family

@@ -14,6 +14,7 @@ import (
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/reconcile"
 )
 
 // Clean removes all that is ours from the kernel and nothing else: rules, the virtual servers that the ledger names,
@@ -89,5 +90,5 @@ func failures[Op fmt.Stringer](ops []Op, errs []error) error {
 			out = append(out, fmt.Errorf("%v: %w", ops[i], err))
 		}
 	}
-	return summary(out)
+	return reconcile.Summary(out)
 }

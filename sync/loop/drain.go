@@ -10,6 +10,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/reconcile"
 )
 
 // A realsLayer is the layer of real servers. One that is wanted no more keeps the connections that it has: it gets
@@ -22,7 +23,7 @@ import (
 // a slice lists the endpoint it keeps both, at weight 0, which costs nothing. After that only active connections count,
 // once a while has passed for the last words of the others.
 type realsLayer struct {
-	tableLayer[ipvs.RealKey, ipvs.Real, ipvs.Op]
+	reconcile.TableLayer[ipvs.RealKey, ipvs.Real, ipvs.Op]
 	kernel ipvs.Kernel
 	limit  time.Duration
 	listed func(ipvs.RealKey) bool // the endpoint is still in a slice, so that it may take its time
@@ -48,26 +49,26 @@ func (l *Loop) realsLayer() *realsLayer {
 	r := &realsLayer{
 		kernel: l.cfg.IPVS, limit: l.cfg.DrainLimit, listed: l.listed, draining: map[ipvs.RealKey]drain{},
 	}
-	r.tableLayer = tableLayer[ipvs.RealKey, ipvs.Real, ipvs.Op]{
-		title: "reals", table: l.tables.reals, compare: ipvs.RealKey.Compare, doubted: true, count: l.count.layer("reals"),
-		mayAdd: func(k ipvs.RealKey) bool { return l.serverLayer.present(k.Server) },
+	r.TableLayer = reconcile.TableLayer[ipvs.RealKey, ipvs.Real, ipvs.Op]{
+		Title: "reals", Table: l.tables.reals, Compare: ipvs.RealKey.Compare, Count: l.count.layer("reals"),
+		MayAdd: func(k ipvs.RealKey) bool { return l.serverLayer.Present(k.Server) },
 		// With a virtual server that goes the kernel removes its real servers.
-		mayDel: func(k ipvs.RealKey) bool {
+		MayDel: func(k ipvs.RealKey) bool {
 			_, wanted := l.tables.servers.Wanted(k.Server)
 			return wanted
 		},
-		read: func(ctx context.Context) (iter.Seq2[ipvs.RealKey, ipvs.Real], error) {
+		Read: func(ctx context.Context) (iter.Seq2[ipvs.RealKey, ipvs.Real], error) {
 			table, err := l.readTable(ctx)
 			return realsOf(table), err
 		},
-		do: l.doReals,
-		add: func(k ipvs.RealKey, r ipvs.Real, there bool) ipvs.Op {
+		Do: l.doReals,
+		Add: func(k ipvs.RealKey, r ipvs.Real, there bool) ipvs.Op {
 			if there {
 				return ipvs.Op{Verb: ipvs.SetReal, Key: k.Server, Addr: k.AddrPort(), Real: r}
 			}
 			return ipvs.Op{Verb: ipvs.AddReal, Key: k.Server, Addr: k.AddrPort(), Real: r}
 		},
-		del: func(k ipvs.RealKey) ipvs.Op { return ipvs.Op{Verb: ipvs.DelReal, Key: k.Server, Addr: k.AddrPort()} },
+		Del: func(k ipvs.RealKey) ipvs.Op { return ipvs.Op{Verb: ipvs.DelReal, Key: k.Server, Addr: k.AddrPort()} },
 	}
 	return r
 }
@@ -84,14 +85,14 @@ func realsOf(t ipvs.Table) iter.Seq2[ipvs.RealKey, ipvs.Real] {
 	}
 }
 
-// prune quiesces what is wanted no more, looks whom that left with connections, and removes the rest. It looks last: a
+// Prune quiesces what is wanted no more, looks whom that left with connections, and removes the rest. It looks last: a
 // connection that came between a look and the weight would belong to a real server that is gone a moment later.
-func (r *realsLayer) prune(ctx context.Context) {
+func (r *realsLayer) Prune(ctx context.Context) {
 	r.quiesce(ctx)
 	busy := r.busy(ctx)
-	r.remove(ctx, func(k ipvs.RealKey) bool { return r.mayDel(k) && !busy[k] })
+	r.Remove(ctx, func(k ipvs.RealKey) bool { return r.MayDel(k) && !busy[k] })
 	// The times of what is wanted again or gone are forgotten.
-	maps.DeleteFunc(r.draining, func(k ipvs.RealKey, _ drain) bool { return !busy[k] && r.failed[k] == nil })
+	maps.DeleteFunc(r.draining, func(k ipvs.RealKey, _ drain) bool { return !busy[k] && !r.HasFailed(k) })
 	r.look = false
 }
 
@@ -104,13 +105,13 @@ func abrupt(k ipvs.Key) bool { return k.Proto == inet.UDP || inAliases(k) }
 func (r *realsLayer) quiesce(ctx context.Context) {
 	var keys []ipvs.RealKey
 	for k := range r.extras() {
-		if known, _ := r.table.Known(k); known.Weight > 0 {
+		if known, _ := r.Table.Known(k); known.Weight > 0 {
 			keys = append(keys, k)
 		}
 	}
 	none := ipvs.Real{Weight: 0}
-	r.carryOut(ctx, r.due(keys, r.compare), func(k ipvs.RealKey) ipvs.Op { return r.add(k, none, true) },
-		func(k ipvs.RealKey) { r.table.Learn(k, none) })
+	r.CarryOut(ctx, r.Due(keys, r.Compare), func(k ipvs.RealKey) ipvs.Op { return r.Add(k, none, true) },
+		func(k ipvs.RealKey) { r.Table.Learn(k, none) })
 }
 
 // busy returns the real servers that are wanted no more, have connections and may keep them. Those that drain already are
@@ -144,7 +145,7 @@ func (r *realsLayer) lookAt(ctx context.Context, server ipvs.Key, extras []ipvs.
 		state := entry.Reals[k.AddrPort()]
 		switch {
 		case err != nil:
-			r.fail(k, fmt.Errorf("read %v: %w", server, err))
+			r.Fail(k, fmt.Errorf("read %v: %w", server, err))
 		case state.Active+state.Inactive > 0 && r.mayStay(k, state):
 			busy[k] = true
 		}
@@ -155,8 +156,8 @@ func (r *realsLayer) lookAt(ctx context.Context, server ipvs.Key, extras []ipvs.
 // wait for.
 func (r *realsLayer) extras() iter.Seq[ipvs.RealKey] {
 	return func(yield func(ipvs.RealKey) bool) {
-		for k := range r.table.Extra() {
-			if r.mayDel(k) && r.failed[k] == nil && !abrupt(k.Server) && !yield(k) {
+		for k := range r.Table.Extra() {
+			if r.MayDel(k) && !r.HasFailed(k) && !abrupt(k.Server) && !yield(k) {
 				return
 			}
 		}
@@ -182,11 +183,11 @@ func (r *realsLayer) mayStay(k ipvs.RealKey, state ipvs.RealState) bool {
 	return now.Sub(d.unlisted) < r.limit && (d.quiet.IsZero() || now.Sub(d.quiet) < quietLimit)
 }
 
-// pending leaves out what drains: that is as it should be.
-func (r *realsLayer) pending() int {
-	n := r.table.Pending()
+// Pending leaves out what drains: that is as it should be.
+func (r *realsLayer) Pending() int {
+	n := r.Table.Pending()
 	for k := range r.draining {
-		if r.failed[k] == nil {
+		if !r.HasFailed(k) {
 			n--
 		}
 	}

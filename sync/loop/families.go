@@ -14,6 +14,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/reconcile"
 )
 
 // A fitness is how an address family fares on this node. Half an IPv6 is common: it is switched off for new links, or the
@@ -60,13 +61,13 @@ func (l *Loop) whyNot(f inet.Family) error {
 		return nil
 	}
 	errs := []error{l.rulesOf(f).why()}
-	for item, failure := range l.routes.failed {
+	for item, err := range l.routes.Failures() {
 		if !item.Prefix.IsValid() || inet.FamilyOf(item.Prefix.Addr()) == f {
-			errs = append(errs, failure.error)
+			errs = append(errs, err)
 		}
 	}
 	slices.SortFunc(errs[1:], func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return summary(errs)
+	return reconcile.Summary(errs)
 }
 
 // assess judges the families after a turn, and tells who is concerned by what changed. The last family that works is never
@@ -160,11 +161,9 @@ func (l *Loop) admitIPv6(before, now []netip.Addr) {
 	}
 	if _, wanted := l.settings.Wanted(linkIPv6); !wanted {
 		l.settings.Want(linkIPv6, "0")
-		l.settingLayer.doubt()
+		l.settingLayer.Invalidate()
 	}
-	for _, layer := range l.layers { // what failed without it may work now
-		layer.again()
-	}
+	l.layers.Retry() // what failed without it may work now
 }
 
 // doVIPs changes the link, routes and rules. A link that was just made has its own settings.
@@ -175,9 +174,9 @@ func (l *Loop) doVIPs(ctx context.Context, ops []vip.Op) []error {
 	}
 	errs := make([]error, len(ops))
 	copy(errs, l.cfg.VIP.Do(ctx, ops[:link+1]))
-	l.settingLayer.doubt()
-	l.settingLayer.observe(ctx)
-	l.settingLayer.ensure(ctx)
+	l.settingLayer.Invalidate()
+	l.settingLayer.Observe(ctx)
+	l.settingLayer.Ensure(ctx)
 	copy(errs[link+1:], l.cfg.VIP.Do(ctx, ops[link+1:]))
 	if errors.Join(errs...) == nil {
 		return nil

@@ -9,6 +9,7 @@ import (
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/sync/reconcile"
 )
 
 // A flowsLayer deletes tracked UDP flows that go to endpoints which are gone, or past all of them. It has no table: what it
@@ -20,18 +21,18 @@ type flowsLayer struct {
 	wanted func(ipvs.Key) bool                        // a Service has the frontend
 	stale  map[ipvs.Key]struct{}
 	failed error // why they could not be deleted
-	count  *counters
+	count  *reconcile.Counters
 }
 
-func (f *flowsLayer) name() string            { return "flows" }
-func (f *flowsLayer) doubt()                  {}
-func (f *flowsLayer) again()                  { f.failed = nil }
-func (f *flowsLayer) unread() bool            { return false }
-func (f *flowsLayer) hinders() bool           { return false }
-func (f *flowsLayer) trouble() error          { return f.failed }
-func (f *flowsLayer) pending() int            { return len(f.stale) }
-func (f *flowsLayer) observe(context.Context) {}
-func (f *flowsLayer) ensure(context.Context)  {}
+func (f *flowsLayer) Name() string            { return "flows" }
+func (f *flowsLayer) Invalidate()             {}
+func (f *flowsLayer) Retry()                  { f.failed = nil }
+func (f *flowsLayer) Unknown() bool           { return false }
+func (f *flowsLayer) Blocked() bool           { return false }
+func (f *flowsLayer) Err() error              { return f.failed }
+func (f *flowsLayer) Pending() int            { return len(f.stale) }
+func (f *flowsLayer) Observe(context.Context) {}
+func (f *flowsLayer) Ensure(context.Context)  {}
 
 // add notes that flows of a frontend may go to an endpoint that is gone.
 func (f *flowsLayer) add(key ipvs.Key) {
@@ -40,8 +41,8 @@ func (f *flowsLayer) add(key ipvs.Key) {
 	}
 }
 
-// prune deletes the flows. It comes after the real servers are gone, or IPVS would send the next packet there again.
-func (f *flowsLayer) prune(ctx context.Context) {
+// Prune deletes the flows. It comes after the real servers are gone, or IPVS would send the next packet there again.
+func (f *flowsLayer) Prune(ctx context.Context) {
 	if len(f.stale) == 0 || f.failed != nil {
 		return
 	}
@@ -49,9 +50,9 @@ func (f *flowsLayer) prune(ctx context.Context) {
 	for key := range f.stale {
 		frontends = append(frontends, conntrack.Frontend{Proto: uint8(key.Proto), At: key.AddrPort(), Keep: f.keep(key)})
 	}
-	f.count.asked(1)
+	f.count.Asked(1)
 	if _, err := f.kernel.Delete(ctx, frontends); err != nil {
-		f.count.failures.Inc()
+		f.count.Failures.Inc()
 		f.failed = fmt.Errorf("delete stale UDP flows: %w", err)
 		f.bound()
 		return

@@ -9,6 +9,7 @@ import (
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/reconcile"
 )
 
 // Foreign virtual servers are those of others at addresses that Services want, such as a director's. A virtual server is ours
@@ -24,7 +25,7 @@ func newForeign() foreign {
 }
 
 // errForeign is why a line is not written.
-var errForeign = errors.New("somebody else has a virtual server there, which is left alone (ipvsadm -D removes it)")
+var errForeign error = reconcile.Declined("somebody else has a virtual server there, which is left alone (ipvsadm -D removes it)")
 
 // isOurs reports whether a virtual server that is there is ours to change. One that was is also where its line was removed by
 // hand.
@@ -140,8 +141,8 @@ func (l *Loop) noteMade(ctx context.Context, k ipvs.Key, err error) {
 	}
 	l.setForeign(k, true)
 	ledger, line := l.members[l.tables.sets(k.Addr).Owned.Name], []ipset.Member{memberOf(k)}
-	ledger.carryOut(ctx, line, ledger.del, ledger.table.Forget)
-	ledger.fail(line[0], errForeign)
+	ledger.CarryOut(ctx, line, ledger.Del, ledger.Table.Forget)
+	ledger.Fail(line[0], errForeign)
 }
 
 // foreignAt is the problem of a Service at whose frontend there is a foreign server.

@@ -16,20 +16,21 @@ import (
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/delta"
 	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/reconcile"
 )
 
 // layersOf returns the layers in the order in which they are ensured. From the frontends up, a packet's way is ready
 // before it is opened: settings, sets, rules, what guards a frontend, link, routes and addresses, its servers, and at
 // last the member that turns it on. Pruning goes the other way.
-func (l *Loop) layersOf() []layer {
+func (l *Loop) layersOf() reconcile.Stack {
 	l.setLayer = l.setsLayer()
 	l.settingLayer = l.settingsLayer()
-	layers := []layer{l.settingLayer, l.setLayer}
-	var on []layer
+	layers := reconcile.Stack{l.settingLayer, l.setLayer}
+	var on reconcile.Stack
 	for _, f := range l.cfg.Families {
 		s := l.tables.families[f]
 		layers = append(layers, l.membersLayer(s.Owned, nil, l.servedNoMore))
-		l.members[s.Owned.Name].do = l.doOwned
+		l.members[s.Owned.Name].Do = l.doOwned
 		// Networks stand before packets for them are delivered here, so that nothing that listens on the node gets any.
 		layers = append(layers, l.membersLayer(s.Local, nil, l.isUnbound))
 		for _, set := range []ipset.Set{s.Addresses, s.Allowed, s.Hairpins, s.Health} {
@@ -44,19 +45,19 @@ func (l *Loop) layersOf() []layer {
 			l.membersLayer(s.Internal, l.aliasServes, nil),
 			l.membersLayer(s.External, l.isFrontend(s), nil))
 		frontends := l.members[s.Frontends.Name]
-		frontends.do, frontends.ready = l.doFrontends, func() bool { return l.stands(f) }
+		frontends.Do, frontends.Ready = l.doFrontends, func() bool { return l.stands(f) }
 	}
 	l.flows, l.serverLayer, l.realLayer = l.flowsLayer(), l.serversLayer(), l.realsLayer()
-	l.serverLayer.with, l.realLayer.with = l.realLayer, l.serverLayer // one table in the kernel
+	l.serverLayer.With, l.realLayer.With = l.realLayer, l.serverLayer // one table in the kernel
 	l.routes, l.addresses = l.vipLayer(vipsTitle, l.tables.vips), l.vipLayer(boundTitle, l.tables.bound)
 	layers = append(layers, l.routes, l.flows, l.serverLayer, l.realLayer)
 	return append(append(layers, on...), l.addresses)
 }
 
-func (l *Loop) settingsLayer() *tableLayer[string, string, sysctl.Setting] {
-	return &tableLayer[string, string, sysctl.Setting]{
-		title: "settings", table: l.settings, compare: strings.Compare, doubted: true, count: l.count.layer("settings"),
-		read: func(ctx context.Context) (iter.Seq2[string, string], error) {
+func (l *Loop) settingsLayer() *reconcile.TableLayer[string, string, sysctl.Setting] {
+	return &reconcile.TableLayer[string, string, sysctl.Setting]{
+		Title: "settings", Table: l.settings, Compare: strings.Compare, Count: l.count.layer("settings"),
+		Read: func(ctx context.Context) (iter.Seq2[string, string], error) {
 			var names []string
 			for name := range l.settings.Wants() {
 				names = append(names, name)
@@ -67,8 +68,8 @@ func (l *Loop) settingsLayer() *tableLayer[string, string, sysctl.Setting] {
 			}
 			return maps.All(values), err
 		},
-		do: l.cfg.Sysctl.Do, mayAdd: l.maySet,
-		add: func(name, value string, _ bool) sysctl.Setting { return sysctl.Setting{Name: name, Value: value} },
+		Do: l.cfg.Sysctl.Do, MayAdd: l.maySet,
+		Add: func(name, value string, _ bool) sysctl.Setting { return sysctl.Setting{Name: name, Value: value} },
 	}
 }
 
@@ -93,10 +94,10 @@ const (
 	boundTitle = "addresses"
 )
 
-func (l *Loop) vipLayer(title string, table *delta.Table[vip.Item, netip.Addr]) *tableLayer[vip.Item, netip.Addr, vip.Op] {
-	return &tableLayer[vip.Item, netip.Addr, vip.Op]{
-		title: title, table: table, compare: vip.Item.Compare, doubted: true, count: l.count.layer(title), mayAdd: l.mayDeliver, quiet: l.isGivenUp,
-		read: func(ctx context.Context) (iter.Seq2[vip.Item, netip.Addr], error) {
+func (l *Loop) vipLayer(title string, table *delta.Table[vip.Item, netip.Addr]) *reconcile.TableLayer[vip.Item, netip.Addr, vip.Op] {
+	return &reconcile.TableLayer[vip.Item, netip.Addr, vip.Op]{
+		Title: title, Table: table, Compare: vip.Item.Compare, Count: l.count.layer(title), MayAdd: l.mayDeliver, Quiet: l.isGivenUp,
+		Read: func(ctx context.Context) (iter.Seq2[vip.Item, netip.Addr], error) {
 			items, err := l.readVIPs(ctx)
 			return func(yield func(vip.Item, netip.Addr) bool) {
 				for i, source := range items {
@@ -106,11 +107,11 @@ func (l *Loop) vipLayer(title string, table *delta.Table[vip.Item, netip.Addr]) 
 				}
 			}, err
 		},
-		do: l.doVIPs,
-		add: func(i vip.Item, source netip.Addr, _ bool) vip.Op {
+		Do: l.doVIPs,
+		Add: func(i vip.Item, source netip.Addr, _ bool) vip.Op {
 			return vip.Op{Verb: vip.Add, Item: i, Source: source}
 		},
-		del: func(i vip.Item) vip.Op { return vip.Op{Verb: vip.Del, Item: i} },
+		Del: func(i vip.Item) vip.Op { return vip.Op{Verb: vip.Del, Item: i} },
 	}
 }
 
@@ -127,33 +128,33 @@ func (l *Loop) readVIPs(ctx context.Context) (vip.Items, error) {
 }
 
 // membersLayer is the layer of one set's members. A set that is missing, or of another definition, has none.
-func (l *Loop) membersLayer(set ipset.Set, mayAdd, mayDel func(ipset.Member) bool) layer {
-	t := &tableLayer[ipset.Member, ipset.Mark, ipset.Op]{
-		title: "set " + set.Name, table: l.tables.members[set.Name], compare: ipset.Member.Compare, doubted: true,
-		count: l.count.layer("set " + set.Name), mayAdd: mayAdd, mayDel: mayDel,
-		read: func(ctx context.Context) (iter.Seq2[ipset.Member, ipset.Mark], error) {
+func (l *Loop) membersLayer(set ipset.Set, mayAdd, mayDel func(ipset.Member) bool) reconcile.Layer {
+	t := &reconcile.TableLayer[ipset.Member, ipset.Mark, ipset.Op]{
+		Title: "set " + set.Name, Table: l.tables.members[set.Name], Compare: ipset.Member.Compare,
+		Count: l.count.layer("set " + set.Name), MayAdd: mayAdd, MayDel: mayDel,
+		Read: func(ctx context.Context) (iter.Seq2[ipset.Member, ipset.Mark], error) {
 			members, err := l.cfg.Sets.Read(ctx, set)
 			if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrExist) {
 				members, err = nil, nil
 			}
 			return maps.All(members), err
 		},
-		do: l.cfg.Sets.Do,
-		add: func(m ipset.Member, mark ipset.Mark, _ bool) ipset.Op {
+		Do: l.cfg.Sets.Do,
+		Add: func(m ipset.Member, mark ipset.Mark, _ bool) ipset.Op {
 			return ipset.Op{Verb: ipset.Add, Set: set, Member: m, Mark: mark}
 		},
-		del: func(m ipset.Member) ipset.Op { return ipset.Op{Verb: ipset.Del, Set: set, Member: m} },
+		Del: func(m ipset.Member) ipset.Op { return ipset.Op{Verb: ipset.Del, Set: set, Member: m} },
 	}
-	t.with = l.setLayer
+	t.With = l.setLayer
 	l.members[set.Name] = t
 	return t
 }
 
-func (l *Loop) serversLayer() *tableLayer[ipvs.Key, ipvs.Server, ipvs.Op] {
-	return &tableLayer[ipvs.Key, ipvs.Server, ipvs.Op]{
-		title: "servers", table: l.tables.servers, compare: ipvs.Key.Compare, doubted: true, count: l.count.layer("servers"),
-		mayAdd: l.mayServe, mayDel: l.isOff,
-		read: func(ctx context.Context) (iter.Seq2[ipvs.Key, ipvs.Server], error) {
+func (l *Loop) serversLayer() *reconcile.TableLayer[ipvs.Key, ipvs.Server, ipvs.Op] {
+	return &reconcile.TableLayer[ipvs.Key, ipvs.Server, ipvs.Op]{
+		Title: "servers", Table: l.tables.servers, Compare: ipvs.Key.Compare, Count: l.count.layer("servers"),
+		MayAdd: l.mayServe, MayDel: l.isOff,
+		Read: func(ctx context.Context) (iter.Seq2[ipvs.Key, ipvs.Server], error) {
 			table, err := l.readTable(ctx)
 			return func(yield func(ipvs.Key, ipvs.Server) bool) {
 				for k, e := range table {
@@ -163,14 +164,14 @@ func (l *Loop) serversLayer() *tableLayer[ipvs.Key, ipvs.Server, ipvs.Op] {
 				}
 			}, err
 		},
-		do: l.doServers,
-		add: func(k ipvs.Key, s ipvs.Server, there bool) ipvs.Op {
+		Do: l.doServers,
+		Add: func(k ipvs.Key, s ipvs.Server, there bool) ipvs.Op {
 			if there {
 				return ipvs.Op{Verb: ipvs.SetServer, Key: k, Server: s}
 			}
 			return ipvs.Op{Verb: ipvs.AddServer, Key: k, Server: s}
 		},
-		del: func(k ipvs.Key) ipvs.Op { return ipvs.Op{Verb: ipvs.DelServer, Key: k} },
+		Del: func(k ipvs.Key) ipvs.Op { return ipvs.Op{Verb: ipvs.DelServer, Key: k} },
 	}
 }
 
@@ -182,11 +183,11 @@ func (l *Loop) doServers(ctx context.Context, ops []ipvs.Op) []error {
 	for i, op := range ops {
 		switch op.Verb {
 		case ipvs.AddServer:
-			l.noteMade(ctx, op.Key, errorAt(errs, i))
+			l.noteMade(ctx, op.Key, reconcile.ErrorAt(errs, i))
 		case ipvs.DelServer: // whatever the answer, which may be lost
 			l.flows.add(l.trackedAs(op.Key))
 		}
-		if errorAt(errs, i) != nil {
+		if reconcile.ErrorAt(errs, i) != nil {
 			continue
 		}
 		if op.Verb == ipvs.DelServer {
@@ -244,7 +245,7 @@ func (l *Loop) readTable(ctx context.Context) (ipvs.Table, error) {
 
 func (l *Loop) ledgersUnread() bool {
 	for _, sets := range l.tables.families {
-		if l.members[sets.Owned.Name].unread() {
+		if l.members[sets.Owned.Name].Unknown() {
 			return true
 		}
 	}
@@ -253,7 +254,7 @@ func (l *Loop) ledgersUnread() bool {
 
 // mayServe reports whether a virtual server may be made: it is in the ledger, so that whoever comes after us knows it.
 func (l *Loop) mayServe(k ipvs.Key) bool {
-	return l.members[l.tables.sets(k.Addr).Owned.Name].present(memberOf(k))
+	return l.members[l.tables.sets(k.Addr).Owned.Name].Present(memberOf(k))
 }
 
 // isOff reports whether no packets are on their way to a virtual server: its frontend is off, or the frontend whose alias it is sends
@@ -261,9 +262,9 @@ func (l *Loop) mayServe(k ipvs.Key) bool {
 func (l *Loop) isOff(k ipvs.Key) bool {
 	sets := l.tables.sets(k.Addr)
 	if of, ok := l.tables.aliasOf(k); ok {
-		return l.members[sets.Internal.Name].absent(memberOf(of))
+		return l.members[sets.Internal.Name].Absent(memberOf(of))
 	}
-	return l.members[sets.Frontends.Name].absent(memberOf(k))
+	return l.members[sets.Frontends.Name].Absent(memberOf(k))
 }
 
 // mayTurnOn reports whether all stands that a frontend needs and others do not. A guard that it does not need any more stands
@@ -271,7 +272,7 @@ func (l *Loop) isOff(k ipvs.Key) bool {
 func (l *Loop) mayTurnOn(s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
 		_, ranged := l.tables.members[s.Ranged.Name].Wanted(m)
-		return l.serverLayer.present(keyOf(m)) && (!ranged || l.members[s.Ranged.Name].present(m))
+		return l.serverLayer.Present(keyOf(m)) && (!ranged || l.members[s.Ranged.Name].Present(m))
 	}
 }
 
@@ -282,41 +283,41 @@ func (l *Loop) mayDeliver(i vip.Item) bool {
 		return true
 	}
 	a := i.Prefix.Addr()
-	return l.members[l.tables.sets(a).Local.Name].present(ipset.Member{Other: i.Prefix}) && l.ruled(inet.FamilyOf(a))
+	return l.members[l.tables.sets(a).Local.Name].Present(ipset.Member{Other: i.Prefix}) && l.ruled(inet.FamilyOf(a))
 }
 
 // isUnbound reports whether a network is not delivered to this host any more.
 func (l *Loop) isUnbound(m ipset.Member) bool {
-	return l.routes.absent(vip.Item{Kind: vip.Local, Prefix: m.Other}) && l.addresses.absent(vip.Item{Kind: vip.Address, Prefix: m.Other})
+	return l.routes.Absent(vip.Item{Kind: vip.Local, Prefix: m.Other}) && l.addresses.Absent(vip.Item{Kind: vip.Address, Prefix: m.Other})
 }
 
 // aliasServes says that the alias of a frontend can be used.
 func (l *Loop) aliasServes(m ipset.Member) bool {
 	k := keyOf(m)
 	k.Addr = plan.Alias(k.Addr)
-	return l.serverLayer.present(k)
+	return l.serverLayer.Present(k)
 }
 
 // isFrontend says that a frontend is on, and its packets may be diverted.
 func (l *Loop) isFrontend(s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
-		return l.members[s.Frontends.Name].present(m)
+		return l.members[s.Frontends.Name].Present(m)
 	}
 }
 
 // isNotDiverted reports whether a frontend's packets are not diverted, or not any more.
 func (l *Loop) isNotDiverted(s plan.Sets) func(ipset.Member) bool {
-	return func(m ipset.Member) bool { return l.members[s.External.Name].absent(m) }
+	return func(m ipset.Member) bool { return l.members[s.External.Name].Absent(m) }
 }
 
 // servedNoMore reports whether a line of the ledger has nothing left to say.
-func (l *Loop) servedNoMore(m ipset.Member) bool { return l.serverLayer.absent(keyOf(m)) }
+func (l *Loop) servedNoMore(m ipset.Member) bool { return l.serverLayer.Absent(keyOf(m)) }
 
 // offOrOpen reports whether a frontend's guard may go: it is off, or open to all by now.
 func (l *Loop) offOrOpen(s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
 		on := l.members[s.Frontends.Name]
-		_, wanted := on.table.Wanted(m)
-		return on.absent(m) || wanted && !on.unread()
+		_, wanted := on.Table.Wanted(m)
+		return on.Absent(m) || wanted && !on.Unknown()
 	}
 }

@@ -50,7 +50,7 @@ func (o *lookout) look(ctx context.Context) bool {
 	if wrong {
 		o.due = time.Time{}
 	}
-	return wrong || slices.ContainsFunc(o.rules, func(r *rulesLayer) bool { return r.doubted })
+	return wrong || slices.ContainsFunc(o.rules, func(r *rulesLayer) bool { return r.stale })
 }
 
 // any says whether any of the parts differs.
@@ -77,7 +77,7 @@ func (o *lookout) settingsDiffer(ctx context.Context) (bool, error) {
 		differ = differ || !ok || known != value
 	}
 	if differ {
-		o.settingLayer.doubt()
+		o.settingLayer.Invalidate()
 	}
 	return differ, nil
 }
@@ -87,7 +87,7 @@ func (o *lookout) samplesDiffer(ctx context.Context) (bool, error) {
 	var ops []ipset.Op
 	for _, sets := range o.tables.families {
 		for _, set := range sets.All() {
-			for m := range o.members[set.Name].table.All() {
+			for m := range o.members[set.Name].Table.All() {
 				ops = append(ops, ipset.Op{Verb: ipset.Test, Set: set, Member: m})
 				break
 			}
@@ -99,9 +99,9 @@ func (o *lookout) samplesDiffer(ctx context.Context) (bool, error) {
 			continue
 		}
 		if !errors.Is(err, ipset.ErrNoMember) {
-			o.setLayer.doubt()
+			o.setLayer.Invalidate()
 		}
-		o.members[ops[i].Set.Name].doubt()
+		o.members[ops[i].Set.Name].Invalidate()
 	}
 	return errs != nil, nil
 }
@@ -116,10 +116,10 @@ func (o *lookout) countsDiffer(ctx context.Context) (bool, error) {
 	for name, members := range o.members {
 		count, there := counts[name]
 		if !there {
-			o.setLayer.doubt()
+			o.setLayer.Invalidate()
 		}
-		if !there || count != members.table.KnownLen() {
-			members.doubt()
+		if !there || count != members.Table.KnownLen() {
+			members.Invalidate()
 			differ = true
 		}
 	}
@@ -132,7 +132,7 @@ func (o *lookout) rulesDiffer(ctx context.Context) (bool, error) {
 	for _, r := range o.rules {
 		differ = differ || r.differed
 		r.differed = false
-		r.suspect(ctx)
+		r.poll(ctx)
 	}
 	return differ, nil
 }
@@ -154,8 +154,8 @@ func (o *lookout) countDiffers(ctx context.Context) (bool, error) {
 }
 
 func (o *lookout) doubtServers() {
-	o.serverLayer.doubt()
-	o.realLayer.doubt()
+	o.serverLayer.Invalidate()
+	o.realLayer.Invalidate()
 }
 
 // tableDiffers compares all virtual servers with what is known of them.

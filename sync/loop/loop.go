@@ -21,6 +21,7 @@ import (
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/delta"
 	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/reconcile"
 )
 
 // A Config is what a Loop works on and with. All of it must be set but what says otherwise.
@@ -94,16 +95,16 @@ type Loop struct {
 	foreign  foreign
 
 	settings     *delta.Table[string, string]
-	layers       []layer
-	settingLayer *tableLayer[string, string, sysctl.Setting]                // of layers, the one of kernel settings
-	setLayer     *tableLayer[string, struct{}, setOp]                       // of layers, the one of the sets themselves
-	members      map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op] // of layers, those of sets by name
-	rules        []*rulesLayer                                              // of layers, those of rules by family
-	routes       *tableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of the link and routes
-	addresses    *tableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of addresses on the link
-	serverLayer  *tableLayer[ipvs.Key, ipvs.Server, ipvs.Op]                // of layers, the one of virtual servers
-	realLayer    *realsLayer                                                // of layers, the one of real servers
-	flows        *flowsLayer                                                // of layers, the one of tracked flows
+	layers       reconcile.Stack
+	settingLayer *reconcile.TableLayer[string, string, sysctl.Setting]                // of layers, the one of kernel settings
+	setLayer     *reconcile.TableLayer[string, struct{}, setOp]                       // of layers, the one of the sets themselves
+	members      map[string]*reconcile.TableLayer[ipset.Member, ipset.Mark, ipset.Op] // of layers, those of sets by name
+	rules        []*rulesLayer                                                        // of layers, those of rules by family
+	routes       *reconcile.TableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of the link and routes
+	addresses    *reconcile.TableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of addresses on the link
+	serverLayer  *reconcile.TableLayer[ipvs.Key, ipvs.Server, ipvs.Op]                // of layers, the one of virtual servers
+	realLayer    *realsLayer                                                          // of layers, the one of real servers
+	flows        *flowsLayer                                                          // of layers, the one of tracked flows
 
 	jobs      sync.WaitGroup         // what is under way in the background
 	attempt   time.Time              // when the attempt began that has not ended yet, or zero
@@ -126,7 +127,7 @@ func New(cfg Config) *Loop {
 	l := &Loop{
 		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, moved: map[ipvs.Key]struct{}{}, foreign: newForeign(),
 		tables: newTables(cfg.Marks, cfg.Families), count: cfg.Metrics, settings: delta.New[string, string](),
-		members: map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op]{},
+		members: map[string]*reconcile.TableLayer[ipset.Member, ipset.Mark, ipset.Op]{},
 		dirty:   map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{}, fitness: map[inet.Family]*fitness{},
 	}
 	l.cfg.Forwarding = maps.Clone(cfg.Forwarding)
@@ -164,7 +165,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	defer l.jobs.Wait()
 	l.started = time.Now()
 	l.base()
-	retry := backoff{next: retryLeast}
+	retry := reconcile.Backoff{Min: retryLeast, Max: retryMost, Remind: remindInterval}
 	var drain, later <-chan time.Time
 	out := lookout{Loop: l}
 	ticks, stop := l.ticks()
@@ -180,8 +181,9 @@ func (l *Loop) Run(ctx context.Context) error {
 				continue
 			}
 		case <-l.cfg.Queue.wake:
-		case <-retry.timer:
-			retry.timer, again = nil, true
+		case <-retry.Timer:
+			retry.Fired()
+			again = true
 		case <-drain:
 			drain, l.realLayer.look = nil, true
 		case <-later:
@@ -202,7 +204,9 @@ func (l *Loop) Run(ctx context.Context) error {
 			return nil
 		}
 		if ended || err != nil { // that nothing failed so far says nothing of what goes on
-			retry.note(ctx, err)
+			if after, isNews := retry.Note(err); isNews {
+				klog.FromContext(ctx).Error(err, "Not everything could be programmed", "retryAfter", after)
+			}
 		}
 		if drain == nil && len(l.realLayer.draining) > 0 {
 			drain = time.After(drainInterval)
@@ -238,14 +242,6 @@ func (l *Loop) take() bool {
 	return l.what&Synced != 0
 }
 
-// A backoff says when what failed is due again: what changes meanwhile neither waits for that nor puts it off.
-type backoff struct {
-	timer <-chan time.Time // nil: not waiting
-	next  time.Duration
-	said  string    // what was logged last
-	at    time.Time // and when
-}
-
 // The least and the most time until what failed is tried again.
 const (
 	retryLeast = 100 * time.Millisecond
@@ -254,16 +250,3 @@ const (
 
 // remindInterval is how often the same failure is logged.
 const remindInterval = 10 * time.Minute
-
-func (b *backoff) note(ctx context.Context, err error) {
-	switch {
-	case err == nil:
-		*b = backoff{next: retryLeast}
-	case b.timer == nil:
-		if said := err.Error(); said != b.said || time.Since(b.at) >= remindInterval {
-			klog.FromContext(ctx).Error(err, "Not everything could be programmed", "retryAfter", b.next)
-			b.said, b.at = said, time.Now()
-		}
-		b.timer, b.next = time.After(b.next), min(2*b.next, retryMost)
-	}
-}

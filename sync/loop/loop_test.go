@@ -3,9 +3,7 @@ package loop
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -361,8 +359,8 @@ func TestHeldBackCostNothing(t *testing.T) {
 		looked := 0
 		r.tweak = func(l *Loop) {
 			frontends := l.members[plan.SetsOf(inet.IPv4).Frontends.Name]
-			may := frontends.mayAdd
-			frontends.mayAdd = func(m ipset.Member) bool { looked++; return may(m) }
+			may := frontends.MayAdd
+			frontends.MayAdd = func(m ipset.Member) bool { looked++; return may(m) }
 		}
 		r.let(refusing("ensure rules"))
 		r.start()
@@ -542,18 +540,4 @@ func TestClean(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestSummary(t *testing.T) {
-	var errs []error
-	for i := range 8 {
-		errs = append(errs, nil, fmt.Errorf("object %d: %w", i, os.ErrNotExist))
-	}
-	got := summary(errs)
-	if !errors.Is(got, os.ErrNotExist) || !strings.HasSuffix(got.Error(), "object 4: file does not exist\nand 3 more") {
-		t.Errorf("summary = %v", got)
-	}
-	if got := summary([]error{nil, nil}); got != nil {
-		t.Errorf("summary of nothing = %v", got)
-	}
 }

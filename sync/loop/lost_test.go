@@ -113,9 +113,9 @@ func TestStaleFlowsAreBounded(t *testing.T) {
 	for i := range 2 * mostGone {
 		f.add(ipvs.Key{Addr: netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), Proto: inet.UDP, Port: 53})
 	}
-	f.prune(t.Context())
-	if _, ok := f.stale[served]; !ok || f.pending() != mostGone+1 || f.trouble() == nil {
-		t.Errorf("%d frontends are remembered, the one that is served: %v, trouble: %v", f.pending(), ok, f.trouble())
+	f.Prune(t.Context())
+	if _, ok := f.stale[served]; !ok || f.Pending() != mostGone+1 || f.Err() == nil {
+		t.Errorf("%d frontends are remembered, the one that is served: %v, trouble: %v", f.Pending(), ok, f.Err())
 	}
 }
 

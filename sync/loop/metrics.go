@@ -3,6 +3,8 @@ package loop
 import (
 	"time"
 
+	"kube-ipvs/sync/reconcile"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -24,19 +26,6 @@ type Metrics struct {
 	internal, other int
 
 	beat func()
-}
-
-// counters are the metrics of one layer.
-type counters struct {
-	operations, failures, reads prometheus.Counter
-
-	beat func() // tells that the loop goes on
-}
-
-// asked notes that the kernel is asked for so many changes.
-func (c *counters) asked(changes int) {
-	c.operations.Add(float64(changes))
-	c.beat()
 }
 
 // NewMetrics returns the metrics, registered.
@@ -84,12 +73,12 @@ func programmingBuckets() []float64 {
 	return append(out, prometheus.LinearBuckets(120, 30, 7)...)
 }
 
-func (m *Metrics) layer(name string) *counters {
-	return &counters{
-		operations: m.operations.WithLabelValues(name),
-		failures:   m.failures.WithLabelValues(name),
-		reads:      m.reads.WithLabelValues(name),
-		beat:       func() { m.beat() },
+func (m *Metrics) layer(name string) *reconcile.Counters {
+	return &reconcile.Counters{
+		Operations: m.operations.WithLabelValues(name),
+		Failures:   m.failures.WithLabelValues(name),
+		Reads:      m.reads.WithLabelValues(name),
+		Beat:       func() { m.beat() },
 	}
 }
 
@@ -100,12 +89,12 @@ func (m *Metrics) synced(start time.Time) {
 }
 
 // found notes what is left to do after a turn.
-func (m *Metrics) found(layers []layer) {
+func (m *Metrics) found(layers reconcile.Stack) {
 	for _, l := range layers {
 		if r, ok := l.(*realsLayer); ok {
 			m.draining.Set(float64(len(r.draining)))
 		}
-		m.pending.WithLabelValues(l.name()).Set(float64(l.pending()))
+		m.pending.WithLabelValues(l.Name()).Set(float64(l.Pending()))
 	}
 }
 

@@ -3,7 +3,6 @@ package loop
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 
 	"k8s.io/klog/v2"
@@ -41,16 +40,4 @@ func (l *Loop) renew(ctx context.Context, set ipset.Set, why error) error {
 	}
 	members.Observe(maps.All(kept))
 	return errors.Join(l.cfg.Sets.Do(ctx, ops)...)
-}
-
-// remove removes the rules, whatever they are, and waits for that.
-func (r *rulesLayer) remove(ctx context.Context) error {
-	if r.job != nil {
-		return fmt.Errorf("remove %s: they are being looked at or made", r.name())
-	}
-	r.stands, r.trace, r.failed, r.unreadable = false, "", nil, nil
-	if err := r.kernel.Remove(ctx, r.rules.Family); err != nil {
-		return fmt.Errorf("remove %s: %w", r.name(), err)
-	}
-	return nil
 }

@@ -10,195 +10,217 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/iptables"
 	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/reconcile"
 )
 
-// A rulesLayer is the layer of one family's rules, which are one object. To look at them and to make them takes programs,
-// which wait while others hold the lock of all such programs, and may hang. So a job does it, one at a time, and the loop
-// goes on meanwhile: what is known stands until the job has an answer, and only what needs the rules waits for them.
+// A rulesLayer is the layer of one family's rules, which are one object. To check and to write them takes commands, which
+// wait while others hold the lock of all such commands, and may hang. So a job does it, one at a time, and the loop goes on
+// meanwhile: what is known is true until the job has an answer, and only objects that need the rules wait for them.
 type rulesLayer struct {
-	kernel iptables.Kernel
-	rules  iptables.Ruleset
-	count  *counters
-	start  func(job func()) // starts a job; the loop takes a turn when it has ended
-	mended func()           // called when they were made
-	quiet  func() bool      // reports whether their failure is told elsewhere
-	with   layer            // doubted when they could not be made: that of the sets that they refer to
+	kernel  iptables.Kernel
+	rules   iptables.Ruleset
+	count   *reconcile.Counters
+	written func()          // called when the rules were written
+	quiet   func() bool     // reports whether their failure is reported elsewhere
+	with    reconcile.Layer // invalidated when they could not be written: that of the sets that they refer to
 
-	stands     bool
-	trace      iptables.Trace // of the rules when they were last seen to stand; "": not since they were made
-	doubted    bool           // it may not stand any more
-	unreadable error          // why that could not be looked at
-	failed     error          // why it could not be made to stand
-	job        chan func()    // of the job that is under way: in the end, what takes its answer over; nil: none is
+	state    rulesState
+	job      reconcile.Job
+	stale    bool           // while in sync: they may have changed, and are to be checked
+	trace    iptables.Trace // of the rules when they were last seen in sync; "": not since they were written
+	readErr  error          // why they could not be checked, or nil
+	writeErr error          // why they could not be written, or nil
 
-	differed  bool          // they were found changed, and the lookout does not know yet
-	suspected time.Time     // when the trace was seen to be another one that led to the next look, or zero
-	pause     time.Duration // how long the trace was not asked for when such a look had come to nothing
-	until     time.Time     // until when it is not
+	differed bool               // they were found changed, and the lookout does not know yet
+	polls    reconcile.Throttle // of traces
 }
+
+// A rulesState is what is known of a family's rules.
+//
+//	         Ensure            written             Observe, if stale
+//	missing ───────▶ writing ─────────▶ inSync ─────────────────────▶ checking
+//	   ▲  ▲             │ failed           ▲      unchanged, or failed    │
+//	   │  └─────────────┘                  └──────────────────────────────┤
+//	   └────────────────────────────── changed ───────────────────────────┘
+//
+// A failure is kept in writeErr or readErr until Retry. Rules that are being checked are in sync until the answer is there.
+type rulesState uint8
+
+const (
+	missing  rulesState = iota // or changed by others, or never looked at: they are to be written
+	writing                    // a job writes them
+	inSync                     // as wanted, as far as is known
+	checking                   // in sync, and a job checks that
+)
+
+// The least and the most time between checks of the rules for the sake of a trace that others change with rules of their
+// own. A network agent may do so every second, and each check is a process. Whatever else makes them stale has them checked
+// at once.
+const (
+	pauseLeast = time.Second
+	pauseMost  = time.Minute
+)
 
 func (l *Loop) rulesLayer(f inet.Family) *rulesLayer {
 	rules := plan.Rules(plan.RulesConfig{
 		Marks: l.cfg.Marks, Detector: l.cfg.Detector, Bind: l.cfg.Plan.Bind, PredictablePorts: l.cfg.PredictablePorts,
 	}, f)
 	return &rulesLayer{
-		kernel: l.cfg.Rules, rules: rules, count: l.count.layer("rules " + rules.Family.String()), start: l.background,
-		mended: func() { l.suspectFlows(f) }, with: l.setLayer, quiet: func() bool { return l.givenUp(f) },
+		kernel: l.cfg.Rules, rules: rules, count: l.count.layer("rules " + rules.Family.String()),
+		written: func() { l.suspectFlows(f) }, with: l.setLayer, quiet: func() bool { return l.givenUp(f) },
+		job:   reconcile.Job{Start: l.background},
+		polls: reconcile.Throttle{Min: pauseLeast, Max: pauseMost},
 	}
 }
 
-// background starts a job. When it has ended the loop takes a turn; Run waits for it.
-func (l *Loop) background(job func()) {
+// background starts work of a job. When it has ended the loop takes a turn; Run waits for it.
+func (l *Loop) background(work func()) {
 	l.jobs.Go(func() {
-		job()
+		work()
 		l.cfg.Queue.Note(answered)
 	})
 }
 
-// unsettled says that an attempt to make the kernel equal to what is wanted has not ended yet: it depends on the answer of a
-// job.
+// unsettled reports whether an attempt to make the kernel equal to what is wanted has not ended yet: it depends on the
+// answer of a job.
 func (l *Loop) unsettled() bool { return slices.ContainsFunc(l.rules, (*rulesLayer).unsettled) }
 
-// unsettled says that rules are being made, or that they could not be read and are looked at again.
+// unsettled reports whether rules are being written, or could not be checked and are checked again.
 func (r *rulesLayer) unsettled() bool {
-	return r.job != nil && (!r.stands || r.unreadable != nil) && !r.quiet()
+	return (r.state == writing || r.state == checking && r.readErr != nil) && !r.quiet()
 }
 
-func (r *rulesLayer) name() string          { return "rules " + r.rules.Family.String() }
-func (r *rulesLayer) doubt()                { r.doubted = true }
-func (r *rulesLayer) unread() bool          { return r.unreadable != nil }
-func (r *rulesLayer) hinders() bool         { return r.unread() && !r.quiet() }
-func (r *rulesLayer) prune(context.Context) {}
+// isInSync reports whether the rules are as wanted, as far as is known.
+func (r *rulesLayer) isInSync() bool { return r.state == inSync || r.state == checking }
 
-// trouble leaves out what is being tried again.
-func (r *rulesLayer) trouble() error {
+// isBusy reports whether a job is under way.
+func (r *rulesLayer) isBusy() bool { return r.state == writing || r.state == checking }
+
+func (r *rulesLayer) Name() string          { return "rules " + r.rules.Family.String() }
+func (r *rulesLayer) Invalidate()           { r.stale = true }
+func (r *rulesLayer) Unknown() bool         { return r.readErr != nil }
+func (r *rulesLayer) Blocked() bool         { return r.Unknown() && !r.quiet() }
+func (r *rulesLayer) Prune(context.Context) {}
+
+// Err leaves out what is being tried again.
+func (r *rulesLayer) Err() error {
 	if r.quiet() {
 		return nil
 	}
 	return r.why()
 }
 
-// why is trouble, whoever tells it.
+// why is Err, wherever it is reported.
 func (r *rulesLayer) why() error {
-	if r.job != nil {
+	if r.isBusy() {
 		return nil
 	}
-	return errors.Join(r.unreadable, r.failed)
+	return errors.Join(r.readErr, r.writeErr)
 }
 
-// again does nothing while a job is under way: whether that fails is not known yet.
-func (r *rulesLayer) again() {
-	if r.job != nil {
+// Retry does nothing while a job is under way: whether that fails is not known yet.
+func (r *rulesLayer) Retry() {
+	if r.isBusy() {
 		return
 	}
-	r.doubted = r.doubted || r.unreadable != nil
-	if r.failed != nil {
-		r.with.doubt()
+	r.stale = r.stale || r.readErr != nil
+	if r.writeErr != nil {
+		r.with.Invalidate()
 	}
-	r.failed = nil
+	r.writeErr = nil
 }
 
-func (r *rulesLayer) pending() int {
-	if r.stands || r.quiet() {
+func (r *rulesLayer) Pending() int {
+	if r.isInSync() || r.quiet() {
 		return 0
 	}
 	return 1
 }
 
-// begin starts a job. The layer is the loop's alone: what the job returns is called when the loop takes its answer over.
-func (r *rulesLayer) begin(job func() func()) {
-	answer := make(chan func(), 1)
-	r.job = answer
-	r.start(func() { answer <- job() })
-}
-
-// observe takes over the answer of a job, and looks whether what was ensured stands. At start nothing was, and nothing is
-// looked at. A doubt that comes while a job is under way is for the next one.
-func (r *rulesLayer) observe(ctx context.Context) {
-	select {
-	case takeOver := <-r.job:
-		r.job = nil
-		takeOver()
-	default:
-	}
-	if !r.doubted || !r.stands || r.job != nil {
+// Observe takes over the answer of a job, and has stale rules checked. At start none were written, and nothing is checked.
+// Rules that become stale while a job is under way are checked after it.
+func (r *rulesLayer) Observe(ctx context.Context) {
+	r.job.TakeOver()
+	if r.state != inSync || !r.stale {
 		return
 	}
-	r.count.reads.Inc()
-	r.doubted = false
-	r.begin(func() func() {
+	r.count.Reads.Inc()
+	r.state, r.stale = checking, false
+	r.job.Begin(func() func() {
 		// The trace is taken first: what changes in between differs from it.
 		trace, err := r.kernel.Trace(ctx, r.rules.Family)
-		stands := false
+		same := false
 		if err == nil {
-			stands, err = r.kernel.Stands(ctx, r.rules.Family)
+			same, err = r.kernel.Stands(ctx, r.rules.Family)
 		}
-		return func() { r.looked(trace, stands, err) }
+		return func() { r.checked(trace, same, err) }
 	})
 }
 
-func (r *rulesLayer) looked(trace iptables.Trace, stands bool, err error) {
+// checked takes over the answer of a check.
+func (r *rulesLayer) checked(trace iptables.Trace, same bool, err error) {
+	r.state = inSync
 	if err != nil {
-		r.unreadable = fmt.Errorf("read %s: %w", r.name(), err)
+		r.readErr = fmt.Errorf("read %s: %w", r.Name(), err)
 		return
 	}
-	r.stands, r.trace, r.unreadable = stands, trace, nil
-	r.differed = r.differed || !stands
-	if at := r.suspected; stands && !at.IsZero() {
-		if at.Sub(r.until) >= pauseMost {
-			r.pause = 0 // nobody did anything for as long
-		}
-		r.pause = min(max(2*r.pause, pauseLeast), pauseMost)
-		r.until = at.Add(r.pause)
+	r.trace, r.readErr = trace, nil
+	if !same {
+		r.state, r.differed = missing, true
 	}
-	r.suspected = time.Time{}
+	r.polls.Checked(same)
 }
 
-// The least and the most time between looks at rules for the sake of a trace that others change with rules of their own. A
-// network agent may do so every second, and each look is a process. Whatever else raises a doubt is looked into at once.
-const (
-	pauseLeast = time.Second
-	pauseMost  = time.Minute
-)
-
-// suspect doubts the rules if they may have changed since they were last seen to stand. If the trace cannot be taken the
-// look will say why. A job that is under way takes a trace of its own.
-func (r *rulesLayer) suspect(ctx context.Context) {
+// poll makes the rules stale if they may have changed since they were last seen in sync. If the trace cannot be taken the
+// check will say why. A job that is under way takes a trace of its own.
+func (r *rulesLayer) poll(ctx context.Context) {
 	now := time.Now()
-	if !r.stands || r.job != nil || r.unreadable != nil || now.Before(r.until) {
+	if r.state != inSync || r.readErr != nil || r.polls.Pauses(now) {
 		return
 	}
 	trace, err := r.kernel.Trace(ctx, r.rules.Family)
 	if err == nil && trace == r.trace {
 		return
 	}
-	r.doubted = true
+	r.stale = true
 	if r.trace != "" {
-		r.suspected = now
+		r.polls.Polled(now)
 	}
 }
 
-func (r *rulesLayer) ensure(ctx context.Context) {
-	if r.stands || r.failed != nil || r.job != nil {
+func (r *rulesLayer) Ensure(ctx context.Context) {
+	if r.state != missing || r.writeErr != nil {
 		return
 	}
-	r.count.asked(1)
-	r.doubted = false
-	r.begin(func() func() {
+	r.count.Asked(1)
+	r.state, r.stale = writing, false
+	r.job.Begin(func() func() {
 		err := r.kernel.Ensure(ctx, r.rules)
-		return func() { r.made(err) }
+		return func() { r.wrote(err) }
 	})
 }
 
-func (r *rulesLayer) made(err error) {
+// wrote takes over the answer of a write. A trace taken now might already include a change of somebody else's. There is none
+// yet: the next poll leads to a check, which takes one before it compares the rules.
+func (r *rulesLayer) wrote(err error) {
 	if err != nil {
-		r.count.failures.Inc()
-		r.failed = fmt.Errorf("%s: %w", r.name(), err)
+		r.count.Failures.Inc()
+		r.state, r.writeErr = missing, fmt.Errorf("%s: %w", r.Name(), err)
 		return
 	}
-	// What somebody did between the rules and the trace would be in the trace. So there is none yet: the next look takes
-	// one, and then sees whether the rules stand.
-	r.stands, r.trace = true, ""
-	r.pause, r.until = 0, time.Time{}
-	r.mended()
+	r.state, r.trace = inSync, ""
+	r.polls.Reset()
+	r.written()
+}
+
+// remove removes the rules, whatever they are, and waits for that.
+func (r *rulesLayer) remove(ctx context.Context) error {
+	if r.isBusy() {
+		return fmt.Errorf("remove %s: they are being checked or written", r.Name())
+	}
+	r.state, r.trace, r.writeErr, r.readErr = missing, "", nil, nil
+	if err := r.kernel.Remove(ctx, r.rules.Family); err != nil {
+		return fmt.Errorf("remove %s: %w", r.Name(), err)
+	}
+	return nil
 }

@@ -40,9 +40,9 @@ func (l *Loop) nodeProblems() []plan.Problem {
 	for _, name := range slices.Sorted(maps.Keys(l.spared)) {
 		out = append(out, plan.Problem{Object: node, Field: strings.ReplaceAll(name, "/", "."), Reason: l.spared[name].Error(), Here: true})
 	}
-	for item, f := range l.routes.failed {
-		if errors.Is(f.error, os.ErrExist) && !l.isGivenUp(item) {
-			out = append(out, plan.Problem{Object: node, Field: "routes", Reason: f.Error(), Here: true})
+	for item, err := range l.routes.Failures() {
+		if errors.Is(err, os.ErrExist) && !l.isGivenUp(item) {
+			out = append(out, plan.Problem{Object: node, Field: "routes", Reason: err.Error(), Here: true})
 		}
 	}
 	slices.SortFunc(out, func(a, b plan.Problem) int {

@@ -11,15 +11,15 @@ import (
 
 // turn plans what is dirty and converges. Again says that what failed is due to be tried again.
 func (l *Loop) turn(ctx context.Context, again bool) error {
-	for _, layer := range l.layers {
-		if again {
-			layer.again()
-		}
-		// With an address of the node's the kernel removes, silently, routes that have it as source.
-		routing := layer.name() == vipsTitle || layer.name() == boundTitle
-		if l.what&Kernel != 0 || routing && l.what&(Routes|Addresses) != 0 {
-			layer.doubt()
-		}
+	if again {
+		l.layers.Retry()
+	}
+	if l.what&Kernel != 0 {
+		l.layers.Invalidate()
+	}
+	if l.what&(Routes|Addresses) != 0 { // with an address of the node's the kernel removes, silently, routes that have it as source
+		l.routes.Invalidate()
+		l.addresses.Invalidate()
 	}
 	l.what &^= Kernel | Routes | answered
 	lost := l.renode(ctx)
@@ -45,7 +45,7 @@ func (e objectsError) Unwrap() error      { return e.error }
 
 // verdict returns why the kernel is not as wanted, or nil. Lost is why the node could not be looked at.
 func (l *Loop) verdict(lost error) error {
-	err := errors.Join(lost, l.trouble())
+	err := errors.Join(lost, l.layers.Err())
 	if err == nil || lost != nil || l.hindered() {
 		return err
 	}
@@ -60,7 +60,7 @@ func (l *Loop) hindered() bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(l.layers, layer.hinders)
+	return l.layers.Blocked()
 }
 
 // mayBegin says that enough is known to plan: where this node is, and which virtual servers are ours. Without, all that stands
@@ -71,10 +71,7 @@ func (l *Loop) mayBegin() bool {
 
 // observe reads what cannot be trusted any more. Nothing is done in a layer that could not be read.
 func (l *Loop) observe(ctx context.Context) {
-	for _, layer := range l.layers {
-		layer.observe(ctx)
-		l.cfg.Beat()
-	}
+	l.layers.Observe(ctx, l.cfg.Beat)
 	l.read, l.readItems = nil, nil
 }
 
@@ -131,30 +128,12 @@ func (l *Loop) converge(ctx context.Context) {
 		l.attempt = time.Now()
 	}
 	l.spare(ctx)
-	for _, layer := range l.layers {
-		if !layer.unread() {
-			layer.ensure(ctx)
-		}
-	}
-	for _, layer := range slices.Backward(l.layers) {
-		if !layer.unread() {
-			layer.prune(ctx)
-		}
-	}
+	l.layers.Sync(ctx)
 	l.count.found(l.layers)
 	if !l.unsettled() {
 		l.count.synced(l.attempt)
 		l.attempt = time.Time{}
 	}
-}
-
-// trouble returns why the kernel is not as wanted, or nil.
-func (l *Loop) trouble() error {
-	var errs []error
-	for _, layer := range l.layers {
-		errs = append(errs, layer.trouble())
-	}
-	return errors.Join(errs...)
 }
 
 func sorted(names map[plan.Name]struct{}) []plan.Name {

@@ -1,0 +1,260 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+
+	"kube-ipvs/sync/delta"
+)
+
+// A TableLayer is a layer whose objects are in a table. It is written once for all kinds of objects; a kind is described by
+// the exported fields. All of them must be set unless their comment says otherwise. The first Observe reads.
+type TableLayer[K, V comparable, Op fmt.Stringer] struct {
+	Title   string
+	Table   *delta.Table[K, V]
+	Compare func(a, b K) int // the order in which objects are added; they are removed in reverse
+
+	Read func(context.Context) (iter.Seq2[K, V], error) // only objects of ours
+	Do   func(context.Context, []Op) []error
+	Add  func(key K, value V, there bool) Op
+	Del  func(K) Op // nil: nothing is ever removed
+
+	// Ready, MayAdd and MayDel hold objects back while they return false: they stay pending. Nil: never. A condition that
+	// all objects of the layer wait for belongs into Ready: it is asked once, and then none of them is looked at.
+	Ready          func() bool
+	MayAdd, MayDel func(K) bool
+
+	// Quiet reports whether an object's failure is reported elsewhere. Nil: never.
+	Quiet func(K) bool
+
+	With  Layer // invalidated when this layer retries, since its objects are in those; nil: none
+	Count *Counters
+
+	observed bool           // the kernel was read since Invalidate, whether or not that worked
+	readErr  error          // why it could not be read, or nil
+	failed   map[K]*failure // objects that could not be changed
+	excused  map[K]struct{} // those of them that were refused while others were changed, or before
+}
+
+// A Declined is why a change was not asked of the kernel: a decision of the layer's, which is no failure of the kernel's.
+type Declined string
+
+// Error returns the reason.
+func (d Declined) Error() string { return string(d) }
+
+func isDeclined(err error) bool { return errors.As(err, new(Declined)) }
+
+// A failure is an operation that did not go well. Its object may be as it was before or as it was to be: an answer can be
+// lost, too.
+type failure struct {
+	error
+	removal bool // it was to remove the object
+}
+
+// Present reports whether an object is certainly there. One that could not be changed is; one that could not be removed may
+// be gone.
+func (l *TableLayer[K, V, Op]) Present(k K) bool {
+	_, known := l.Table.Known(k)
+	f := l.failed[k]
+	return known && !l.Unknown() && (f == nil || !f.removal)
+}
+
+// Absent reports whether an object is certainly not there. One that could not be made may be.
+func (l *TableLayer[K, V, Op]) Absent(k K) bool {
+	_, known := l.Table.Known(k)
+	return !known && !l.Unknown() && l.failed[k] == nil
+}
+
+// Name implements Layer.
+func (l *TableLayer[K, V, Op]) Name() string { return l.Title }
+
+// Invalidate implements Layer.
+func (l *TableLayer[K, V, Op]) Invalidate() { l.observed = false }
+
+// Unknown implements Layer.
+func (l *TableLayer[K, V, Op]) Unknown() bool { return l.readErr != nil }
+
+// Pending implements Layer.
+func (l *TableLayer[K, V, Op]) Pending() int {
+	n := l.Table.Pending()
+	if l.Quiet == nil {
+		return n
+	}
+	for o := range l.Table.Missing() {
+		if l.Quiet(o.Key()) {
+			n--
+		}
+	}
+	return n
+}
+
+// Retry implements Layer.
+func (l *TableLayer[K, V, Op]) Retry() {
+	maps.DeleteFunc(l.failed, func(_ K, f *failure) bool { return isDeclined(f.error) }) // nothing was tried
+	if l.readErr == nil && len(l.failed) == 0 {
+		return
+	}
+	l.Invalidate()
+	if l.With != nil {
+		l.With.Invalidate()
+	}
+}
+
+// Err implements Layer.
+func (l *TableLayer[K, V, Op]) Err() error {
+	errs := []error{l.readErr}
+	for _, k := range slices.SortedFunc(maps.Keys(l.failed), l.Compare) {
+		if l.Quiet == nil || !l.Quiet(k) {
+			errs = append(errs, l.failed[k].error)
+		}
+	}
+	return Summary(errs)
+}
+
+// manyRefused is how many refusals in a row, without a success in between, are the layer's fault and not the objects'.
+const manyRefused = 10
+
+// Blocked implements Layer. It also reports a layer whose every change is refused: all of it where it holds nothing yet, or many new objects. One
+// object is never all of it: the kernel may have reasons of its own to refuse that one. A Declined change is no refusal of the kernel's.
+func (l *TableLayer[K, V, Op]) Blocked() bool {
+	refused := 0
+	for k, f := range l.failed {
+		if _, excused := l.excused[k]; !excused && !isDeclined(f.error) && (l.Quiet == nil || !l.Quiet(k)) {
+			refused++
+		}
+	}
+	return l.Unknown() || refused >= manyRefused || refused > 1 && l.Table.KnownLen() == 0
+}
+
+// excuse notes that the kernel changes some objects of the layer: those that it refuses have themselves to blame, and go on
+// to when they are tried again.
+func (l *TableLayer[K, V, Op]) excuse() {
+	if l.excused == nil {
+		l.excused = map[K]struct{}{}
+	}
+	for k := range l.failed {
+		l.excused[k] = struct{}{}
+	}
+}
+
+// Observe implements Layer.
+func (l *TableLayer[K, V, Op]) Observe(ctx context.Context) {
+	if l.observed {
+		return
+	}
+	l.Count.Reads.Inc()
+	read, err := l.Read(ctx)
+	l.observed = true
+	if err != nil {
+		l.readErr = fmt.Errorf("read %s: %w", l.Title, err)
+		return
+	}
+	l.readErr = nil
+	if len(l.failed) == 0 {
+		clear(l.excused) // of what is gone
+	}
+	clear(l.failed)
+	l.Table.Observe(read)
+}
+
+// Ensure implements Layer.
+func (l *TableLayer[K, V, Op]) Ensure(ctx context.Context) {
+	if l.Table.Pending() == 0 || l.Ready != nil && !l.Ready() {
+		return
+	}
+	due := make([]*delta.Object[K, V], 0, l.Table.Pending())
+	for o := range l.Table.Missing() {
+		if k := o.Key(); l.failed[k] == nil && (l.MayAdd == nil || l.MayAdd(k)) {
+			due = append(due, o)
+		}
+	}
+	slices.SortFunc(due, func(a, b *delta.Object[K, V]) int { return l.Compare(a.Key(), b.Key()) })
+	add := func(o *delta.Object[K, V]) Op { return l.Add(o.Key(), o.Wanted(), o.IsKnown()) }
+	perform(ctx, l, due, (*delta.Object[K, V]).Key, add, l.Table.Made)
+}
+
+// Prune implements Layer.
+func (l *TableLayer[K, V, Op]) Prune(ctx context.Context) { l.Remove(ctx, l.MayDel) }
+
+// Remove removes the objects that are there and not wanted and may go.
+func (l *TableLayer[K, V, Op]) Remove(ctx context.Context, may func(K) bool) {
+	var keys []K
+	for k := range l.Table.Extra() {
+		if may == nil || may(k) {
+			keys = append(keys, k)
+		}
+	}
+	backward := func(a, b K) int { return l.Compare(b, a) }
+	l.CarryOut(ctx, l.Due(keys, backward), l.Del, l.Table.Forget)
+}
+
+// Due returns the keys in order, without those that failed.
+func (l *TableLayer[K, V, Op]) Due(keys []K, compare func(a, b K) int) []K {
+	keys = slices.DeleteFunc(keys, func(k K) bool { return l.failed[k] != nil })
+	slices.SortFunc(keys, compare)
+	return keys
+}
+
+// mostOps is how many operations are there at a time. More would not be faster, since the kernel takes about as many in
+// one send, and a hundred thousand take memory that is needed once.
+const mostOps = 1000
+
+// CarryOut does an op for each key, and calls done for those that went well.
+func (l *TableLayer[K, V, Op]) CarryOut(ctx context.Context, keys []K, op func(K) Op, done func(K)) {
+	perform(ctx, l, keys, func(k K) K { return k }, op, done)
+}
+
+// perform is CarryOut for objects that are given by something else than their keys.
+func perform[K, V comparable, Op fmt.Stringer, O any](
+	ctx context.Context, l *TableLayer[K, V, Op], all []O, key func(O) K, op func(O) Op, done func(O),
+) {
+	ops, changed := make([]Op, 0, min(len(all), mostOps)), false
+	for some := range slices.Chunk(all, mostOps) {
+		ops = ops[:0]
+		for _, o := range some {
+			ops = append(ops, op(o))
+		}
+		l.Count.Asked(len(ops))
+		results := l.Do(ctx, ops)
+		for i, o := range some {
+			if err := ErrorAt(results, i); err != nil {
+				l.Fail(key(o), fmt.Errorf("%v: %w", ops[i], err))
+			} else {
+				done(o)
+				delete(l.excused, key(o))
+				changed = true
+			}
+		}
+	}
+	if changed && len(l.failed) > 0 {
+		l.excuse()
+	}
+}
+
+// Fail leaves an object alone until it is due again.
+func (l *TableLayer[K, V, Op]) Fail(k K, err error) {
+	l.Count.Failures.Inc()
+	if l.failed == nil {
+		l.failed = map[K]*failure{}
+	}
+	_, wanted := l.Table.Wanted(k)
+	l.failed[k] = &failure{error: err, removal: !wanted}
+}
+
+// HasFailed reports whether an object waits for Retry.
+func (l *TableLayer[K, V, Op]) HasFailed(k K) bool { return l.failed[k] != nil }
+
+// Failures yields the objects that could not be changed, and why, in no order.
+func (l *TableLayer[K, V, Op]) Failures() iter.Seq2[K, error] {
+	return func(yield func(K, error) bool) {
+		for k, f := range l.failed {
+			if !yield(k, f.error) {
+				return
+			}
+		}
+	}
+}
