@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"kube-ipvs/internal/inet"
-	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/ipvsmode"
 )
 
 // The README says how many iptables rules there are, and shows them as the kernel does.
@@ -18,16 +18,16 @@ func TestReadmeShowsTheRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	readme := string(text)
-	cfg := plan.RulesConfig{Marks: plan.MarksFor(14), Detector: plan.Detector{Prefixes: []netip.Prefix{
+	cfg := ipvsmode.RulesConfig{Marks: ipvsmode.MarksFor(14), Detector: ipvsmode.Detector{Prefixes: []netip.Prefix{
 		netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/48"),
 	}}}
 	for _, family := range []inet.Family{inet.IPv4, inet.IPv6} {
-		want := fmt.Sprintf("The rules are a constant: %d for each family", plan.Rules(cfg, family).Count())
+		want := fmt.Sprintf("The rules are a constant: %d for each family", ipvsmode.Rules(cfg, family).Count())
 		if !strings.Contains(readme, want) {
 			t.Errorf("README.md does not say %q", want)
 		}
 	}
-	rules := plan.Rules(cfg, inet.IPv4)
+	rules := ipvsmode.Rules(cfg, inet.IPv4)
 	for _, chain := range rules.Chains {
 		for _, rule := range chain.Rules {
 			if line := fmt.Sprintf("-A %s %s", chain.Name, rule); !strings.Contains(readme, strings.ReplaceAll(line, "/0x0", "/0")) {

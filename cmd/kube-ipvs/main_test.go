@@ -17,7 +17,7 @@ import (
 
 	"kube-ipvs/internal/config"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/ipvsmode"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -86,13 +86,13 @@ func TestDetector(t *testing.T) {
 	tests := []struct {
 		name string
 		from config.DetectLocal
-		want plan.Detector
+		want ipvsmode.Detector
 	}{
-		{"a range of each family", config.DetectLocal{Mode: config.ClusterCIDR, ClusterCIDRs: ranges("10.0.0.0/8", "fd00::/8")}, plan.Detector{Prefixes: ranges("10.0.0.0/8", "fd00::/8")}},
-		{"no range", config.DetectLocal{Mode: config.ClusterCIDR}, plan.Detector{}},
-		{"the node's ranges, the first of each family", config.DetectLocal{Mode: config.NodeCIDR}, plan.Detector{Prefixes: ranges("10.244.1.0/24")}},
-		{"a bridge", config.DetectLocal{Mode: config.BridgeInterface, Interface: "cni0"}, plan.Detector{Interface: "cni0"}},
-		{"names that begin alike", config.DetectLocal{Mode: config.InterfaceNamePrefix, Interface: "cali"}, plan.Detector{Interface: "cali+"}},
+		{"a range of each family", config.DetectLocal{Mode: config.ClusterCIDR, ClusterCIDRs: ranges("10.0.0.0/8", "fd00::/8")}, ipvsmode.Detector{Prefixes: ranges("10.0.0.0/8", "fd00::/8")}},
+		{"no range", config.DetectLocal{Mode: config.ClusterCIDR}, ipvsmode.Detector{}},
+		{"the node's ranges, the first of each family", config.DetectLocal{Mode: config.NodeCIDR}, ipvsmode.Detector{Prefixes: ranges("10.244.1.0/24")}},
+		{"a bridge", config.DetectLocal{Mode: config.BridgeInterface, Interface: "cni0"}, ipvsmode.Detector{Interface: "cni0"}},
+		{"names that begin alike", config.DetectLocal{Mode: config.InterfaceNamePrefix, Interface: "cali"}, ipvsmode.Detector{Interface: "cali+"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

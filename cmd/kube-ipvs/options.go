@@ -6,20 +6,20 @@ import (
 	"slices"
 
 	"kube-ipvs/internal/config"
-	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/ipvsmode"
 )
 
 // detector returns how pods are told from other sources. PodCIDRs are this node's.
-func detector(d config.DetectLocal, podCIDRs []netip.Prefix) plan.Detector {
+func detector(d config.DetectLocal, podCIDRs []netip.Prefix) ipvsmode.Detector {
 	switch d.Mode {
 	case config.NodeCIDR:
-		return plan.Detector{Prefixes: firstOfEach(podCIDRs)}
+		return ipvsmode.Detector{Prefixes: firstOfEach(podCIDRs)}
 	case config.BridgeInterface:
-		return plan.Detector{Interface: d.Interface}
+		return ipvsmode.Detector{Interface: d.Interface}
 	case config.InterfaceNamePrefix:
-		return plan.Detector{Interface: d.Interface + "+"}
+		return ipvsmode.Detector{Interface: d.Interface + "+"}
 	}
-	return plan.Detector{Prefixes: d.ClusterCIDRs}
+	return ipvsmode.Detector{Prefixes: d.ClusterCIDRs}
 }
 
 // firstOfEach returns the first prefix of each family.

@@ -20,6 +20,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/sync/health"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/kube"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/manifest"
@@ -224,7 +225,7 @@ func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (loop.C
 	reports := newReporter(klog.FromContext(ctx), p.notify)
 	return p.kernel.config(loop.Config{
 		Source: p.source, Queue: p.queue, Families: p.families,
-		Marks: plan.MarksFor(cfg.Masquerade.Bit), Detector: detector, PredictablePorts: !randomly,
+		Marks: ipvsmode.MarksFor(cfg.Masquerade.Bit), Detector: detector, PredictablePorts: !randomly,
 		Plan:         plan.Config{Scheduler: cfg.IPVS.Scheduler, MasqueradeAll: cfg.Masquerade.All, Bind: cfg.VIPMode == config.Bind},
 		Settings:     keptSettings(cfg),
 		Forwarding:   map[inet.Family][]sysctl.Setting{inet.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},

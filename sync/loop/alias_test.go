@@ -16,6 +16,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 )
 
@@ -26,8 +27,8 @@ func TestLedgerLines(t *testing.T) {
 		ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.0.1:80")), ipvs.AddrKey(inet.UDP, netip.MustParseAddrPort("10.96.0.1:80")),
 		ipvs.AddrKey(inet.SCTP, netip.MustParseAddrPort("[fd00::1]:65535")), ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("255.18.0.1:1")),
 	} {
-		line := memberOf(key)
-		if got := keyOf(line); got != key {
+		line := ipvsmode.MemberOf(key)
+		if got := ipvsmode.MemberKey(line); got != key {
 			t.Errorf("%v has the line %v, which is %v's", key, line, got)
 		}
 		if seen[line.String()] {
@@ -91,14 +92,14 @@ func TestAliasOrder(t *testing.T) {
 // aliasOf returns what a rig's kernel sends internal sources to: the endpoints of the alias, or none where the frontend has none.
 func (r *rig) aliasOf(addr string) []string {
 	frontend := ipvs.AddrKey(inet.TCP, netip.AddrPortFrom(netip.MustParseAddr(addr), 80))
-	members, err := r.sets.Read(context.Background(), plan.SetsOf(inet.FamilyOf(frontend.Addr)).Internal)
+	members, err := r.sets.Read(context.Background(), ipvsmode.SetsOf(inet.FamilyOf(frontend.Addr)).Internal)
 	if err != nil {
 		r.t.Error(err)
 	}
-	if _, ok := members[memberOf(frontend)]; !ok {
+	if _, ok := members[ipvsmode.MemberOf(frontend)]; !ok {
 		return nil
 	}
-	frontend.Addr = plan.Alias(frontend.Addr)
+	frontend.Addr = ipvsmode.Alias(frontend.Addr)
 	var out []string
 	for at := range r.ipvs.Table()[frontend].Reals {
 		out = append(out, at.Addr().String())
@@ -252,7 +253,7 @@ func TestFlowsOfAnAlias(t *testing.T) {
 							keep = slices.SortedFunc(maps.Keys(f.Keep), netip.AddrPort.Compare)
 							keep = append([]netip.AddrPort{}, keep...)
 						}
-						if plan.AliasRange(inet.IPv4).Contains(f.At.Addr()) {
+						if ipvsmode.AliasRange(inet.IPv4).Contains(f.At.Addr()) {
 							t.Errorf("flows to the alias %v, which nobody is tracked as sending to", f.At)
 						}
 					}

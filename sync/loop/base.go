@@ -15,7 +15,7 @@ import (
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/delta"
-	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/reconcile"
 )
 
@@ -53,7 +53,7 @@ func (l *Loop) setsLayer() *reconcile.TableLayer[string, struct{}, setOp] {
 			differ, err := l.cfg.Sets.Differ(ctx, slices.Collect(maps.Values(defined)))
 			return func(yield func(string, struct{}) bool) {
 				for _, name := range names {
-					if strings.HasPrefix(name, plan.SetPrefix) && differ[name] == nil && !yield(name, struct{}{}) {
+					if strings.HasPrefix(name, ipvsmode.SetPrefix) && differ[name] == nil && !yield(name, struct{}{}) {
 						return
 					}
 				}
@@ -94,18 +94,18 @@ func (l *Loop) base() {
 		for _, item := range l.baseOf(f) {
 			l.tables.vips.Want(item, netip.Addr{})
 		}
-		l.tables.members[l.tables.families[f].Local.Name].Want(ipset.Member{Other: plan.AliasRange(f)}, ipset.Mark{})
+		l.tables.members[l.tables.families[f].Local.Name].Want(ipset.Member{Other: ipvsmode.AliasRange(f)}, ipset.Mark{})
 	}
 }
 
 // baseOf is what a family needs whatever the Services are: the link, the rules of the routing policy, the way of what is rejected, and
 // aliases.
 func (l *Loop) baseOf(f inet.Family) []vip.Item {
-	reject := plan.RejectAddr(f)
+	reject := ipvsmode.RejectAddr(f)
 	return append(vip.Policies(everything(f), l.cfg.Marks.Divert, l.cfg.Marks.Own),
 		vip.Item{Kind: vip.Link},
 		vip.Item{Kind: vip.Refuse, Prefix: netip.PrefixFrom(reject, reject.BitLen())},
-		vip.Item{Kind: vip.Local, Prefix: plan.AliasRange(f)})
+		vip.Item{Kind: vip.Local, Prefix: ipvsmode.AliasRange(f)})
 }
 
 // stands says that the base of a family stands, and frontends may be turned on.

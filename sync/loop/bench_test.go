@@ -18,6 +18,7 @@ import (
 	"kube-ipvs/ipvs/conntrack"
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 )
 
@@ -86,7 +87,7 @@ func (c *cluster) run(b *testing.B) (q *Queue, turn, stop func()) {
 	l := New(Config{
 		Source: c, Queue: q, IPVS: willing{}, Sets: willingSets{}, VIP: vip.NewFake(), Rules: new(iptables.Fake),
 		Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
-		Families: []inet.Family{inet.IPv4, inet.IPv6}, Marks: plan.MarksFor(14), Plan: plan.Config{Scheduler: "rr"}, DrainLimit: time.Hour,
+		Families: []inet.Family{inet.IPv4, inet.IPv6}, Marks: ipvsmode.MarksFor(14), Plan: plan.Config{Scheduler: "rr"}, DrainLimit: time.Hour,
 		Node: func(context.Context) (plan.Node, []netip.Prefix, error) {
 			return plan.Node{Name: "node1"}, []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12")}, nil
 		},

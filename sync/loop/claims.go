@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"slices"
 
-	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 )
 
 // Claims says which Service has which frontend. Those that claim one are ranked: the first has it, and the next takes over
 // when the first goes.
-type claims map[ipvs.Key][]claimed
+type claims map[plan.Address][]claimed
 
 type claimed struct {
 	by *service
@@ -25,11 +25,11 @@ var ranks = [...]int{plan.ClusterIP: 0, plan.NodePort: 1, plan.LoadBalancerIP: 2
 // before ranks claims: by what they are, then the older Service first; among twins the one whose name comes first.
 func (c claimed) before(o claimed) int {
 	return cmp.Or(cmp.Compare(ranks[c.fe.Kind], ranks[o.fe.Kind]), c.by.created.Compare(o.by.created),
-		c.by.fragment.Service.Compare(o.by.fragment.Service))
+		c.by.desired.Service.Compare(o.by.desired.Service))
 }
 
 // winner returns the claim that is served, if there is one.
-func (c claims) winner(key ipvs.Key) (claimed, bool) {
+func (c claims) winner(key plan.Address) (claimed, bool) {
 	if all := c[key]; len(all) > 0 {
 		return all[0], true
 	}
@@ -37,7 +37,7 @@ func (c claims) winner(key ipvs.Key) (claimed, bool) {
 }
 
 // replace puts a Service's claim in the place of the one it had. Either state may be nil.
-func (c claims) replace(key ipvs.Key, old, now *service) {
+func (c claims) replace(key plan.Address, old, now *service) {
 	all, had := c[key], claimed{old, old.frontend(key)}
 	has := claimed{now, now.frontend(key)}
 	if had.fe != nil && has.fe != nil && had.before(has) == 0 {
@@ -57,22 +57,22 @@ func (c claims) replace(key ipvs.Key, old, now *service) {
 }
 
 // place returns where a claim is, or belongs.
-func (c claims) place(key ipvs.Key, x claimed) int {
+func (c claims) place(key plan.Address, x claimed) int {
 	at, _ := slices.BinarySearchFunc(c[key], x, claimed.before)
 	return at
 }
 
 // keys lists the frontends of two states of a Service, each once.
-func keys(old, now *service) []ipvs.Key {
-	var out []ipvs.Key
+func keys(old, now *service) []plan.Address {
+	var out []plan.Address
 	for _, s := range []*service{old, now} {
 		if s != nil {
-			for i := range s.fragment.Frontends {
-				out = append(out, s.fragment.Frontends[i].Key)
+			for i := range s.desired.Frontends {
+				out = append(out, s.desired.Frontends[i].Address)
 			}
 		}
 	}
-	slices.SortFunc(out, ipvs.Key.Compare)
+	slices.SortFunc(out, plan.Address.Compare)
 	return slices.Compact(out)
 }
 
@@ -82,10 +82,10 @@ const mostConflicts = 10
 // conflicts returns the frontends of a Service that it does not get as problems, and how many there are.
 func (l *Loop) conflicts(s *service) (out []plan.Problem, n int) {
 	here := true
-	for i := range s.fragment.Frontends {
-		fe := &s.fragment.Frontends[i]
-		first := l.claims[fe.Key][0]
-		_, foreign := l.foreign.keys[fe.Key]
+	for i := range s.desired.Frontends {
+		fe := &s.desired.Frontends[i]
+		first := l.claims[fe.Address][0]
+		_, foreign := l.foreign.keys[ipvsmode.KeyOf(fe.Address)]
 		if first.by == s && !foreign {
 			continue
 		}
@@ -101,7 +101,7 @@ func (l *Loop) conflicts(s *service) (out []plan.Problem, n int) {
 	}
 	if n > mostConflicts {
 		out = append(out, plan.Problem{
-			Object: "Service " + s.fragment.Service.String(), Field: "spec",
+			Object: "Service " + s.desired.Service.String(), Field: "spec",
 			Reason: fmt.Sprintf("%d more of its addresses and ports are served for others", n-mostConflicts), Here: here,
 		})
 	}
@@ -110,18 +110,18 @@ func (l *Loop) conflicts(s *service) (out []plan.Problem, n int) {
 
 // conflict is the problem of a Service whose frontend another one has.
 func conflict(s *service, fe *plan.Frontend, first claimed) plan.Problem {
-	reason := fmt.Sprintf("is served for the older Service %v", first.by.fragment.Service)
+	reason := fmt.Sprintf("is served for the older Service %v", first.by.desired.Service)
 	if first.fe.Kind != fe.Kind {
-		reason = fmt.Sprintf("is served for Service %v, whose %v it is", first.by.fragment.Service, first.fe.Kind)
+		reason = fmt.Sprintf("is served for Service %v, whose %v it is", first.by.desired.Service, first.fe.Kind)
 	}
 	return plan.Problem{
-		Object: "Service " + s.fragment.Service.String(), Field: titleOf(fe), Reason: reason, Here: isHere(fe, first),
+		Object: "Service " + s.desired.Service.String(), Field: titleOf(fe), Reason: reason, Here: isHere(fe, first),
 	}
 }
 
 // titleOf is a frontend as a user knows it.
 func titleOf(fe *plan.Frontend) string {
-	return fmt.Sprintf("%v %v (%v)", fe.Kind, fe.Key.AddrPort(), fe.Key.Proto)
+	return fmt.Sprintf("%v %v (%v)", fe.Kind, fe.AddrPort(), fe.Protocol)
 }
 
 // isHere reports whether a conflict is this node's own affair: a node port is at the addresses of one node.
@@ -131,5 +131,5 @@ func isHere(fe *plan.Frontend, first claimed) bool {
 
 // sameTo reports whether two claims are the same to those that wait for the frontend.
 func (c claimed) sameTo(o claimed) bool {
-	return c.by.fragment.Service == o.by.fragment.Service && c.fe.Kind == o.fe.Kind
+	return c.by.desired.Service == o.by.desired.Service && c.fe.Kind == o.fe.Kind
 }

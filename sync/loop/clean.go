@@ -13,7 +13,7 @@ import (
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/vip"
-	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/reconcile"
 )
 
@@ -36,7 +36,7 @@ func Clean(ctx context.Context, cfg Config) error {
 func cleanServers(ctx context.Context, cfg Config) error {
 	var ops []ipvs.Op
 	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
-		ledger, err := cfg.Sets.Read(ctx, plan.SetsOf(f).Owned)
+		ledger, err := cfg.Sets.Read(ctx, ipvsmode.SetsOf(f).Owned)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
@@ -44,7 +44,7 @@ func cleanServers(ctx context.Context, cfg Config) error {
 			return fmt.Errorf("read which virtual servers are ours: %w", err)
 		}
 		for m := range ledger {
-			ops = append(ops, ipvs.Op{Verb: ipvs.DelServer, Key: keyOf(m)})
+			ops = append(ops, ipvs.Op{Verb: ipvs.DelServer, Key: ipvsmode.MemberKey(m)})
 		}
 	}
 	slices.SortFunc(ops, func(a, b ipvs.Op) int { return a.Key.Compare(b.Key) })
@@ -58,7 +58,7 @@ func cleanSets(ctx context.Context, sets ipset.Kernel) error {
 	}
 	var errs []error
 	for _, name := range names {
-		if strings.HasPrefix(name, plan.SetPrefix) {
+		if strings.HasPrefix(name, ipvsmode.SetPrefix) {
 			if err := sets.Destroy(ctx, name); err != nil {
 				errs = append(errs, fmt.Errorf("ipset destroy %s: %w", name, err))
 			}

@@ -10,6 +10,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/reconcile"
 )
 
@@ -196,6 +197,6 @@ func (r *realsLayer) Pending() int {
 
 // listed reports whether a slice still lists the endpoint of a real server that is wanted no more.
 func (l *Loop) listed(k ipvs.RealKey) bool {
-	x, ok := l.claims.winner(k.Server)
+	x, ok := l.claims.winner(ipvsmode.AddressOf(k.Server))
 	return ok && slices.Contains(x.fe.Draining, k.AddrPort())
 }

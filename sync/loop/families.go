@@ -137,7 +137,7 @@ func (l *Loop) unserved(s *service) []plan.Problem {
 	for _, f := range l.cfg.Families {
 		if told := l.fitness[f].told; told != "" && s.uses(f) {
 			out = append(out, plan.Problem{
-				Object: "Service " + s.fragment.Service.String(), Field: "spec.ipFamilies",
+				Object: "Service " + s.desired.Service.String(), Field: "spec.ipFamilies",
 				Reason: f.String() + " does not work on this node: " + told, Here: true,
 			})
 		}
@@ -147,7 +147,7 @@ func (l *Loop) unserved(s *service) []plan.Problem {
 
 // uses reports whether a Service has a frontend of the family.
 func (s *service) uses(f inet.Family) bool {
-	return slices.ContainsFunc(s.fragment.Frontends, func(fe plan.Frontend) bool { return inet.FamilyOf(fe.Key.Addr) == f })
+	return slices.ContainsFunc(s.desired.Frontends, func(fe plan.Frontend) bool { return inet.FamilyOf(fe.Addr) == f })
 }
 
 // linkIPv6 is the setting that switches IPv6 off for the link, which has it from net/ipv6/conf/default.

@@ -9,6 +9,7 @@ import (
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/reconcile"
 )
 
@@ -78,22 +79,22 @@ func (f *flowsLayer) bound() {
 }
 
 func (l *Loop) flowsLayer() *flowsLayer {
-	wanted := func(key ipvs.Key) bool { _, ok := l.claims.winner(key); return ok }
+	wanted := func(key ipvs.Key) bool { _, ok := l.claims.winner(ipvsmode.AddressOf(key)); return ok }
 	return &flowsLayer{kernel: l.cfg.Flows, keep: l.serving, wanted: wanted, stale: map[ipvs.Key]struct{}{}, count: l.count.layer("flows")}
 }
 
 // serving returns who serves a frontend, for internal sources or external ones.
 func (l *Loop) serving(key ipvs.Key) map[netip.AddrPort]struct{} {
 	out := map[netip.AddrPort]struct{}{}
-	x, ok := l.claims.winner(key)
+	x, ok := l.claims.winner(ipvsmode.AddressOf(key))
 	if !ok {
 		return out
 	}
-	for _, at := range x.fe.Reals {
+	for _, at := range x.fe.Backends {
 		out[at] = struct{}{}
 	}
 	if x.fe.Internal != nil {
-		for _, at := range x.fe.Internal.Reals {
+		for _, at := range x.fe.Internal.Backends {
 			out[at] = struct{}{}
 		}
 	}
@@ -124,7 +125,7 @@ func (l *Loop) trackedAs(server ipvs.Key) ipvs.Key {
 func (l *Loop) doFrontends(ctx context.Context, ops []ipset.Op) []error {
 	for _, op := range ops {
 		if op.Verb == ipset.Add {
-			l.flows.add(keyOf(op.Member))
+			l.flows.add(ipvsmode.MemberKey(op.Member))
 		}
 	}
 	return l.cfg.Sets.Do(ctx, ops)
@@ -135,7 +136,7 @@ func (l *Loop) doFrontends(ctx context.Context, ops []ipset.Op) []error {
 func (l *Loop) suspectFlows(f inet.Family) {
 	for key := range l.claims {
 		if inet.FamilyOf(key.Addr) == f {
-			l.flows.add(key)
+			l.flows.add(ipvsmode.KeyOf(key))
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/sync/reconcile"
 )
@@ -34,7 +35,7 @@ func (l *Loop) isOurs(k ipvs.Key) bool {
 		return false
 	}
 	_, known := l.tables.servers.Known(k)
-	_, listed := l.tables.ledger(k.Addr).Known(memberOf(k))
+	_, listed := l.tables.ledger(k.Addr).Known(ipvsmode.MemberOf(k))
 	return known || listed && !l.isForeign(k) || l.isAllocated(k)
 }
 
@@ -57,7 +58,7 @@ func (l *Loop) setForeign(k ipvs.Key, is bool) {
 	} else {
 		delete(l.foreign.keys, k)
 	}
-	l.moved[k] = struct{}{}
+	l.moved[ipvsmode.AddressOf(k)] = struct{}{}
 }
 
 // doOwned writes and removes lines of the ledger. None is written for a foreign server.
@@ -71,7 +72,7 @@ func (l *Loop) doOwned(ctx context.Context, ops []ipset.Op) []error {
 		}
 		rest, at = append(rest, op), append(at, i)
 		if op.Verb == ipset.Del {
-			delete(l.foreign.fresh, keyOf(op.Member))
+			delete(l.foreign.fresh, ipvsmode.MemberKey(op.Member))
 		}
 	}
 	for i, err := range l.cfg.Sets.Do(ctx, rest) {
@@ -86,7 +87,7 @@ func (l *Loop) refuseForeign(ctx context.Context, ops []ipset.Op) []error {
 	var asked []ipvs.Key
 	var at []int
 	for i, op := range ops {
-		if k := keyOf(op.Member); op.Verb == ipset.Add && !l.isOurs(k) {
+		if k := ipvsmode.MemberKey(op.Member); op.Verb == ipset.Add && !l.isOurs(k) {
 			asked, at = append(asked, k), append(at, i)
 		}
 	}
@@ -140,7 +141,7 @@ func (l *Loop) noteMade(ctx context.Context, k ipvs.Key, err error) {
 		return
 	}
 	l.setForeign(k, true)
-	ledger, line := l.members[l.tables.sets(k.Addr).Owned.Name], []ipset.Member{memberOf(k)}
+	ledger, line := l.members[l.tables.sets(k.Addr).Owned.Name], []ipset.Member{ipvsmode.MemberOf(k)}
 	ledger.CarryOut(ctx, line, ledger.Del, ledger.Table.Forget)
 	ledger.Fail(line[0], errForeign)
 }
@@ -148,7 +149,7 @@ func (l *Loop) noteMade(ctx context.Context, k ipvs.Key, err error) {
 // foreignAt is the problem of a Service at whose frontend there is a foreign server.
 func foreignAt(s *service, fe *plan.Frontend) plan.Problem {
 	return plan.Problem{
-		Object: "Service " + s.fragment.Service.String(), Field: titleOf(fe),
+		Object: "Service " + s.desired.Service.String(), Field: titleOf(fe),
 		Reason: "is not served: " + errForeign.Error(), Here: true,
 	}
 }

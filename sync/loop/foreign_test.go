@@ -14,6 +14,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 )
 
@@ -180,11 +181,11 @@ func TestServersThatAreTakenOver(t *testing.T) {
 		clusterKey := ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.0.2:80"))
 		r.direct(clusterKey)
 		r.direct(foreignKey)
-		owned := plan.SetsOf(inet.IPv4).Owned
+		owned := ipvsmode.SetsOf(inet.IPv4).Owned
 		if err := r.sets.Create(t.Context(), owned); err != nil {
 			t.Fatal(err)
 		}
-		r.sets.Do(t.Context(), []ipset.Op{{Verb: ipset.Add, Set: owned, Member: memberOf(foreignKey)}})
+		r.sets.Do(t.Context(), []ipset.Op{{Verb: ipset.Add, Set: owned, Member: ipvsmode.MemberOf(foreignKey)}})
 		r.set(2, pods(2), externalIP("203.0.113.5"))
 		r.start()
 		r.queue.Synced()
@@ -211,7 +212,7 @@ func TestLedgerIsFlushed(t *testing.T) {
 			r.start()
 			r.queue.Synced()
 			synctest.Wait()
-			owned := plan.SetsOf(inet.IPv4).Owned
+			owned := ipvsmode.SetsOf(inet.IPv4).Owned
 			for m := range r.membersOf(owned) {
 				r.sets.Do(t.Context(), []ipset.Op{{Verb: ipset.Del, Set: owned, Member: m}})
 			}

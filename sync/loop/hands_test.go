@@ -12,6 +12,7 @@ import (
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 )
 
@@ -146,8 +147,8 @@ func (h *history) sortedServers() []ipvs.Key {
 // membersGo removes members of sets by hand, but lines of the ledger: whose what they name is then nobody can tell.
 func (h *history) membersGo() Changed {
 	for _, f := range h.families {
-		for _, set := range plan.SetsOf(f).All() {
-			if set.Name == plan.SetsOf(f).Owned.Name {
+		for _, set := range ipvsmode.SetsOf(f).All() {
+			if set.Name == ipvsmode.SetsOf(f).Owned.Name {
 				continue
 			}
 			for _, m := range slices.SortedFunc(maps.Keys(h.membersOf(set)), ipset.Member.Compare) {
@@ -163,8 +164,8 @@ func (h *history) membersGo() Changed {
 // setGoes destroys one by hand.
 func (h *history) setGoes() Changed {
 	f := h.families[h.IntN(len(h.families))]
-	set := plan.SetsOf(f).All()[h.IntN(len(plan.SetsOf(f).All()))]
-	if set.Name == plan.SetsOf(f).Owned.Name {
+	set := ipvsmode.SetsOf(f).All()[h.IntN(len(ipvsmode.SetsOf(f).All()))]
+	if set.Name == ipvsmode.SetsOf(f).Owned.Name {
 		return 0
 	}
 	if err := h.sets.Destroy(h.t.Context(), set.Name); err != nil {
@@ -191,7 +192,7 @@ func (h *history) foreignComes() Changed {
 	}
 	k := ipvs.AddrKey(h.proto(), at)
 	_, there := h.ipvs.Table()[k]
-	_, listed := h.membersOf(plan.SetsOf(inet.IPv4).Owned)[memberOf(k)]
+	_, listed := h.membersOf(ipvsmode.SetsOf(inet.IPv4).Owned)[ipvsmode.MemberOf(k)]
 	if !there && !listed {
 		h.direct(k)
 	}

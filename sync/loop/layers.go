@@ -15,7 +15,7 @@ import (
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/delta"
-	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/reconcile"
 )
 
@@ -78,8 +78,8 @@ func (l *Loop) forwards(s *service) {
 	if s == nil {
 		return
 	}
-	for i := range s.fragment.Frontends {
-		family := inet.FamilyOf(s.fragment.Frontends[i].Key.Addr)
+	for i := range s.desired.Frontends {
+		family := inet.FamilyOf(s.desired.Frontends[i].Addr)
 		for _, setting := range l.cfg.Forwarding[family] {
 			l.settings.Want(setting.Name, setting.Value)
 		}
@@ -254,7 +254,7 @@ func (l *Loop) ledgersUnread() bool {
 
 // mayServe reports whether a virtual server may be made: it is in the ledger, so that whoever comes after us knows it.
 func (l *Loop) mayServe(k ipvs.Key) bool {
-	return l.members[l.tables.sets(k.Addr).Owned.Name].Present(memberOf(k))
+	return l.members[l.tables.sets(k.Addr).Owned.Name].Present(ipvsmode.MemberOf(k))
 }
 
 // isOff reports whether no packets are on their way to a virtual server: its frontend is off, or the frontend whose alias it is sends
@@ -262,17 +262,17 @@ func (l *Loop) mayServe(k ipvs.Key) bool {
 func (l *Loop) isOff(k ipvs.Key) bool {
 	sets := l.tables.sets(k.Addr)
 	if of, ok := l.tables.aliasOf(k); ok {
-		return l.members[sets.Internal.Name].Absent(memberOf(of))
+		return l.members[sets.Internal.Name].Absent(ipvsmode.MemberOf(of))
 	}
-	return l.members[sets.Frontends.Name].Absent(memberOf(k))
+	return l.members[sets.Frontends.Name].Absent(ipvsmode.MemberOf(k))
 }
 
 // mayTurnOn reports whether all stands that a frontend needs and others do not. A guard that it does not need any more stands
 // in nobody's way for long: it goes in the same turn.
-func (l *Loop) mayTurnOn(s plan.Sets) func(ipset.Member) bool {
+func (l *Loop) mayTurnOn(s ipvsmode.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
 		_, ranged := l.tables.members[s.Ranged.Name].Wanted(m)
-		return l.serverLayer.Present(keyOf(m)) && (!ranged || l.members[s.Ranged.Name].Present(m))
+		return l.serverLayer.Present(ipvsmode.MemberKey(m)) && (!ranged || l.members[s.Ranged.Name].Present(m))
 	}
 }
 
@@ -293,28 +293,28 @@ func (l *Loop) isUnbound(m ipset.Member) bool {
 
 // aliasServes says that the alias of a frontend can be used.
 func (l *Loop) aliasServes(m ipset.Member) bool {
-	k := keyOf(m)
-	k.Addr = plan.Alias(k.Addr)
+	k := ipvsmode.MemberKey(m)
+	k.Addr = ipvsmode.Alias(k.Addr)
 	return l.serverLayer.Present(k)
 }
 
 // isFrontend says that a frontend is on, and its packets may be diverted.
-func (l *Loop) isFrontend(s plan.Sets) func(ipset.Member) bool {
+func (l *Loop) isFrontend(s ipvsmode.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
 		return l.members[s.Frontends.Name].Present(m)
 	}
 }
 
 // isNotDiverted reports whether a frontend's packets are not diverted, or not any more.
-func (l *Loop) isNotDiverted(s plan.Sets) func(ipset.Member) bool {
+func (l *Loop) isNotDiverted(s ipvsmode.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool { return l.members[s.External.Name].Absent(m) }
 }
 
 // servedNoMore reports whether a line of the ledger has nothing left to say.
-func (l *Loop) servedNoMore(m ipset.Member) bool { return l.serverLayer.Absent(keyOf(m)) }
+func (l *Loop) servedNoMore(m ipset.Member) bool { return l.serverLayer.Absent(ipvsmode.MemberKey(m)) }
 
 // offOrOpen reports whether a frontend's guard may go: it is off, or open to all by now.
-func (l *Loop) offOrOpen(s plan.Sets) func(ipset.Member) bool {
+func (l *Loop) offOrOpen(s ipvsmode.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
 		on := l.members[s.Frontends.Name]
 		_, wanted := on.Table.Wanted(m)

@@ -13,7 +13,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/ipvsmode"
 )
 
 // looking is a rig that looks every second, with so many Services.
@@ -71,7 +71,7 @@ func TestLookSeesEveryServer(t *testing.T) {
 // However long it takes to look at everything: what is gone from a set altogether is seen at once, and all else when a
 // thousandth of the time allows another look.
 func TestLookSeesSets(t *testing.T) {
-	sets := plan.SetsOf(inet.IPv4)
+	sets := ipvsmode.SetsOf(inet.IPv4)
 	stranger := ipset.Op{Set: sets.Frontends, Member: ipset.Member{Addr: netip.MustParseAddr("192.0.2.1"), Proto: 6, Port: 80}}
 	for _, tt := range []struct {
 		name   string
@@ -284,7 +284,7 @@ func contains(asked []string, what string) bool {
 // everything takes to come.
 func TestRulesThatLackASet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		allowed := plan.SetsOf(inet.IPv4).Allowed
+		allowed := ipvsmode.SetsOf(inet.IPv4).Allowed
 		r := looking(t, 10)
 		r.let(func(what string) error {
 			switch _, err := r.sets.Read(context.Background(), allowed); {

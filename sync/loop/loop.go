@@ -20,6 +20,7 @@ import (
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/delta"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/sync/reconcile"
 )
@@ -38,8 +39,8 @@ type Config struct {
 	Flows  conntrack.Kernel
 
 	Families         []inet.Family // those that this node has
-	Marks            plan.Marks
-	Detector         plan.Detector
+	Marks            ipvsmode.Marks
+	Detector         ipvsmode.Detector
 	PredictablePorts bool                             // iptables is too old for --random-fully
 	Plan             plan.Config                      // its ServiceCIDRs are the source's
 	Settings         []sysctl.Setting                 // kept as they are given
@@ -90,7 +91,7 @@ type Loop struct {
 
 	services map[plan.Name]*service
 	claims   claims
-	moved    map[ipvs.Key]struct{} // frontends that another Service got since Services were reviewed
+	moved    map[plan.Address]struct{} // frontends that another Service got since Services were reviewed
 	tables   *tables
 	foreign  foreign
 
@@ -125,8 +126,8 @@ type Loop struct {
 // New returns a loop. Nothing is done before Run.
 func New(cfg Config) *Loop {
 	l := &Loop{
-		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, moved: map[ipvs.Key]struct{}{}, foreign: newForeign(),
-		tables: newTables(cfg.Marks, cfg.Families), count: cfg.Metrics, settings: delta.New[string, string](),
+		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, moved: map[plan.Address]struct{}{}, foreign: newForeign(),
+		tables: newTables(cfg.Marks, cfg.Plan.Bind, cfg.Families), count: cfg.Metrics, settings: delta.New[string, string](),
 		members: map[string]*reconcile.TableLayer[ipset.Member, ipset.Mark, ipset.Op]{},
 		dirty:   map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{}, fitness: map[inet.Family]*fitness{},
 	}

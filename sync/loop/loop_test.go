@@ -15,6 +15,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 )
 
@@ -358,7 +359,7 @@ func TestHeldBackCostNothing(t *testing.T) {
 		}
 		looked := 0
 		r.tweak = func(l *Loop) {
-			frontends := l.members[plan.SetsOf(inet.IPv4).Frontends.Name]
+			frontends := l.members[ipvsmode.SetsOf(inet.IPv4).Frontends.Name]
 			may := frontends.MayAdd
 			frontends.MayAdd = func(m ipset.Member) bool { looked++; return may(m) }
 		}

@@ -115,10 +115,10 @@ func (m *Metrics) swapped(old, now *service) {
 			continue
 		}
 		m.services.Add(float64(x.sign))
-		if x.s.fragment.Unserved.Internal {
+		if x.s.desired.Unserved.Internal {
 			m.internal += x.sign
 		}
-		if x.s.fragment.Unserved.External {
+		if x.s.desired.Unserved.External {
 			m.other += x.sign
 		}
 	}

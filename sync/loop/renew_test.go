@@ -12,7 +12,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
-	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/ipvsmode"
 )
 
 // referring are rules that refer to sets until they are removed.
@@ -31,7 +31,7 @@ func (r referring) Remove(ctx context.Context, f inet.Family) error {
 
 // Sets that an earlier version left with another definition are made anew, though its rules refer to them.
 func TestSetsOfAnotherDefinition(t *testing.T) {
-	sets := plan.SetsOf(inet.IPv4)
+	sets := ipvsmode.SetsOf(inet.IPv4)
 	noMarks, otherType := sets.Frontends, sets.Ranged
 	noMarks.Marks, otherType.Type = false, ipset.HashIP
 	for _, tt := range []struct {

@@ -23,6 +23,7 @@ import (
 	"kube-ipvs/ipvs/conntrack"
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 )
 
@@ -85,7 +86,7 @@ func (r *rig) config() Config {
 	return Config{
 		Source: r, Queue: r.queue, IPVS: table, Sets: askedSets{k, r.sets}, VIP: askedVIPs{k}, Rules: askedRules{k, r.rules},
 		Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
-		Families: r.families, Marks: plan.MarksFor(14), Plan: plan.Config{Scheduler: "rr"}, DrainLimit: time.Hour, LookInterval: r.lookInterval,
+		Families: r.families, Marks: ipvsmode.MarksFor(14), Plan: plan.Config{Scheduler: "rr"}, DrainLimit: time.Hour, LookInterval: r.lookInterval,
 		Node: r.locate, Metrics: NewMetrics(r.seen),
 		Health: func(name plan.Name, h *plan.Health) { r.note(&r.health, fmt.Sprint(name, h)) },
 		Report: func(name plan.Name, p []plan.Problem) {

@@ -9,7 +9,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/iptables"
-	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/reconcile"
 )
 
@@ -62,7 +62,7 @@ const (
 )
 
 func (l *Loop) rulesLayer(f inet.Family) *rulesLayer {
-	rules := plan.Rules(plan.RulesConfig{
+	rules := ipvsmode.Rules(ipvsmode.RulesConfig{
 		Marks: l.cfg.Marks, Detector: l.cfg.Detector, Bind: l.cfg.Plan.Bind, PredictablePorts: l.cfg.PredictablePorts,
 	}, f)
 	return &rulesLayer{

@@ -13,6 +13,7 @@ import (
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 )
 
@@ -147,7 +148,7 @@ func TestDoubtWhileAJobIsUnderWay(t *testing.T) {
 func TestSetsOutliveRules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		old := ipset.Set{Name: plan.SetPrefix + "OLD", Type: ipset.HashIP, Family: inet.IPv4}
+		old := ipset.Set{Name: ipvsmode.SetPrefix + "OLD", Type: ipset.HashIP, Family: inet.IPv4}
 		if err := r.sets.Create(t.Context(), old); err != nil {
 			t.Fatal(err)
 		}

@@ -5,14 +5,13 @@ import (
 	"slices"
 	"time"
 
-	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
 )
 
-// A service is what the loop remembers of a Service: its fragment, as it is in the tables. The methods may be called on
+// A service is what the loop remembers of a Service: its desired, as it is in the tables. The methods may be called on
 // nil, a Service that is not there.
 type service struct {
-	fragment  plan.Fragment // its frontends are ordered by key
+	desired   plan.Desired // its frontends are ordered by key
 	uid       string
 	created   time.Time
 	problems  []plan.Problem // as they were told
@@ -24,15 +23,15 @@ func (s *service) health() *plan.Health {
 	if s == nil {
 		return nil
 	}
-	return s.fragment.Health
+	return s.desired.Health
 }
 
-func (s *service) frontend(key ipvs.Key) *plan.Frontend {
+func (s *service) frontend(key plan.Address) *plan.Frontend {
 	if s == nil {
 		return nil
 	}
-	fes := s.fragment.Frontends
-	i, found := slices.BinarySearchFunc(fes, key, func(fe plan.Frontend, key ipvs.Key) int { return fe.Key.Compare(key) })
+	fes := s.desired.Frontends
+	i, found := slices.BinarySearchFunc(fes, key, func(fe plan.Frontend, key plan.Address) int { return fe.Address.Compare(key) })
 	if !found {
 		return nil
 	}
@@ -42,14 +41,14 @@ func (s *service) frontend(key ipvs.Key) *plan.Frontend {
 // aliasTaken lists the frontends of a Service that have no alias, since another address has the same.
 func (l *Loop) aliasTaken(s *service) []plan.Problem {
 	var out []plan.Problem
-	for i := range s.fragment.Frontends {
-		fe := &s.fragment.Frontends[i]
-		if first, _ := l.claims.winner(fe.Key); first.by != s || fe.Internal == nil || l.tables.hasAlias(fe) || !l.tables.has(fe.Key.Addr) {
+	for i := range s.desired.Frontends {
+		fe := &s.desired.Frontends[i]
+		if first, _ := l.claims.winner(fe.Address); first.by != s || fe.Internal == nil || l.tables.hasAlias(fe) || !l.tables.has(fe.Addr) {
 			continue
 		}
 		out = append(out, plan.Problem{
-			Object: "Service " + s.fragment.Service.String(),
-			Field:  fmt.Sprintf("%v %v (%v)", fe.Kind, fe.Key.AddrPort(), fe.Key.Proto),
+			Object: "Service " + s.desired.Service.String(),
+			Field:  fmt.Sprintf("%v %v (%v)", fe.Kind, fe.AddrPort(), fe.Protocol),
 			Reason: fmt.Sprintf("pods and nodes get the endpoints on this node only: %v, another address with a Local policy, ends with the same bytes", l.tables.aliasTakenBy(fe).AddrPort()),
 		})
 	}

@@ -7,6 +7,7 @@ import (
 
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/delta"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 )
 
@@ -34,8 +35,8 @@ func (l *Loop) replan(name plan.Name) {
 
 // planned returns a Service's new state.
 func (l *Loop) planned(svc plan.Service, in []plan.Slice) *service {
-	s := &service{fragment: plan.Compute(l.cfg.Plan, svc, in, l.node), uid: svc.UID, created: svc.Created}
-	slices.SortFunc(s.fragment.Frontends, func(a, b plan.Frontend) int { return a.Key.Compare(b.Key) })
+	s := &service{desired: plan.Compute(l.cfg.Plan, svc, in, l.node), uid: svc.UID, created: svc.Created}
+	slices.SortFunc(s.desired.Frontends, func(a, b plan.Frontend) int { return a.Address.Compare(b.Address) })
 	return s
 }
 
@@ -61,7 +62,7 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 		}
 		switch {
 		case !has:
-			l.setForeign(key, false)
+			l.setForeign(ipvsmode.KeyOf(key), false)
 		case had && !before.sameTo(after):
 			l.moved[key] = struct{}{}
 		}
@@ -111,7 +112,7 @@ func (l *Loop) reviewAll(planned []plan.Name) {
 	}
 	for key := range l.moved {
 		for _, x := range l.claims[key] {
-			names[x.by.fragment.Service] = struct{}{}
+			names[x.by.desired.Service] = struct{}{}
 		}
 	}
 	clear(l.moved)
@@ -125,7 +126,7 @@ func (l *Loop) reviewAll(planned []plan.Name) {
 // review tells others what of a Service cannot be served.
 func (l *Loop) review(s *service) {
 	conflicts, n := l.conflicts(s)
-	problems := slices.Concat(s.fragment.Problems, l.aliasTaken(s), l.unserved(s))
+	problems := slices.Concat(s.desired.Problems, l.aliasTaken(s), l.unserved(s))
 	l.tell(s, append(problems, conflicts...), notServed(problems)+n)
 }
 
@@ -134,7 +135,7 @@ func (l *Loop) tell(s *service, problems []plan.Problem, notServed int) {
 	l.count.problems.Add(float64(notServed - s.notServed))
 	s.notServed = notServed
 	if !slices.Equal(s.problems, problems) {
-		l.cfg.Report(s.fragment.Service, problems)
+		l.cfg.Report(s.desired.Service, problems)
 		s.problems = problems
 	}
 }
@@ -211,16 +212,17 @@ func (t *tables) isProgrammed(s *service, c claims) bool {
 	if s == nil {
 		return true
 	}
-	for i := range s.fragment.Frontends {
-		fe := &s.fragment.Frontends[i]
-		if first, _ := c.winner(fe.Key); first.by != s || !t.has(fe.Key.Addr) {
+	for i := range s.desired.Frontends {
+		fe := &s.desired.Frontends[i]
+		if first, _ := c.winner(fe.Address); first.by != s || !t.has(fe.Addr) {
 			continue
 		}
-		on := stands(t.members[t.sets(fe.Key.Addr).Frontends.Name], memberOf(fe.Key))
-		if !on || !t.serves(fe.Key, fe.Reals) {
+		key := ipvsmode.KeyOf(fe.Address)
+		on := stands(t.members[t.sets(fe.Addr).Frontends.Name], ipvsmode.MemberOf(key))
+		if !on || !t.serves(key, fe.Backends) {
 			return false
 		}
-		if in := fe.Internal; t.hasAlias(fe) && !t.serves(in.Key, in.Reals) {
+		if in := fe.Internal; t.hasAlias(fe) && !t.serves(ipvsmode.AliasKey(fe.Address), in.Backends) {
 			return false
 		}
 	}

@@ -8,7 +8,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
-	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/ipvsmode"
 )
 
 // watch tests from now on, after each operation, that it made nothing unsound. Where somebody else did, the loop is on its way
@@ -36,16 +36,16 @@ func (r *rig) unsound() map[string]bool {
 	foreign := maps.Clone(r.foreign)
 	r.mu.Unlock()
 	for _, f := range r.families {
-		s := plan.SetsOf(f)
+		s := ipvsmode.SetsOf(f)
 		on, owned := r.membersOf(s.Frontends), r.membersOf(s.Owned)
 		for m := range on {
-			if _, served := table[keyOf(m)]; !served || foreign[keyOf(m)] {
+			if _, served := table[ipvsmode.MemberKey(m)]; !served || foreign[ipvsmode.MemberKey(m)] {
 				out[fmt.Sprintf("%v is on without a server of ours", m)] = true
 			}
 		}
 		for m := range r.membersOf(s.Internal) {
-			k := keyOf(m)
-			k.Addr = plan.Alias(k.Addr)
+			k := ipvsmode.MemberKey(m)
+			k.Addr = ipvsmode.Alias(k.Addr)
 			if _, served := table[k]; !served {
 				out[fmt.Sprintf("%v sends internal sources to an alias without a server", m)] = true
 			}
@@ -56,7 +56,7 @@ func (r *rig) unsound() map[string]bool {
 			}
 		}
 		for k := range table {
-			if _, listed := owned[memberOf(k)]; !listed && inet.FamilyOf(k.Addr) == f && !foreign[k] {
+			if _, listed := owned[ipvsmode.MemberOf(k)]; !listed && inet.FamilyOf(k.Addr) == f && !foreign[k] {
 				out[fmt.Sprintf("%v has no line in the ledger", k)] = true
 			}
 		}
@@ -79,7 +79,7 @@ func (r *rig) membersOf(s ipset.Set) map[ipset.Member]ipset.Mark {
 func (r *rig) holds() []string {
 	out := strings.Split(strings.TrimSpace(r.vips.String()), "\n")
 	for _, f := range r.families {
-		for _, set := range plan.SetsOf(f).All() {
+		for _, set := range ipvsmode.SetsOf(f).All() {
 			for m, mark := range r.membersOf(set) {
 				out = append(out, fmt.Sprintf("%s %v %v", set.Name, m, mark))
 			}

@@ -9,6 +9,7 @@ import (
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/delta"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 )
 
@@ -19,8 +20,9 @@ type tables struct {
 	members  map[string]*delta.Table[ipset.Member, ipset.Mark] // by set
 	servers  *delta.Table[ipvs.Key, ipvs.Server]
 	reals    *delta.Table[ipvs.RealKey, ipvs.Real]
-	marks    plan.Marks
-	families map[inet.Family]plan.Sets
+	marks    ipvsmode.Marks
+	bind     bool // service addresses are put on the link
+	families map[inet.Family]ipvsmode.Sets
 	sources  map[inet.Family]netip.Addr // with which the node asks
 	aliases  map[ipvs.Key]*alias
 
@@ -36,7 +38,7 @@ type alias struct {
 	waiting []plan.Name      // whose other frontends would have it
 }
 
-func newTables(marks plan.Marks, families []inet.Family) *tables {
+func newTables(marks ipvsmode.Marks, bind bool, families []inet.Family) *tables {
 	t := &tables{
 		vips:     delta.New[vip.Item, netip.Addr](),
 		bound:    delta.New[vip.Item, netip.Addr](),
@@ -44,12 +46,13 @@ func newTables(marks plan.Marks, families []inet.Family) *tables {
 		servers:  delta.New[ipvs.Key, ipvs.Server](),
 		reals:    delta.New[ipvs.RealKey, ipvs.Real](),
 		marks:    marks,
-		families: map[inet.Family]plan.Sets{},
+		bind:     bind,
+		families: map[inet.Family]ipvsmode.Sets{},
 		sources:  map[inet.Family]netip.Addr{},
 		aliases:  map[ipvs.Key]*alias{},
 	}
 	for _, f := range families {
-		t.families[f] = plan.SetsOf(f)
+		t.families[f] = ipvsmode.SetsOf(f)
 		for _, set := range t.families[f].All() {
 			t.members[set.Name] = delta.New[ipset.Member, ipset.Mark]()
 		}
@@ -76,32 +79,33 @@ func claim[K, V comparable](drop bool, t *delta.Table[K, V], key K, value V) {
 // frontend claims all that a frontend consists of.
 func (c claimer) frontend(x claimed) {
 	fe := x.fe
-	sets, ok := c.families[inet.FamilyOf(fe.Key.Addr)]
+	sets, ok := c.families[inet.FamilyOf(fe.Addr)]
 	if !ok {
 		return
 	}
-	member, none := memberOf(fe.Key), ipset.Mark{}
-	c.server(fe.Key, fe.Server, fe.Reals)
+	key, server, none := ipvsmode.KeyOf(fe.Address), ipvsmode.ServerOf(fe), ipset.Mark{}
+	member := ipvsmode.MemberOf(key)
+	c.server(key, server, fe.Backends)
 	c.ranges(fe, sets, member)
-	for _, item := range fe.VIPs {
+	for _, item := range ipvsmode.ItemsOf(fe, c.bind) {
 		c.vip(item, sets)
 	}
-	c.member(sets.Frontends, member, c.marks.Of(fe.Treatment))
+	c.member(sets.Frontends, member, c.marks.Of(ipvsmode.TreatmentOf(fe)))
 	if fe.Rejected {
 		c.member(sets.Rejected, member, none)
 	}
-	if fe.Diverted {
+	if ipvsmode.IsDiverted(fe, c.bind) {
 		c.member(sets.External, member, none)
 	}
 	if in := fe.Internal; in != nil && c.alias(x) {
-		c.server(in.Key, fe.Server, in.Reals)
+		c.server(ipvsmode.AliasKey(fe.Address), server, in.Backends)
 		c.member(sets.Internal, member, none)
 	}
 }
 
 // vip claims what makes the node take packets for a frontend's address. What is delivered to this host by its address alone is also a
 // network in which everything else is rejected.
-func (c claimer) vip(item vip.Item, sets plan.Sets) {
+func (c claimer) vip(item vip.Item, sets ipvsmode.Sets) {
 	source, table := netip.Addr{}, c.vips
 	switch item.Kind {
 	case vip.Local:
@@ -118,7 +122,7 @@ func (c claimer) vip(item vip.Item, sets plan.Sets) {
 // alias claims an alias for a frontend, or gives it back. It reports whether the frontend has it, or had it. Whose it was is remembered
 // as long as the kernel may have its virtual server: others' packets may be on their way there.
 func (c claimer) alias(x claimed) bool {
-	key := x.fe.Internal.Key
+	key, of := ipvsmode.AliasKey(x.fe.Address), ipvsmode.KeyOf(x.fe.Address)
 	if c.drop {
 		return c.giveBack(key, x.fe)
 	}
@@ -126,11 +130,11 @@ func (c claimer) alias(x claimed) bool {
 	_, served := c.servers.Known(key)
 	a := c.aliases[key]
 	switch {
-	case a == nil || a.of != x.fe.Key && a.claims == nil && !served:
-		a = &alias{of: x.fe.Key}
+	case a == nil || a.of != of && a.claims == nil && !served:
+		a = &alias{of: of}
 		c.aliases[key] = a
-	case a.of != x.fe.Key:
-		a.waiting = append(a.waiting, x.by.fragment.Service)
+	case a.of != of:
+		a.waiting = append(a.waiting, x.by.desired.Service)
 		return false
 	}
 	a.claims = append(a.claims, x.fe)
@@ -171,10 +175,10 @@ func (t *tables) remember() {
 	t.remembers = true
 	for _, sets := range t.families {
 		for m := range t.members[sets.Internal.Name].All() {
-			key := keyOf(m)
-			key.Addr = plan.Alias(key.Addr)
+			key := ipvsmode.MemberKey(m)
+			key.Addr = ipvsmode.Alias(key.Addr)
 			if t.aliases[key] == nil {
-				t.aliases[key] = &alias{of: keyOf(m)}
+				t.aliases[key] = &alias{of: ipvsmode.MemberKey(m)}
 			}
 		}
 	}
@@ -190,7 +194,7 @@ func (t *tables) aliasOf(k ipvs.Key) (of ipvs.Key, isAlias bool) {
 		return a.of, true
 	}
 	for m := range t.members[t.sets(k.Addr).Internal.Name].All() {
-		if of := keyOf(m); of.Port == k.Port && of.Proto == k.Proto && plan.Alias(of.Addr) == k.Addr {
+		if of := ipvsmode.MemberKey(m); of.Port == k.Port && of.Proto == k.Proto && ipvsmode.Alias(of.Addr) == k.Addr {
 			return of, true
 		}
 	}
@@ -198,29 +202,29 @@ func (t *tables) aliasOf(k ipvs.Key) (of ipvs.Key, isAlias bool) {
 }
 
 // inAliases reports whether a virtual server is an alias.
-func inAliases(k ipvs.Key) bool { return plan.AliasRange(inet.FamilyOf(k.Addr)).Contains(k.Addr) }
+func inAliases(k ipvs.Key) bool { return ipvsmode.AliasRange(inet.FamilyOf(k.Addr)).Contains(k.Addr) }
 
 // hasAlias reports whether a frontend's internal endpoints are, or may be, real servers of its alias.
 func (t *tables) hasAlias(fe *plan.Frontend) bool {
 	if fe.Internal == nil {
 		return false
 	}
-	a := t.aliases[fe.Internal.Key]
-	return a != nil && a.claims != nil && a.of == fe.Key
+	a := t.aliases[ipvsmode.AliasKey(fe.Address)]
+	return a != nil && a.claims != nil && a.of == ipvsmode.KeyOf(fe.Address)
 }
 
 // aliasTakenBy returns the frontend that has the alias that another would have.
 func (t *tables) aliasTakenBy(fe *plan.Frontend) ipvs.Key {
-	of, _ := t.aliasOf(fe.Internal.Key)
+	of, _ := t.aliasOf(ipvsmode.AliasKey(fe.Address))
 	return of
 }
 
-func (c claimer) ranges(fe *plan.Frontend, sets plan.Sets, member ipset.Member) {
-	if !fe.Ranged {
+func (c claimer) ranges(fe *plan.Frontend, sets ipvsmode.Sets, member ipset.Member) {
+	if !fe.Restricted {
 		return
 	}
 	c.member(sets.Ranged, member, ipset.Mark{})
-	for _, r := range fe.Ranges {
+	for _, r := range fe.SourceRanges {
 		allowed := member
 		allowed.Other = r
 		c.member(sets.Allowed, allowed, ipset.Mark{})
@@ -229,7 +233,7 @@ func (c claimer) ranges(fe *plan.Frontend, sets plan.Sets, member ipset.Member) 
 
 // server claims a virtual server with its ownership record, and its real servers.
 func (c claimer) server(key ipvs.Key, server ipvs.Server, reals []netip.AddrPort) {
-	c.member(c.sets(key.Addr).Owned, memberOf(key), ipset.Mark{})
+	c.member(c.sets(key.Addr).Owned, ipvsmode.MemberOf(key), ipset.Mark{})
 	claim(c.drop, c.servers, key, server)
 	for _, at := range reals {
 		claim(c.drop, c.reals, ipvs.RealKeyOf(key, at), ipvs.Real{Weight: 1})
@@ -241,10 +245,10 @@ func (c claimer) hairpins(s *service) {
 	if s == nil {
 		return
 	}
-	for _, h := range s.fragment.Hairpins {
+	for _, h := range s.desired.Hairpins {
 		addr := h.At.Addr()
 		c.member(c.sets(addr).Hairpins, ipset.Member{
-			Addr: addr, Proto: uint8(h.Proto), Port: h.At.Port(), Other: netip.PrefixFrom(addr, addr.BitLen()),
+			Addr: addr, Proto: uint8(h.Protocol), Port: h.At.Port(), Other: netip.PrefixFrom(addr, addr.BitLen()),
 		}, ipset.Mark{})
 	}
 }
@@ -254,7 +258,7 @@ func (c claimer) probed(s *service) {
 	if s == nil {
 		return
 	}
-	for _, at := range s.fragment.Probed {
+	for _, at := range s.desired.HealthChecks {
 		c.member(c.sets(at.Addr()).Health, ipset.Member{Addr: at.Addr(), Proto: uint8(inet.TCP), Port: at.Port()}, ipset.Mark{})
 	}
 }
@@ -263,7 +267,7 @@ func (c claimer) member(set ipset.Set, m ipset.Member, mark ipset.Mark) {
 	claim(c.drop, c.members[set.Name], m, mark)
 }
 
-func (t *tables) sets(a netip.Addr) plan.Sets { return t.families[inet.FamilyOf(a)] }
+func (t *tables) sets(a netip.Addr) ipvsmode.Sets { return t.families[inet.FamilyOf(a)] }
 
 // has says that this node has an address's family.
 func (t *tables) has(a netip.Addr) bool {
@@ -274,14 +278,4 @@ func (t *tables) has(a netip.Addr) bool {
 // ledger is the ledger of an address's family, or nil.
 func (t *tables) ledger(a netip.Addr) *delta.Table[ipset.Member, ipset.Mark] {
 	return t.members[t.sets(a).Owned.Name]
-}
-
-// memberOf is the member that stands for a frontend in the sets.
-func memberOf(k ipvs.Key) ipset.Member {
-	return ipset.Member{Addr: k.Addr, Proto: uint8(k.Proto), Port: k.Port}
-}
-
-// keyOf is the frontend that a member stands for.
-func keyOf(m ipset.Member) ipvs.Key {
-	return ipvs.Key{Addr: m.Addr, Proto: inet.Protocol(m.Proto), Port: m.Port}
 }

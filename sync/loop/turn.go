@@ -113,7 +113,7 @@ func (l *Loop) renode(ctx context.Context) error {
 		}
 	case !slices.Equal(node.Own, before.Own) || !slices.Equal(node.Addresses, before.Addresses) || !slices.Equal(node.Primary, before.Primary):
 		for name, s := range l.services {
-			if s.fragment.UsesAddresses {
+			if s.desired.UsesAddresses {
 				l.dirty[name] = struct{}{}
 			}
 		}

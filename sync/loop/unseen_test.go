@@ -11,13 +11,14 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 )
 
 // What a look cannot see, because neither the numbers nor the listing that it compares have it, is mended when the same
 // part of the kernel is read: after whatever else a look does see there, and after a restart.
 func TestUnseenIsMendedWithTheNextReading(t *testing.T) {
-	frontends := plan.SetsOf(inet.IPv4).Frontends
+	frontends := ipvsmode.SetsOf(inet.IPv4).Frontends
 	frontend := func(n byte) ipset.Member {
 		return ipset.Member{Addr: netip.AddrFrom4([4]byte{10, 96, 0, n}), Proto: uint8(inet.TCP), Port: 80}
 	}
@@ -37,10 +38,10 @@ func TestUnseenIsMendedWithTheNextReading(t *testing.T) {
 		"flags of a scheduler are changed": {servers: changed(func(s *ipvs.Server) { s.Flags = ipvs.Flag1 })},
 		"a member is exchanged for another": {members: []ipset.Op{
 			{Verb: ipset.Del, Set: frontends, Member: frontend(1)},
-			{Verb: ipset.Add, Set: frontends, Member: frontend(77), Mark: plan.MarksFor(14).Of(plan.KeepSource)},
+			{Verb: ipset.Add, Set: frontends, Member: frontend(77), Mark: ipvsmode.MarksFor(14).Of(ipvsmode.KeepSource)},
 		}},
 		"a member's mark is changed": {members: []ipset.Op{
-			{Verb: ipset.Add, Set: frontends, Member: frontend(1), Mark: plan.MarksFor(14).Of(plan.DropExternal)},
+			{Verb: ipset.Add, Set: frontends, Member: frontend(1), Mark: ipvsmode.MarksFor(14).Of(ipvsmode.DropExternal)},
 		}},
 	} {
 		act := func(t *testing.T, r *rig, servers []ipvs.Op, members []ipset.Op) {

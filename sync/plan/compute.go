@@ -3,18 +3,16 @@ package plan
 import (
 	"net/netip"
 	"slices"
-
-	"kube-ipvs/ipvs"
 )
 
 // A Config is what an operator decided for all Services.
 type Config struct {
 	Scheduler     string
 	MasqueradeAll bool // --masquerade-all
-	Bind          bool // --vip-mode=bind: service addresses are put on the link
+	Bind          bool // service addresses are put on the node: it matters for each of them whether the node has it anyway
 
-	// ServiceCIDRs are the ranges that cluster IPs are allocated from. The whole of them is routed to the link, so
-	// that cluster IPs in them need no route of their own.
+	// ServiceCIDRs are the ranges that cluster IPs are allocated from. They are routed as a whole, so that
+	// cluster IPs in them need no route of their own.
 	ServiceCIDRs []netip.Prefix
 }
 
@@ -24,15 +22,15 @@ func (c *Config) routes(a netip.Addr) bool {
 }
 
 // Compute returns what a Service needs of the kernel on this node.
-func Compute(cfg Config, svc Service, in []Slice, node Node) Fragment {
-	f := Fragment{Service: svc.Name, Problems: slices.Clone(svc.Problems)}
+func Compute(cfg Config, svc Service, in []Slice, node Node) Desired {
+	f := Desired{Service: svc.Name, Problems: slices.Clone(svc.Problems)}
 	for i := range in {
 		f.Problems = append(f.Problems, in[i].Problems...)
 	}
-	seen := make(map[ipvs.Key]struct{})
+	seen := make(map[Address]struct{})
 	add := func(fe Frontend) {
-		if _, dup := seen[fe.Key]; !dup {
-			seen[fe.Key] = struct{}{}
+		if _, dup := seen[fe.Address]; !dup {
+			seen[fe.Address] = struct{}{}
 			f.Frontends = append(f.Frontends, fe)
 		}
 	}
@@ -49,10 +47,10 @@ func Compute(cfg Config, svc Service, in []Slice, node Node) Fragment {
 	// Addresses that the node has are neither bound nor diverted nor routed, and the node asks others with one of its own. All that
 	// does without is a cluster IP in a service range.
 	f.UsesAddresses = f.UsesAddresses || slices.ContainsFunc(f.Frontends, func(fe Frontend) bool {
-		return fe.Kind != ClusterIP || cfg.Bind || !cfg.routes(fe.Key.Addr)
+		return fe.Kind != ClusterIP || cfg.Bind || !fe.Allocated
 	})
 	f.Health = health(svc, in, node)
-	f.Probed = probed(svc, node)
+	f.HealthChecks = healthChecks(svc, node)
 	f.UsesAddresses = f.UsesAddresses || svc.HealthCheckNodePort != 0
 	return f
 }
@@ -89,8 +87,8 @@ func health(svc Service, in []Slice, node Node) *Health {
 	return &Health{Port: svc.HealthCheckNodePort, LocalEndpoints: max(count[true], count[false])}
 }
 
-// probed lists where a health-check node port is asked.
-func probed(svc Service, node Node) []netip.AddrPort {
+// healthChecks lists where a health-check node port is asked.
+func healthChecks(svc Service, node Node) []netip.AddrPort {
 	if svc.HealthCheckNodePort == 0 {
 		return nil
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"kube-ipvs/internal/inet"
-	"kube-ipvs/ipvs"
 )
 
 // A seed makes objects of bytes. It has no end: behind the last byte come zeros.
@@ -82,26 +81,27 @@ func FuzzCompute(f *testing.F) {
 		if diff := cmp.Diff(got, Compute(cfg, svc, in, node), cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})); diff != "" {
 			t.Fatalf("not the same twice:\n%s", diff)
 		}
+		checkReasons(t, got, Explain(cfg, svc, in, node))
 		addresses := slices.Concat(svc.ClusterIPs, svc.ExternalIPs, svc.LoadBalancerIPs, node.Addresses)
-		seen := map[ipvs.Key]bool{}
+		seen := map[Address]bool{}
 		for _, fe := range got.Frontends {
-			if seen[fe.Key] || !slices.Contains(addresses, fe.Key.Addr) || fe.Key.Port == 0 || !fe.Key.Addr.IsValid() {
-				t.Errorf("%v is there twice, or its address or port is nobody's", fe.Key)
+			if seen[fe.Address] || !slices.Contains(addresses, fe.Addr) || fe.Port == 0 || !fe.Addr.IsValid() {
+				t.Errorf("%v is there twice, or its address or port is nobody's", fe.Address)
 			}
-			seen[fe.Key] = true
-			checkList(t, fe.Key, fe.Key.Addr, fe.Reals, fe.Draining, in)
+			seen[fe.Address] = true
+			checkList(t, fe.Address, fe.Backends, fe.Draining, in)
 			if n := fe.Internal; n != nil {
-				checkList(t, n.Key, n.Key.Addr, n.Reals, n.Draining, in)
-				if slices.Equal(n.Reals, fe.Reals) || n.Key.Addr != Alias(fe.Key.Addr) || n.Key.Port != fe.Key.Port || n.Key.Proto != fe.Key.Proto {
-					t.Errorf("%v: alias %v is of another frontend, or serves the same", fe.Key, n.Key)
+				checkList(t, fe.Address, n.Backends, n.Draining, in)
+				if slices.Equal(n.Backends, fe.Backends) {
+					t.Errorf("%v: internal sources are served the same", fe.Address)
 				}
 			}
-			if fe.Rejected && len(fe.Reals) > 0 || fe.Diverted && slices.Contains(node.Own, fe.Key.Addr) {
-				t.Errorf("%v: rejected although it is served, or diverted although it is the node's", fe.Key)
+			if fe.Rejected && len(fe.Backends) > 0 || !fe.OnNode && slices.Contains(node.Own, fe.Addr) {
+				t.Errorf("%v: rejected although it is served, or not on the node although it is the node's", fe.Address)
 			}
-			for _, r := range fe.Ranges {
-				if !fe.Ranged || r.Addr().Is4() != fe.Key.Addr.Is4() {
-					t.Errorf("%v: range %v", fe.Key, r)
+			for _, r := range fe.SourceRanges {
+				if !fe.Restricted || r.Addr().Is4() != fe.Addr.Is4() {
+					t.Errorf("%v: range %v", fe.Address, r)
 				}
 			}
 		}
@@ -109,19 +109,43 @@ func FuzzCompute(f *testing.F) {
 }
 
 // checkList checks who serves a list and who drains there.
-func checkList(t *testing.T, key ipvs.Key, family netip.Addr, reals, draining []netip.AddrPort, in []Slice) {
+func checkList(t *testing.T, key Address, serving, draining []netip.AddrPort, in []Slice) {
 	t.Helper()
-	for _, list := range [][]netip.AddrPort{reals, draining} {
+	for _, list := range [][]netip.AddrPort{serving, draining} {
 		for i, at := range list {
 			listed := slices.ContainsFunc(in, func(s Slice) bool {
 				return slices.ContainsFunc(s.Endpoints, func(e Endpoint) bool { return e.Addr == at.Addr() })
 			})
-			if at.Addr().Is4() != family.Is4() || !listed || i > 0 && list[i-1].Compare(at) >= 0 {
+			if at.Addr().Is4() != key.Addr.Is4() || !listed || i > 0 && list[i-1].Compare(at) >= 0 {
 				t.Errorf("%v: %v in %v is of the other family, from nowhere, there twice or out of order", key, at, list)
 			}
 		}
 	}
-	if slices.ContainsFunc(reals, func(at netip.AddrPort) bool { return slices.Contains(draining, at) }) {
-		t.Errorf("%v: %v and %v have something in common", key, reals, draining)
+	if slices.ContainsFunc(serving, func(at netip.AddrPort) bool { return slices.Contains(draining, at) }) {
+		t.Errorf("%v: %v and %v have something in common", key, serving, draining)
+	}
+}
+
+// checkReasons checks that who serves is explained to serve, and nobody else.
+func checkReasons(t *testing.T, got Desired, e Explanation) {
+	t.Helper()
+	serving := map[netip.AddrPort]bool{}
+	for _, fe := range got.Frontends {
+		for _, at := range fe.Backends {
+			serving[at] = true
+		}
+		if fe.Internal != nil {
+			for _, at := range fe.Internal.Backends {
+				serving[at] = true
+			}
+		}
+	}
+	for _, x := range e.Endpoints {
+		if x.Cluster.IsServing() || x.Local.IsServing() {
+			delete(serving, x.At)
+		}
+	}
+	if len(serving) > 0 {
+		t.Errorf("%v serve, which is not explained", serving)
 	}
 }

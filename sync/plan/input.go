@@ -1,5 +1,5 @@
-// Package plan says what a Service needs of the kernel. It is pure: one Service, its endpoints and this node in, a
-// Fragment out; no clock, no log, no error, no input or output.
+// Package plan says what should happen to packets for a Service, whatever makes it happen. It is pure: one Service, its endpoints and this node in, a
+// Desired out; no clock, no log, no error, no input or output.
 package plan
 
 import (

@@ -9,7 +9,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/ipvsmode"
 )
 
 // TestAlias holds connections of pods and nodes that were made through an alias. Of what clients send only the first packet passes IPVS,
@@ -105,7 +105,7 @@ func (st *stage) aliased(pod string) map[ipvs.RealKey]ipvs.RealState {
 	out := map[ipvs.RealKey]ipvs.RealState{}
 	for k, entry := range table {
 		for at, r := range entry.Reals {
-			if plan.AliasRange(inet.FamilyOf(k.Addr)).Contains(k.Addr) && at.Addr() == st.Pod(pod).Addr(k.Addr.Is6()) {
+			if ipvsmode.AliasRange(inet.FamilyOf(k.Addr)).Contains(k.Addr) && at.Addr() == st.Pod(pod).Addr(k.Addr.Is6()) {
 				out[ipvs.RealKeyOf(k, at)] = r
 			}
 		}

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"kube-ipvs/internal/inet"
-	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/test/lab"
 )
 
@@ -21,9 +21,9 @@ func TestDetectors(t *testing.T) {
 		setup setup
 		truth rule
 	}{
-		{"NodeCIDR", lab.Config{}, setup{detector: plan.Detector{Prefixes: []netip.Prefix{lab.Pods[0], lab.Pods[1]}}}, rule{inside: here}},
-		{"BridgeInterface", lab.Config{Bridge: true, LinkPrefix: "veth"}, setup{detector: plan.Detector{Interface: "cni0"}}, rule{inside: here}},
-		{"InterfaceNamePrefix", lab.Config{}, setup{detector: plan.Detector{Interface: "cali+"}}, rule{inside: here}},
+		{"NodeCIDR", lab.Config{}, setup{detector: ipvsmode.Detector{Prefixes: []netip.Prefix{lab.Pods[0], lab.Pods[1]}}}, rule{inside: here}},
+		{"BridgeInterface", lab.Config{Bridge: true, LinkPrefix: "veth"}, setup{detector: ipvsmode.Detector{Interface: "cni0"}}, rule{inside: here}},
+		{"InterfaceNamePrefix", lab.Config{}, setup{detector: ipvsmode.Detector{Interface: "cali+"}}, rule{inside: here}},
 		{"none", lab.Config{}, setup{}, rule{}},
 		{"none, bind", lab.Config{}, setup{bind: true}, rule{}},
 		{"masquerade all", lab.Config{}, setup{detector: clusterCIDR, masqueradeAll: true}, rule{inside: byCIDR, masqueradeAll: true}},

@@ -18,6 +18,7 @@ import (
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
@@ -176,7 +177,7 @@ func (p *proxy) state() string {
 	}
 	fmt.Fprintln(&out, table, err)
 	for _, family := range p.cfg.Families {
-		for _, set := range plan.SetsOf(family).All() {
+		for _, set := range ipvsmode.SetsOf(family).All() {
 			members, err := p.cfg.Sets.Read(ctx, set)
 			fmt.Fprintln(&out, ipset.Save(set, members), err)
 		}

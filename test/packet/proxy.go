@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"kube-ipvs/sync/health"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/node"
 	"kube-ipvs/sync/plan"
@@ -26,7 +27,7 @@ import (
 type setup struct {
 	bind          bool
 	masqueradeAll bool
-	detector      plan.Detector
+	detector      ipvsmode.Detector
 	drainLimit    time.Duration
 	lookInterval  time.Duration
 	unknownCIDRs  bool           // the service CIDRs are not known, as with an older API server
@@ -35,7 +36,7 @@ type setup struct {
 }
 
 // clusterCIDR finds pods by their addresses, as most clusters do.
-var clusterCIDR = plan.Detector{Prefixes: wire.PodCIDRs}
+var clusterCIDR = ipvsmode.Detector{Prefixes: wire.PodCIDRs}
 
 // A proxy is kube-ipvs with the real kernel's tables and Services in memory.
 type proxy struct {

@@ -10,6 +10,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs/sysctl"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 )
@@ -78,8 +79,8 @@ func (f flags) config() loop.Config {
 	})
 	return loop.Config{
 		Families:   families,
-		Marks:      plan.MarksFor(f.masqueradeBit),
-		Detector:   plan.Detector{Prefixes: list(f.clusterCIDRs, netip.MustParsePrefix), Interface: f.podInterface},
+		Marks:      ipvsmode.MarksFor(f.masqueradeBit),
+		Detector:   ipvsmode.Detector{Prefixes: list(f.clusterCIDRs, netip.MustParsePrefix), Interface: f.podInterface},
 		Plan:       plan.Config{Scheduler: f.scheduler, MasqueradeAll: f.masqueradeAll, Bind: f.vipMode == "bind"},
 		Settings:   []sysctl.Setting{{Name: forward4, Value: "1"}},
 		Forwarding: map[inet.Family][]sysctl.Setting{inet.IPv6: {{Name: forward6, Value: "1"}}},

@@ -16,7 +16,7 @@ import (
 	"kube-ipvs/ipvs/conntrack"
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/ipvs/vip"
-	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/ipvsmode"
 )
 
 // Parts are a kernel as a loop sees it: five fakes, or the running one.
@@ -65,7 +65,7 @@ func (f flags) base(i vip.Item) bool {
 
 // isRange says that a network is delivered to this host whatever the Services are: cluster IPs' and aliases'.
 func (f flags) isRange(p netip.Prefix) bool {
-	return p == plan.AliasRange(inet.IPv4) || p == plan.AliasRange(inet.IPv6) || strings.Contains(","+f.serviceCIDRs+",", ","+p.String()+",")
+	return p == ipvsmode.AliasRange(inet.IPv4) || p == ipvsmode.AliasRange(inet.IPv6) || strings.Contains(","+f.serviceCIDRs+",", ","+p.String()+",")
 }
 
 // dumpSets returns the members of all sets, a line each, and those of the ledgers by themselves. Networks that are always there are left
@@ -90,7 +90,7 @@ func (p parts) dumpSets(ctx context.Context, f flags) (sets, ledger string, err 
 			if strings.HasSuffix(name, "LOCAL") && f.isRange(m.Other) {
 				continue
 			}
-			fmt.Fprintf(&text, "%s %v%s\n", name, m, inWords(set, members[m], plan.MarksFor(f.masqueradeBit)))
+			fmt.Fprintf(&text, "%s %v%s\n", name, m, inWords(set, members[m], ipvsmode.MarksFor(f.masqueradeBit)))
 		}
 		if strings.HasSuffix(name, "OWNED") {
 			ledger += text.String()
@@ -105,7 +105,7 @@ func (p parts) dumpSets(ctx context.Context, f flags) (sets, ledger string, err 
 func definitions() map[string]ipset.Set {
 	out := map[string]ipset.Set{}
 	for _, family := range []inet.Family{inet.IPv4, inet.IPv6} {
-		for _, set := range plan.SetsOf(family).All() {
+		for _, set := range ipvsmode.SetsOf(family).All() {
 			out[set.Name] = set
 		}
 	}
@@ -113,12 +113,12 @@ func definitions() map[string]ipset.Set {
 }
 
 // inWords is a member's mark and what it means.
-func inWords(set ipset.Set, mark ipset.Mark, marks plan.Marks) string {
+func inWords(set ipset.Set, mark ipset.Mark, marks ipvsmode.Marks) string {
 	switch {
 	case !set.Marks || mark == ipset.Mark{}:
 		return ""
 	case strings.HasSuffix(set.Name, "FRONTENDS"):
-		for t := plan.KeepSource; t <= plan.MasqueradeExternal; t++ {
+		for t := ipvsmode.KeepSource; t <= ipvsmode.MasqueradeExternal; t++ {
 			if marks.Of(t) == mark {
 				return fmt.Sprintf(" skbmark %v # %v", mark, t)
 			}

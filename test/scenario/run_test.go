@@ -17,6 +17,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/manifest"
 	"kube-ipvs/sync/object"
@@ -252,7 +253,7 @@ func (r *run) check(what string) {
 			r.t.Errorf("%s: %v", what, err)
 		}
 	case c.set != nil && c.set.Verb == 0 && strings.HasSuffix(c.set.Set.Name, "INTERNAL"):
-		key := ipvs.Key{Addr: plan.Alias(c.set.Member.Addr), Proto: inet.Protocol(c.set.Member.Proto), Port: c.set.Member.Port}
+		key := ipvs.Key{Addr: ipvsmode.Alias(c.set.Member.Addr), Proto: inet.Protocol(c.set.Member.Proto), Port: c.set.Member.Port}
 		if _, err := r.kernel.ipvs.ReadServer(context.Background(), key); err != nil {
 			r.t.Errorf("%s: %v", what, err)
 		}
@@ -263,7 +264,7 @@ func (r *run) check(what string) {
 // none, and those that are made through an alias need it no more.
 func (r *run) schedules(op ipvs.Op) bool {
 	entry, err := r.kernel.ipvs.ReadServer(context.Background(), op.Key)
-	outlives := op.Key.Proto == inet.UDP || plan.AliasRange(inet.FamilyOf(op.Key.Addr)).Contains(op.Key.Addr)
+	outlives := op.Key.Proto == inet.UDP || ipvsmode.AliasRange(inet.FamilyOf(op.Key.Addr)).Contains(op.Key.Addr)
 	return err == nil && !outlives && entry.Reals[op.Addr].Weight > 0
 }
 

@@ -16,6 +16,7 @@ import (
 	"kube-ipvs/ipvs/conntrack"
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/node"
 	"kube-ipvs/sync/plan"
@@ -60,8 +61,8 @@ func (k Kernel) Config(source *Memory) loop.Config {
 	return loop.Config{
 		Source: source, Queue: source.Queue,
 		IPVS: k.IPVS, Sets: k.Sets, VIP: k.VIP, Flows: k.Flows, Rules: k.Rules, Sysctl: k.Settings,
-		Families: []inet.Family{inet.IPv4, inet.IPv6}, Marks: plan.MarksFor(14), Plan: plan.Config{Scheduler: "rr"},
-		Detector: plan.Detector{Prefixes: PodCIDRs},
+		Families: []inet.Family{inet.IPv4, inet.IPv6}, Marks: ipvsmode.MarksFor(14), Plan: plan.Config{Scheduler: "rr"},
+		Detector: ipvsmode.Detector{Prefixes: PodCIDRs},
 		Settings: []sysctl.Setting{
 			{Name: "net/ipv4/ip_forward", Value: "1"}, {Name: "net/ipv4/vs/conntrack", Value: "1"},
 			{Name: "net/ipv4/vs/expire_nodest_conn", Value: "1"}, {Name: "net/ipv4/vs/expire_quiescent_template", Value: "1"},

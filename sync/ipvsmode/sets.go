@@ -1,4 +1,4 @@
-package plan
+package ipvsmode
 
 import (
 	"kube-ipvs/internal/inet"

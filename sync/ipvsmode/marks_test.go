@@ -1,4 +1,4 @@
-package plan
+package ipvsmode
 
 import (
 	"fmt"
@@ -6,16 +6,7 @@ import (
 	"testing"
 
 	"kube-ipvs/ipset"
-	"kube-ipvs/ipvs/vip"
 )
-
-func ops(items []vip.Item) []string {
-	var out []string
-	for _, i := range items {
-		out = append(out, vip.Op{Item: i}.String())
-	}
-	return out
-}
 
 // The marks of every --iptables-masquerade-bit: three different bits in one half of the mark.
 func TestMarks(t *testing.T) {
@@ -94,8 +85,5 @@ func TestTreatmentsAreTold(t *testing.T) {
 func TestWords(t *testing.T) {
 	if got := fmt.Sprint(KeepSource, DropExternal, Masquerade, MasqueradeExternal); got != "keep source drop external masquerade masquerade external" {
 		t.Errorf("treatments are %q", got)
-	}
-	if got := fmt.Sprint(ClusterIP, NodePort, ExternalIP, LoadBalancerIP); got != "cluster IP node port external IP load-balancer IP" {
-		t.Errorf("kinds are %q", got)
 	}
 }

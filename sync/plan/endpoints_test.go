@@ -151,14 +151,14 @@ func TestEndpointChoice(t *testing.T) {
 			for _, fe := range f.Frontends {
 				switch fe.Kind {
 				case ClusterIP:
-					internal = numbers(fe.Reals)
+					internal = numbers(fe.Backends)
 				case NodePort:
-					external, inside = numbers(fe.Reals), numbers(fe.Reals)
+					external, inside = numbers(fe.Backends), numbers(fe.Backends)
 					if fe.Internal != nil {
-						inside = numbers(fe.Internal.Reals)
+						inside = numbers(fe.Internal.Backends)
 					}
 				}
-				drops = drops || fe.Ranged || fe.Treatment == DropExternal
+				drops = drops || fe.Restricted || fe.DropExternal
 			}
 			got := situation{internal: internal, external: external, inside: inside, drops: drops}
 			want := situation{internal: tt.internal, external: tt.external, inside: tt.inside, drops: tt.drops}
@@ -203,7 +203,7 @@ func TestCandidates(t *testing.T) {
 			svc := Service{Ports: []Port{port80}, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10")}}
 			f := Compute(Config{}, svc, tt.slices, thisNode)
 			var got []string
-			for _, at := range f.Frontends[0].Reals {
+			for _, at := range f.Frontends[0].Backends {
 				got = append(got, at.String())
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" || len(tt.slices) != before {

@@ -1,0 +1,108 @@
+package plan
+
+import (
+	"net/netip"
+	"slices"
+
+	"kube-ipvs/internal/inet"
+)
+
+// A Reason says why an endpoint serves a frontend, or does not. One that does not serve keeps the connections that it has.
+type Reason uint8
+
+// The reasons.
+const (
+	Serves          Reason = iota // it is ready
+	StandsIn                      // it is terminating and still serving, and no endpoint is ready
+	NotReady                      // it is not ready, and not terminating and serving either
+	Leaving                       // it is terminating, and others are ready
+	HintedElsewhere               // hints name other nodes or zones for it
+	NotHere                       // the policy is Local, and it does not run on this node
+)
+
+// String returns the reason in words.
+func (r Reason) String() string {
+	return [...]string{
+		"ready", "terminating, and none is ready", "not ready", "terminating", "hinted for other nodes or zones", "not on this node",
+	}[r]
+}
+
+// IsServing reports whether the endpoint gets new connections.
+func (r Reason) IsServing() bool { return r == Serves || r == StandsIn }
+
+// An Explanation says why a Service's frontends have the endpoints that they have. It is made on request: to keep the
+// reasons of all Services would cost as much as what they are about.
+type Explanation struct {
+	Endpoints []ExplainedEndpoint
+	Dropped   []DroppedFrontend
+}
+
+// An ExplainedEndpoint is an endpoint of one port of a Service.
+type ExplainedEndpoint struct {
+	PortName string // of the Service
+	Protocol inet.Protocol
+	At       netip.AddrPort
+	Node     string // that it runs on, or ""
+	Cluster  Reason // for frontends with policy Cluster
+	Local    Reason // for frontends with policy Local
+}
+
+// A DroppedFrontend is an address and port of a Service that is not a frontend of its own.
+type DroppedFrontend struct {
+	Address
+	Kind Kind
+	Why  string
+}
+
+// Explain returns the reasons for what Compute returns.
+func Explain(cfg Config, svc Service, in []Slice, node Node) Explanation {
+	var out Explanation
+	kinds := map[Address]Kind{}
+	add := func(fe Frontend) {
+		if first, dup := kinds[fe.Address]; dup {
+			out.Dropped = append(out.Dropped, DroppedFrontend{fe.Address, fe.Kind, "is already served as the Service's " + first.String()})
+			return
+		}
+		kinds[fe.Address] = fe.Kind
+	}
+	for _, port := range svc.Ports {
+		for _, family := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+			all := candidates(port, family.Is4(), in)
+			chosen := choose(all, node)
+			p := newPort(&cfg, &svc, port, family, chosen)
+			if !slices.Contains(families(svc), family) {
+				p.frontends(node, func(fe Frontend) {
+					if fe.Kind != NodePort { // which every Service has in the families of its cluster IPs alone
+						out.Dropped = append(out.Dropped, DroppedFrontend{fe.Address, fe.Kind, "the Service has no cluster IP of the family"})
+					}
+				})
+				continue
+			}
+			p.frontends(node, add)
+			for _, c := range all {
+				out.Endpoints = append(out.Endpoints, ExplainedEndpoint{
+					PortName: port.Name, Protocol: port.Proto, At: c.at(), Node: c.ep.Node,
+					Cluster: why(c, chosen.cluster, node, false), Local: why(c, chosen.local, node, true),
+				})
+			}
+		}
+	}
+	return out
+}
+
+// why returns why an endpoint is in a list, or is not.
+func why(c candidate, list []candidate, node Node, local bool) Reason {
+	switch {
+	case slices.Contains(list, c) && c.ep.Ready:
+		return Serves
+	case slices.Contains(list, c):
+		return StandsIn
+	case !c.ep.Ready && !(c.ep.Serving && c.ep.Terminating):
+		return NotReady
+	case local && (c.ep.Node != node.Name || node.Name == ""):
+		return NotHere
+	case !c.ep.Ready:
+		return Leaving
+	}
+	return HintedElsewhere
+}

@@ -1,0 +1,55 @@
+package plan
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Each endpoint has a reason, for both policies.
+func TestExplainEndpoints(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		endpoints []Endpoint
+		want      []string // cluster; local
+	}{
+		{"ready, here and elsewhere", []Endpoint{ep(1, here), ep(2)}, []string{"ready; ready", "ready; not on this node"}},
+		{"unready and terminating beside a ready one", []Endpoint{ep(1), ep(2, unready), ep(3, terminating), ep(4, dead)},
+			[]string{"ready; not on this node", "not ready; not ready", "terminating; not on this node", "not ready; not ready"}},
+		{"all terminating", []Endpoint{ep(1, terminating), ep(2, here, terminating)},
+			[]string{"terminating, and none is ready; not on this node", "terminating, and none is ready; terminating, and none is ready"}},
+		{"ready and terminating here", []Endpoint{ep(1, here), ep(2, here, terminating)}, []string{"ready; ready", "terminating; terminating"}},
+		{"hints", []Endpoint{ep(1, zones("a")), ep(2, here, zones("b"))},
+			[]string{"ready; not on this node", "hinted for other nodes or zones; ready"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			svc := Service{Ports: []Port{port80}, ClusterIPs: addrs("10.96.0.10"), ExternalLocal: true}
+			var got []string
+			for _, e := range Explain(Config{}, svc, []Slice{sliceOf(tt.endpoints...)}, thisNode).Endpoints {
+				got = append(got, fmt.Sprintf("%v; %v", e.Cluster, e.Local))
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestExplainDroppedFrontends(t *testing.T) {
+	svc := Service{
+		Ports: []Port{{Name: "http", Proto: port80.Proto, Port: 80, NodePort: 30080}}, ClusterIPs: addrs("10.96.0.10"),
+		ExternalIPs: addrs("198.18.0.10", "2001:db8::1"), LoadBalancerIPs: addrs("198.18.0.10"),
+	}
+	var got []string
+	for _, d := range Explain(Config{}, svc, nil, Node{Addresses: addrs("192.168.0.1", "fd00::1")}).Dropped {
+		got = append(got, fmt.Sprintf("%v %v: %s", d.Kind, d.Address, d.Why))
+	}
+	want := []string{
+		"external IP 198.18.0.10:80/tcp: is already served as the Service's load-balancer IP",
+		"external IP [2001:db8::1]:80/tcp: the Service has no cluster IP of the family",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
