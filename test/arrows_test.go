@@ -168,10 +168,22 @@ func TestArrows(t *testing.T) {
 			wrong: func(i string) bool { return strings.HasPrefix(i, "k8s.io/client-go") },
 		},
 		{
-			name: "the loop does not know where Services come from",
+			name: "the loop knows the plan and no mode, and not where Services come from",
 			of:   func(s source) bool { return product(s) && s.in("sync/loop") },
 			wrong: func(i string) bool {
-				return strings.HasPrefix(i, module+"/sync/") && !slices.Contains([]string{"sync/plan", "sync/delta", "sync/reconcile", "sync/ipvsmode"}, strings.TrimPrefix(i, module+"/")) ||
+				return isOurs(i) && !slices.Contains([]string{"sync/plan", "sync/reconcile"}, strings.TrimPrefix(i, module+"/")) || strings.HasPrefix(i, "k8s.io/api")
+			},
+		},
+		{
+			name:  "only modes and the program import the kernel's parts", // but sync/node, which leaves the addresses on our link out
+			of:    func(s source) bool { return product(s) && s.in("sync") && !s.in("sync/ipvsmode", "sync/node") },
+			wrong: func(i string) bool { return isOurs(i) && under(strings.TrimPrefix(i, module+"/"), kernel...) },
+		},
+		{
+			name: "a mode does not know where Services come from",
+			of:   func(s source) bool { return product(s) && s.in("sync/ipvsmode") },
+			wrong: func(i string) bool {
+				return strings.HasPrefix(i, module+"/sync/") && !slices.Contains([]string{"sync/plan", "sync/delta", "sync/reconcile", "sync/loop"}, strings.TrimPrefix(i, module+"/")) ||
 					strings.HasPrefix(i, "k8s.io/api")
 			},
 		},

@@ -26,7 +26,7 @@ func (p *proxy) spare(ctx context.Context, s sysctl.Setting) error {
 	if err != nil {
 		return err
 	}
-	return spareRoutes(ctx, p.kernel.settings, links)
+	return spareRoutes(ctx, p.kernel.Sysctl, links)
 }
 
 // spareRoutes returns an error that names the links whose default routes the kernel would drop.
@@ -60,7 +60,7 @@ func (p *proxy) bridgeProblems(ctx context.Context, n object.Node) []plan.Proble
 	if err != nil {
 		return nil // it is a hint, and comes with the next change
 	}
-	return unbridged(ctx, p.kernel.settings, bridge, "Node "+n.Name)
+	return unbridged(ctx, p.kernel.Sysctl, bridge, "Node "+n.Name)
 }
 
 // unbridged returns the problems of a bridge with pods, by the settings of the kernel.

@@ -7,7 +7,7 @@ import (
 	"io"
 
 	"kube-ipvs/internal/config"
-	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/ipvsmode"
 )
 
 // clean removes all that is ours from this node.
@@ -22,7 +22,7 @@ func clean(ctx context.Context, cfg *config.Config, stdout io.Writer) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
-	if err := loop.Clean(ctx, k.config(loop.Config{})); err != nil {
+	if err := ipvsmode.Clean(ctx, k.Kernel()); err != nil {
 		return fmt.Errorf("not everything could be removed: %w", err)
 	}
 	fmt.Fprintln(stdout, "Everything of kube-ipvs was removed from this node.")

@@ -15,13 +15,9 @@ import (
 
 	"kube-ipvs/internal/config"
 	"kube-ipvs/internal/inet"
-	"kube-ipvs/ipset"
-	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/conntrack"
 	"kube-ipvs/ipvs/sysctl"
-	"kube-ipvs/ipvs/vip"
-	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/ipvsmode"
 )
 
 // modules are what the kernel needs where it is not built in. Most are loaded by the kernel when they are first used;
@@ -31,71 +27,17 @@ var modules = []string{
 	"xt_set", "xt_NETMAP", "xt_connmark", "nf_conntrack_netlink",
 }
 
-// A kernel is the running kernel's tables, open.
-type kernel struct {
-	ipvs     *ipvs.Conn
-	sets     *ipset.Conn
-	vips     *vip.Conn
-	flows    *conntrack.Conn
-	rules    *iptables.Programs
-	settings *sysctl.Files
-	open     []func() error // closes each
-}
-
 // openKernel opens the kernel's tables. Each error says what is missing and what to do.
-func openKernel(ctx context.Context, cfg *config.Config) (k *kernel, err error) {
+func openKernel(ctx context.Context, cfg *config.Config) (*ipvsmode.Connection, error) {
 	if err := capable(); err != nil {
 		return nil, err
 	}
 	loading := loadModules(ctx, modulesFor(cfg))
-	k = &kernel{settings: &sysctl.Files{Root: cfg.ProcSys}}
-	k.open = append(k.open, k.settings.Close)
-	defer func() {
-		if err == nil {
-			return
-		}
-		if loading != nil {
-			err = fmt.Errorf("%w (%w)", err, loading)
-		}
-		err = errors.Join(err, k.Close())
-	}()
-	if k.ipvs, err = ipvs.Open(); err != nil {
-		return k, err
+	k, err := ipvsmode.Open(ctx, cfg.ProcSys)
+	if err != nil && loading != nil {
+		err = fmt.Errorf("%w (%w)", err, loading)
 	}
-	k.open = append(k.open, k.ipvs.Close)
-	if k.sets, err = ipset.Open(); err != nil {
-		return k, err
-	}
-	k.open = append(k.open, k.sets.Close)
-	if k.vips, err = vip.Open(); err != nil {
-		return k, err
-	}
-	k.open = append(k.open, k.vips.Close)
-	if k.flows, err = conntrack.Open(); err != nil {
-		return k, err
-	}
-	k.open = append(k.open, k.flows.Close)
-	if k.rules, err = iptables.Open(ctx); err != nil {
-		return k, fmt.Errorf("%w (install the package iptables)", err)
-	}
-	k.open = append(k.open, k.rules.Close)
-	return k, nil
-}
-
-// Close closes what is open.
-func (k *kernel) Close() error {
-	var errs []error
-	for _, close := range k.open {
-		errs = append(errs, close())
-	}
-	return errors.Join(errs...)
-}
-
-// config puts the kernel's tables into a loop's configuration.
-func (k *kernel) config(cfg loop.Config) loop.Config {
-	cfg.IPVS, cfg.Sets, cfg.VIP, cfg.Flows = k.ipvs, k.sets, k.vips, k.flows
-	cfg.Rules, cfg.Sysctl = k.rules, k.settings
-	return cfg
+	return k, err
 }
 
 // capable says which capability is missing (capabilities(7)): NET_ADMIN for netlink and iptables, NET_RAW for the socket
@@ -141,41 +83,13 @@ func families(procSys string) []inet.Family {
 
 // keptSettings are the kernel settings that the proxy needs, and keeps.
 func keptSettings(cfg *config.Config) []sysctl.Setting {
-	out := []sysctl.Setting{
-		{Name: "net/ipv4/ip_forward", Value: "1"},
-		{Name: "net/ipv4/vs/conntrack", Value: "1"},                 // masquerading happens in conntrack
-		{Name: "net/ipv4/vs/expire_nodest_conn", Value: "1"},        // no connection waits for a real server that is gone
-		{Name: "net/ipv4/vs/expire_quiescent_template", Value: "1"}, // affinity does not hold a client to one that drains
-		{Name: "net/ipv4/vs/conn_reuse_mode", Value: reuseMode(release())},
-	}
+	out := ipvsmode.DefaultSettings(ipvsmode.Release())
 	if cfg.IPVS.StrictARP {
 		out = append(out,
 			sysctl.Setting{Name: "net/ipv4/conf/all/arp_ignore", Value: "1"},
 			sysctl.Setting{Name: "net/ipv4/conf/all/arp_announce", Value: "2"})
 	}
 	return out
-}
-
-// reuseMode is how IPVS treats a new connection from the port of an old one. From Linux 5.9 on it goes to another real
-// server without delay (kernel commit f0a5e4d7a594); before, that cost each such connection a second, and going on with
-// the old real server was the lesser evil. Nothing that can be read tells a kernel that has the change: it came without a
-// setting or a new version of IPVS, and distributions carry it back. What an old release costs where it is there anyway is
-// only that such connections stay with their real server; from 5.16 on not even with one of weight 0, whatever the mode.
-func reuseMode(release string) string {
-	var major, minor int
-	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n == 2 && (major < 5 || major == 5 && minor < 9) {
-		return "0"
-	}
-	return "1"
-}
-
-// release returns the kernel's release, such as "6.1.0-13-amd64".
-func release() string {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return ""
-	}
-	return unix.ByteSliceToString(u.Release[:])
 }
 
 // probed is the virtual server that probe makes: no packet meets it, and nobody else's is like it.

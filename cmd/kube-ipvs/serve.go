@@ -41,7 +41,7 @@ type source interface {
 // A proxy is all the parts that run, wired.
 type proxy struct {
 	config    *config.Config
-	kernel    *kernel
+	kernel    *ipvsmode.Connection
 	families  []inet.Family
 	queue     *loop.Queue
 	sink      *sink
@@ -53,7 +53,7 @@ type proxy struct {
 	state     *health.State
 	ports     *health.NodePorts
 	registry  *prometheus.Registry
-	metrics   *loop.Metrics
+	metrics   *ipvsmode.Metrics
 }
 
 // serve runs the proxy until the context ends. The data plane is left standing.
@@ -70,19 +70,19 @@ func serve(ctx context.Context, cfg *config.Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
-	if err := probe(ctx, k.ipvs, cfg.IPVS.Scheduler); err != nil {
+	if err := probe(ctx, k.IPVS, cfg.IPVS.Scheduler); err != nil {
 		return err
 	}
-	if err := k.ipvs.SetTimeouts(ctx, timeouts(cfg)); err != nil {
+	if err := k.IPVS.SetTimeouts(ctx, timeouts(cfg)); err != nil {
 		return err
 	}
-	tune(ctx, cfg, k.settings)
+	tune(ctx, cfg, k.Sysctl)
 	p, err := newProxy(ctx, cfg, k)
 	if err != nil {
 		return err
 	}
 	log.Info("kube-ipvs starts", "version", version, "node", p.source.Node().Name, "vipMode", cfg.VIPMode,
-		"scheduler", cfg.IPVS.Scheduler, "iptables", k.rules.Variant())
+		"scheduler", cfg.IPVS.Scheduler, "iptables", k.Rules.Variant())
 	err = p.run(ctx)
 	if ctx.Err() != nil {
 		log.Info("kube-ipvs stops; what is programmed stays")
@@ -91,7 +91,7 @@ func serve(ctx context.Context, cfg *config.Config) (err error) {
 	return err
 }
 
-func newProxy(ctx context.Context, cfg *config.Config, k *kernel) (*proxy, error) {
+func newProxy(ctx context.Context, cfg *config.Config, k *ipvsmode.Connection) (*proxy, error) {
 	p := &proxy{
 		config: cfg, kernel: k, families: families(cfg.ProcSys), queue: loop.NewQueue(),
 		state: health.NewState(2 * cfg.IPVS.SyncPeriod), registry: prometheus.NewRegistry(),
@@ -104,7 +104,7 @@ func newProxy(ctx context.Context, cfg *config.Config, k *kernel) (*proxy, error
 	}
 	p.sink.problems = p.source.Problems
 	p.registry.MustRegister(p.problems.count)
-	p.metrics = loop.NewMetrics(p.registry) // all of them from the start, also while the loop waits
+	p.metrics = ipvsmode.NewMetrics(p.registry) // all of them from the start, also while the loop waits
 	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return p, nil
 }
@@ -166,7 +166,7 @@ func (p *proxy) run(ctx context.Context) error {
 	parts.Go(func() error { return node.Watch(ctx, changed(loop.Addresses)) })
 
 	// What is there.
-	parts.Go(func() error { return p.kernel.vips.Watch(ctx, changed(loop.Routes)) })
+	parts.Go(func() error { return p.kernel.VIP.Watch(ctx, changed(loop.Routes)) })
 
 	// Answers.
 	own, err := node.Addresses(ctx)
@@ -206,41 +206,45 @@ func (p *proxy) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return loop.New(cfg).Run(ctx)
+		return ipvsmode.New(cfg).Run(ctx)
 	})
 	return parts.Wait()
 }
 
 // loopConfig returns what the loop needs. The rules depend on the Node's pod ranges, if at all.
-func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (loop.Config, error) {
+func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (ipvsmode.Config, error) {
 	cfg := p.config
 	detector := detector(cfg.DetectLocal, podCIDRs)
-	randomly, err := p.kernel.rules.HasRandomFully()
+	randomly, err := p.kernel.Rules.HasRandomFully()
 	if err != nil {
-		return loop.Config{}, err
+		return ipvsmode.Config{}, err
 	}
 	if !detector.Detects(true) && !detector.Detects(false) {
 		klog.FromContext(ctx).Info("No pod can be told from other sources: cluster-IP traffic is not masqueraded, and Local policies hold for pods too. Give --cluster-cidr")
 	}
 	reports := newReporter(klog.FromContext(ctx), p.notify)
-	return p.kernel.config(loop.Config{
-		Source: p.source, Queue: p.queue, Families: p.families,
+	return ipvsmode.Config{
+		Config: loop.Config{
+			Source: p.source, Queue: p.queue,
+			Plan:         plan.Config{Scheduler: cfg.IPVS.Scheduler, MasqueradeAll: cfg.Masquerade.All, Bind: cfg.VIPMode == config.Bind},
+			LookInterval: loop.LookInterval,
+			Node:         p.node,
+			Health:       p.ports.Set,
+			Report:       reports.report,
+			Converged:    p.converged,
+			Beat:         p.state.Beat,
+		},
+		Kernel: p.kernel.Kernel(), Families: p.families,
 		Marks: ipvsmode.MarksFor(cfg.Masquerade.Bit), Detector: detector, PredictablePorts: !randomly,
-		Plan:         plan.Config{Scheduler: cfg.IPVS.Scheduler, MasqueradeAll: cfg.Masquerade.All, Bind: cfg.VIPMode == config.Bind},
-		Settings:     keptSettings(cfg),
-		Forwarding:   map[inet.Family][]sysctl.Setting{inet.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
-		LookInterval: loop.LookInterval, DrainLimit: cfg.DrainLimit,
-		Node:      p.node,
-		Health:    p.ports.Set,
-		Report:    reports.report,
-		Converged: p.converged,
-		Metrics:   p.metrics,
+		Settings:   keptSettings(cfg),
+		Forwarding: map[inet.Family][]sysctl.Setting{inet.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
+		DrainLimit: cfg.DrainLimit,
+		Metrics:    p.metrics,
 
 		NodeProblems: func(problems []plan.Problem) { p.problems.report("loop", problems) },
 		Serves:       func(f []inet.Family) { p.serving.Store(&f) },
 		Spare:        p.spare,
-		Beat:         p.state.Beat,
-	}), nil
+	}, nil
 }
 
 // converged notes how an attempt ended. Of single objects that are not as wanted metrics and the log tell.

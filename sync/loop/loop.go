@@ -1,53 +1,29 @@
-// Package loop keeps the kernel equal to what the Services ask for. It wakes when something changed, plans what is dirty,
-// converges layer by layer, and backs off from what fails. One goroutine does it all, but for the programs of iptables, which
-// it does not wait for.
+// Package loop keeps a data plane as the Services ask for. It wakes when something changed, plans what is dirty, decides who
+// owns an address that several Services claim, has the data plane synced, and backs off from what fails. One goroutine does it
+// all, but for work that the data plane gives to Queue.Go. It knows no mode: a Dataplane does what the plan says.
 package loop
 
 import (
 	"context"
 	"maps"
 	"net/netip"
-	"sync"
 	"time"
 
 	"k8s.io/klog/v2"
 
-	"kube-ipvs/internal/inet"
-	"kube-ipvs/ipset"
-	"kube-ipvs/iptables"
-	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/conntrack"
-	"kube-ipvs/ipvs/sysctl"
-	"kube-ipvs/ipvs/vip"
-	"kube-ipvs/sync/delta"
-	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/sync/reconcile"
 )
 
-// A Config is what a Loop works on and with. All of it must be set but what says otherwise.
+// A Config configures a Loop. Fields are required unless their comment says otherwise.
 type Config struct {
-	Source Source
-	Queue  *Queue
+	Source    Source
+	Queue     *Queue
+	Dataplane Dataplane
+	Plan      plan.Config // its ServiceCIDRs are the source's
 
-	// The kernel.
-	IPVS   ipvs.Kernel
-	Sets   ipset.Kernel
-	VIP    vip.Kernel
-	Rules  iptables.Kernel
-	Sysctl sysctl.Kernel
-	Flows  conntrack.Kernel
-
-	Families         []inet.Family // those that this node has
-	Marks            ipvsmode.Marks
-	Detector         ipvsmode.Detector
-	PredictablePorts bool                             // iptables is too old for --random-fully
-	Plan             plan.Config                      // its ServiceCIDRs are the source's
-	Settings         []sysctl.Setting                 // kept as they are given
-	Forwarding       map[inet.Family][]sysctl.Setting // kept from the first frontend of the family on
 	// LookInterval is how often to look at what the kernel tells nobody about; 0: never.
 	LookInterval time.Duration
-	DrainLimit   time.Duration // how long an endpoint that is listed no more may keep its connections
 
 	// Node returns what is known of this node, and the service CIDRs. An error means that what was known stands.
 	Node func(context.Context) (plan.Node, []netip.Prefix, error)
@@ -64,17 +40,7 @@ type Config struct {
 	// whatever else is programmed meanwhile.
 	Converged func(error)
 
-	// NodeProblems is told what about this node keeps Services from being served, whenever that changes. Nil: nobody
-	// is told, as with those that follow.
-	NodeProblems func([]plan.Problem)
-
-	// Serves is told which of the families work, or are needed, whenever that changes.
-	Serves func([]inet.Family)
-
-	// Spare returns why a setting of Forwarding must be left as it is for now, or nil.
-	Spare func(context.Context, sysctl.Setting) error
-
-	// Beat is called again and again as long as the loop is not stuck, also while a turn takes long.
+	// Beat is called again and again as long as the loop is not stuck. Nil: nobody is told.
 	Beat func()
 
 	Metrics *Metrics
@@ -83,138 +49,96 @@ type Config struct {
 // LookInterval is how often the program looks: what it sees is mended within a second.
 const LookInterval = 500 * time.Millisecond
 
-// A Loop keeps the kernel equal to what a Source asks for.
+// A Loop keeps a data plane as a Source wants it.
 type Loop struct {
-	cfg     Config
-	started time.Time
-	node    plan.Node
+	cfg       Config
+	dataplane Dataplane
+	started   time.Time
+	node      plan.Node
 
 	services map[plan.Name]*service
-	claims   claims
-	moved    map[plan.Address]struct{} // frontends that another Service got since Services were reviewed
-	tables   *tables
-	foreign  foreign
+	owners   owners
+	moved    map[plan.Address]struct{} // frontends that another Service got, or whose status changed, since Services were reviewed
 
-	settings     *delta.Table[string, string]
-	layers       reconcile.Stack
-	settingLayer *reconcile.TableLayer[string, string, sysctl.Setting]                // of layers, the one of kernel settings
-	setLayer     *reconcile.TableLayer[string, struct{}, setOp]                       // of layers, the one of the sets themselves
-	members      map[string]*reconcile.TableLayer[ipset.Member, ipset.Mark, ipset.Op] // of layers, those of sets by name
-	rules        []*rulesLayer                                                        // of layers, those of rules by family
-	routes       *reconcile.TableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of the link and routes
-	addresses    *reconcile.TableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of addresses on the link
-	serverLayer  *reconcile.TableLayer[ipvs.Key, ipvs.Server, ipvs.Op]                // of layers, the one of virtual servers
-	realLayer    *realsLayer                                                          // of layers, the one of real servers
-	flows        *flowsLayer                                                          // of layers, the one of tracked flows
-
-	jobs      sync.WaitGroup         // what is under way in the background
-	attempt   time.Time              // when the attempt began that has not ended yet, or zero
-	dirty     map[plan.Name]struct{} // Services that are to be planned again
-	what      Changed                // what else changed and was not looked at yet; Synced stays
-	located   bool                   // the node is known
-	begun     bool                   // planning has begun
-	made      int                    // IPv4 virtual servers that were made, without those that were removed
-	read      ipvs.Table             // of this turn, for the second of the two layers that it is about
-	readItems vip.Items              // the same of the routing
-	fitness   map[inet.Family]*fitness
-	spared    map[string]error // settings that are left as they are, and why
-	unfit     []plan.Problem   // the node's
-	count     *Metrics
-	waiting   map[plan.Name][]time.Time // when the changes happened that are not programmed yet
+	attempt time.Time              // when the attempt began that has not ended yet, or zero
+	dirty   map[plan.Name]struct{} // Services that are to be planned again
+	what    Changed                // what else changed and was not looked at yet; Synced stays
+	located bool                   // the node is known
+	begun   bool                   // planning has begun
+	count   *Metrics
+	waiting map[plan.Name][]time.Time // when the changes happened that are not programmed yet
 }
 
 // New returns a loop. Nothing is done before Run.
 func New(cfg Config) *Loop {
-	l := &Loop{
-		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, moved: map[plan.Address]struct{}{}, foreign: newForeign(),
-		tables: newTables(cfg.Marks, cfg.Plan.Bind, cfg.Families), count: cfg.Metrics, settings: delta.New[string, string](),
-		members: map[string]*reconcile.TableLayer[ipset.Member, ipset.Mark, ipset.Op]{},
-		dirty:   map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{}, fitness: map[inet.Family]*fitness{},
+	if cfg.Beat == nil {
+		cfg.Beat = func() {}
 	}
-	l.cfg.Forwarding = maps.Clone(cfg.Forwarding)
-	l.cfg.optional()
-	l.count.beat = l.cfg.Beat
-	for _, f := range cfg.Families {
-		l.fitness[f] = &fitness{}
-	}
-	for _, s := range cfg.Settings {
-		l.settings.Want(s.Name, s.Value)
-	}
-	l.layers = l.layersOf()
-	return l
-}
-
-// optional fills in what need not be set.
-func (c *Config) optional() {
-	if c.NodeProblems == nil {
-		c.NodeProblems = func([]plan.Problem) {}
-	}
-	if c.Serves == nil {
-		c.Serves = func([]inet.Family) {}
-	}
-	if c.Spare == nil {
-		c.Spare = func(context.Context, sysctl.Setting) error { return nil }
-	}
-	if c.Beat == nil {
-		c.Beat = func() {}
+	return &Loop{
+		cfg: cfg, dataplane: cfg.Dataplane, services: map[plan.Name]*service{}, owners: owners{}, moved: map[plan.Address]struct{}{},
+		count: cfg.Metrics, dirty: map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{},
 	}
 }
 
 // Run keeps the kernel in order until the context ends; what stands then is left standing. Nothing is touched before the
 // queue has been told that the sources are synced.
 func (l *Loop) Run(ctx context.Context) error {
-	defer l.jobs.Wait()
+	defer l.cfg.Queue.jobs.Wait()
 	l.started = time.Now()
-	l.base()
 	retry := reconcile.Backoff{Min: retryLeast, Max: retryMost, Remind: remindInterval}
-	var drain, later <-chan time.Time
-	out := lookout{Loop: l}
+	var next timer
 	ticks, stop := l.ticks()
 	defer stop()
 	for {
 		l.cfg.Beat()
-		again := false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticks:
-			if !l.begun || !out.look(ctx) {
+			if !l.begun || !l.dataplane.Verify(ctx) {
 				continue
 			}
 		case <-l.cfg.Queue.wake:
 		case <-retry.Timer:
 			retry.Fired()
-			again = true
-		case <-drain:
-			drain, l.realLayer.look = nil, true
-		case <-later:
-			later, again = nil, true
+			l.dataplane.Invalidate(Failures)
+		case <-next.C:
+			next = timer{}
 		}
 		if !l.take() {
 			continue // what is known is not all yet; Synced looks at everything
 		}
 		l.cfg.Queue.waits() // also what came during the turn before, which said at its end that all is well
-		err := l.turn(ctx, again)
-		ended := !l.unsettled()
-		if ended {
-			l.cfg.Converged(err)
-		} else {
+		result, err := l.turn(ctx)
+		if result.Busy {
 			l.cfg.Queue.waits()
+		} else {
+			l.cfg.Converged(err)
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		if ended || err != nil { // that nothing failed so far says nothing of what goes on
+		if !result.Busy || err != nil { // that nothing failed so far says nothing of what goes on
 			if after, isNews := retry.Note(err); isNews {
 				klog.FromContext(ctx).Error(err, "Not everything could be programmed", "retryAfter", after)
 			}
 		}
-		if drain == nil && len(l.realLayer.draining) > 0 {
-			drain = time.After(drainInterval)
-		}
-		if later == nil && l.putOff() {
-			later = time.After(putOffInterval)
-		}
+		next.set(result.Next)
+	}
+}
+
+// A timer fires at a time that may change.
+type timer struct {
+	at time.Time
+	C  <-chan time.Time // nil: never
+}
+
+func (t *timer) set(at time.Time) {
+	switch {
+	case at.IsZero():
+		*t = timer{}
+	case !at.Equal(t.at):
+		*t = timer{at, time.After(time.Until(at))}
 	}
 }
 

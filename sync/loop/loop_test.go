@@ -3,542 +3,264 @@ package loop
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"k8s.io/klog/v2"
 
 	"kube-ipvs/internal/inet"
-	"kube-ipvs/ipset"
-	"kube-ipvs/ipvs"
-	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 )
 
-func TestNothingBeforeSynced(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		r.start()
-		r.change(1, pods(1))
-		r.queue.Note(Kernel | Node | Addresses | Routes)
-		time.Sleep(time.Hour)
-		if got := r.take(); got != nil || r.attempts() != nil || r.located > 0 {
-			t.Errorf("before Synced: %v, the node %d times", got, r.located)
-		}
-		r.queue.Synced()
-		if got := r.attempts(); len(got) != 1 || got[0] != nil {
-			t.Errorf("attempts %v, want one that succeeds", got)
-		}
-		if len(r.ipvs.Table()) != 1 {
-			t.Errorf("the Service is not served: %v", r.ipvs.Table())
-		}
-		r.take()
-		r.queue.Synced()
-		if got := r.take(); got != nil {
-			t.Errorf("Synced again costs %v", got)
-		}
-	})
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A fake is a data plane that logs what it is told, and a source.
+type fake struct {
+	log      []string
+	result   Result
+	unready  bool // what an update depends on cannot be read
+	statuses map[plan.Address]Status
+	behind   bool // nothing is programmed
+	drift    bool // others changed something
+	node     error
+	services map[plan.Name]plan.Service
+	told     []string
+	ended    []error
+	queue    *Queue
 }
 
-// What a change costs does not depend on how many Services there are: neither what the kernel is asked, nor the memory that
-// is taken for it, nor the reading of anything.
-func TestAChangeCostsWhatChanged(t *testing.T) {
-	const few, many = 1_000, 20_000
-	cost, allocations := map[int][]string{}, map[int]float64{}
-	for _, size := range []int{few, many} {
-		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t)
-			for i := range size {
-				r.set(i, pods(1, 2, 3))
-			}
-			r.start()
-			r.queue.Synced()
-			r.take()
-			r.change(7, pods(1, 2, 3, 4))
-			cost[size] = r.take()
-			r.queue.ServiceChanged(plan.Name{Namespace: "default", Name: "s00007"})
-			if got := r.take(); got != nil {
-				t.Errorf("no change costs %v", got)
-			}
-			allocations[size] = testing.AllocsPerRun(100, func() {
-				r.change(7, pods(1, 2, 3))
-				r.take()
-				r.change(7, pods(1, 2, 3, 4))
-				r.take()
-			})
+func (f *fake) note(format string, args ...any)            { f.log = append(f.log, fmt.Sprintf(format, args...)) }
+func (f *fake) SetNode(n plan.Node, _ []netip.Prefix)      { f.note("node %s", n.Name) }
+func (f *fake) UpdateService(*plan.Desired, *plan.Desired) {}
+func (f *fake) Invalidate(p Part)                          { f.note("invalidate %b", p) }
+func (f *fake) Verify(context.Context) bool                { return f.drift }
+func (f *fake) IsProgrammed(plan.Address) bool             { return !f.behind }
+func (f *fake) Status(a plan.Address) Status               { return f.statuses[a] }
+func (f *fake) Names() []plan.Name                         { return sorted(keysOf(f.services)) }
+func (f *fake) Service(n plan.Name) (plan.Service, []plan.Slice, bool) {
+	s, ok := f.services[n]
+	return s, nil, ok
+}
+
+func (f *fake) Update(old, now *plan.Frontend) {
+	switch {
+	case old == nil:
+		f.note("add %v", now.Address)
+	case now == nil:
+		f.note("remove %v", old.Address)
+	default:
+		f.note("change %v", now.Address)
+	}
+}
+
+func (f *fake) Sync(_ context.Context, update func()) Result {
+	f.note("sync")
+	if update != nil && !f.unready {
+		update()
+	}
+	result := f.result
+	f.result.Changed, f.result.Next = nil, time.Time{}
+	return result
+}
+
+func keysOf(m map[plan.Name]plan.Service) map[plan.Name]struct{} {
+	out := map[plan.Name]struct{}{}
+	for name := range m {
+		out[name] = struct{}{}
+	}
+	return out
+}
+
+// set gives a Service a cluster IP, and tells the loop.
+func (f *fake) set(name, ip string, created int64) {
+	n := plan.Name{Namespace: "default", Name: name}
+	f.services[n] = plan.Service{
+		Name: n, ClusterIPs: []netip.Addr{netip.MustParseAddr(ip)}, Ports: []plan.Port{{Port: 80, Proto: inet.TCP}}, Created: time.Unix(created, 0),
+	}
+	f.queue.ServiceChanged(n)
+}
+
+func (f *fake) remove(name string) {
+	n := plan.Name{Namespace: "default", Name: name}
+	delete(f.services, n)
+	f.queue.ServiceChanged(n)
+}
+
+// take returns what the data plane was told since the last time.
+func (f *fake) take() []string {
+	synctest.Wait()
+	out := f.log
+	f.log = nil
+	return out
+}
+
+// run runs a loop on a fake.
+func run(t *testing.T, test func(*fake)) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{services: map[plan.Name]plan.Service{}, statuses: map[plan.Address]Status{}, queue: NewQueue()}
+		l := New(Config{
+			Source: f, Queue: f.queue, Dataplane: f, LookInterval: time.Second, Metrics: NewMetrics(prometheus.NewRegistry()),
+			Node:      func(context.Context) (plan.Node, []netip.Prefix, error) { return plan.Node{Name: "node1"}, nil, f.node },
+			Health:    func(plan.Name, *plan.Health) {},
+			Report:    func(n plan.Name, p []plan.Problem) { f.told = append(f.told, fmt.Sprint(n, p)) },
+			Converged: func(err error) { f.ended = append(f.ended, err) },
 		})
-	}
-	want := []string{"ipvsadm -a -t 10.96.0.7:80 -r 10.244.0.4:8080 -m -w 1"}
-	for size, got := range cost {
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%d Services (-want +got):\n%s", size, diff)
-		}
-	}
-	if allocations[many] > 1.2*allocations[few] {
-		t.Errorf("%.0f allocations with %d Services, %.0f with %d", allocations[few], few, allocations[many], many)
-	}
-}
-
-// One object that the kernel refuses holds nothing else up, and is tried again and read for only when it is due.
-func TestOneFailureHoldsNothingUp(t *testing.T) {
-	for _, refused := range []string{
-		"ipset add KIPVS-OWNED 10.96.0.1,tcp:80",
-		"ipvsadm -A -t 10.96.0.1:80 -s rr",
-		"ipvsadm -a -t 10.96.0.1:80 -r 10.244.0.1:8080 -m -w 1",
-		"ipset add KIPVS-FRONTENDS 10.96.0.1,tcp:80 skbmark 0x4010/0x4010",
-		"ip route add local 10.96.0.0/12 dev kube-ipvs0 table local src 192.168.0.1",
-	} {
-		t.Run(refused, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t)
-				r.set(1, pods(1))
-				r.set(2, pods(1))
-				r.let(refusing(refused))
-				r.start()
-				r.queue.Synced()
-				if !slices.Contains(r.take(), "ipset add KIPVS-FRONTENDS 10.96.0.2,tcp:80 skbmark 0x4010/0x4010") {
-					t.Error("the other Service is not served")
-				}
-				if got := r.attempts(); len(got) != 1 || !errors.Is(got[0], errRefused) || !errors.Is(got[0], ErrObjects) || !strings.Contains(got[0].Error(), refused) {
-					t.Errorf("attempts %v, want one that says what failed", got)
-				}
-				r.change(2, pods(1, 2))
-				if diff := cmp.Diff([]string{"ipvsadm -a -t 10.96.0.2:80 -r 10.244.0.2:8080 -m -w 1"}, r.take()); diff != "" {
-					t.Errorf("a change elsewhere (-want +got):\n%s", diff)
-				}
-				if got := r.attempts(); len(got) != 1 || !errors.Is(got[0], errRefused) {
-					t.Errorf("attempts %v: what failed is forgotten", got)
-				}
-				r.let(nil)
-				time.Sleep(retryMost)
-				if got := r.attempts(); len(got) != 1 || got[0] != nil {
-					t.Errorf("attempts %v, want one that succeeds", got)
-				}
-				if got := r.ipvs.Table(); len(got[ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.0.1:80"))].Reals) != 1 {
-					t.Errorf("after the retry:\n%v", got)
-				}
-			})
-		})
-	}
-}
-
-func TestBackOff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		r.set(1, pods(1))
-		const refused = "ipvsadm -A -t 10.96.0.1:80 -s rr"
-		start := time.Now()
-		var at []time.Duration
-		r.let(func(what string) error {
-			if what != refused {
-				return nil
-			}
-			at = append(at, time.Since(start))
-			return errRefused
-		})
-		r.start()
-		r.queue.Synced()
-		for range 300 {
-			time.Sleep(100 * time.Millisecond)
-			r.change(2, pods(1)) // neither brings the retry forward nor puts it off
-		}
-		synctest.Wait()
-		var gaps []time.Duration
-		for i := range at[1:] {
-			gaps = append(gaps, at[i+1]-at[i])
-		}
-		ms := time.Millisecond
-		want := []time.Duration{100 * ms, 200 * ms, 400 * ms, 800 * ms, 1600 * ms, 3200 * ms, 6400 * ms, 10 * time.Second}
-		if diff := cmp.Diff(want, gaps[:min(len(want), len(gaps))]); diff != "" {
-			t.Errorf("time between retries (-want +got):\n%s", diff)
-		}
-		r.let(nil)
-		time.Sleep(retryMost)
-		at = nil
-		r.attempts()
-		r.let(refusing("ipvsadm -A -t 10.96.0.3:80 -s rr"))
-		r.change(3, pods(1))
-		if got := r.attempts(); len(got) != 1 {
-			t.Fatalf("attempts %v", got)
-		}
-		time.Sleep(retryLeast)
-		if got := r.attempts(); len(got) != 1 {
-			t.Errorf("%d attempts %v after the first failure in a while, want one", len(got), retryLeast)
+		ctx, cancel := context.WithCancel(klog.NewContext(t.Context(), klog.Logger{}))
+		ended := make(chan error)
+		go func() { ended <- l.Run(ctx) }()
+		test(f)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	})
 }
 
-// A layer that cannot be read is left alone: what is not known to be there may be, and what seems unwanted too.
-func TestUnreadableIsNotEmpty(t *testing.T) {
-	for _, unreadable := range []string{"read IPVS", "read KIPVS-FRONTENDS", "read KIPVS-OWNED", "read KIPVS-RANGED", "read KIPVS-HAIRPINS", "read routes", "read names"} {
-		t.Run(unreadable, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t)
-				outside := func(s *plan.Service) { s.ExternalIPs = []netip.Addr{netip.MustParseAddr("198.18.0.1")} }
-				r.set(1, pods(1), outside)
-				r.set(2, pods(1))
-				stop := r.start()
-				r.queue.Synced()
-				r.take()
-				r.attempts()
-				stop()
-				before := r.ipvs.Table().String() + r.sets.String() + r.vips.String()
-
-				r.let(refusing(unreadable))
-				stop = r.start()
-				r.queue.Synced()
-				time.Sleep(time.Minute)
-				if got := r.ipvs.Table().String() + r.sets.String() + r.vips.String(); got != before {
-					t.Errorf("changed (-before +after):\n%s", cmp.Diff(before, got))
-				}
-				for _, err := range r.attempts() {
-					if !errors.Is(err, errRefused) {
-						t.Errorf("attempt ended with %v", err)
-					}
-				}
-				r.let(nil)
-				time.Sleep(retryMost)
-				if got := r.attempts(); len(got) == 0 || got[len(got)-1] != nil {
-					t.Errorf("attempts %v, want the last to succeed", got)
-				}
-				stop()
-			})
-		})
-	}
-}
-
-// Where one part cannot be read after a doubt, the others go on.
-func TestUnreadableHoldsNothingUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		r.set(1, pods(1))
-		r.start()
-		r.queue.Synced()
-		r.take()
-		r.let(refusing("read routes", "read KIPVS-HAIRPINS", "read rules"))
-		r.queue.Note(Kernel)
-		r.change(2, pods(1))
-		if !slices.Contains(r.take(), "ipset add KIPVS-FRONTENDS 10.96.0.2,tcp:80 skbmark 0x4010/0x4010") {
-			t.Error("a new Service is not served")
-		}
-		r.let(nil)
-		time.Sleep(retryMost)
-		if got := r.attempts(); got[len(got)-1] != nil {
-			t.Errorf("attempts %v", got)
-		}
-	})
-}
-
-// A node that cannot be asked where it is does not make the loop spin, nor everything that stands look unwanted.
-func TestNodeUnknown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		r.set(1, pods(1))
-		stop := r.start()
-		r.queue.Synced()
-		synctest.Wait()
-		stop()
-		before := r.ipvs.Table().String() + r.sets.String()
-
-		r.nodeError, r.located = errRefused, 0
-		r.start()
-		r.queue.Synced()
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		if got := r.ipvs.Table().String() + r.sets.String(); got != before {
-			t.Errorf("changed (-before +after):\n%s", cmp.Diff(before, got))
-		}
-		if r.located < 5 || r.located > 20 {
-			t.Errorf("asked %d times in a minute", r.located)
-		}
-		r.change(2, pods(1))
-		r.mu.Lock()
-		r.nodeError = nil
-		r.mu.Unlock()
-		time.Sleep(retryMost)
-		if got := r.attempts(); got[len(got)-1] != nil || len(r.ipvs.Table()) != 2 {
-			t.Errorf("attempts %v, table\n%v", got, r.ipvs.Table())
-		}
-	})
-}
-
-// Later, an error means that what was known of the node stands.
-func TestNodeUnknownLater(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		r.set(1, pods(1), func(s *plan.Service) { s.Ports[0].NodePort = 30001 })
-		r.start()
-		r.queue.Synced()
-		synctest.Wait()
-		r.mu.Lock()
-		r.nodeError = errRefused
-		r.mu.Unlock()
-		r.queue.Note(Addresses)
-		r.change(2, pods(1), func(s *plan.Service) { s.Ports[0].NodePort = 30002 })
-		synctest.Wait()
-		if got := len(r.ipvs.Table()); got != 4 {
-			t.Errorf("%d virtual servers, want 4:\n%v", got, r.ipvs.Table())
-		}
-	})
-}
-
-// A frontend comes on last and goes off first; its guard stands as long as it is on.
-func TestOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		guarded := func(s *plan.Service) {
-			s.LoadBalancerIPs = []netip.Addr{netip.MustParseAddr("198.18.0.1")}
-			s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
-		}
-		r.start()
-		r.queue.Synced()
-		r.take()
-		const member = "198.18.0.1,tcp:80"
-		r.change(1, pods(1), guarded)
-		ordered(t, r.take(), "ipset add KIPVS-OWNED "+member, "ipset add KIPVS-ALLOWED "+member, "ipset add KIPVS-RANGED "+member,
-			"ipvsadm -A -t 198.18.0.1:80", "ipvsadm -a -t 198.18.0.1:80", "ipset add KIPVS-FRONTENDS "+member, "ipset add KIPVS-EXTERNAL "+member)
-		r.remove(1)
-		ordered(t, r.take(), "ipset del KIPVS-EXTERNAL "+member, "ipset del KIPVS-FRONTENDS "+member, "ipvsadm -D -t 198.18.0.1:80", "ipset del KIPVS-RANGED "+member,
-			"ipset del KIPVS-ALLOWED "+member, "ipset del KIPVS-OWNED "+member)
-
-		r.let(refusing("ipset add KIPVS-RANGED " + member))
-		r.change(1, pods(1), guarded)
-		if slices.ContainsFunc(r.take(), func(what string) bool { return strings.HasPrefix(what, "ipset add KIPVS-FRONTENDS "+member) }) {
-			t.Error("a frontend is on without its guard")
-		}
-	})
-}
-
-func ordered(t *testing.T, got []string, prefixes ...string) {
+func expect(t *testing.T, when string, got []string, want ...string) {
 	t.Helper()
-	at := -1
-	for _, prefix := range prefixes {
-		i := slices.IndexFunc(got, func(what string) bool { return strings.HasPrefix(what, prefix) })
-		if i <= at {
-			t.Errorf("%s is number %d, want it after number %d of\n%s", prefix, i, at, strings.Join(got, "\n"))
-		}
-		at = i
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", when, diff)
 	}
 }
 
-// Nothing is turned on while the way there is not open: without the rules, and without the divert rule.
-func TestNothingIsOnWithoutRules(t *testing.T) {
-	for _, refused := range []string{"ensure rules", "ip rule add pref 6 fwmark 0x1000/0x1000 lookup 7598"} {
-		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t)
-			r.set(1, pods(1))
-			r.let(refusing(refused))
-			r.start()
-			r.queue.Synced()
-			if slices.ContainsFunc(r.take(), func(what string) bool { return strings.HasPrefix(what, "ipset add KIPVS-FRONTENDS") }) {
-				t.Errorf("on although refused: %s", refused)
-			}
-			if got := r.attempts(); len(got) == 0 || got[0] == nil || errors.Is(got[0], ErrObjects) {
-				t.Errorf("attempts %v, want one that concerns more than single objects", got)
-			}
-			r.let(nil)
-			time.Sleep(retryMost)
-			if got := r.take(); got[len(got)-1] != "ipset add KIPVS-FRONTENDS 10.96.0.1,tcp:80 skbmark 0x4010/0x4010" {
-				t.Errorf("not on after the retry: %v", got)
-			}
+func TestNothingBeforeSynced(t *testing.T) {
+	run(t, func(f *fake) {
+		f.set("a", "10.96.0.1", 1)
+		f.queue.Note(Kernel | Node)
+		time.Sleep(time.Hour)
+		expect(t, "before", f.take())
+		f.queue.Synced()
+		expect(t, "synced", f.take(), "invalidate 100", "node node1", "sync", "add 10.96.0.1:80/tcp")
+		f.set("a", "10.96.0.1", 1)
+		expect(t, "the same again", f.take(), "sync", "change 10.96.0.1:80/tcp")
+		f.remove("a")
+		expect(t, "removed", f.take(), "sync", "remove 10.96.0.1:80/tcp")
+	})
+}
+
+// Nothing is wanted before the node is known, and before the data plane is ready for that.
+func TestNothingIsPlannedTooEarly(t *testing.T) {
+	run(t, func(f *fake) {
+		f.node, f.unready = errors.New("no node"), true
+		f.set("a", "10.96.0.1", 1)
+		f.queue.Synced()
+		expect(t, "no node", f.take(), "sync")
+		f.node, f.result.Err, f.result.Blocked = nil, errors.New("unreadable"), true
+		time.Sleep(retryLeast)
+		expect(t, "unready", f.take(), "invalidate 1", "node node1", "sync")
+		f.unready, f.result = false, Result{}
+		time.Sleep(2 * retryLeast)
+		expect(t, "ready", f.take(), "invalidate 1", "sync", "add 10.96.0.1:80/tcp")
+		if len(f.ended) != 3 || f.ended[0] == nil || f.ended[1] == nil || f.ended[2] != nil {
+			t.Errorf("attempts %v", f.ended)
+		}
+	})
+}
+
+// The older Service owns an address; the other gets it when that one goes.
+func TestOwners(t *testing.T) {
+	run(t, func(f *fake) {
+		f.queue.Synced()
+		f.take()
+		f.set("young", "10.96.0.1", 2)
+		expect(t, "the first", f.take(), "sync", "add 10.96.0.1:80/tcp")
+		f.set("old", "10.96.0.1", 1)
+		expect(t, "an older one", f.take(), "sync", "change 10.96.0.1:80/tcp")
+		f.set("young", "10.96.0.1", 2)
+		expect(t, "the one that waits", f.take(), "sync")
+		f.remove("old")
+		expect(t, "the older one is gone", f.take(), "sync", "change 10.96.0.1:80/tcp")
+		want := []string{"default/young [Service default/young: cluster IP 10.96.0.1:80 (tcp): is served for the older Service default/old]", "default/young []"}
+		if diff := cmp.Diff(want, f.told); diff != "" {
+			t.Errorf("told (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A result says what becomes of it: errors of single objects make nobody unhealthy, a job's end is waited for, and the next
+// sync comes when the data plane wants it.
+func TestResults(t *testing.T) {
+	run(t, func(f *fake) {
+		refused := errors.New("refused")
+		f.queue.Synced()
+		f.take()
+		f.ended, f.result = nil, Result{Err: refused}
+		f.set("a", "10.96.0.1", 1)
+		f.take()
+		if len(f.ended) != 1 || !errors.Is(f.ended[0], ErrObjects) || !errors.Is(f.ended[0], refused) {
+			t.Errorf("a single object: %v", f.ended)
+		}
+		f.ended, f.result = nil, Result{Err: refused, Blocked: true}
+		time.Sleep(retryLeast)
+		if f.take(); len(f.ended) != 1 || errors.Is(f.ended[0], ErrObjects) {
+			t.Errorf("blocked: %v", f.ended)
+		}
+		f.ended, f.result = nil, Result{Busy: true}
+		f.set("a", "10.96.0.1", 1)
+		if f.take(); len(f.ended) != 0 {
+			t.Errorf("busy: %v", f.ended)
+		}
+		time.Sleep(time.Hour) // the retry of before comes, and is busy, too
+		f.result = Result{}
+		f.queue.Go(func() { time.Sleep(time.Second) })
+		time.Sleep(time.Second)
+		if f.take(); !slices.Equal(f.ended, []error{nil}) {
+			t.Errorf("the job has ended: %v", f.ended)
+		}
+		f.take()
+		f.result = Result{Next: time.Now().Add(time.Minute)}
+		f.set("a", "10.96.0.1", 1)
+		f.take()
+		time.Sleep(time.Minute - 1)
+		expect(t, "before the next", f.take())
+		time.Sleep(1)
+		expect(t, "next", f.take(), "sync")
+		time.Sleep(time.Hour)
+		expect(t, "nothing more", f.take())
+	})
+}
+
+// What becomes of a frontend in the data plane is told to its Service, and taken back.
+func TestStatus(t *testing.T) {
+	a := plan.Address{Addr: netip.MustParseAddr("10.96.0.1"), Port: 80, Protocol: inet.TCP}
+	for name, tt := range map[string]struct {
+		status Status
+		want   string
+	}{
+		"refused": {Status{Refused: errors.New("no space")}, "cluster IP 10.96.0.1:80 (tcp): is not served: no space"},
+		"limited": {Status{Limited: "some get less"}, "cluster IP 10.96.0.1:80 (tcp): some get less"},
+		"family":  {Status{Family: "IPv4 does not work"}, "spec.ipFamilies: IPv4 does not work"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(f *fake) {
+				f.set("a", "10.96.0.1", 1)
+				f.queue.Synced()
+				f.take()
+				for _, status := range []Status{tt.status, {}} {
+					f.statuses[a], f.result.Changed = status, []plan.Address{a}
+					f.queue.Note(Kernel)
+					f.take()
+				}
+				expect(t, "told", f.told, "default/a [Service default/a: "+tt.want+"]", "default/a []")
+			})
 		})
 	}
 }
 
-// What all frontends wait for is asked for once: as long as it does not stand, a change costs nothing for those held back.
-func TestHeldBackCostNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const services = 100
-		r := newRig(t)
-		for n := range services {
-			r.set(n, pods(1))
-		}
-		looked := 0
-		r.tweak = func(l *Loop) {
-			frontends := l.members[ipvsmode.SetsOf(inet.IPv4).Frontends.Name]
-			may := frontends.MayAdd
-			frontends.MayAdd = func(m ipset.Member) bool { looked++; return may(m) }
-		}
-		r.let(refusing("ensure rules"))
-		r.start()
-		r.queue.Synced()
-		r.take()
-		r.change(7, pods(1, 2))
-		if got := r.take(); !contains(got, "ipvsadm -a -t 10.96.0.7:80 -r 10.244.0.2:8080 -m -w 1") || looked > 0 {
-			t.Errorf("a change cost %v, and %d looks at frontends that are held back", got, looked)
-		}
-		r.let(nil)
-		time.Sleep(retryMost)
-		if on := strings.Count(strings.Join(r.take(), "\n"), "ipset add KIPVS-FRONTENDS"); on != services || looked != services {
-			t.Errorf("%d frontends are on, %d were looked at; want %d", on, looked, services)
-		}
-	})
-}
-
-// Rules that somebody changed are put in place again.
-func TestRulesAreRepaired(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		r.start()
-		r.queue.Synced()
-		synctest.Wait()
-		r.rules.Change(inet.IPv4)
-		r.queue.Note(Kernel)
-		synctest.Wait()
-		if got := r.rules.Ensured(); got != 2 {
-			t.Errorf("ensured %d times, want 2", got)
-		}
-		r.queue.Note(Kernel)
-		synctest.Wait()
-		if got := r.rules.Ensured(); got != 2 {
-			t.Errorf("ensured %d times although they stand, want 2", got)
-		}
-	})
-}
-
-// Only routes are read again when only routes were touched.
-func TestRoutesAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		r.start()
-		r.queue.Synced()
-		r.take()
-		r.queue.Note(Routes)
-		if diff := cmp.Diff([]string{"read routes"}, r.take()); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
-		}
-	})
-}
-
-func TestReportsAndHealth(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		bad := func(s *plan.Service) {
-			s.Problems = []plan.Problem{{Object: "Service x", Field: "spec", Reason: "is odd"}}
-		}
-		checked := func(s *plan.Service) { s.HealthCheckNodePort = 31000 }
-		r.set(1, nil, bad)
-		r.set(2, nil, checked)
-		r.start()
-		r.queue.Synced()
-		synctest.Wait()
-		r.change(1, pods(1), bad) // the same problem is not told again
-		synctest.Wait()
-		r.change(1, pods(1))
-		r.change(2, nil)
-		synctest.Wait()
-		want := []string{"default/s00001 [Service x: spec: is odd]", "default/s00001 []"}
-		if diff := cmp.Diff(want, r.reports); diff != "" {
-			t.Errorf("reports (-want +got):\n%s", diff)
-		}
-		if len(r.health) != 2 || r.health[1] != "default/s00002 <nil>" {
-			t.Errorf("health %v, want an answer and none", r.health)
-		}
-	})
-}
-
-// What users are told lasts as long as their Service does: another one of its name is told the same again. Notes are told,
-// and not counted among what is not served.
-func TestReportsOfARecreatedService(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		as := func(uid string) func(*plan.Service) {
-			return func(s *plan.Service) {
-				s.UID, s.Problems = uid, []plan.Problem{{Object: "Service x", Field: "spec", Reason: "is wrong"},
-					{Object: "Service x", Field: "spec", Reason: "is odd", Note: true}}
-			}
-		}
-		r.set(1, nil, as("first"))
-		r.start()
-		r.queue.Synced()
-		synctest.Wait()
-		r.change(1, pods(1), as("first"))
-		synctest.Wait()
-		r.change(1, pods(1), as("second"))
-		synctest.Wait()
-		const both = "default/s00001 [Service x: spec: is wrong Service x: spec: is odd]"
-		if diff := cmp.Diff([]string{both, "default/s00001 []", both}, r.reports); diff != "" {
-			t.Errorf("reports (-want +got):\n%s", diff)
-		}
-		if got := r.metric("kube_ipvs_service_problems").GetGauge().GetValue(); got != 1 {
-			t.Errorf("%v problems are counted, want 1", got)
-		}
-	})
-}
-
-// A node port is at the addresses of one node, so that who has it is that node's affair; an external IP is everybody's.
-func TestConflictsHere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		reports := map[string][]plan.Problem{}
-		r.report = func(name plan.Name, p []plan.Problem) { reports[name.Name] = p }
-		has := func(address string, node uint16) func(*plan.Service) {
-			return func(s *plan.Service) {
-				s.ExternalIPs, s.Ports[0].NodePort = []netip.Addr{netip.MustParseAddr(address)}, node
-			}
-		}
-		r.set(1, pods(1), has("198.18.0.1", 80))
-		r.set(2, pods(1), has("198.18.0.1", 0))
-		r.set(3, pods(1), has("192.168.0.1", 0)) // the node's own
-		r.start()
-		r.queue.Synced()
-		synctest.Wait()
-		for name, here := range map[string]bool{"s00002": false, "s00003": true} {
-			if got := reports[name]; len(got) != 1 || got[0].Here != here {
-				t.Errorf("%s: %+v, want one with Here %t", name, got, here)
-			}
-		}
-	})
-}
-
-// Clean removes what is ours and nothing else.
-func TestClean(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		ctx := context.Background()
-		stranger := ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("192.0.2.1:80"))
-		if errs := r.ipvs.Do(ctx, []ipvs.Op{{Verb: ipvs.AddServer, Key: stranger, Server: ipvs.Server{Scheduler: "rr"}}}); errs != nil {
-			t.Fatal(errs)
-		}
-		if err := r.sets.Create(ctx, ipset.Set{Name: "OTHERS", Type: ipset.HashIP, Family: inet.IPv4}); err != nil {
-			t.Fatal(err)
-		}
-		endpoints := append(pods(2), plan.Endpoint{Addr: netip.MustParseAddr("10.244.0.1"), Node: "node1", Ready: true, Serving: true})
-		r.set(1, endpoints, func(s *plan.Service) {
-			s.ExternalLocal, s.Ports[0].NodePort, s.ExternalIPs = true, 30001, []netip.Addr{netip.MustParseAddr("198.18.0.1")}
-		})
-		stop := r.start()
-		r.queue.Synced()
-		synctest.Wait()
-		stop()
-
-		r.let(refusing("ipvsadm -D -t 255.18.0.1:80"))
-		if err := Clean(ctx, r.config()); !errors.Is(err, errRefused) {
-			t.Errorf("Clean = %v, want what was refused", err)
-		}
-		if !strings.Contains(r.sets.String(), "KIPVS-OWNED") {
-			t.Error("the ledger went although a server of ours stands")
-		}
-		r.let(nil)
-		for range 2 { // the second finds nothing to do
-			if err := Clean(ctx, r.config()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		left := r.ipvs.Table().String() + r.sets.String() + r.vips.String()
-		want := "tcp 192.0.2.1:80 rr\ncreate OTHERS hash:ip family inet maxelem 16777216\n"
-		if left != want {
-			t.Errorf("left over: %s", cmp.Diff(want, left))
-		}
-		for _, unreadable := range []string{"read KIPVS-OWNED", "read names", "read routes"} {
-			r.let(refusing(unreadable))
-			if err := Clean(ctx, r.config()); !errors.Is(err, errRefused) {
-				t.Errorf("%s refused: Clean = %v", unreadable, err)
-			}
-		}
+func TestDriftLeadsToASync(t *testing.T) {
+	run(t, func(f *fake) {
+		f.queue.Synced()
+		time.Sleep(time.Minute)
+		f.take()
+		f.drift = true
+		time.Sleep(time.Second)
+		expect(t, "drift", f.take(), "sync")
 	})
 }

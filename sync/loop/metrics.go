@@ -3,34 +3,23 @@ package loop
 import (
 	"time"
 
-	"kube-ipvs/sync/reconcile"
-
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Metrics are the loop's metrics. Those whose names begin with kubeproxy_ are kube-proxy's, with its meaning and buckets
-// (pkg/proxy/metrics); the others say what the loop costs and what is not as it should be.
+// (pkg/proxy/metrics); the others say what is not as it should be.
 type Metrics struct {
 	syncDuration    prometheus.Histogram
 	lastSync        prometheus.Gauge
 	programming     prometheus.Histogram
 	noLocal         *prometheus.GaugeVec
-	operations      *prometheus.CounterVec
-	failures        *prometheus.CounterVec
-	reads           *prometheus.CounterVec
-	drift           *prometheus.CounterVec
-	pending         *prometheus.GaugeVec
 	services        prometheus.Gauge
 	problems        prometheus.Gauge
-	draining        prometheus.Gauge
 	internal, other int
-
-	beat func()
 }
 
 // NewMetrics returns the metrics, registered.
 func NewMetrics(r prometheus.Registerer) *Metrics {
-	layer := []string{"layer"}
 	m := &Metrics{
 		syncDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "kubeproxy_sync_proxy_rules_duration_seconds", Help: "Time of one attempt to make the kernel equal to what is wanted.",
@@ -43,25 +32,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		noLocal: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
 			Help: "Services with a Local traffic policy and endpoints, but none on this node."}, []string{"traffic_policy"}),
-		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "kube_ipvs_operations_total", Help: "Changes that the kernel was asked for."}, layer),
-		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "kube_ipvs_operation_failures_total", Help: "Changes that the kernel refused."}, layer),
-		reads: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "kube_ipvs_reads_total", Help: "Times that a whole layer of the kernel's state was read."}, layer),
-		drift: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "kube_ipvs_drift_total", Help: "Times that somebody else was seen to have changed what is ours, by part."}, []string{"part"}),
-		pending: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "kube_ipvs_pending_objects", Help: "Objects of the kernel that are not as wanted."}, layer),
 		services: prometheus.NewGauge(prometheus.GaugeOpts{Name: "kube_ipvs_services", Help: "Services that are served."}),
 		problems: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "kube_ipvs_service_problems", Help: "Fields of Services and EndpointSlices that could not be used, and frontends that another Service has, without what is only noted."}),
-		beat: func() {},
-		draining: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "kube_ipvs_draining_real_servers", Help: "Real servers that get no new connections and still have some."}),
 	}
-	r.MustRegister(m.syncDuration, m.lastSync, m.programming, m.noLocal, m.operations, m.failures, m.reads, m.drift, m.pending,
-		m.services, m.problems, m.draining)
+	r.MustRegister(m.syncDuration, m.lastSync, m.programming, m.noLocal, m.services, m.problems)
 	m.countUnserved()
 	return m
 }
@@ -73,29 +48,10 @@ func programmingBuckets() []float64 {
 	return append(out, prometheus.LinearBuckets(120, 30, 7)...)
 }
 
-func (m *Metrics) layer(name string) *reconcile.Counters {
-	return &reconcile.Counters{
-		Operations: m.operations.WithLabelValues(name),
-		Failures:   m.failures.WithLabelValues(name),
-		Reads:      m.reads.WithLabelValues(name),
-		Beat:       func() { m.beat() },
-	}
-}
-
 // synced notes the end of an attempt that began at start.
 func (m *Metrics) synced(start time.Time) {
 	m.syncDuration.Observe(time.Since(start).Seconds())
 	m.lastSync.SetToCurrentTime()
-}
-
-// found notes what is left to do after a turn.
-func (m *Metrics) found(layers reconcile.Stack) {
-	for _, l := range layers {
-		if r, ok := l.(*realsLayer); ok {
-			m.draining.Set(float64(len(r.draining)))
-		}
-		m.pending.WithLabelValues(l.Name()).Set(float64(l.Pending()))
-	}
 }
 
 // programmed notes that changes of these times are in the kernel.

@@ -18,6 +18,7 @@ type Queue struct {
 	what     Changed
 	synced   bool // the sources have said all that there is
 	wake     chan struct{}
+	jobs     sync.WaitGroup // work in the background
 }
 
 // Changed says what changed beside single Services.
@@ -30,7 +31,6 @@ const (
 	Addresses                     // the node's own addresses: Services that use them are planned again
 	Routes                        // somebody else touched the link, its addresses, routes or rules: they are read again
 	Kernel                        // anything in the kernel may have been touched: all of it is read again
-	answered                      // a job of the loop has ended
 )
 
 // NewQueue returns an empty queue.
@@ -39,9 +39,14 @@ func NewQueue() *Queue {
 }
 
 // ServiceChanged notes that a Service or one of its slices changed, came or went.
-func (q *Queue) ServiceChanged(name plan.Name) {
+func (q *Queue) ServiceChanged(name plan.Name) { q.ServicesChanged(name) }
+
+// ServicesChanged notes that of several Services, which are planned together.
+func (q *Queue) ServicesChanged(names ...plan.Name) {
 	q.mu.Lock()
-	q.services[name] = struct{}{}
+	for _, name := range names {
+		q.services[name] = struct{}{}
+	}
 	synced := q.synced
 	q.mu.Unlock()
 	q.signal(synced)
@@ -57,11 +62,26 @@ func (q *Queue) Note(what Changed) {
 	q.signal(synced)
 }
 
+// Go does work of a data plane in the background. The loop syncs when it has ended, and does not end before.
+func (q *Queue) Go(work func()) {
+	q.jobs.Go(func() {
+		work()
+		q.Note(0)
+	})
+}
+
 // NodeChanged notes that the Node object or the service CIDRs changed.
 func (q *Queue) NodeChanged() { q.Note(Node) }
 
 // Synced notes that the sources have said all that there is.
 func (q *Queue) Synced() { q.Note(Synced) }
+
+// Len returns how many Services wait to be planned.
+func (q *Queue) Len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.services)
+}
 
 // take empties the queue.
 func (q *Queue) take() (map[plan.Name]struct{}, Changed) {

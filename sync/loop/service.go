@@ -1,14 +1,14 @@
 package loop
 
 import (
-	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"kube-ipvs/sync/plan"
 )
 
-// A service is what the loop remembers of a Service: its desired, as it is in the tables. The methods may be called on
+// A service is what the loop remembers of a Service: what it needs, as the data plane was told. The methods may be called on
 // nil, a Service that is not there.
 type service struct {
 	desired   plan.Desired // its frontends are ordered by key
@@ -26,6 +26,14 @@ func (s *service) health() *plan.Health {
 	return s.desired.Health
 }
 
+// needs returns what the Service needs, or nil.
+func (s *service) needs() *plan.Desired {
+	if s == nil {
+		return nil
+	}
+	return &s.desired
+}
+
 func (s *service) frontend(key plan.Address) *plan.Frontend {
 	if s == nil {
 		return nil
@@ -38,19 +46,20 @@ func (s *service) frontend(key plan.Address) *plan.Frontend {
 	return &fes[i]
 }
 
-// aliasTaken lists the frontends of a Service that have no alias, since another address has the same.
-func (l *Loop) aliasTaken(s *service) []plan.Problem {
-	var out []plan.Problem
+// limited lists the frontends of a Service that are served, but not as a whole, and the families that do not work here.
+func (l *Loop) limited(s *service) []plan.Problem {
+	var limits, down []plan.Problem
+	object := "Service " + s.desired.Service.String()
 	for i := range s.desired.Frontends {
 		fe := &s.desired.Frontends[i]
-		if first, _ := l.claims.winner(fe.Address); first.by != s || fe.Internal == nil || l.tables.hasAlias(fe) || !l.tables.has(fe.Addr) {
-			continue
+		status := l.dataplane.Status(fe.Address)
+		if first, _ := l.owners.winner(fe.Address); first.by == s && status.Limited != "" {
+			limits = append(limits, plan.Problem{Object: object, Field: titleOf(fe), Reason: status.Limited})
 		}
-		out = append(out, plan.Problem{
-			Object: "Service " + s.desired.Service.String(),
-			Field:  fmt.Sprintf("%v %v (%v)", fe.Kind, fe.AddrPort(), fe.Protocol),
-			Reason: fmt.Sprintf("pods and nodes get the endpoints on this node only: %v, another address with a Local policy, ends with the same bytes", l.tables.aliasTakenBy(fe).AddrPort()),
-		})
+		if p := (plan.Problem{Object: object, Field: "spec.ipFamilies", Reason: status.Family, Here: true}); status.Family != "" && !slices.Contains(down, p) {
+			down = append(down, p)
+		}
 	}
-	return out
+	slices.SortFunc(down, func(a, b plan.Problem) int { return strings.Compare(a.Reason, b.Reason) }) // IPv4 first
+	return append(limits, down...)
 }

@@ -1,13 +1,9 @@
 package loop
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
-	"kube-ipvs/ipvs"
-	"kube-ipvs/sync/delta"
-	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 )
 
@@ -40,53 +36,31 @@ func (l *Loop) planned(svc plan.Service, in []plan.Slice) *service {
 	return s
 }
 
-// swap puts one state of a Service in the place of another. Either may be nil. What both want is claimed again before it
-// is given back, so that it never looks unwanted.
+// swap puts one state of a Service in the place of another. Either may be nil. A frontend that changes hands is given to the
+// one that owns it now at once, so that it never looks unwanted.
 func (l *Loop) swap(name plan.Name, old, now *service) {
 	if old == nil && now == nil {
 		return
 	}
-	take, giveBack := claimer{tables: l.tables}, claimer{tables: l.tables, drop: true}
 	for _, key := range keys(old, now) {
-		before, had := l.claims.winner(key)
-		l.claims.replace(key, old, now)
-		after, has := l.claims.winner(key)
+		before, had := l.owners.winner(key)
+		l.owners.replace(key, old, now)
+		after, has := l.owners.winner(key)
 		if before == after { // who waits for a frontend may come and go
 			continue
 		}
-		if has {
-			take.frontend(after)
-		}
-		if had {
-			giveBack.frontend(before)
-		}
-		switch {
-		case !has:
-			l.setForeign(ipvsmode.KeyOf(key), false)
-		case had && !before.sameTo(after):
+		l.dataplane.Update(before.fe, after.fe)
+		if had && has && !before.sameTo(after) {
 			l.moved[key] = struct{}{}
 		}
 	}
-	l.passOn()
-	take.hairpins(now)
-	take.probed(now)
-	l.forwards(now)
-	giveBack.hairpins(old)
-	giveBack.probed(old)
+	l.dataplane.UpdateService(old.needs(), now.needs())
 	if now == nil {
 		delete(l.services, name)
 	} else {
 		l.services[name] = now
 	}
 	l.report(name, old, now)
-}
-
-// passOn plans the Services again that waited for an alias that is free now.
-func (l *Loop) passOn() {
-	for _, name := range l.tables.freed {
-		l.cfg.Queue.ServiceChanged(name)
-	}
-	l.tables.freed = nil
 }
 
 // report tells others what changed for a Service.
@@ -111,7 +85,7 @@ func (l *Loop) reviewAll(planned []plan.Name) {
 		names[name] = struct{}{}
 	}
 	for key := range l.moved {
-		for _, x := range l.claims[key] {
+		for _, x := range l.owners[key] {
 			names[x.by.desired.Service] = struct{}{}
 		}
 	}
@@ -126,7 +100,7 @@ func (l *Loop) reviewAll(planned []plan.Name) {
 // review tells others what of a Service cannot be served.
 func (l *Loop) review(s *service) {
 	conflicts, n := l.conflicts(s)
-	problems := slices.Concat(s.desired.Problems, l.aliasTaken(s), l.unserved(s))
+	problems := slices.Concat(s.desired.Problems, l.limited(s))
 	l.tell(s, append(problems, conflicts...), notServed(problems)+n)
 }
 
@@ -200,43 +174,23 @@ func earlier(a, b time.Time) time.Time {
 // programmed measures the changes that are in the kernel. One that is not yet holds no other up.
 func (l *Loop) programmed() {
 	for name, changes := range l.waiting {
-		if l.tables.isProgrammed(l.services[name], l.claims) {
+		if l.isProgrammed(l.services[name]) {
 			l.count.programmed(changes)
 			delete(l.waiting, name)
 		}
 	}
 }
 
-// isProgrammed says that all endpoints of a Service serve at the frontends that it has. One that is gone has none.
-func (t *tables) isProgrammed(s *service, c claims) bool {
+// isProgrammed reports whether all endpoints of a Service serve at the frontends that it owns. One that is gone has none.
+func (l *Loop) isProgrammed(s *service) bool {
 	if s == nil {
 		return true
 	}
 	for i := range s.desired.Frontends {
 		fe := &s.desired.Frontends[i]
-		if first, _ := c.winner(fe.Address); first.by != s || !t.has(fe.Addr) {
-			continue
-		}
-		key := ipvsmode.KeyOf(fe.Address)
-		on := stands(t.members[t.sets(fe.Addr).Frontends.Name], ipvsmode.MemberOf(key))
-		if !on || !t.serves(key, fe.Backends) {
-			return false
-		}
-		if in := fe.Internal; t.hasAlias(fe) && !t.serves(ipvsmode.AliasKey(fe.Address), in.Backends) {
+		if first, _ := l.owners.winner(fe.Address); first.by == s && !l.dataplane.IsProgrammed(fe.Address) {
 			return false
 		}
 	}
 	return true
-}
-
-// serves says that a virtual server has these real servers.
-func (t *tables) serves(server ipvs.Key, reals []netip.AddrPort) bool {
-	return !slices.ContainsFunc(reals, func(at netip.AddrPort) bool { return !stands(t.reals, ipvs.RealKeyOf(server, at)) })
-}
-
-// stands says that a wanted object is there as wanted.
-func stands[K, V comparable](t *delta.Table[K, V], key K) bool {
-	wanted, isWanted := t.Wanted(key)
-	known, isKnown := t.Known(key)
-	return isWanted && isKnown && wanted == known
 }

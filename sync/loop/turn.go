@@ -9,29 +9,31 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// turn plans what is dirty and converges. Again says that what failed is due to be tried again.
-func (l *Loop) turn(ctx context.Context, again bool) error {
-	if again {
-		l.layers.Retry()
-	}
+// turn plans what is dirty and has the data plane synced.
+func (l *Loop) turn(ctx context.Context) (Result, error) {
 	if l.what&Kernel != 0 {
-		l.layers.Invalidate()
+		l.dataplane.Invalidate(Everything)
 	}
 	if l.what&(Routes|Addresses) != 0 { // with an address of the node's the kernel removes, silently, routes that have it as source
-		l.routes.Invalidate()
-		l.addresses.Invalidate()
+		l.dataplane.Invalidate(Routing)
 	}
-	l.what &^= Kernel | Routes | answered
+	l.what &^= Kernel | Routes
 	lost := l.renode(ctx)
-	l.observe(ctx)
-	if l.mayBegin() {
-		l.replanDirty()
-		l.converge(ctx)
-		l.assess(ctx)
-		l.reviewAll(nil)
-		l.programmed()
+	var update func()
+	if l.located { // or all that there is would look unwanted
+		update = l.replanDirty
 	}
-	return l.verdict(lost)
+	result := l.dataplane.Sync(ctx, update)
+	for _, a := range result.Changed {
+		l.moved[a] = struct{}{}
+	}
+	l.reviewAll(nil)
+	l.programmed()
+	if l.begun && !result.Busy {
+		l.count.synced(l.attempt)
+		l.attempt = time.Time{}
+	}
+	return result, verdict(lost, result)
 }
 
 // ErrObjects is what errors are that concern single objects alone: everything else is served, and goes on to be. A node
@@ -44,41 +46,21 @@ func (objectsError) Is(target error) bool { return target == ErrObjects }
 func (e objectsError) Unwrap() error      { return e.error }
 
 // verdict returns why the kernel is not as wanted, or nil. Lost is why the node could not be looked at.
-func (l *Loop) verdict(lost error) error {
-	err := errors.Join(lost, l.layers.Err())
-	if err == nil || lost != nil || l.hindered() {
+func verdict(lost error, result Result) error {
+	err := errors.Join(lost, result.Err)
+	if err == nil || lost != nil || result.Blocked {
 		return err
 	}
 	return objectsError{err}
 }
 
-// hindered reports whether more than single objects cannot be programmed: something could not be read, what all frontends
-// of a family need does not stand, or the kernel refuses every change of a layer.
-func (l *Loop) hindered() bool {
-	for f := range l.tables.families {
-		if !l.givenUp(f) && !l.stands(f) {
-			return true
-		}
-	}
-	return l.layers.Blocked()
-}
-
-// mayBegin says that enough is known to plan: where this node is, and which virtual servers are ours. Without, all that stands
-// would look unwanted.
-func (l *Loop) mayBegin() bool {
-	return l.begun || l.located && !l.ledgersUnread()
-}
-
-// observe reads what cannot be trusted any more. Nothing is done in a layer that could not be read.
-func (l *Loop) observe(ctx context.Context) {
-	l.layers.Observe(ctx, l.cfg.Beat)
-	l.read, l.readItems = nil, nil
-}
-
 // replanDirty plans the Services that changed.
 func (l *Loop) replanDirty() {
+	if l.attempt.IsZero() {
+		l.attempt = time.Now()
+	}
 	if !l.begun { // there are none yet; to grow maps step by step costs twice what they hold
-		l.services, l.claims = make(map[plan.Name]*service, len(l.dirty)), make(claims, len(l.dirty))
+		l.services, l.owners = make(map[plan.Name]*service, len(l.dirty)), make(owners, len(l.dirty))
 	}
 	names := sorted(l.dirty)
 	for _, name := range names {
@@ -104,8 +86,8 @@ func (l *Loop) renode(ctx context.Context) error {
 	before := l.node
 	same := l.located && node.Name == before.Name && node.Zone == before.Zone && slices.Equal(cidrs, l.cfg.Plan.ServiceCIDRs)
 	l.node, l.located = node, true
-	l.admitIPv6(before.Own, node.Own)
-	l.reroute(cidrs)
+	l.cfg.Plan.ServiceCIDRs = cidrs
+	l.dataplane.SetNode(node, cidrs)
 	switch {
 	case !same:
 		for _, name := range l.cfg.Source.Names() {
@@ -119,21 +101,6 @@ func (l *Loop) renode(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// converge ensures layer by layer, then prunes the other way round. A layer that fails stops no other: what depends on
-// an object that is missing is held back by itself.
-func (l *Loop) converge(ctx context.Context) {
-	if l.attempt.IsZero() {
-		l.attempt = time.Now()
-	}
-	l.spare(ctx)
-	l.layers.Sync(ctx)
-	l.count.found(l.layers)
-	if !l.unsettled() {
-		l.count.synced(l.attempt)
-		l.attempt = time.Time{}
-	}
 }
 
 func sorted(names map[plan.Name]struct{}) []plan.Name {

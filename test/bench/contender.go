@@ -11,7 +11,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/kubeproxy"
 	"kube-ipvs/test/lab"
@@ -70,7 +70,7 @@ func contend(ctx context.Context, contender string, s size) (*lab.Lab, error) {
 func contendOurs(ctx context.Context, l *lab.Lab, bind bool, s size) error {
 	m := newMemory(s)
 	m.Put(pathTarget(), pathSlice(l.Pod("old").Addr(false)))
-	p, err := start(ctx, m, func(cfg *loop.Config) { cfg.Plan.Bind = bind })
+	p, err := start(ctx, m, func(cfg *ipvsmode.Config) { cfg.Plan.Bind = bind })
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"kube-ipvs/ipvs/sysctl"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/loop"
 )
 
@@ -23,7 +24,7 @@ func idle(ctx context.Context, s size) (measurement, error) {
 	if err != nil {
 		return measurement{}, err
 	}
-	p, err := start(ctx, newMemory(s), func(cfg *loop.Config) { cfg.LookInterval = loop.LookInterval })
+	p, err := start(ctx, newMemory(s), func(cfg *ipvsmode.Config) { cfg.LookInterval = loop.LookInterval })
 	if err != nil {
 		return measurement{}, err
 	}
@@ -53,7 +54,7 @@ func (p *proxy) estimate(ctx context.Context, on bool) error {
 	if on {
 		setting.Value = "1"
 	}
-	return errors.Join(p.kernel.Settings.Do(ctx, []sysctl.Setting{setting})...)
+	return errors.Join(p.kernel.Sysctl.Do(ctx, []sysctl.Setting{setting})...)
 }
 
 // busy returns the share of its CPU, in percent, for which the machine has something to do in the time to come.

@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/node"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/wire"
@@ -26,20 +26,20 @@ type proxy struct {
 }
 
 // start runs a proxy that waits for its sources to be synced. The edits change its configuration before.
-func start(ctx context.Context, m *wire.Memory, edits ...func(*loop.Config)) (p *proxy, err error) {
+func start(ctx context.Context, m *wire.Memory, edits ...func(*ipvsmode.Config)) (p *proxy, err error) {
 	p = &proxy{Memory: m, seen: prometheus.NewRegistry(), converged: make(chan error, 1)}
 	if p.kernel, err = wire.Open(ctx); err != nil {
 		return nil, err
 	}
 	cfg := p.kernel.Config(m)
-	cfg.Node, cfg.Converged, cfg.Metrics = thisNode, p.noteConverged, loop.NewMetrics(p.seen)
+	cfg.Node, cfg.Converged, cfg.Metrics = thisNode, p.noteConverged, ipvsmode.NewMetrics(p.seen)
 	for _, edit := range edits {
 		edit(&cfg)
 	}
 	ctx, p.stop = context.WithCancel(ctx)
 	p.parts, ctx = errgroup.WithContext(ctx)
 	p.parts.Go(func() error { return p.kernel.Watch(ctx, m.Queue) })
-	p.parts.Go(func() error { return loop.New(cfg).Run(ctx) })
+	p.parts.Go(func() error { return ipvsmode.New(cfg).Run(ctx) })
 	return p, nil
 }
 

@@ -8,7 +8,7 @@ import (
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/test/wire"
 )
 
@@ -36,7 +36,7 @@ func writes(sets bool) part {
 // (ip_vs_trash_get_dest).
 func record(ctx context.Context, source *wire.Memory) (tape, error) {
 	var all tape
-	p, err := start(ctx, source, func(cfg *loop.Config) {
+	p, err := start(ctx, source, func(cfg *ipvsmode.Config) {
 		cfg.IPVS, cfg.Sets = tapedIPVS{new(ipvs.Fake), &all}, tapedSets{ipset.NewFake(), &all}
 		cfg.Rules = new(iptables.Fake)
 	})

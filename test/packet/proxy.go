@@ -46,7 +46,7 @@ type proxy struct {
 	queue  *loop.Queue
 	cidrs  []netip.Prefix
 	kernel wire.Kernel
-	cfg    loop.Config
+	cfg    ipvsmode.Config
 	vitals *health.State
 	ports  *health.NodePorts
 	stop   context.CancelFunc
@@ -77,7 +77,7 @@ func start(t *testing.T, s setup) *proxy {
 	p.run()
 	t.Cleanup(func() {
 		p.halt()
-		if err := loop.Clean(context.Background(), p.cfg); err != nil {
+		if err := ipvsmode.Clean(context.Background(), p.cfg.Kernel); err != nil {
 			t.Errorf("clean up: %v", err)
 		}
 	})
@@ -126,7 +126,7 @@ func (p *proxy) remove(name plan.Name)                      { p.Remove(name) }
 func (p *proxy) run() {
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop, p.done = stop, make(chan error, 1)
-	l := loop.New(p.cfg)
+	l := ipvsmode.New(p.cfg)
 	go func() { p.done <- l.Run(ctx) }()
 }
 

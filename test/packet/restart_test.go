@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kube-ipvs/internal/inet"
-	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
 )
@@ -109,7 +109,7 @@ func (st *stage) likeFromScratch() {
 	st.endpoints(allReady...)
 	got := st.state() + st.rules()
 	st.halt()
-	st.must(loop.Clean(context.Background(), st.cfg))
+	st.must(ipvsmode.Clean(context.Background(), st.cfg.Kernel))
 	st.run()
 	st.queue.Synced()
 	st.settle()

@@ -15,7 +15,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
 )
@@ -27,7 +27,7 @@ type stage struct {
 	*world
 	*proxy
 	t     *testing.T
-	usual loop.Config
+	usual ipvsmode.Config
 	plays int // how many Services there were
 	svc   plan.Service
 	proto inet.Protocol

@@ -73,15 +73,15 @@ func list[T any](text string, parse func(string) T) []T {
 }
 
 // config is the loop's configuration without the kernel.
-func (f flags) config() loop.Config {
+func (f flags) config() ipvsmode.Config {
 	families := list(f.families, func(s string) inet.Family {
 		return map[string]inet.Family{"IPv4": inet.IPv4, "IPv6": inet.IPv6}[s]
 	})
-	return loop.Config{
+	return ipvsmode.Config{
 		Families:   families,
 		Marks:      ipvsmode.MarksFor(f.masqueradeBit),
 		Detector:   ipvsmode.Detector{Prefixes: list(f.clusterCIDRs, netip.MustParsePrefix), Interface: f.podInterface},
-		Plan:       plan.Config{Scheduler: f.scheduler, MasqueradeAll: f.masqueradeAll, Bind: f.vipMode == "bind"},
+		Config:     loop.Config{Plan: plan.Config{Scheduler: f.scheduler, MasqueradeAll: f.masqueradeAll, Bind: f.vipMode == "bind"}},
 		Settings:   []sysctl.Setting{{Name: forward4, Value: "1"}},
 		Forwarding: map[inet.Family][]sysctl.Setting{inet.IPv6: {{Name: forward6, Value: "1"}}},
 		DrainLimit: f.drainLimit,

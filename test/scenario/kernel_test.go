@@ -11,7 +11,7 @@ import (
 
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/test/wire"
 )
 
@@ -28,7 +28,7 @@ func openKernel(t *testing.T) parts {
 			t.Error(err)
 		}
 	})
-	return parts{k.IPVS, k.Sets, k.VIP, new(iptables.Fake), k.Settings, k.Flows}
+	return parts{k.IPVS, k.Sets, k.VIP, new(iptables.Fake), k.Sysctl, k.Flows}
 }
 
 // TestScenariosInTheKernel plays every scenario on the running kernel, but those that need connections: there must be the
@@ -102,8 +102,7 @@ func (r *run) cleanUp() {
 	r.stop()
 	ctx := context.Background()
 	k := r.kernel
-	cfg := loop.Config{IPVS: k.ipvs, Sets: k.sets, VIP: k.vips, Rules: k.rules}
-	if err := loop.Clean(ctx, cfg); err != nil {
+	if err := ipvsmode.Clean(ctx, ipvsmode.Kernel{IPVS: k.ipvs, Sets: k.sets, VIP: k.vips, Rules: k.rules}); err != nil {
 		r.t.Errorf("clean: %v", err)
 	}
 	strangers := (&scenario{steps: r.steps, flags: r.flags}).strangers(r.t)

@@ -73,12 +73,12 @@ func (r *run) start() {
 		on = r.trace.parts()
 	}
 	cfg.IPVS, cfg.Sets, cfg.VIP, cfg.Rules, cfg.Sysctl, cfg.Flows = on.ipvs, on.sets, on.vips, on.rules, on.sysctl, on.flows
-	cfg.Source, cfg.Queue, cfg.Metrics = &r.source, r.queue, loop.NewMetrics(r.seen)
+	cfg.Source, cfg.Queue, cfg.Metrics = &r.source, r.queue, ipvsmode.NewMetrics(r.seen)
 	cfg.Node, cfg.Report, cfg.Health, cfg.Converged = r.node, r.report, r.healthIs, r.converged
 
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), klog.Logger{}))
 	ended := make(chan struct{})
-	l := loop.New(cfg)
+	l := ipvsmode.New(cfg)
 	go func() {
 		defer close(ended)
 		if err := l.Run(ctx); err != nil {

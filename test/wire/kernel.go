@@ -2,7 +2,6 @@ package wire
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"time"
 
@@ -10,12 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"kube-ipvs/internal/inet"
-	"kube-ipvs/ipset"
-	"kube-ipvs/iptables"
-	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/conntrack"
 	"kube-ipvs/ipvs/sysctl"
-	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/node"
@@ -26,53 +20,31 @@ import (
 var PodCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/48")}
 
 // A Kernel is the running kernel's tables, open.
-type Kernel struct {
-	IPVS  *ipvs.Conn
-	Sets  *ipset.Conn
-	VIP   *vip.Conn
-	Flows *conntrack.Conn
-	Rules *iptables.Programs
+type Kernel struct{ *ipvsmode.Connection }
 
-	Settings *sysctl.Files
+// Open opens the running kernel's tables, in this network namespace. After an error the test is over.
+func Open(ctx context.Context) (Kernel, error) {
+	c, err := ipvsmode.Open(ctx, "")
+	return Kernel{c}, err
 }
 
-// Open opens the running kernel's tables, in this network namespace. After an error the test is over, and nothing is to be
-// closed.
-func Open(ctx context.Context) (k Kernel, err error) {
-	var errs [5]error
-	k.Settings = new(sysctl.Files)
-	k.IPVS, errs[0] = ipvs.Open()
-	k.Sets, errs[1] = ipset.Open()
-	k.VIP, errs[2] = vip.Open()
-	k.Flows, errs[3] = conntrack.Open()
-	k.Rules, errs[4] = iptables.Open(ctx)
-	return k, errors.Join(errs[:]...)
-}
-
-// Close closes them.
-func (k Kernel) Close() error {
-	return errors.Join(k.IPVS.Close(), k.Sets.Close(), k.VIP.Close(), k.Flows.Close(), k.Rules.Close(), k.Settings.Close())
-}
-
-// Config wires a loop on the kernel as the program does without flags, for a test to change. It leaves conn_reuse_mode to the
-// kernel, whose default is the program's, and looks at what the kernel tells nobody about only when it is told to. Node is the
+// Config wires a loop on the kernel as the program does without flags, for a test to change. It looks at what the kernel tells nobody about only when it is told to. Node is the
 // test's to say; nobody is told anything.
-func (k Kernel) Config(source *Memory) loop.Config {
-	return loop.Config{
-		Source: source, Queue: source.Queue,
-		IPVS: k.IPVS, Sets: k.Sets, VIP: k.VIP, Flows: k.Flows, Rules: k.Rules, Sysctl: k.Settings,
-		Families: []inet.Family{inet.IPv4, inet.IPv6}, Marks: ipvsmode.MarksFor(14), Plan: plan.Config{Scheduler: "rr"},
-		Detector: ipvsmode.Detector{Prefixes: PodCIDRs},
-		Settings: []sysctl.Setting{
-			{Name: "net/ipv4/ip_forward", Value: "1"}, {Name: "net/ipv4/vs/conntrack", Value: "1"},
-			{Name: "net/ipv4/vs/expire_nodest_conn", Value: "1"}, {Name: "net/ipv4/vs/expire_quiescent_template", Value: "1"},
+func (k Kernel) Config(source *Memory) ipvsmode.Config {
+	return ipvsmode.Config{
+		Config: loop.Config{
+			Source: source, Queue: source.Queue, Plan: plan.Config{Scheduler: "rr"},
+			Health:    func(plan.Name, *plan.Health) {},
+			Report:    func(plan.Name, []plan.Problem) {},
+			Converged: func(error) {},
 		},
+		Kernel:   k.Kernel(),
+		Families: []inet.Family{inet.IPv4, inet.IPv6}, Marks: ipvsmode.MarksFor(14),
+		Detector:   ipvsmode.Detector{Prefixes: PodCIDRs},
+		Settings:   ipvsmode.DefaultSettings(ipvsmode.Release()),
 		Forwarding: map[inet.Family][]sysctl.Setting{inet.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
 		DrainLimit: time.Minute,
-		Metrics:    loop.NewMetrics(prometheus.NewRegistry()),
-		Health:     func(plan.Name, *plan.Health) {},
-		Report:     func(plan.Name, []plan.Problem) {},
-		Converged:  func(error) {},
+		Metrics:    ipvsmode.NewMetrics(prometheus.NewRegistry()),
 	}
 }
 

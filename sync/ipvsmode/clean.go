@@ -1,0 +1,93 @@
+package ipvsmode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"kube-ipvs/internal/inet"
+	"kube-ipvs/ipset"
+	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/reconcile"
+)
+
+// Clean removes all that is ours from the kernel and nothing else: rules, the virtual servers that the ledger names,
+// sets, and the link with its routes and rules. Kernel settings stay. What cannot be removed is in the error, and stops
+// only what depends on it.
+func Clean(ctx context.Context, k Kernel) error {
+	var errs []error
+	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
+		errs = append(errs, k.Rules.Remove(ctx, f))
+	}
+	servers := cleanServers(ctx, k)
+	errs = append(errs, servers)
+	if servers == nil { // or the ledger is still needed
+		errs = append(errs, cleanSets(ctx, k.Sets))
+	}
+	return errors.Join(append(errs, cleanVIPs(ctx, k.VIP))...)
+}
+
+func cleanServers(ctx context.Context, k Kernel) error {
+	var ops []ipvs.Op
+	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
+		ledger, err := k.Sets.Read(ctx, SetsOf(f).Owned)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read which virtual servers are ours: %w", err)
+		}
+		for m := range ledger {
+			ops = append(ops, ipvs.Op{Verb: ipvs.DelServer, Key: MemberKey(m)})
+		}
+	}
+	slices.SortFunc(ops, func(a, b ipvs.Op) int { return a.Key.Compare(b.Key) })
+	return failures(ops, k.IPVS.Do(ctx, ops))
+}
+
+func cleanSets(ctx context.Context, sets ipset.Kernel) error {
+	names, err := sets.Names(ctx)
+	if err != nil {
+		return fmt.Errorf("read sets: %w", err)
+	}
+	var errs []error
+	for _, name := range names {
+		if strings.HasPrefix(name, SetPrefix) {
+			if err := sets.Destroy(ctx, name); err != nil {
+				errs = append(errs, fmt.Errorf("ipset destroy %s: %w", name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func cleanVIPs(ctx context.Context, vips vip.Kernel) error {
+	items, err := vips.Read(ctx)
+	if err != nil {
+		return fmt.Errorf("read addresses and routes: %w", err)
+	}
+	// The link goes also where Read leaves it out for not being as it should.
+	items[vip.Item{Kind: vip.Link}] = netip.Addr{}
+	var ops []vip.Op
+	for i := range items {
+		ops = append(ops, vip.Op{Verb: vip.Del, Item: i})
+	}
+	slices.SortFunc(ops, func(a, b vip.Op) int { return b.Item.Compare(a.Item) })
+	return failures(ops, vips.Do(ctx, ops))
+}
+
+// failures joins the errors of operations, each with its operation.
+func failures[Op fmt.Stringer](ops []Op, errs []error) error {
+	var out []error
+	for i, err := range errs {
+		if err != nil {
+			out = append(out, fmt.Errorf("%v: %w", ops[i], err))
+		}
+	}
+	return reconcile.Summary(out)
+}

@@ -1,0 +1,141 @@
+package ipvsmode
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"kube-ipvs/internal/inet"
+	"kube-ipvs/ipset"
+	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/sync/reconcile"
+)
+
+// A flowsLayer deletes tracked UDP flows that go to endpoints which are gone, or past all of them. It has no table: what it
+// holds are the frontends that lost a real server or were turned on since their flows were last looked at. TCP has resets and draining; a UDP client that
+// keeps its port would send to nobody as long as it sends.
+type flowsLayer struct {
+	kernel conntrack.Kernel
+	keep   func(ipvs.Key) map[netip.AddrPort]struct{} // who serves a frontend
+	wanted func(ipvs.Key) bool                        // a Service has the frontend
+	stale  map[ipvs.Key]struct{}
+	failed error // why they could not be deleted
+	count  *reconcile.Counters
+}
+
+func (f *flowsLayer) Name() string            { return "flows" }
+func (f *flowsLayer) Invalidate()             {}
+func (f *flowsLayer) Retry()                  { f.failed = nil }
+func (f *flowsLayer) Unknown() bool           { return false }
+func (f *flowsLayer) Blocked() bool           { return false }
+func (f *flowsLayer) Err() error              { return f.failed }
+func (f *flowsLayer) Pending() int            { return len(f.stale) }
+func (f *flowsLayer) Observe(context.Context) {}
+func (f *flowsLayer) Ensure(context.Context)  {}
+
+// add notes that flows of a frontend may go to an endpoint that is gone.
+func (f *flowsLayer) add(key ipvs.Key) {
+	if key.Proto == inet.UDP {
+		f.stale[key] = struct{}{}
+	}
+}
+
+// Prune deletes the flows. It comes after the real servers are gone, or IPVS would send the next packet there again.
+func (f *flowsLayer) Prune(ctx context.Context) {
+	if len(f.stale) == 0 || f.failed != nil {
+		return
+	}
+	var frontends []conntrack.Frontend
+	for key := range f.stale {
+		frontends = append(frontends, conntrack.Frontend{Proto: uint8(key.Proto), At: key.AddrPort(), Keep: f.keep(key)})
+	}
+	f.count.Asked(1)
+	if _, err := f.kernel.Delete(ctx, frontends); err != nil {
+		f.count.Failures.Inc()
+		f.failed = fmt.Errorf("delete stale UDP flows: %w", err)
+		f.bound()
+		return
+	}
+	f.stale = map[ipvs.Key]struct{}{} // to empty the one that held all frontends at the start costs what it held
+}
+
+// mostGone is how many frontends are remembered that no Service has any more while their flows cannot be deleted.
+const mostGone = 10_000
+
+// bound forgets frontends that are gone when there are too many. On a kernel that never deletes flows, and with Services that
+// come and go, they would fill the memory.
+func (f *flowsLayer) bound() {
+	gone := 0
+	for key := range f.stale {
+		if f.wanted(key) {
+			continue
+		}
+		if gone++; gone > mostGone {
+			delete(f.stale, key)
+		}
+	}
+}
+
+func (d *Dataplane) flowsLayer() *flowsLayer {
+	wanted := func(key ipvs.Key) bool { return d.frontends[key] != nil }
+	return &flowsLayer{kernel: d.cfg.Flows, keep: d.serving, wanted: wanted, stale: map[ipvs.Key]struct{}{}, count: d.count.layer("flows")}
+}
+
+// serving returns who serves a frontend, for internal sources or external ones.
+func (d *Dataplane) serving(key ipvs.Key) map[netip.AddrPort]struct{} {
+	out := map[netip.AddrPort]struct{}{}
+	fe := d.frontends[key]
+	if fe == nil {
+		return out
+	}
+	for _, at := range fe.Backends {
+		out[at] = struct{}{}
+	}
+	if fe.Internal != nil {
+		for _, at := range fe.Internal.Backends {
+			out[at] = struct{}{}
+		}
+	}
+	return out
+}
+
+// doReals carries out changes to real servers. The flows to a UDP server that is removed are stale, whatever the kernel
+// answers: a reply may be lost.
+func (d *Dataplane) doReals(ctx context.Context, ops []ipvs.Op) []error {
+	for _, op := range ops {
+		if op.Verb == ipvs.DelReal {
+			d.flows.add(d.trackedAs(op.Key))
+		}
+	}
+	return d.cfg.IPVS.Do(ctx, ops)
+}
+
+// trackedAs returns the frontend that conntrack's flows to a virtual server were sent to: itself, or the one whose alias it is.
+func (d *Dataplane) trackedAs(server ipvs.Key) ipvs.Key {
+	if of, internal := d.tables.aliasOf(server); internal {
+		return of
+	}
+	return server
+}
+
+// doFrontends turns frontends on and off. What was sent to one before it was on, or was refused, is tracked as it went then:
+// as long as a client goes on from the same port it would neither be masqueraded nor find its way back.
+func (d *Dataplane) doFrontends(ctx context.Context, ops []ipset.Op) []error {
+	for _, op := range ops {
+		if op.Verb == ipset.Add {
+			d.flows.add(MemberKey(op.Member))
+		}
+	}
+	return d.cfg.Sets.Do(ctx, ops)
+}
+
+// suspectFlows marks the flows of all UDP frontends of a family whose rules were made: what was tracked while they did not
+// stand is tracked as it went then. And at the start, a program that was killed may have removed real servers and not flows.
+func (d *Dataplane) suspectFlows(f inet.Family) {
+	for key := range d.frontends {
+		if inet.FamilyOf(key.Addr) == f {
+			d.flows.add(key)
+		}
+	}
+}

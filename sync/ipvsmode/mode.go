@@ -1,0 +1,307 @@
+package ipvsmode
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"kube-ipvs/internal/inet"
+	"kube-ipvs/ipset"
+	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/sysctl"
+	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/delta"
+	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/reconcile"
+)
+
+// A Config configures a loop in this mode. Fields are required unless their comment says otherwise. Dataplane, Beat and
+// Metrics of the embedded loop.Config need not be set.
+type Config struct {
+	loop.Config
+	Kernel
+
+	Families         []inet.Family // those that this node has
+	Marks            Marks
+	Detector         Detector
+	PredictablePorts bool                             // iptables is too old for --random-fully
+	Settings         []sysctl.Setting                 // kept as they are given
+	Forwarding       map[inet.Family][]sysctl.Setting // kept from the first frontend of the family on
+	DrainLimit       time.Duration                    // how long an endpoint that is listed no more may keep its connections
+
+	// NodeProblems is told what about this node keeps Services from being served, whenever that changes. Nil: nobody
+	// is told, as with those that follow.
+	NodeProblems func([]plan.Problem)
+
+	// Serves is told which of the families work, or are needed, whenever that changes.
+	Serves func([]inet.Family)
+
+	// Spare returns why a setting of Forwarding must be left as it is for now, or nil.
+	Spare func(context.Context, sysctl.Setting) error
+
+	Metrics *Metrics
+}
+
+// New returns a loop that drives IPVS. Nothing is done before Run.
+func New(cfg Config) *loop.Loop { return newDataplane(cfg).loop() }
+
+// A Dataplane forwards packets by IPVS. It implements loop.Dataplane.
+type Dataplane struct {
+	cfg       Config
+	node      plan.Node
+	ranges    []netip.Prefix // of cluster IPs
+	frontends map[ipvs.Key]*plan.Frontend
+	tables    *tables
+	foreign   foreign
+
+	settings     *delta.Table[string, string]
+	layers       reconcile.Stack
+	settingLayer *reconcile.TableLayer[string, string, sysctl.Setting]                // of layers, the one of kernel settings
+	setLayer     *reconcile.TableLayer[string, struct{}, setOp]                       // of layers, the one of the sets themselves
+	members      map[string]*reconcile.TableLayer[ipset.Member, ipset.Mark, ipset.Op] // of layers, those of sets by name
+	rules        []*rulesLayer                                                        // of layers, those of rules by family
+	routes       *reconcile.TableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of the link and routes
+	addresses    *reconcile.TableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of addresses on the link
+	serverLayer  *reconcile.TableLayer[ipvs.Key, ipvs.Server, ipvs.Op]                // of layers, the one of virtual servers
+	realLayer    *realsLayer                                                          // of layers, the one of real servers
+	flows        *flowsLayer                                                          // of layers, the one of tracked flows
+
+	begun      bool                     // the first update was made
+	forwarding map[inet.Family]struct{} // families whose Forwarding is kept
+	made       int                      // IPv4 virtual servers that were made, without those that were removed
+	read       ipvs.Table               // of this sync, for the second of the two layers that it is about
+	readItems  vip.Items                // the same of the routing
+	fitness    map[inet.Family]*fitness
+	spared     map[string]error // settings that are left as they are, and why
+	unfit      []plan.Problem   // the node's
+	count      *Metrics
+	changed    map[ipvs.Key]struct{} // frontends whose status changed since the last sync
+	lookout    lookout
+
+	drainAt  time.Time // when draining real servers are looked at next, or zero
+	putOffAt time.Time // when what was put off is tried again, or zero
+}
+
+func newDataplane(cfg Config) *Dataplane {
+	d := &Dataplane{
+		cfg: cfg, frontends: map[ipvs.Key]*plan.Frontend{}, tables: newTables(cfg.Marks, cfg.Plan.Bind, cfg.Families), foreign: newForeign(),
+		settings: delta.New[string, string](), members: map[string]*reconcile.TableLayer[ipset.Member, ipset.Mark, ipset.Op]{},
+		forwarding: map[inet.Family]struct{}{}, fitness: map[inet.Family]*fitness{}, count: cfg.Metrics, changed: map[ipvs.Key]struct{}{},
+	}
+	d.cfg.optional()
+	d.count.beat = d.cfg.Beat
+	for _, f := range cfg.Families {
+		d.fitness[f] = &fitness{}
+	}
+	for _, s := range cfg.Settings {
+		d.settings.Want(s.Name, s.Value)
+	}
+	d.layers = d.layersOf()
+	d.base()
+	return d
+}
+
+// optional fills in what need not be set.
+func (c *Config) optional() {
+	if c.NodeProblems == nil {
+		c.NodeProblems = func([]plan.Problem) {}
+	}
+	if c.Serves == nil {
+		c.Serves = func([]inet.Family) {}
+	}
+	if c.Spare == nil {
+		c.Spare = func(context.Context, sysctl.Setting) error { return nil }
+	}
+	if c.Beat == nil {
+		c.Beat = func() {}
+	}
+}
+
+// loop returns a loop that drives the data plane.
+func (d *Dataplane) loop() *loop.Loop {
+	cfg := d.cfg.Config
+	cfg.Dataplane, cfg.Metrics = d, d.count.Metrics
+	return loop.New(cfg)
+}
+
+// SetNode implements loop.Dataplane.
+func (d *Dataplane) SetNode(node plan.Node, ranges []netip.Prefix) {
+	before := d.node
+	d.node = node
+	d.admitIPv6(before.Own, node.Own)
+	d.reroute(ranges)
+}
+
+// Update implements loop.Dataplane. What both states need is claimed again before it is given back, so that it never looks
+// unwanted.
+func (d *Dataplane) Update(old, now *plan.Frontend) {
+	take, giveBack := claimer{tables: d.tables}, claimer{tables: d.tables, drop: true}
+	if now != nil {
+		key := KeyOf(now.Address)
+		before := d.frontends[key]
+		d.frontends[key] = now
+		take.frontend(now)
+		d.forward(now)
+		if before != nil {
+			giveBack.frontend(before)
+		}
+		return
+	}
+	key := KeyOf(old.Address)
+	if before := d.frontends[key]; before != nil {
+		delete(d.frontends, key)
+		giveBack.frontend(before)
+	}
+	d.setForeign(key, false)
+}
+
+// UpdateService implements loop.Dataplane.
+func (d *Dataplane) UpdateService(old, now *plan.Desired) {
+	take, giveBack := claimer{tables: d.tables}, claimer{tables: d.tables, drop: true}
+	take.service(now)
+	giveBack.service(old)
+}
+
+// Invalidate implements loop.Dataplane.
+func (d *Dataplane) Invalidate(p loop.Part) {
+	if p&loop.Failures != 0 {
+		d.layers.Retry()
+	}
+	if p&loop.Everything != 0 {
+		d.layers.Invalidate()
+	}
+	if p&loop.Routing != 0 {
+		d.routes.Invalidate()
+		d.addresses.Invalidate()
+	}
+}
+
+// Sync implements loop.Dataplane.
+func (d *Dataplane) Sync(ctx context.Context, update func()) loop.Result {
+	d.due(time.Now())
+	d.layers.Observe(ctx, d.cfg.Beat)
+	d.read, d.readItems = nil, nil
+	if update != nil && (d.begun || !d.ledgersUnread()) { // or all that there is would look unwanted
+		d.begun = true
+		d.passOn()
+		update()
+		d.converge(ctx)
+		d.assess(ctx)
+	}
+	return d.result(time.Now())
+}
+
+// due does what a time came for.
+func (d *Dataplane) due(now time.Time) {
+	if !d.drainAt.IsZero() && !now.Before(d.drainAt) {
+		d.drainAt, d.realLayer.look = time.Time{}, true
+	}
+	if !d.putOffAt.IsZero() && !now.Before(d.putOffAt) {
+		d.putOffAt = time.Time{}
+		d.layers.Retry()
+	}
+}
+
+// converge makes the kernel as it is to be.
+func (d *Dataplane) converge(ctx context.Context) {
+	d.spare(ctx)
+	d.layers.Sync(ctx)
+	d.count.found(d.layers, len(d.realLayer.draining))
+}
+
+// result says how a sync ended, and when the next one is due.
+func (d *Dataplane) result(now time.Time) loop.Result {
+	r := loop.Result{Err: d.layers.Err(), Busy: d.unsettled(), Blocked: d.isBlocked()}
+	for k := range d.changed {
+		r.Changed = append(r.Changed, AddressOf(k))
+	}
+	clear(d.changed)
+	if d.drainAt.IsZero() && len(d.realLayer.draining) > 0 {
+		d.drainAt = now.Add(drainInterval)
+	}
+	if d.putOffAt.IsZero() && d.putOff() {
+		d.putOffAt = now.Add(putOffInterval)
+	}
+	soon := time.Time{}
+	if len(d.tables.freed) > 0 {
+		soon = now
+	}
+	for _, at := range []time.Time{soon, d.drainAt, d.putOffAt} {
+		if !at.IsZero() && (r.Next.IsZero() || at.Before(r.Next)) {
+			r.Next = at
+		}
+	}
+	return r
+}
+
+// isBlocked reports whether more than single objects cannot be programmed: something could not be read, what all frontends
+// of a family need does not stand, or the kernel refuses every change of a layer.
+func (d *Dataplane) isBlocked() bool {
+	for f := range d.tables.families {
+		if !d.givenUp(f) && !d.stands(f) {
+			return true
+		}
+	}
+	return d.layers.Blocked()
+}
+
+// passOn gives aliases that are free to frontends that waited for them.
+func (d *Dataplane) passOn() {
+	freed := d.tables.freed
+	d.tables.freed = nil
+	for _, key := range freed {
+		if fe := d.frontends[key]; fe != nil && fe.Internal != nil && !d.tables.hasAlias(fe) {
+			again := *fe
+			d.Update(fe, &again)
+			d.changed[key] = struct{}{}
+		}
+	}
+}
+
+// IsProgrammed implements loop.Dataplane. Frontends of a family that this node does not have are as they can be.
+func (d *Dataplane) IsProgrammed(a plan.Address) bool {
+	key := KeyOf(a)
+	fe := d.frontends[key]
+	if fe == nil || !d.tables.has(a.Addr) {
+		return true
+	}
+	on := stands(d.tables.members[d.tables.sets(a.Addr).Frontends.Name], MemberOf(key))
+	if !on || !d.tables.serves(key, fe.Backends) {
+		return false
+	}
+	return !d.tables.hasAlias(fe) || d.tables.serves(AliasKey(a), fe.Internal.Backends)
+}
+
+// Status implements loop.Dataplane.
+func (d *Dataplane) Status(a plan.Address) loop.Status {
+	var s loop.Status
+	if !d.tables.has(a.Addr) {
+		return s
+	}
+	f := inet.FamilyOf(a.Addr)
+	if told := d.fitness[f].told; told != "" {
+		s.Family = f.String() + " does not work on this node: " + told
+	}
+	key := KeyOf(a)
+	if _, is := d.foreign.keys[key]; is {
+		s.Refused = errForeign
+	}
+	if fe := d.frontends[key]; fe != nil && fe.Internal != nil && !d.tables.hasAlias(fe) {
+		s.Limited = d.tables.aliasTaken(fe)
+	}
+	return s
+}
+
+// serves reports whether a virtual server has these real servers.
+func (t *tables) serves(server ipvs.Key, reals []netip.AddrPort) bool {
+	return !slices.ContainsFunc(reals, func(at netip.AddrPort) bool { return !stands(t.reals, ipvs.RealKeyOf(server, at)) })
+}
+
+// stands reports whether a wanted object is there as wanted.
+func stands[K, V comparable](t *delta.Table[K, V], key K) bool {
+	wanted, isWanted := t.Wanted(key)
+	known, isKnown := t.Known(key)
+	return isWanted && isKnown && wanted == known
+}

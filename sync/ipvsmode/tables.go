@@ -1,0 +1,273 @@
+package ipvsmode
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"kube-ipvs/internal/inet"
+	"kube-ipvs/ipset"
+	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/delta"
+	"kube-ipvs/sync/plan"
+)
+
+// Tables of what is wanted of the kernel and what it is known to hold.
+type tables struct {
+	vips     *delta.Table[vip.Item, netip.Addr]                // with the sources of those that are local
+	bound    *delta.Table[vip.Item, netip.Addr]                // addresses
+	members  map[string]*delta.Table[ipset.Member, ipset.Mark] // by set
+	servers  *delta.Table[ipvs.Key, ipvs.Server]
+	reals    *delta.Table[ipvs.RealKey, ipvs.Real]
+	marks    Marks
+	bind     bool // service addresses are put on the link
+	families map[inet.Family]Sets
+	sources  map[inet.Family]netip.Addr // with which the node asks
+	aliases  map[ipvs.Key]*alias
+
+	remembers bool       // whose aliases were before a restart
+	freed     []ipvs.Key // who waited for an alias that is free now
+}
+
+// An alias is a frontend that has one. Two addresses may have the same alias (it has their last bytes): the first that comes has it, and
+// the other serves internal sources with the endpoints on this node until it is free.
+type alias struct {
+	of      ipvs.Key
+	claims  []*plan.Frontend // the states of the frontend that want it; nil: none
+	waiting []ipvs.Key       // other frontends that would have it
+}
+
+func newTables(marks Marks, bind bool, families []inet.Family) *tables {
+	t := &tables{
+		vips:     delta.New[vip.Item, netip.Addr](),
+		bound:    delta.New[vip.Item, netip.Addr](),
+		members:  map[string]*delta.Table[ipset.Member, ipset.Mark]{},
+		servers:  delta.New[ipvs.Key, ipvs.Server](),
+		reals:    delta.New[ipvs.RealKey, ipvs.Real](),
+		marks:    marks,
+		bind:     bind,
+		families: map[inet.Family]Sets{},
+		sources:  map[inet.Family]netip.Addr{},
+		aliases:  map[ipvs.Key]*alias{},
+	}
+	for _, f := range families {
+		t.families[f] = SetsOf(f)
+		for _, set := range t.families[f].All() {
+			t.members[set.Name] = delta.New[ipset.Member, ipset.Mark]()
+		}
+	}
+	return t
+}
+
+// A claimer takes objects for a frontend, or gives them back: adding and dropping walk the same objects.
+type claimer struct {
+	*tables
+	drop bool
+}
+
+func claim[K, V comparable](drop bool, t *delta.Table[K, V], key K, value V) {
+	switch {
+	case t == nil: // a family that this node does not have
+	case drop:
+		t.Drop(key)
+	default:
+		t.Want(key, value)
+	}
+}
+
+// frontend claims all that a frontend consists of.
+func (c claimer) frontend(fe *plan.Frontend) {
+	sets, ok := c.families[inet.FamilyOf(fe.Addr)]
+	if !ok {
+		return
+	}
+	key, server, none := KeyOf(fe.Address), ServerOf(fe), ipset.Mark{}
+	member := MemberOf(key)
+	c.server(key, server, fe.Backends)
+	c.ranges(fe, sets, member)
+	for _, item := range ItemsOf(fe, c.bind) {
+		c.vip(item, sets)
+	}
+	c.member(sets.Frontends, member, c.marks.Of(TreatmentOf(fe)))
+	if fe.Rejected {
+		c.member(sets.Rejected, member, none)
+	}
+	if IsDiverted(fe, c.bind) {
+		c.member(sets.External, member, none)
+	}
+	if in := fe.Internal; in != nil && c.alias(fe) {
+		c.server(AliasKey(fe.Address), server, in.Backends)
+		c.member(sets.Internal, member, none)
+	}
+}
+
+// vip claims what makes the node take packets for a frontend's address. What is delivered to this host by its address alone is also a
+// network in which everything else is rejected.
+func (c claimer) vip(item vip.Item, sets Sets) {
+	source, table := netip.Addr{}, c.vips
+	switch item.Kind {
+	case vip.Local:
+		source = c.sources[inet.FamilyOf(item.Prefix.Addr())]
+		c.member(sets.Local, ipset.Member{Other: item.Prefix}, ipset.Mark{})
+	case vip.Address:
+		table = c.bound
+		c.member(sets.Addresses, ipset.Member{Addr: item.Prefix.Addr()}, ipset.Mark{})
+		c.member(sets.Local, ipset.Member{Other: item.Prefix}, ipset.Mark{})
+	}
+	claim(c.drop, table, item, source)
+}
+
+// alias claims an alias for a frontend, or gives it back. It reports whether the frontend has it, or had it. Whose it was is remembered
+// as long as the kernel may have its virtual server: others' packets may be on their way there.
+func (c claimer) alias(fe *plan.Frontend) bool {
+	key, of := AliasKey(fe.Address), KeyOf(fe.Address)
+	if c.drop {
+		return c.giveBack(key, fe)
+	}
+	c.remember()
+	_, served := c.servers.Known(key)
+	a := c.aliases[key]
+	switch {
+	case a == nil || a.of != of && a.claims == nil && !served:
+		a = &alias{of: of}
+		c.aliases[key] = a
+	case a.of != of:
+		a.waiting = append(a.waiting, of)
+		return false
+	}
+	a.claims = append(a.claims, fe)
+	return true
+}
+
+func (t *tables) giveBack(key ipvs.Key, fe *plan.Frontend) bool {
+	a := t.aliases[key]
+	if a == nil {
+		return false
+	}
+	i := slices.Index(a.claims, fe)
+	if i < 0 {
+		return false
+	}
+	if a.claims = slices.Delete(a.claims, i, i+1); len(a.claims) == 0 {
+		a.claims = nil
+		t.forgetAlias(key)
+	}
+	return true
+}
+
+// forgetAlias forgets whose an alias was, if nobody has it any more. Those who waited for it may have it.
+func (t *tables) forgetAlias(key ipvs.Key) {
+	a := t.aliases[key]
+	if _, served := t.servers.Known(key); a == nil || served || a.claims != nil {
+		return
+	}
+	t.freed = append(t.freed, a.waiting...)
+	delete(t.aliases, key)
+}
+
+// remember takes whose the aliases were before a restart from the sets, once, before any is claimed.
+func (t *tables) remember() {
+	if t.remembers {
+		return
+	}
+	t.remembers = true
+	for _, sets := range t.families {
+		for m := range t.members[sets.Internal.Name].All() {
+			key := MemberKey(m)
+			key.Addr = Alias(key.Addr)
+			if t.aliases[key] == nil {
+				t.aliases[key] = &alias{of: MemberKey(m)}
+			}
+		}
+	}
+}
+
+// aliasOf returns the frontend whose alias a virtual server is. It looks for it among those that are on where that was forgotten with
+// a restart; the zero Key: none is.
+func (t *tables) aliasOf(k ipvs.Key) (of ipvs.Key, isAlias bool) {
+	if !inAliases(k) {
+		return ipvs.Key{}, false
+	}
+	if a := t.aliases[k]; a != nil {
+		return a.of, true
+	}
+	for m := range t.members[t.sets(k.Addr).Internal.Name].All() {
+		if of := MemberKey(m); of.Port == k.Port && of.Proto == k.Proto && Alias(of.Addr) == k.Addr {
+			return of, true
+		}
+	}
+	return ipvs.Key{}, true
+}
+
+// inAliases reports whether a virtual server is an alias.
+func inAliases(k ipvs.Key) bool { return AliasRange(inet.FamilyOf(k.Addr)).Contains(k.Addr) }
+
+// hasAlias reports whether a frontend's internal endpoints are, or may be, real servers of its alias.
+func (t *tables) hasAlias(fe *plan.Frontend) bool {
+	if fe.Internal == nil {
+		return false
+	}
+	a := t.aliases[AliasKey(fe.Address)]
+	return a != nil && a.claims != nil && a.of == KeyOf(fe.Address)
+}
+
+// aliasTaken says that a frontend has no alias, since another one has it.
+func (t *tables) aliasTaken(fe *plan.Frontend) string {
+	of, _ := t.aliasOf(AliasKey(fe.Address))
+	return fmt.Sprintf("pods and nodes get the endpoints on this node only: %v, another address with a Local policy, ends with the same bytes", of.AddrPort())
+}
+
+func (c claimer) ranges(fe *plan.Frontend, sets Sets, member ipset.Member) {
+	if !fe.Restricted {
+		return
+	}
+	c.member(sets.Ranged, member, ipset.Mark{})
+	for _, r := range fe.SourceRanges {
+		allowed := member
+		allowed.Other = r
+		c.member(sets.Allowed, allowed, ipset.Mark{})
+	}
+}
+
+// server claims a virtual server with its ownership record, and its real servers.
+func (c claimer) server(key ipvs.Key, server ipvs.Server, reals []netip.AddrPort) {
+	c.member(c.sets(key.Addr).Owned, MemberOf(key), ipset.Mark{})
+	claim(c.drop, c.servers, key, server)
+	for _, at := range reals {
+		claim(c.drop, c.reals, ipvs.RealKeyOf(key, at), ipvs.Real{Weight: 1})
+	}
+}
+
+// service claims the endpoints of a Service that may be sent their own packets, and where its health-check node port is asked.
+func (c claimer) service(s *plan.Desired) {
+	if s == nil {
+		return
+	}
+	for _, h := range s.Hairpins {
+		addr := h.At.Addr()
+		c.member(c.sets(addr).Hairpins, ipset.Member{
+			Addr: addr, Proto: uint8(h.Protocol), Port: h.At.Port(), Other: netip.PrefixFrom(addr, addr.BitLen()),
+		}, ipset.Mark{})
+	}
+	for _, at := range s.HealthChecks {
+		c.member(c.sets(at.Addr()).Health, ipset.Member{Addr: at.Addr(), Proto: uint8(inet.TCP), Port: at.Port()}, ipset.Mark{})
+	}
+}
+
+func (c claimer) member(set ipset.Set, m ipset.Member, mark ipset.Mark) {
+	claim(c.drop, c.members[set.Name], m, mark)
+}
+
+func (t *tables) sets(a netip.Addr) Sets { return t.families[inet.FamilyOf(a)] }
+
+// has says that this node has an address's family.
+func (t *tables) has(a netip.Addr) bool {
+	_, ok := t.families[inet.FamilyOf(a)]
+	return ok
+}
+
+// ledger is the ledger of an address's family, or nil.
+func (t *tables) ledger(a netip.Addr) *delta.Table[ipset.Member, ipset.Mark] {
+	return t.members[t.sets(a).Owned.Name]
+}
