@@ -2,8 +2,6 @@ package ipvsmode
 
 import (
 	"context"
-	"errors"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -129,38 +127,4 @@ func (d *Dataplane) tellFamily(f inet.Family, why error) {
 			d.changed[key] = struct{}{}
 		}
 	}
-}
-
-// linkIPv6 is the setting that switches IPv6 off for the link, which has it from net/ipv6/conf/default.
-const linkIPv6 = "net/ipv6/conf/" + vip.LinkName + "/disable_ipv6"
-
-// admitIPv6 wants IPv6 on the link once the node has addresses of it: then it is meant to be used.
-func (d *Dataplane) admitIPv6(before, now []netip.Addr) {
-	had, has := slices.ContainsFunc(before, netip.Addr.Is6), slices.ContainsFunc(now, netip.Addr.Is6)
-	if had || !has || d.fitness[inet.IPv6] == nil {
-		return
-	}
-	if _, wanted := d.settings.Wanted(linkIPv6); !wanted {
-		d.settings.Want(linkIPv6, "0")
-		d.settingLayer.Invalidate()
-	}
-	d.layers.Retry() // what failed without it may work now
-}
-
-// doVIPs changes the link, routes and rules. A link that was just made has its own settings.
-func (d *Dataplane) doVIPs(ctx context.Context, ops []vip.Op) []error {
-	link := slices.IndexFunc(ops, func(op vip.Op) bool { return op.Verb == vip.Add && op.Item.Kind == vip.Link })
-	if _, wanted := d.settings.Wanted(linkIPv6); link < 0 || !wanted {
-		return d.cfg.VIP.Do(ctx, ops)
-	}
-	errs := make([]error, len(ops))
-	copy(errs, d.cfg.VIP.Do(ctx, ops[:link+1]))
-	d.settingLayer.Invalidate()
-	d.settingLayer.Observe(ctx)
-	d.settingLayer.Ensure(ctx)
-	copy(errs[link+1:], d.cfg.VIP.Do(ctx, ops[link+1:]))
-	if errors.Join(errs...) == nil {
-		return nil
-	}
-	return errs
 }

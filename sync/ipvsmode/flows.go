@@ -6,7 +6,6 @@ import (
 	"net/netip"
 
 	"kube-ipvs/internal/inet"
-	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
 	"kube-ipvs/sync/reconcile"
@@ -100,34 +99,12 @@ func (d *Dataplane) serving(key ipvs.Key) map[netip.AddrPort]struct{} {
 	return out
 }
 
-// doReals carries out changes to real servers. The flows to a UDP server that is removed are stale, whatever the kernel
-// answers: a reply may be lost.
-func (d *Dataplane) doReals(ctx context.Context, ops []ipvs.Op) []error {
-	for _, op := range ops {
-		if op.Verb == ipvs.DelReal {
-			d.flows.add(d.trackedAs(op.Key))
-		}
-	}
-	return d.cfg.IPVS.Do(ctx, ops)
-}
-
 // trackedAs returns the frontend that conntrack's flows to a virtual server were sent to: itself, or the one whose alias it is.
 func (d *Dataplane) trackedAs(server ipvs.Key) ipvs.Key {
 	if of, internal := d.tables.aliasOf(server); internal {
 		return of
 	}
 	return server
-}
-
-// doFrontends turns frontends on and off. What was sent to one before it was on, or was refused, is tracked as it went then:
-// as long as a client goes on from the same port it would neither be masqueraded nor find its way back.
-func (d *Dataplane) doFrontends(ctx context.Context, ops []ipset.Op) []error {
-	for _, op := range ops {
-		if op.Verb == ipset.Add {
-			d.flows.add(MemberKey(op.Member))
-		}
-	}
-	return d.cfg.Sets.Do(ctx, ops)
 }
 
 // suspectFlows marks the flows of all UDP frontends of a family whose rules were made: what was tracked while they did not

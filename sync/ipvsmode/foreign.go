@@ -143,3 +143,6 @@ func (d *Dataplane) noteMade(ctx context.Context, k ipvs.Key, err error) {
 	ledger.CarryOut(ctx, line, ledger.Del, ledger.Table.Forget)
 	ledger.Fail(line[0], errForeign)
 }
+
+// servedNoMore reports whether a line of the ledger has nothing left to say.
+func (d *Dataplane) servedNoMore(m ipset.Member) bool { return d.serverLayer.Absent(MemberKey(m)) }

@@ -71,8 +71,8 @@ type Dataplane struct {
 	begun      bool                     // the first update was made
 	forwarding map[inet.Family]struct{} // families whose Forwarding is kept
 	made       int                      // IPv4 virtual servers that were made, without those that were removed
-	read       ipvs.Table               // of this sync, for the second of the two layers that it is about
-	readItems  vip.Items                // the same of the routing
+	table      shared[ipvs.Table]       // virtual servers of ours, with their real servers
+	items      shared[vip.Items]        // of the routing
 	fitness    map[inet.Family]*fitness
 	spared     map[string]error // settings that are left as they are, and why
 	unfit      []plan.Problem   // the node's
@@ -98,9 +98,46 @@ func newDataplane(cfg Config) *Dataplane {
 	for _, s := range cfg.Settings {
 		d.settings.Want(s.Name, s.Value)
 	}
+	d.table.read, d.items.read = d.readTable, cfg.VIP.Read
 	d.layers = d.layersOf()
 	d.base()
 	return d
+}
+
+// layersOf returns the layers in the order in which they are ensured. From the frontends up, a packet's way is ready
+// before it is opened: settings, sets, rules, what guards a frontend, link, routes and addresses, its servers, and at
+// last the member that turns it on. Pruning goes the other way.
+func (d *Dataplane) layersOf() reconcile.Stack {
+	d.settingLayer, d.setLayer = d.settingsLayer(), d.setsLayer()
+	var guards, on reconcile.Stack
+	for _, f := range d.cfg.Families {
+		s, rules := d.tables.families[f], d.rulesLayer(f)
+		d.rules = append(d.rules, rules)
+		guards = append(guards,
+			d.membersLayer(s.Owned, gates{mayDel: d.servedNoMore, do: d.doOwned}),
+			// Networks stand before packets for them are delivered here, so that nothing that listens on the node gets any.
+			d.membersLayer(s.Local, gates{mayDel: d.isUnbound}),
+			d.membersLayer(s.Addresses, gates{}),
+			d.membersLayer(s.Allowed, gates{}),
+			d.membersLayer(s.Hairpins, gates{}),
+			d.membersLayer(s.Health, gates{}),
+			d.membersLayer(s.Ranged, gates{mayDel: d.offOrOpen(s)}),
+			rules)
+		on = append(on,
+			d.membersLayer(s.Rejected, gates{}),
+			d.membersLayer(s.Frontends, gates{
+				ready: func() bool { return d.stands(f) }, mayAdd: d.mayTurnOn(s), mayDel: d.isNotDiverted(s), do: d.doFrontends,
+			}),
+			d.membersLayer(s.Internal, gates{mayAdd: d.aliasServes}),
+			d.membersLayer(s.External, gates{mayAdd: d.isFrontend(s)}))
+	}
+	d.routes, d.addresses = d.vipLayer(vipsTitle, d.tables.vips), d.vipLayer(boundTitle, d.tables.bound)
+	d.flows, d.serverLayer, d.realLayer = d.flowsLayer(), d.serversLayer(), d.realsLayer()
+	d.serverLayer.With, d.realLayer.With = d.realLayer, d.serverLayer // one table in the kernel
+	return slices.Concat(
+		reconcile.Stack{d.settingLayer, d.setLayer}, guards,
+		reconcile.Stack{d.routes, d.flows, d.serverLayer, d.realLayer}, on,
+		reconcile.Stack{d.addresses})
 }
 
 // optional fills in what need not be set.
@@ -182,7 +219,8 @@ func (d *Dataplane) Invalidate(p loop.Part) {
 func (d *Dataplane) Sync(ctx context.Context, update func()) loop.Result {
 	d.due(time.Now())
 	d.layers.Observe(ctx, d.cfg.Beat)
-	d.read, d.readItems = nil, nil
+	d.table.forget()
+	d.items.forget()
 	if update != nil && (d.begun || !d.ledgersUnread()) { // or all that there is would look unwanted
 		d.begun = true
 		d.passOn()

@@ -58,7 +58,7 @@ func (d *Dataplane) realsLayer() *realsLayer {
 			return wanted
 		},
 		Read: func(ctx context.Context) (iter.Seq2[ipvs.RealKey, ipvs.Real], error) {
-			table, err := d.readTable(ctx)
+			table, err := d.table.get(ctx)
 			return realsOf(table), err
 		},
 		Do: d.doReals,
@@ -198,4 +198,15 @@ func (r *realsLayer) Pending() int {
 func (d *Dataplane) listed(k ipvs.RealKey) bool {
 	fe := d.frontends[k.Server]
 	return fe != nil && slices.Contains(fe.Draining, k.AddrPort())
+}
+
+// doReals carries out changes to real servers. The flows to a UDP server that is removed are stale, whatever the kernel
+// answers: a reply may be lost.
+func (d *Dataplane) doReals(ctx context.Context, ops []ipvs.Op) []error {
+	for _, op := range ops {
+		if op.Verb == ipvs.DelReal {
+			d.flows.add(d.trackedAs(op.Key))
+		}
+	}
+	return d.cfg.IPVS.Do(ctx, ops)
 }

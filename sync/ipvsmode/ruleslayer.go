@@ -215,3 +215,14 @@ func (r *rulesLayer) remove(ctx context.Context) error {
 	}
 	return nil
 }
+
+// rulesDiffer says whether rules were found changed since the last look, and doubts those whose trace is another one.
+func (d *Dataplane) rulesDiffer(ctx context.Context) (bool, error) {
+	differ := false
+	for _, r := range d.rules {
+		differ = differ || r.differed
+		r.differed = false
+		r.poll(ctx)
+	}
+	return differ, nil
+}

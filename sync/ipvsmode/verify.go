@@ -2,13 +2,8 @@ package ipvsmode
 
 import (
 	"context"
-	"errors"
-	"os"
 	"slices"
 	"time"
-
-	"kube-ipvs/ipset"
-	"kube-ipvs/ipvs"
 )
 
 // A lookout looks, once in a while, at what the kernel tells nobody about: whether somebody else changed settings, sets,
@@ -62,121 +57,4 @@ func (d *Dataplane) any(ctx context.Context, parts ...part) bool {
 		}
 	}
 	return wrong
-}
-
-func (d *Dataplane) settingsDiffer(ctx context.Context) (bool, error) {
-	var names []string
-	for name := range d.settings.Wants() {
-		names = append(names, name)
-	}
-	values, err := d.cfg.Sysctl.Read(ctx, names)
-	differ := err != nil && !errors.Is(err, os.ErrNotExist)
-	for name, value := range values {
-		known, ok := d.settings.Known(name)
-		differ = differ || !ok || known != value
-	}
-	if differ {
-		d.settingLayer.Invalidate()
-	}
-	return differ, nil
-}
-
-// samplesDiffer looks for one member of each set that is known to have any.
-func (d *Dataplane) samplesDiffer(ctx context.Context) (bool, error) {
-	var ops []ipset.Op
-	for _, sets := range d.tables.families {
-		for _, set := range sets.All() {
-			for m := range d.members[set.Name].Table.All() {
-				ops = append(ops, ipset.Op{Verb: ipset.Test, Set: set, Member: m})
-				break
-			}
-		}
-	}
-	errs := d.cfg.Sets.Do(ctx, ops)
-	for i, err := range errs {
-		if err == nil {
-			continue
-		}
-		if !errors.Is(err, ipset.ErrNoMember) {
-			d.setLayer.Invalidate()
-		}
-		d.members[ops[i].Set.Name].Invalidate()
-	}
-	return errs != nil, nil
-}
-
-// countsDiffer compares how many members each set has with how many it is known to have.
-func (d *Dataplane) countsDiffer(ctx context.Context) (bool, error) {
-	counts, err := d.cfg.Sets.Counts(ctx)
-	if err != nil {
-		return true, err
-	}
-	differ := false
-	for name, members := range d.members {
-		count, there := counts[name]
-		if !there {
-			d.setLayer.Invalidate()
-		}
-		if !there || count != members.Table.KnownLen() {
-			members.Invalidate()
-			differ = true
-		}
-	}
-	return differ, nil
-}
-
-// rulesDiffer says whether rules were found changed since the last look, and doubts those whose trace is another one.
-func (d *Dataplane) rulesDiffer(ctx context.Context) (bool, error) {
-	differ := false
-	for _, r := range d.rules {
-		differ = differ || r.differed
-		r.differed = false
-		r.poll(ctx)
-	}
-	return differ, nil
-}
-
-// countDiffers says whether others made or removed an IPv4 virtual server since the last look: the number of those that
-// are not of our making is another one.
-func (d *Dataplane) countDiffers(ctx context.Context) (bool, error) {
-	all, err := d.cfg.IPVS.Count(ctx)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return false, nil
-	}
-	others := all - d.made
-	differ := err != nil || d.lookout.counted && others != d.lookout.others
-	d.lookout.others, d.lookout.counted = others, err == nil
-	if differ {
-		d.doubtServers()
-	}
-	return differ, err
-}
-
-func (d *Dataplane) doubtServers() {
-	d.serverLayer.Invalidate()
-	d.realLayer.Invalidate()
-}
-
-// tableDiffers compares all virtual servers with what is known of them.
-func (d *Dataplane) tableDiffers(ctx context.Context) (bool, error) {
-	differ, servers, reals := false, 0, 0
-	err := d.cfg.IPVS.Walk(ctx, func(key ipvs.Key, e ipvs.Entry) {
-		known, ok := d.tables.servers.Known(key)
-		if !ok {
-			differ = differ || d.isOurs(key)
-			return
-		}
-		servers++
-		differ = differ || known.Scheduler != e.Server.Scheduler || (known.Timeout == 0) != (e.Server.Timeout == 0)
-		for at, state := range e.Reals {
-			reals++
-			real, ok := d.tables.reals.Known(ipvs.RealKeyOf(key, at))
-			differ = differ || !ok || real != state.Real
-		}
-	})
-	differ = differ || servers != d.tables.servers.KnownLen() || reals != d.tables.reals.KnownLen() || err != nil
-	if differ {
-		d.doubtServers()
-	}
-	return differ, err
 }

@@ -3,13 +3,9 @@ package ipvsmode
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
-	"maps"
 	"net/netip"
-	"os"
 	"slices"
-	"strings"
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
@@ -18,71 +14,58 @@ import (
 	"kube-ipvs/sync/reconcile"
 )
 
-// A setOp makes or destroys a set.
-type setOp struct {
-	destroy bool
-	set     ipset.Set
-}
+// Titles of the two layers of the routing: what packets need before frontends are turned on, and the addresses of bind mode, which
+// come behind the sets that reject what no frontend claims there.
+const (
+	vipsTitle  = "vips"
+	boundTitle = "addresses"
+)
 
-// String returns the op as an operator would type it.
-func (op setOp) String() string {
-	if op.destroy {
-		return "ipset destroy " + op.set.Name
-	}
-	return fmt.Sprintf("ipset create %s %s", op.set.Name, op.set.Type)
-}
-
-// setsLayer is the layer of the sets themselves. Those of ours that are wanted no more are destroyed.
-func (d *Dataplane) setsLayer() *reconcile.TableLayer[string, struct{}, setOp] {
-	t := delta.New[string, struct{}]()
-	defined := map[string]ipset.Set{}
-	for _, sets := range d.tables.families {
-		for _, set := range sets.All() {
-			t.Want(set.Name, struct{}{})
-			defined[set.Name] = set
-		}
-	}
-	return &reconcile.TableLayer[string, struct{}, setOp]{
-		Title: "sets", Table: t, Compare: strings.Compare, Count: d.count.layer("sets"),
-		Read: func(ctx context.Context) (iter.Seq2[string, struct{}], error) {
-			names, err := d.cfg.Sets.Names(ctx)
-			if err != nil {
-				return nil, err
-			}
-			differ, err := d.cfg.Sets.Differ(ctx, slices.Collect(maps.Values(defined)))
-			return func(yield func(string, struct{}) bool) {
-				for _, name := range names {
-					if strings.HasPrefix(name, SetPrefix) && differ[name] == nil && !yield(name, struct{}{}) {
+func (d *Dataplane) vipLayer(title string, table *delta.Table[vip.Item, netip.Addr]) *reconcile.TableLayer[vip.Item, netip.Addr, vip.Op] {
+	return &reconcile.TableLayer[vip.Item, netip.Addr, vip.Op]{
+		Title: title, Table: table, Compare: vip.Item.Compare, Count: d.count.layer(title), MayAdd: d.mayDeliver, Quiet: d.isGivenUp,
+		Read: func(ctx context.Context) (iter.Seq2[vip.Item, netip.Addr], error) {
+			items, err := d.items.get(ctx)
+			return func(yield func(vip.Item, netip.Addr) bool) {
+				for i, source := range items {
+					if (i.Kind == vip.Address) == (title == boundTitle) && !yield(i, source) {
 						return
 					}
 				}
 			}, err
 		},
-		Do:  d.doSets,
-		Add: func(name string, _ struct{}, _ bool) setOp { return setOp{set: defined[name]} },
-		Del: func(name string) setOp { return setOp{destroy: true, set: ipset.Set{Name: name}} },
-		// Rules that others made, such as an earlier version, may refer to a set that is wanted no more.
-		MayDel: func(string) bool {
-			return !slices.ContainsFunc(d.rules, func(r *rulesLayer) bool { return !r.isInSync() })
+		Do: d.doVIPs,
+		Add: func(i vip.Item, source netip.Addr, _ bool) vip.Op {
+			return vip.Op{Verb: vip.Add, Item: i, Source: source}
 		},
+		Del: func(i vip.Item) vip.Op { return vip.Op{Verb: vip.Del, Item: i} },
 	}
 }
 
-// doSets makes and destroys sets. A set that was just made has no members, whatever was known of one with its name.
-func (d *Dataplane) doSets(ctx context.Context, ops []setOp) []error {
+// mayDeliver reports whether packets for an item may be delivered to this host: what no frontend claims there is rejected by now, and
+// does not reach what listens on all addresses of the node. Diverted frontends are claimed one by one.
+func (d *Dataplane) mayDeliver(i vip.Item) bool {
+	if i.Kind != vip.Local && i.Kind != vip.Address {
+		return true
+	}
+	a := i.Prefix.Addr()
+	return d.members[d.tables.sets(a).Local.Name].Present(ipset.Member{Other: i.Prefix}) && d.ruled(inet.FamilyOf(a))
+}
+
+// doVIPs changes the link, routes and rules. A link that was just made has its own settings.
+func (d *Dataplane) doVIPs(ctx context.Context, ops []vip.Op) []error {
+	link := slices.IndexFunc(ops, func(op vip.Op) bool { return op.Verb == vip.Add && op.Item.Kind == vip.Link })
+	if _, wanted := d.settings.Wanted(linkIPv6); link < 0 || !wanted {
+		return d.cfg.VIP.Do(ctx, ops)
+	}
 	errs := make([]error, len(ops))
-	for i, op := range ops {
-		if op.destroy {
-			errs[i] = d.cfg.Sets.Destroy(ctx, op.set.Name)
-			continue
-		}
-		errs[i] = d.cfg.Sets.Create(ctx, op.set)
-		switch {
-		case errs[i] == nil:
-			d.tables.members[op.set.Name].Observe(func(func(ipset.Member, ipset.Mark) bool) {})
-		case errors.Is(errs[i], os.ErrExist):
-			errs[i] = d.renew(ctx, op.set, errs[i])
-		}
+	copy(errs, d.cfg.VIP.Do(ctx, ops[:link+1]))
+	d.settingLayer.Invalidate()
+	d.settingLayer.Observe(ctx)
+	d.settingLayer.Ensure(ctx)
+	copy(errs[link+1:], d.cfg.VIP.Do(ctx, ops[link+1:]))
+	if errors.Join(errs...) == nil {
+		return nil
 	}
 	return errs
 }

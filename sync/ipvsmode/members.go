@@ -1,0 +1,143 @@
+package ipvsmode
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"maps"
+	"os"
+
+	"kube-ipvs/ipset"
+	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/reconcile"
+)
+
+// gates hold members of a set back, and carry out its operations otherwise than the kernel alone would. All may be nil.
+type gates struct {
+	ready          func() bool
+	mayAdd, mayDel func(ipset.Member) bool
+	do             func(context.Context, []ipset.Op) []error
+}
+
+// membersLayer is the layer of one set's members. A set that is missing, or of another definition, has none.
+func (d *Dataplane) membersLayer(set ipset.Set, g gates) reconcile.Layer {
+	t := &reconcile.TableLayer[ipset.Member, ipset.Mark, ipset.Op]{
+		Title: "set " + set.Name, Table: d.tables.members[set.Name], Compare: ipset.Member.Compare,
+		Count: d.count.layer("set " + set.Name), Ready: g.ready, MayAdd: g.mayAdd, MayDel: g.mayDel,
+		Read: func(ctx context.Context) (iter.Seq2[ipset.Member, ipset.Mark], error) {
+			members, err := d.cfg.Sets.Read(ctx, set)
+			if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrExist) {
+				members, err = nil, nil
+			}
+			return maps.All(members), err
+		},
+		Do: d.cfg.Sets.Do,
+		Add: func(m ipset.Member, mark ipset.Mark, _ bool) ipset.Op {
+			return ipset.Op{Verb: ipset.Add, Set: set, Member: m, Mark: mark}
+		},
+		Del: func(m ipset.Member) ipset.Op { return ipset.Op{Verb: ipset.Del, Set: set, Member: m} },
+	}
+	if g.do != nil {
+		t.Do = g.do
+	}
+	t.With = d.setLayer
+	d.members[set.Name] = t
+	return t
+}
+
+// mayTurnOn reports whether all stands that a frontend needs and others do not. A guard that it does not need any more stands
+// in nobody's way for long: it goes in the same turn.
+func (d *Dataplane) mayTurnOn(s Sets) func(ipset.Member) bool {
+	return func(m ipset.Member) bool {
+		_, ranged := d.tables.members[s.Ranged.Name].Wanted(m)
+		return d.serverLayer.Present(MemberKey(m)) && (!ranged || d.members[s.Ranged.Name].Present(m))
+	}
+}
+
+// aliasServes says that the alias of a frontend can be used.
+func (d *Dataplane) aliasServes(m ipset.Member) bool {
+	k := MemberKey(m)
+	k.Addr = Alias(k.Addr)
+	return d.serverLayer.Present(k)
+}
+
+// isFrontend says that a frontend is on, and its packets may be diverted.
+func (d *Dataplane) isFrontend(s Sets) func(ipset.Member) bool {
+	return func(m ipset.Member) bool {
+		return d.members[s.Frontends.Name].Present(m)
+	}
+}
+
+// isNotDiverted reports whether a frontend's packets are not diverted, or not any more.
+func (d *Dataplane) isNotDiverted(s Sets) func(ipset.Member) bool {
+	return func(m ipset.Member) bool { return d.members[s.External.Name].Absent(m) }
+}
+
+// offOrOpen reports whether a frontend's guard may go: it is off, or open to all by now.
+func (d *Dataplane) offOrOpen(s Sets) func(ipset.Member) bool {
+	return func(m ipset.Member) bool {
+		on := d.members[s.Frontends.Name]
+		_, wanted := on.Table.Wanted(m)
+		return on.Absent(m) || wanted && !on.Unknown()
+	}
+}
+
+// isUnbound reports whether a network is not delivered to this host any more.
+func (d *Dataplane) isUnbound(m ipset.Member) bool {
+	return d.routes.Absent(vip.Item{Kind: vip.Local, Prefix: m.Other}) && d.addresses.Absent(vip.Item{Kind: vip.Address, Prefix: m.Other})
+}
+
+// doFrontends turns frontends on and off. What was sent to one before it was on, or was refused, is tracked as it went then:
+// as long as a client goes on from the same port it would neither be masqueraded nor find its way back.
+func (d *Dataplane) doFrontends(ctx context.Context, ops []ipset.Op) []error {
+	for _, op := range ops {
+		if op.Verb == ipset.Add {
+			d.flows.add(MemberKey(op.Member))
+		}
+	}
+	return d.cfg.Sets.Do(ctx, ops)
+}
+
+// samplesDiffer looks for one member of each set that is known to have any.
+func (d *Dataplane) samplesDiffer(ctx context.Context) (bool, error) {
+	var ops []ipset.Op
+	for _, sets := range d.tables.families {
+		for _, set := range sets.All() {
+			for m := range d.members[set.Name].Table.All() {
+				ops = append(ops, ipset.Op{Verb: ipset.Test, Set: set, Member: m})
+				break
+			}
+		}
+	}
+	errs := d.cfg.Sets.Do(ctx, ops)
+	for i, err := range errs {
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, ipset.ErrNoMember) {
+			d.setLayer.Invalidate()
+		}
+		d.members[ops[i].Set.Name].Invalidate()
+	}
+	return errs != nil, nil
+}
+
+// countsDiffer compares how many members each set has with how many it is known to have.
+func (d *Dataplane) countsDiffer(ctx context.Context) (bool, error) {
+	counts, err := d.cfg.Sets.Counts(ctx)
+	if err != nil {
+		return true, err
+	}
+	differ := false
+	for name, members := range d.members {
+		count, there := counts[name]
+		if !there {
+			d.setLayer.Invalidate()
+		}
+		if !there || count != members.Table.KnownLen() {
+			members.Invalidate()
+			differ = true
+		}
+	}
+	return differ, nil
+}

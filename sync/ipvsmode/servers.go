@@ -1,0 +1,168 @@
+package ipvsmode
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"maps"
+
+	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/reconcile"
+)
+
+func (d *Dataplane) serversLayer() *reconcile.TableLayer[ipvs.Key, ipvs.Server, ipvs.Op] {
+	return &reconcile.TableLayer[ipvs.Key, ipvs.Server, ipvs.Op]{
+		Title: "servers", Table: d.tables.servers, Compare: ipvs.Key.Compare, Count: d.count.layer("servers"),
+		MayAdd: d.mayServe, MayDel: d.isOff,
+		Read: func(ctx context.Context) (iter.Seq2[ipvs.Key, ipvs.Server], error) {
+			table, err := d.table.get(ctx)
+			return func(yield func(ipvs.Key, ipvs.Server) bool) {
+				for k, e := range table {
+					if !yield(k, e.Server) {
+						return
+					}
+				}
+			}, err
+		},
+		Do: d.doServers,
+		Add: func(k ipvs.Key, s ipvs.Server, there bool) ipvs.Op {
+			if there {
+				return ipvs.Op{Verb: ipvs.SetServer, Key: k, Server: s}
+			}
+			return ipvs.Op{Verb: ipvs.AddServer, Key: k, Server: s}
+		},
+		Del: func(k ipvs.Key) ipvs.Op { return ipvs.Op{Verb: ipvs.DelServer, Key: k} },
+	}
+}
+
+// doServers carries out changes to virtual servers. With a server the kernel removes its real servers, and what flows
+// to it is stale.
+func (d *Dataplane) doServers(ctx context.Context, ops []ipvs.Op) []error {
+	errs := d.cfg.IPVS.Do(ctx, ops)
+	gone := map[ipvs.Key]struct{}{}
+	for i, op := range ops {
+		switch op.Verb {
+		case ipvs.AddServer:
+			d.noteMade(ctx, op.Key, reconcile.ErrorAt(errs, i))
+		case ipvs.DelServer: // whatever the answer, which may be lost
+			d.flows.add(d.trackedAs(op.Key))
+		}
+		if reconcile.ErrorAt(errs, i) != nil {
+			continue
+		}
+		if op.Verb == ipvs.DelServer {
+			gone[op.Key] = struct{}{}
+		}
+		d.made += made(op)
+	}
+	for k := range gone {
+		d.tables.servers.Forget(k)
+		d.tables.forgetAlias(k)
+	}
+	if len(gone) > 0 {
+		for k := range d.tables.reals.Extra() {
+			if _, ok := gone[k.Server]; ok {
+				d.tables.reals.Forget(k)
+			}
+		}
+	}
+	return errs
+}
+
+// made is what an op changes in how many IPv4 virtual servers there are.
+func made(op ipvs.Op) int {
+	switch {
+	case !op.Key.Addr.Is4():
+	case op.Verb == ipvs.AddServer:
+		return 1
+	case op.Verb == ipvs.DelServer:
+		return -1
+	}
+	return 0
+}
+
+// errLedgerUnread says that it is not known whose virtual servers are.
+var errLedgerUnread = errors.New("which of them are ours could not be read")
+
+// readTable reads the virtual servers that are ours: those that the ledger names, or whose address lies in a service CIDR.
+// Everything else is foreign and is not seen.
+func (d *Dataplane) readTable(ctx context.Context) (ipvs.Table, error) {
+	if d.ledgersUnread() {
+		return nil, errLedgerUnread
+	}
+	table, err := d.cfg.IPVS.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(table, func(k ipvs.Key, _ ipvs.Entry) bool { return !d.isOurs(k) })
+	return table, nil
+}
+
+func (d *Dataplane) ledgersUnread() bool {
+	for _, sets := range d.tables.families {
+		if d.members[sets.Owned.Name].Unknown() {
+			return true
+		}
+	}
+	return false
+}
+
+// mayServe reports whether a virtual server may be made: it is in the ledger, so that whoever comes after us knows it.
+func (d *Dataplane) mayServe(k ipvs.Key) bool {
+	return d.members[d.tables.sets(k.Addr).Owned.Name].Present(MemberOf(k))
+}
+
+// isOff reports whether no packets are on their way to a virtual server: its frontend is off, or the frontend whose alias it is sends
+// none there.
+func (d *Dataplane) isOff(k ipvs.Key) bool {
+	sets := d.tables.sets(k.Addr)
+	if of, ok := d.tables.aliasOf(k); ok {
+		return d.members[sets.Internal.Name].Absent(MemberOf(of))
+	}
+	return d.members[sets.Frontends.Name].Absent(MemberOf(k))
+}
+
+// countDiffers says whether others made or removed an IPv4 virtual server since the last look: the number of those that
+// are not of our making is another one.
+func (d *Dataplane) countDiffers(ctx context.Context) (bool, error) {
+	all, err := d.cfg.IPVS.Count(ctx)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return false, nil
+	}
+	others := all - d.made
+	differ := err != nil || d.lookout.counted && others != d.lookout.others
+	d.lookout.others, d.lookout.counted = others, err == nil
+	if differ {
+		d.invalidateServers()
+	}
+	return differ, err
+}
+
+// tableDiffers compares all virtual servers with what is known of them.
+func (d *Dataplane) tableDiffers(ctx context.Context) (bool, error) {
+	differ, servers, reals := false, 0, 0
+	err := d.cfg.IPVS.Walk(ctx, func(key ipvs.Key, e ipvs.Entry) {
+		known, ok := d.tables.servers.Known(key)
+		if !ok {
+			differ = differ || d.isOurs(key)
+			return
+		}
+		servers++
+		differ = differ || known.Scheduler != e.Server.Scheduler || (known.Timeout == 0) != (e.Server.Timeout == 0)
+		for at, state := range e.Reals {
+			reals++
+			real, ok := d.tables.reals.Known(ipvs.RealKeyOf(key, at))
+			differ = differ || !ok || real != state.Real
+		}
+	})
+	differ = differ || servers != d.tables.servers.KnownLen() || reals != d.tables.reals.KnownLen() || err != nil
+	if differ {
+		d.invalidateServers()
+	}
+	return differ, err
+}
+
+func (d *Dataplane) invalidateServers() {
+	d.serverLayer.Invalidate()
+	d.realLayer.Invalidate()
+}
