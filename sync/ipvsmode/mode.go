@@ -251,7 +251,8 @@ func (d *Dataplane) converge(ctx context.Context) {
 
 // result says how a sync ended, and when the next one is due.
 func (d *Dataplane) result(now time.Time) loop.Result {
-	r := loop.Result{Err: d.layers.Err(), Busy: d.unsettled(), Blocked: d.isBlocked()}
+	r := loop.Result{Err: d.layers.Err(), Busy: d.unsettled()}
+	r.Blocked = r.Err != nil && d.isBlocked()
 	for k := range d.changed {
 		r.Changed = append(r.Changed, AddressOf(k))
 	}
