@@ -91,6 +91,20 @@ func saved(r iptables.Ruleset) string {
 	return out.String()
 }
 
+// The sets are in docs/architecture.md, in their order, with their types.
+func TestArchitectureShowsTheSets(t *testing.T) {
+	var got, want []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `(KIPVS-[A-Z0-9-]+)` \\| (hash:[a-z,]+) \\|").FindAllStringSubmatch(read(t, architecture), -1) {
+		got = append(got, m[1]+" "+m[2])
+	}
+	for _, s := range plan.SetsOf(ipset.IPv4).All() {
+		want = append(want, fmt.Sprint(s.Name, " ", s.Type))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s has the sets\n%s\nwant\n%s", architecture, strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 // Functions that docs/architecture.md names, as "package: name, name" in backquotes, exist.
 func TestArchitectureNamesFunctionsThatExist(t *testing.T) {
 	names := regexp.MustCompile("`([a-z][-a-z0-9/]*): (\\w+(?:, \\w+)*)`").FindAllStringSubmatch(read(t, architecture), -1)
