@@ -44,6 +44,7 @@ func TestLimits(t *testing.T) {
 		{"large datagrams of the node itself over IPv6", (*limited).largeDatagrams},
 		{"affinity is kept by address and port", (*limited).affinity},
 		{"DNAT by hand onto a cluster IP", (*limited).byHand},
+		{"path MTU over IPv4", (*limited).pathMTU},
 		{"while rules are flushed", (*limited).flushed},
 	} {
 		t.Run(limit.name, func(t *testing.T) {
@@ -190,6 +191,46 @@ func (l *limited) byHand() {
 	if fates["answered pod1"]+fates["answered far1"] == 8 {
 		l.t.Error("all are answered")
 	}
+}
+
+// The node cannot say that a datagram is too big from an address that it does not have.
+func (l *limited) pathMTU() {
+	svc := l.serve(8, ipvs.UDP, func(svc *plan.Service) { svc.ExternalLocal = true }, "pod1")
+	act(l.t, "ip link set calipod1 mtu 1300")
+	defer act(l.t, "ip link set calipod1 mtu 1500")
+	for _, to := range []frontend{toClusterIP, toNodePort, toExternalIP} {
+		err := l.Client.Do(func() error { return sendWhole(l.address(svc, to, false)) })
+		if errors.Is(err, unix.EMSGSIZE) == (to == toExternalIP) {
+			l.t.Errorf("%s: %v", to, err)
+		}
+	}
+}
+
+// sendWhole sends datagrams that are not to be cut.
+func sendWhole(to netip.AddrPort) error {
+	conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(to))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var set error
+	err = raw.Control(func(fd uintptr) {
+		set = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
+	})
+	if err := errors.Join(err, set); err != nil {
+		return err
+	}
+	for range 4 {
+		if _, err = conn.Write(make([]byte, 1400)); err != nil {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return nil
 }
 
 // Nothing rejects what nobody claims in a range of cluster IPs.
