@@ -18,6 +18,7 @@ import (
 
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
+	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/plan"
 )
 
@@ -102,6 +103,17 @@ func TestArchitectureShowsTheSets(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%s has the sets\n%s\nwant\n%s", architecture, strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// The rules of the routing policy are in docs/architecture.md, a row each: priority and rule.
+func TestArchitectureShowsTheRouting(t *testing.T) {
+	marks, text := plan.MarksFor(14), read(t, architecture)
+	for _, item := range vip.Policies(netip.MustParsePrefix("0.0.0.0/0"), marks.Divert, marks.Own) {
+		priority, rule, _ := strings.Cut(strings.TrimPrefix(item.Rule.String(), "pref "), " ")
+		if row := fmt.Sprintf("\n| %s | `%s` |", priority, rule); !strings.Contains(text, row) {
+			t.Errorf("%s lacks %q", architecture, row)
+		}
 	}
 }
 
