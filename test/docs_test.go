@@ -67,14 +67,19 @@ func TestDocsNameWhatExists(t *testing.T) {
 			chains[s.Name] = true
 		}
 	}
-	metrics := all(t, `"(kube_ipvs_\w+)"`, "../sync/loop/metrics.go", "../sync/kube/poster.go", "../cmd/kube-ipvs/report.go")
+	var product []string
+	for _, s := range sources(t) {
+		if !s.test && s.in("cmd", "sync") {
+			product = append(product, s.name)
+		}
+	}
 	for _, names := range []struct {
 		of    string
 		by    string // the first group is a name
 		there map[string]bool
 	}{
 		{"chain or set", `\b(KIPVS(?:-[A-Z0-9]+)+)\b(?:[^-]|$)`, chains},
-		{"metric", `\b(kube_ipvs_[a-z_]*[a-z])\b(?:[^_*]|$)`, metrics},
+		{"metric", `\b(kube_ipvs_[a-z_]*[a-z])\b(?:[^_*]|$)`, all(t, `"(kube_ipvs_\w+)"`, product...)},
 		{"flag", "`(--[a-z0-9-]+)[`= ]", all(t, "(?m)^\\| `(--[a-z0-9-]+)` \\|", "../docs/flags.md")},
 		{"target", "(?m)(?:`|^    )make ([a-z]+)", all(t, `(?m)^([a-z]+):`, "../Makefile")},
 	} {
