@@ -90,7 +90,7 @@ func (l *Loop) base() {
 		for _, item := range l.baseOf(f) {
 			l.tables.vips.Want(item, netip.Addr{})
 		}
-		l.tables.members[l.tables.families[f].Local.Name].Want(ipset.Member{Other: plan.AliasRange(f)}, ipset.Mark{})
+		claimer{tables: l.tables}.network(l.tables.families[f], plan.AliasRange(f))
 	}
 }
 

@@ -41,7 +41,9 @@ func (l *Loop) layersOf() []layer {
 			l.membersLayer(s.Rejected, nil, nil),
 			l.membersLayer(s.Frontends, l.mayTurnOn(s), l.isNotDiverted(s)),
 			l.membersLayer(s.Internal, l.aliasServes, nil),
-			l.membersLayer(s.External, l.isFrontend(s), nil))
+			l.membersLayer(s.External, l.isFrontend(s), nil),
+			// Another proxy may still serve what is not on yet.
+			l.membersLayer(s.Closed, nil, nil))
 		frontends := l.members[s.Frontends.Name]
 		frontends.do, frontends.ready = l.doFrontends, func() bool { return l.stands(f) }
 	}

@@ -71,7 +71,7 @@ func TestFrontendsOfEveryPolicy(t *testing.T) {
 	}{
 		{name: "Cluster, endpoints here and elsewhere", endpoints: both,
 			want: lines("masquerade external; to [1 2]", "masqueradeDIVERTED; to [1 2]")},
-		{name: "Cluster, none", want: lines("masquerade external, rejected; to []", "masqueradeDIVERTED, rejected; to []")},
+		{name: "Cluster, none", want: lines("keep source, rejected; to []", "keep sourceDIVERTED, rejected; to []")},
 		{name: "Cluster, masquerade all", endpoints: both, masqueradeAll: true,
 			want: lines("masquerade; to [1 2]", "masqueradeDIVERTED; to [1 2]")},
 		{name: "internal Local, here and elsewhere", internal: true, endpoints: both,
@@ -81,7 +81,7 @@ func TestFrontendsOfEveryPolicy(t *testing.T) {
 		{name: "internal Local, elsewhere, masquerade all", internal: true, endpoints: remote, masqueradeAll: true,
 			want: lines("masquerade; to []; from []", "masqueradeDIVERTED; to [2]")},
 		{name: "internal Local, none", internal: true,
-			want: lines("masquerade external, rejected; to []", "masqueradeDIVERTED, rejected; to []")},
+			want: lines("keep source, rejected; to []", "keep sourceDIVERTED, rejected; to []")},
 		{name: "external Local, here and elsewhere", external: true, endpoints: both,
 			want: lines("masquerade external; to [1 2]", "keep sourceDIVERTED; to [1], internal [1 2] at ALIAS")},
 		{name: "external Local, here", external: true, endpoints: local,
@@ -89,7 +89,7 @@ func TestFrontendsOfEveryPolicy(t *testing.T) {
 		{name: "external Local, elsewhere", external: true, endpoints: remote,
 			want: lines("masquerade external; to [2]", "drop externalDIVERTED; to [2]")},
 		{name: "external Local, none", external: true,
-			want: lines("masquerade external, rejected; to []", "keep sourceDIVERTED, rejected; to []")},
+			want: lines("keep source, rejected; to []", "keep sourceDIVERTED, rejected; to []")},
 		{name: "both Local, here and elsewhere", internal: true, external: true, endpoints: both,
 			want: lines("masquerade external; to [1]", "keep sourceDIVERTED; to [1], internal [1 2] at ALIAS")},
 		{name: "both Local, elsewhere", internal: true, external: true, endpoints: remote,
@@ -153,7 +153,7 @@ func TestFrontends(t *testing.T) {
 			svc: func(s *Service) {
 				s.Ports = []Port{port80, {Name: "u", Proto: ipvs.UDP, Port: 80}, {Name: "s", Proto: ipvs.SCTP, Port: 80}}
 			},
-			want: "cluster IP tcp 10.96.0.10:80: masquerade external; to [1]\ncluster IP udp 10.96.0.10:80: masquerade external, rejected; to []\ncluster IP sctp 10.96.0.10:80: masquerade external, rejected; to []\n"},
+			want: "cluster IP tcp 10.96.0.10:80: masquerade external; to [1]\ncluster IP udp 10.96.0.10:80: keep source, rejected; to []\ncluster IP sctp 10.96.0.10:80: keep source, rejected; to []\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

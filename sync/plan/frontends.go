@@ -82,7 +82,9 @@ func (p *servicePort) frontends(node Node, add func(Frontend)) {
 			fe := group.as
 			fe.Kind = group.kind
 			fe.Key = ipvs.AddrKey(p.port.Proto, netip.AddrPortFrom(addr, group.port))
-			fe.Rejected = rejects(fe)
+			if fe.Rejected = rejects(fe); fe.Rejected {
+				fe.Treatment = KeepSource // or the answer would be masqueraded
+			}
 			fe.Internal = internalOf(fe)
 			p.attract(&fe, node)
 			fe.Ranges = withAddress(fe, node)
