@@ -12,7 +12,7 @@ import (
 
 // clean removes all that is ours from this node.
 func clean(ctx context.Context, cfg *config.Config, stdout io.Writer) (err error) {
-	unlock, err := lock()
+	unlock, err := lock(ctx, 0)
 	if err != nil {
 		return err
 	}

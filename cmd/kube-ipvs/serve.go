@@ -58,7 +58,11 @@ type proxy struct {
 // serve runs the proxy until the context ends. The data plane is left standing.
 func serve(ctx context.Context, cfg *config.Config) (err error) {
 	log := klog.FromContext(ctx)
-	unlock, err := lock()
+	unlock, err := lock(ctx, lockWait)
+	if ctx.Err() != nil {
+		log.Info("kube-ipvs stops before it began")
+		return nil
+	}
 	if err != nil {
 		return err
 	}
