@@ -13,8 +13,8 @@ import (
 	"kube-ipvs/internal/ops"
 )
 
-// A Fake is a Kernel in memory. It has the settings that it was made with and no others, as a kernel does. It is safe
-// for use by several goroutines.
+// A Fake is a Kernel in memory. Like a kernel it has a fixed set of settings: those given to NewFake. It is safe for use
+// by several goroutines.
 type Fake struct {
 	mu       sync.Mutex
 	values   map[string]string
@@ -34,21 +34,21 @@ func NewFake(settings ...Setting) *Fake {
 	return f
 }
 
-// SetReadOnly says whether writing is refused with os.ErrPermission.
+// SetReadOnly makes writing fail with os.ErrPermission, or succeed again.
 func (f *Fake) SetReadOnly(readOnly bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.readOnly = readOnly
 }
 
-// Ops returns how many settings Do was given so far.
+// Ops returns the number of settings given to Do so far.
 func (f *Fake) Ops() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.ops
 }
 
-// Reads returns how many times Read was called so far.
+// Reads returns the number of calls of Read so far.
 func (f *Fake) Reads() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -104,7 +104,7 @@ func (f *Fake) set(ctx context.Context, s Setting) error {
 	return nil
 }
 
-// String returns all settings, sorted, a line each, as sysctl(8) would take them.
+// String returns all settings, sorted, one sysctl(8) command a line.
 func (f *Fake) String() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
