@@ -227,7 +227,7 @@ func TestWords(t *testing.T) {
 		{2, os.ErrNotExist}, {1, os.ErrPermission},
 	}
 	for _, tt := range tests {
-		if err := words(fmt.Errorf("do: %w", &netlink.Error{Errno: tt.errno})); !errors.Is(err, tt.want) {
+		if err := translate(fmt.Errorf("do: %w", &netlink.Error{Errno: tt.errno})); !errors.Is(err, tt.want) {
 			t.Errorf("error %d: %v, want %v", tt.errno, err, tt.want)
 		}
 	}

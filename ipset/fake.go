@@ -12,7 +12,7 @@ import (
 	"kube-ipvs/internal/ops"
 )
 
-// A Fake is a Kernel in memory that refuses what the kernel refuses. It is safe for use by several goroutines.
+// A Fake is a Kernel in memory with the kernel's checks. It is safe for use by several goroutines.
 type Fake struct {
 	mu    sync.Mutex
 	sets  map[string]*fakeSet
@@ -32,14 +32,14 @@ var _ Kernel = (*Fake)(nil)
 // NewFake returns a kernel without sets.
 func NewFake() *Fake { return &Fake{sets: make(map[string]*fakeSet), limit: MaxElem} }
 
-// SetLimit sets how many members each set may have, instead of MaxElem.
+// SetLimit bounds the members of each set, instead of MaxElem.
 func (f *Fake) SetLimit(members int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.limit = members
 }
 
-// SetInUse says whether a rule refers to the set of that name, as far as there is one.
+// SetInUse makes an existing set count as referred to by a rule, or not.
 func (f *Fake) SetInUse(name string, inUse bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -48,21 +48,21 @@ func (f *Fake) SetInUse(name string, inUse bool) {
 	}
 }
 
-// Ops returns how many ops Do was given so far.
+// Ops returns the number of ops given to Do so far.
 func (f *Fake) Ops() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.ops
 }
 
-// Reads returns how many times Read was called so far.
+// Reads returns the number of calls of Read so far.
 func (f *Fake) Reads() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.reads
 }
 
-// String returns all sets with their members, sorted, in the form of "ipset save".
+// String returns all sets with their members, sorted, in the format of "ipset save".
 func (f *Fake) String() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -84,7 +84,7 @@ func (f *Fake) Create(ctx context.Context, s Set) error {
 		return ctx.Err()
 	}
 	if there, ok := f.sets[s.Name]; ok {
-		return there.definition().serves(s)
+		return there.definition().satisfies(s)
 	}
 	f.sets[s.Name] = &fakeSet{Set: s, members: make(map[Member]Mark)}
 	return nil
