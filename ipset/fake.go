@@ -14,11 +14,11 @@ import (
 
 // A Fake is a Kernel in memory with the kernel's checks. It is safe for use by several goroutines.
 type Fake struct {
+	ops.Counter
+
 	mu    sync.Mutex
 	sets  map[string]*fakeSet
 	limit int
-	ops   int
-	reads int
 }
 
 type fakeSet struct {
@@ -46,20 +46,6 @@ func (f *Fake) SetInUse(name string, inUse bool) {
 	if s := f.sets[name]; s != nil {
 		s.inUse = inUse
 	}
-}
-
-// Ops returns the number of ops given to Do so far.
-func (f *Fake) Ops() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.ops
-}
-
-// Reads returns the number of calls of Read so far.
-func (f *Fake) Reads() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.reads
 }
 
 // String returns all sets with their members, sorted, in the format of "ipset save".
@@ -126,7 +112,7 @@ func (f *Fake) Names(ctx context.Context) ([]string, error) {
 func (f *Fake) Read(ctx context.Context, s Set) (map[Member]Mark, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.reads++
+	f.CountRead()
 	there := f.sets[s.Name]
 	switch {
 	case ctx.Err() != nil:
@@ -143,7 +129,7 @@ func (f *Fake) Read(ctx context.Context, s Set) (map[Member]Mark, error) {
 func (f *Fake) Do(ctx context.Context, list []Op) []error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ops += len(list)
+	f.CountOps(len(list))
 	return ops.Each(list, func(op Op) error { return f.do(ctx, op) })
 }
 

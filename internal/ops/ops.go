@@ -1,4 +1,4 @@
-// Package ops carries out lists of operations.
+// Package ops carries out lists of operations and counts them.
 package ops
 
 import "fmt"

@@ -16,11 +16,11 @@ import (
 // A Fake is a Kernel in memory. Like a kernel it has a fixed set of settings: those given to NewFake. It is safe for use
 // by several goroutines.
 type Fake struct {
+	ops.Counter
+
 	mu       sync.Mutex
 	values   map[string]string
 	readOnly bool
-	ops      int
-	reads    int
 }
 
 var _ Kernel = (*Fake)(nil)
@@ -41,25 +41,11 @@ func (f *Fake) SetReadOnly(readOnly bool) {
 	f.readOnly = readOnly
 }
 
-// Ops returns the number of settings given to Do so far.
-func (f *Fake) Ops() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.ops
-}
-
-// Reads returns the number of calls of Read so far.
-func (f *Fake) Reads() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.reads
-}
-
 // Read implements Kernel.
 func (f *Fake) Read(ctx context.Context, names []string) (map[string]string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.reads++
+	f.CountRead()
 	values := make(map[string]string, len(names))
 	var errs []error
 	for _, name := range names {
@@ -82,7 +68,7 @@ func (f *Fake) Read(ctx context.Context, names []string) (map[string]string, err
 func (f *Fake) Do(ctx context.Context, settings []Setting) []error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ops += len(settings)
+	f.CountOps(len(settings))
 	return ops.Each(settings, func(s Setting) error { return f.set(ctx, s) })
 }
 

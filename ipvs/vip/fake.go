@@ -15,12 +15,12 @@ import (
 
 // A Fake is a Kernel in memory with the kernel's checks. It is safe for use by several goroutines.
 type Fake struct {
+	ops.Counter
+
 	mu      sync.Mutex
 	items   Items
 	foreign map[Item]struct{}
 	noIPv6  bool
-	ops     int
-	reads   int
 }
 
 var _ Kernel = (*Fake)(nil)
@@ -47,20 +47,6 @@ func (f *Fake) SetNoIPv6(disabled bool) {
 	f.noIPv6 = disabled
 }
 
-// Ops returns the number of ops given to Do so far.
-func (f *Fake) Ops() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.ops
-}
-
-// Reads returns the number of calls of Read so far.
-func (f *Fake) Reads() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.reads
-}
-
 // String returns the items as Text does.
 func (f *Fake) String() string {
 	f.mu.Lock()
@@ -81,7 +67,7 @@ func Text(items Items) string {
 func (f *Fake) Read(ctx context.Context) (Items, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.reads++
+	f.CountRead()
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -92,7 +78,7 @@ func (f *Fake) Read(ctx context.Context) (Items, error) {
 func (f *Fake) Do(ctx context.Context, list []Op) []error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ops += len(list)
+	f.CountOps(len(list))
 	return ops.Each(list, func(op Op) error { return f.do(ctx, op) })
 }
 
