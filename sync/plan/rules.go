@@ -332,10 +332,12 @@ func (r rules) filterLocal() []string {
 }
 
 // filterOutput rejects what was translated to be rejected, and what was routed to the link since a frontend is off. Packets of other
-// translated connections still seem to go where they were routed first.
+// translated connections still seem to go where they were routed first. All of that begins connections; what IPVS sends on
+// for others comes by here, too.
 func (r rules) filterOutput() []string {
 	to := fmt.Sprintf("-d %v/%d", RejectAddr(r.family), RejectAddr(r.family).BitLen())
 	return []string{
+		known + " -j RETURN",
 		to + " -p tcp " + reset, to + " -j REJECT",
 		"-m conntrack --ctstate DNAT -j RETURN",
 		toLink + " -p tcp " + reset, toLink + " -j REJECT",
