@@ -135,8 +135,8 @@ func (f *Fake) Differ(ctx context.Context, sets []Set) (map[string]error, error)
 	defer f.mu.Unlock()
 	differ := make(map[string]error)
 	for _, s := range sets {
-		if there, ok := f.sets[s.Name]; ok {
-			if err := there.definition().satisfies(s); err != nil {
+		if existing, ok := f.sets[s.Name]; ok {
+			if err := existing.definition().satisfies(s); err != nil {
 				differ[s.Name] = err
 			}
 		}

@@ -69,8 +69,8 @@ func (f *Fake) Create(ctx context.Context, s Set) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if there, ok := f.sets[s.Name]; ok {
-		return there.definition().satisfies(s)
+	if existing, ok := f.sets[s.Name]; ok {
+		return existing.definition().satisfies(s)
 	}
 	f.sets[s.Name] = &fakeSet{Set: s, members: make(map[Member]Mark)}
 	return nil
@@ -113,16 +113,16 @@ func (f *Fake) Read(ctx context.Context, s Set) (map[Member]Mark, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.CountRead()
-	there := f.sets[s.Name]
+	existing := f.sets[s.Name]
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case there == nil:
+	case existing == nil:
 		return nil, fmt.Errorf("read set %s: %w", s.Name, os.ErrNotExist)
-	case there.Type != s.Type || there.Family != s.Family:
-		return nil, fmt.Errorf("read set %s: %w as %s of family %d", s.Name, os.ErrExist, there.Type, there.Family)
+	case existing.Type != s.Type || existing.Family != s.Family:
+		return nil, fmt.Errorf("read set %s: %w as %s of family %d", s.Name, os.ErrExist, existing.Type, existing.Family)
 	}
-	return maps.Clone(there.members), nil
+	return maps.Clone(existing.members), nil
 }
 
 // Do implements Kernel.
@@ -155,7 +155,7 @@ func (f *Fake) do(ctx context.Context, op Op) error {
 		delete(s.members, op.Member)
 		return nil
 	case Test:
-		if _, there := s.members[op.Member]; !there {
+		if _, ok := s.members[op.Member]; !ok {
 			return ErrNoMember
 		}
 		return nil
@@ -167,7 +167,7 @@ func (s *fakeSet) add(op Op, limit int) error {
 	if op.Set.Marks && !s.Marks {
 		return fmt.Errorf("%w: the set has no marks", os.ErrInvalid)
 	}
-	if _, there := s.members[op.Member]; !there && len(s.members) >= limit {
+	if _, ok := s.members[op.Member]; !ok && len(s.members) >= limit {
 		return ErrFull
 	}
 	s.members[op.Member] = Mark{}

@@ -21,7 +21,7 @@ func (i Item) translate(err error) error {
 	case noIPv6 && i.Prefix.Addr().Is6():
 		return fmt.Errorf("%w (%w)", ErrNoIPv6, err)
 	case errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("%w: another program's, left alone", os.ErrExist)
+		return fmt.Errorf("%w: a foreign object, left alone", os.ErrExist)
 	case errors.Is(err, unix.ENODEV):
 		return errNoLink
 	case errors.Is(err, unix.ENETDOWN):

@@ -105,7 +105,7 @@ func (f *Fake) add(i Item, source netip.Addr) error {
 	case f.noIPv6 && i.Prefix.Addr().Is6() && i.Kind != Policy: // a rule alone needs no IPv6
 		return ErrNoIPv6
 	case foreign:
-		return fmt.Errorf("%w: another program's, left alone", os.ErrExist)
+		return fmt.Errorf("%w: a foreign object, left alone", os.ErrExist)
 	}
 	f.items[i] = source
 	return nil

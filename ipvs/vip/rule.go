@@ -57,7 +57,7 @@ func (r Rule) encode(b *bulk.Batch, verb Verb, family byte) {
 	} else {
 		b.Uint32(goToAttr, r.Goto)
 	}
-	if verb == Add || r.Table == 0 { // whoever made it, a rule that looks up a table of ours is ours
+	if verb == Add || r.Table == 0 { // a rule that looks up an owned table is owned, whatever its protocol
 		b.Uint8(protocolAttr, RouteProtocol)
 	}
 	b.End()

@@ -51,9 +51,9 @@ func (r Rule) fault() string {
 	case r.Mark&^r.Mask != 0:
 		return "bits of the mark beyond its mask"
 	case (r.Table == 0) == (r.Goto == 0):
-		return "a rule looks up a table or goes on at another one"
+		return "a rule needs either a table or a goto"
 	case r.Table == 0 && r.Goto <= r.Priority:
-		return "a rule goes to a later one only"
+		return "a goto needs a later priority"
 	}
 	return ""
 }
