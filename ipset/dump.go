@@ -20,7 +20,8 @@ func (s Set) String() string {
 	return out
 }
 
-// Save returns a set and its members in the format of "ipset save", a line each, the members in the order of Compare.
+// Save returns a set and its members in the format of "ipset save", a line each, the members in the order of Compare. The
+// Fake prints with it, and tests of kernels compare with it.
 func Save(s Set, members map[Member]Mark) string {
 	var b strings.Builder
 	fmt.Fprintln(&b, s)
