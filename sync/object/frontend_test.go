@@ -94,7 +94,7 @@ func TestServiceAddresses(t *testing.T) {
 	})
 }
 
-// TestServiceSourceRanges has a load balancer of both families, and whom it serves.
+// TestServiceSourceRanges has a load balancer of both families, and its permitted sources.
 func TestServiceSourceRanges(t *testing.T) {
 	closed := func(version string) plan.Problem {
 		return wrong("spec.loadBalancerSourceRanges", "no range of IPv"+version+

@@ -31,7 +31,7 @@ func sliceOf(endpoints ...discoveryv1.Endpoint) *discoveryv1.EndpointSlice {
 // at returns an endpoint at addresses.
 func at(addresses ...string) discoveryv1.Endpoint { return discoveryv1.Endpoint{Addresses: addresses} }
 
-// ready returns what the plan gets of an endpoint without conditions.
+// ready returns the plan's input for an endpoint without conditions.
 func ready(addr string) plan.Endpoint {
 	return plan.Endpoint{Addr: addrs(addr)[0], Ready: true, Serving: true}
 }
