@@ -71,9 +71,9 @@ func TestUnbridged(t *testing.T) {
 
 // What about the node is wrong is told once as long as it lasts, whichever part finds it.
 func TestNodeReporter(t *testing.T) {
-	var told []kube.Notice
+	var told []kube.Event
 	lines := 0
-	r := newNodeReporter(funcr.New(func(_, line string) { lines++ }, funcr.Options{}), func(n kube.Notice) { told = append(told, n) })
+	r := newNodeReporter(funcr.New(func(_, line string) { lines++ }, funcr.Options{}), func(n kube.Event) { told = append(told, n) })
 	one, two := plan.Problem{Field: "a", Reason: "is wrong"}, plan.Problem{Field: "b", Reason: "is wrong"}
 	for _, tt := range []struct {
 		part        string
@@ -95,7 +95,7 @@ func TestNodeReporter(t *testing.T) {
 		if err := r.count.Write(&count); err != nil {
 			t.Fatal(err)
 		}
-		if len(told) != tt.told || lines != tt.lines || count.GetGauge().GetValue() != tt.count || tt.told > 0 && !told[0].Here {
+		if len(told) != tt.told || lines != tt.lines || count.GetGauge().GetValue() != tt.count || tt.told > 0 && !told[0].NodeLocal {
 			t.Errorf("%s, %v: told %v, %d lines", tt.part, tt.problems, told, lines)
 		}
 	}

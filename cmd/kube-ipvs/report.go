@@ -26,11 +26,11 @@ const (
 // Its methods are called one at a time.
 type reporter struct {
 	log    logr.Logger
-	notify func(plan.Name, kube.Notice)
+	notify func(plan.Name, kube.Event)
 	told   map[plan.Name]map[plan.Problem]struct{}
 }
 
-func newReporter(log logr.Logger, notify func(plan.Name, kube.Notice)) *reporter {
+func newReporter(log logr.Logger, notify func(plan.Name, kube.Event)) *reporter {
 	return &reporter{log: log, notify: notify, told: map[plan.Name]map[plan.Problem]struct{}{}}
 }
 
@@ -77,7 +77,7 @@ func byWeight(problems []plan.Problem) iter.Seq[plan.Problem] {
 }
 
 func (r *reporter) tell(name plan.Name, p plan.Problem) {
-	n := kube.Notice{Type: corev1.EventTypeWarning, Reason: notServed, Note: p.Field + ": " + p.Reason, Here: p.Here}
+	n := kube.Event{Type: corev1.EventTypeWarning, Reason: notServed, Note: p.Field + ": " + p.Reason, NodeLocal: p.Here}
 	message := "Part of a Service is not served"
 	if p.Note {
 		n.Type, n.Reason = corev1.EventTypeNormal, nonStandard
@@ -94,14 +94,14 @@ func (r *reporter) tell(name plan.Name, p plan.Problem) {
 // parts find out about such things. Its methods may be called from any goroutine.
 type nodeReporter struct {
 	log    logr.Logger
-	notify func(kube.Notice)
+	notify func(kube.Event)
 	count  prometheus.Gauge
 
 	mu   sync.Mutex
 	told map[string][]plan.Problem // by part
 }
 
-func newNodeReporter(log logr.Logger, notify func(kube.Notice)) *nodeReporter {
+func newNodeReporter(log logr.Logger, notify func(kube.Event)) *nodeReporter {
 	return &nodeReporter{
 		log: log, notify: notify, told: map[string][]plan.Problem{}, count: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "kube_ipvs_node_problems", Help: "Problems of this node that keep Services from being served."}),
@@ -115,7 +115,7 @@ func (r *nodeReporter) report(part string, problems []plan.Problem) {
 	for _, p := range problems {
 		if !slices.Contains(r.told[part], p) {
 			r.log.Info("Something about this node keeps Services from being served", "field", p.Field, "reason", p.Reason)
-			r.notify(kube.Notice{Type: corev1.EventTypeWarning, Reason: nodeProblem, Note: p.Field + ": " + p.Reason, Here: true})
+			r.notify(kube.Event{Type: corev1.EventTypeWarning, Reason: nodeProblem, Note: p.Field + ": " + p.Reason, NodeLocal: true})
 		}
 	}
 	for _, p := range r.told[part] {

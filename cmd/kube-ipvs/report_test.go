@@ -18,9 +18,9 @@ func TestReport(t *testing.T) {
 	odd := plan.Problem{Object: "Service default/web", Field: "spec.externalIPs[1]", Reason: "is odd", Note: true}
 	here := plan.Problem{Object: "Service default/web", Field: "node port", Reason: "is taken", Here: true}
 	endpoint := plan.Problem{Object: "EndpointSlice default/web-1", Field: "endpoints[0]", Reason: "is wrong"}
-	var told []kube.Notice
+	var told []kube.Event
 	var lines []string
-	r := newReporter(funcr.New(func(_, line string) { lines = append(lines, line) }, funcr.Options{}), func(name plan.Name, n kube.Notice) {
+	r := newReporter(funcr.New(func(_, line string) { lines = append(lines, line) }, funcr.Options{}), func(name plan.Name, n kube.Event) {
 		if name != web {
 			t.Errorf("%v was told", name)
 		}
@@ -29,16 +29,16 @@ func TestReport(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		all  []plan.Problem
-		want []kube.Notice
+		want []kube.Event
 	}{
-		{"something is not served", []plan.Problem{wrong}, []kube.Notice{{Type: "Warning", Reason: "NotServed", Note: "spec.externalIPs[0]: is wrong"}}},
-		{"something is odd, too", []plan.Problem{wrong, odd}, []kube.Notice{{Type: "Normal", Reason: "NonStandardValue", Note: "spec.externalIPs[1]: is odd"}}},
+		{"something is not served", []plan.Problem{wrong}, []kube.Event{{Type: "Warning", Reason: "NotServed", Note: "spec.externalIPs[0]: is wrong"}}},
+		{"something is odd, too", []plan.Problem{wrong, odd}, []kube.Event{{Type: "Normal", Reason: "NonStandardValue", Note: "spec.externalIPs[1]: is odd"}}},
 		{"the same in another order", []plan.Problem{odd, wrong}, nil},
 		{"all is well", nil, nil},
-		{"something of this node's own", []plan.Problem{here}, []kube.Notice{{Type: "Warning", Reason: "NotServed", Note: "node port: is taken", Here: true}}},
-		{"something in a slice", []plan.Problem{here, endpoint}, []kube.Notice{
+		{"something of this node's own", []plan.Problem{here}, []kube.Event{{Type: "Warning", Reason: "NotServed", Note: "node port: is taken", NodeLocal: true}}},
+		{"something in a slice", []plan.Problem{here, endpoint}, []kube.Event{
 			{Type: "Warning", Reason: "NotServed", Note: "EndpointSlice default/web-1: endpoints[0]: is wrong"}}},
-		{"the first again", []plan.Problem{wrong}, []kube.Notice{{Type: "Warning", Reason: "NotServed", Note: "spec.externalIPs[0]: is wrong"}}},
+		{"the first again", []plan.Problem{wrong}, []kube.Event{{Type: "Warning", Reason: "NotServed", Note: "spec.externalIPs[0]: is wrong"}}},
 	} {
 		told, lines = nil, nil
 		r.report(web, tt.all)
@@ -56,8 +56,8 @@ func TestReport(t *testing.T) {
 // before what is odd, and what was told before costs no comparison with each of the others.
 func TestReportOfALongList(t *testing.T) {
 	web := plan.Name{Namespace: "default", Name: "web"}
-	var told []kube.Notice
-	r := newReporter(logr.Discard(), func(_ plan.Name, n kube.Notice) { told = append(told, n) })
+	var told []kube.Event
+	r := newReporter(logr.Discard(), func(_ plan.Name, n kube.Event) { told = append(told, n) })
 	problems := func(n int, note bool) (out []plan.Problem) {
 		for i := range n {
 			out = append(out, plan.Problem{Object: "EndpointSlice default/web-1", Field: fmt.Sprintf("endpoints[%d]", i), Reason: "is wrong", Note: note})

@@ -45,7 +45,7 @@ type proxy struct {
 	queue     *loop.Queue
 	sink      *sink
 	source    source
-	notify    func(plan.Name, kube.Notice) // tells the users of a Service, where the source can
+	notify    func(plan.Name, kube.Event) // tells the users of a Service, where the source can
 	problems  *nodeReporter
 	serving   atomic.Pointer[[]ipset.Family] // the families that work, or are needed
 	addresses []netip.Addr                   // the Node's own addresses, as they were last known
@@ -127,8 +127,8 @@ func (p *proxy) openSource() error {
 	}
 	if cfg.Manifests != "" {
 		p.source = manifest.New(cfg.Manifests, name, p.sink)
-		p.notify = func(plan.Name, kube.Notice) {}
-		p.problems = newNodeReporter(p.sink.log, func(kube.Notice) {})
+		p.notify = func(plan.Name, kube.Event) {}
+		p.problems = newNodeReporter(p.sink.log, func(kube.Event) {})
 		return nil
 	}
 	connection := kube.Connection{
@@ -144,11 +144,11 @@ func (p *proxy) openSource() error {
 		return err
 	}
 	s := kube.New(kube.Config{
-		Client: client, Events: events, NodeName: name, NodeWait: 30 * time.Second, Patience: 10 * time.Second,
+		Client: client, Events: events, NodeName: name, NodeWait: 30 * time.Second, WaitLogInterval: 10 * time.Second,
 	}, p.sink)
 	s.Register(p.registry)
-	p.source, p.notify = s, s.Notify
-	p.problems = newNodeReporter(p.sink.log, s.NotifyNode)
+	p.source, p.notify = s, s.PostEvent
+	p.problems = newNodeReporter(p.sink.log, s.PostNodeEvent)
 	return nil
 }
 
@@ -174,7 +174,7 @@ func (p *proxy) run(ctx context.Context) error {
 	}
 	p.ports = health.NewNodePorts(p.state, p.healthAddresses(own), func(name plan.Name, err error) {
 		log.Error(err, "A health-check node port cannot be served", "service", name)
-		p.notify(name, kube.Notice{Type: corev1.EventTypeWarning, Reason: noHealthCheck, Note: err.Error(), Here: true})
+		p.notify(name, kube.Event{Type: corev1.EventTypeWarning, Reason: noHealthCheck, Note: err.Error(), NodeLocal: true})
 	})
 	parts.Go(func() error { return p.ports.Run(ctx) })
 	answers := &health.Answers{State: p.state, Families: p.familyNames, Eligible: func() bool { return p.source.Node().Eligible }}

@@ -16,130 +16,131 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// How Events are posted. What is wrong with a Service all nodes find within a second, and most of them are told then that the
-// Event is there already. 5,000 nodes ask some 170 times a second for half a minute, and 500 times a second after that at
-// the very most.
+// Limits of posting Events. All nodes find a problem of a Service within a second, and all but the first learn from the API
+// server that its Event exists. 5,000 nodes send some 170 requests per second for half a minute, and afterwards at most 500
+// per second.
 const (
-	mostWaiting = 100              // Events at a time
-	jitter      = 30 * time.Second // the longest that an Event waits to have company
-	postBurst   = 10               // how many are posted at once,
-	postRate    = 0.1              // and how many a second on average
-	postTimeout = 30 * time.Second // for an answer
+	maxQueued   = 100              // Events in the queue
+	maxJitter   = 30 * time.Second // longest random delay, in which Events collect
+	postBurst   = 10               // Events posted at once,
+	postRate    = 0.1              // and per second on average
+	postTimeout = 30 * time.Second // for a response
 )
 
-// What becomes of an Event.
+// Results of posting an Event.
 const (
 	created  = "created"
-	existing = "existing" // somebody had created it
+	existing = "existing" // created before, as a rule by another node
 	refused  = "refused"  // by the API server
-	dropped  = "dropped"  // because too many waited
+	dropped  = "dropped"  // because the queue was full
 )
 
-// A poster posts Events, in no order: where there are more than can be posted, nodes post different ones.
-type poster struct {
-	client typed.EventsV1Interface // nil: nothing is posted
+// An eventQueue posts Events, in no order: if there are more than can be posted, each node posts different ones. It is
+// keyed by the Event's name, so an Event that waits is not added again; the API server rejects those that exist.
+type eventQueue struct {
+	client typed.EventsV1Interface // nil: Events are discarded
 	count  *prometheus.CounterVec
-	wake   chan struct{} // something waits
+	wake   chan struct{} // the queue is not empty
 
-	mu      sync.Mutex
-	waiting map[string]*eventsv1.Event // by namespace and name: the same twice is one
+	mu     sync.Mutex
+	queued map[string]*eventsv1.Event // by namespace and name
 }
 
-func newPoster(client typed.EventsV1Interface) *poster {
-	p := &poster{
-		client: client, wake: make(chan struct{}, 1), waiting: map[string]*eventsv1.Event{},
+func newEventQueue(client typed.EventsV1Interface) *eventQueue {
+	q := &eventQueue{
+		client: client, wake: make(chan struct{}, 1), queued: map[string]*eventsv1.Event{},
 		count: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kube_ipvs_events_total",
-			Help: "Events on Services that were created, existing already, refused by the API server, or dropped because too many waited.",
+			Help: "Events on Services and the Node by result: created, existing (created before), refused by the API server, dropped from a full queue.",
 		}, []string{"result"}),
 	}
 	for _, result := range []string{created, existing, refused, dropped} {
-		p.count.WithLabelValues(result) // there from the start
+		q.count.WithLabelValues(result) // exported from the start
 	}
-	return p
+	return q
 }
 
-// add has an Event posted. Where too many wait, one of them goes.
-func (p *poster) add(e *eventsv1.Event) {
-	if p.client == nil {
+// add adds an Event. If the queue is full, another one is dropped.
+func (q *eventQueue) add(e *eventsv1.Event) {
+	if q.client == nil {
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	key := e.Namespace + "/" + e.Name
-	if _, waits := p.waiting[key]; waits {
+	if _, waits := q.queued[key]; waits {
 		return
 	}
-	for other := range p.waiting {
-		if len(p.waiting) < mostWaiting {
+	for other := range q.queued {
+		if len(q.queued) < maxQueued {
 			break
 		}
-		delete(p.waiting, other)
-		p.count.WithLabelValues(dropped).Inc()
+		delete(q.queued, other)
+		q.count.WithLabelValues(dropped).Inc()
 	}
-	p.waiting[key] = e
+	q.queued[key] = e
 	select {
-	case p.wake <- struct{}{}:
+	case q.wake <- struct{}{}:
 	default: // a wake-up is already waiting
 	}
 }
 
-// take returns an Event that waits, or nil, and waits for it no more.
-func (p *poster) take() *eventsv1.Event {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for key, e := range p.waiting {
-		delete(p.waiting, key)
+// take removes an Event from the queue and returns it, or nil.
+func (q *eventQueue) take() *eventsv1.Event {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for key, e := range q.queued {
+		delete(q.queued, key)
 		return e
 	}
 	return nil
 }
 
-// run posts what is added until the context is done.
-func (p *poster) run(ctx context.Context) {
+// run posts Events until the context is done.
+func (q *eventQueue) run(ctx context.Context) {
 	pace := flowcontrol.NewTokenBucketRateLimiter(postRate, postBurst)
-	for p.pause(ctx) {
-		for e := p.take(); e != nil; e = p.take() {
+	for q.pause(ctx) {
+		for e := q.take(); e != nil; e = q.take() {
 			if pace.Wait(ctx) != nil {
 				return
 			}
-			if !p.post(ctx, e) {
-				p.add(e)
+			if !q.post(ctx, e) {
+				q.add(e)
 				break
 			}
 		}
 	}
 }
 
-// pause waits until there is something to post, and then for a random while. It is false when the context is done.
-func (p *poster) pause(ctx context.Context) bool {
+// pause waits until the queue is not empty, and then for a random delay. It reports false when the context is done.
+func (q *eventQueue) pause(ctx context.Context) bool {
 	select {
-	case <-p.wake:
+	case <-q.wake:
 	case <-ctx.Done():
 		return false
 	}
 	select {
-	case <-time.After(rand.N(jitter)):
+	case <-time.After(rand.N(maxJitter)):
 		return true
 	case <-ctx.Done():
 		return false
 	}
 }
 
-// post posts an Event, and says whether the API server has answered.
-func (p *poster) post(ctx context.Context, e *eventsv1.Event) bool {
+// post posts an Event, and reports whether the API server responded.
+func (q *eventQueue) post(ctx context.Context, e *eventsv1.Event) bool {
 	ctx, cancel := context.WithTimeout(ctx, postTimeout)
 	defer cancel()
-	_, err := p.client.Events(e.Namespace).Create(ctx, e, metav1.CreateOptions{})
+	_, err := q.client.Events(e.Namespace).Create(ctx, e, metav1.CreateOptions{})
 	var status apierrors.APIStatus
 	switch {
 	case err == nil:
-		p.count.WithLabelValues(created).Inc()
+		q.count.WithLabelValues(created).Inc()
 	case apierrors.IsAlreadyExists(err):
-		p.count.WithLabelValues(existing).Inc()
+		q.count.WithLabelValues(existing).Inc()
 	case errors.As(err, &status):
-		p.count.WithLabelValues(refused).Inc()
-		klog.FromContext(ctx).Info("An Event was refused", "service", klog.KRef(e.Regarding.Namespace, e.Regarding.Name),
+		q.count.WithLabelValues(refused).Inc()
+		klog.FromContext(ctx).Info("The API server refused an Event", "service", klog.KRef(e.Regarding.Namespace, e.Regarding.Name),
 			"reason", e.Reason, "note", e.Note, "err", err)
 	default:
 		return false

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/source/sourcetest"
 )
 
 // An api is an API server as it looks over HTTP, with a history that can be lost.
@@ -115,7 +116,7 @@ func (a *api) back(version int, objects map[string][]any) {
 	a.down, a.version, a.objects = false, version, objects
 }
 
-// send sends an event to all who watch a resource.
+// send sends an event to all watchers of a resource.
 func (a *api) send(resource, typ string, object any) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -142,12 +143,12 @@ func versioned(name string, version int, port int32) any {
 	return written("Service", "v1", version, svc)
 }
 
-// collect returns what the sink is told, each once, until it has been told nothing for a while.
-func (h heard) collect(quiet time.Duration) map[string]int {
+// collect counts the calls until none came for a while.
+func collect(calls sourcetest.Recorder, quiet time.Duration) map[string]int {
 	out := map[string]int{}
 	for {
 		select {
-		case got := <-h:
+		case got := <-calls:
 			out[got]++
 		case <-time.After(quiet):
 			return out
@@ -156,7 +157,7 @@ func (h heard) collect(quiet time.Duration) map[string]int {
 }
 
 // TestAnotherHistory: the API server is away, and comes back from a backup: with lower versions, without some objects and
-// with others. What vanished goes, what is as before is not touched, and events that come twice cause no work.
+// with others. Vanished objects are removed, unchanged ones are not touched, and repeated events cause no work.
 func TestAnotherHistory(t *testing.T) {
 	slices := func(version int, addresses map[string]string) []any {
 		var out []any
@@ -179,8 +180,8 @@ func TestAnotherHistory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, told := runWith(t, Config{Client: client, NodeName: "n1"})
-	told.next(t, "synced")
+	s, calls := runWith(t, Config{Client: client, NodeName: "n1"})
+	calls.Next(t, "synced")
 
 	for range 3 { // duplicates, and one that goes twice
 		server.send("services", "MODIFIED", versioned("same", 900, 80))
@@ -190,13 +191,13 @@ func TestAnotherHistory(t *testing.T) {
 			server.send("endpointslices", "ADDED", es)
 		}
 	}
-	if got := told.collect(300 * time.Millisecond); len(got) > 1 || len(got) == 1 && got["default/never"] == 0 {
-		t.Errorf("told %v for events that say nothing new", got)
+	if got := collect(calls, 300*time.Millisecond); len(got) > 1 || len(got) == 1 && got["default/never"] == 0 {
+		t.Errorf("called with %v for events that say nothing new", got)
 	}
 
 	server.leave()
-	if got := told.collect(2 * time.Second); len(got) > 0 {
-		t.Errorf("told %v while the API server is away", got)
+	if got := collect(calls, 2*time.Second); len(got) > 0 {
+		t.Errorf("called with %v while the API server is away", got)
 	}
 	if got := len(s.Names()); got != 3 {
 		t.Errorf("%d Services are known while the API server is away, want 3", got)
@@ -210,7 +211,7 @@ func TestAnotherHistory(t *testing.T) {
 	got := map[string]int{}
 	// The Services' watch and the slices' come back each when it tries again.
 	for begin := time.Now(); time.Since(begin) < time.Minute; {
-		for name, n := range told.collect(time.Second) {
+		for name, n := range collect(calls, time.Second) {
 			got[name] += n
 		}
 		svc, in, _ := s.Service(plan.Name{Namespace: "default", Name: "changed"})
@@ -220,12 +221,12 @@ func TestAnotherHistory(t *testing.T) {
 	}
 	for name := range want {
 		if got[name] == 0 {
-			t.Errorf("not told %s", name)
+			t.Errorf("not called with %s", name)
 		}
 	}
 	for name := range got {
 		if !want[name] {
-			t.Errorf("told %s, which is as before", name)
+			t.Errorf("called with %s, which is as before", name)
 		}
 	}
 	for name, there := range map[string]bool{"same": true, "changed": true, "gone": false, "new": true} {
