@@ -18,14 +18,14 @@ import (
 
 var values = cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()}
 
-// read returns what a folder with these files says, read once.
+// read returns the content of a directory with these files.
 func read(t *testing.T, files map[string]string) *snapshot {
 	t.Helper()
 	d := newDir(t)
 	for name, content := range files {
 		d.write(name, content)
 	}
-	f := newFolder(d.path)
+	f := newDirectory(d.path)
 	if err := f.read(); err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// TestMistakes has one file, and what is reported of it: document, field and reason.
+// TestMistakes has one file each, and its problems: document, field and reason.
 func TestMistakes(t *testing.T) {
 	edit := func(old, new string) string { return strings.Replace(web, old, new, 1) }
 	for _, c := range []struct {

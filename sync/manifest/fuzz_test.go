@@ -11,7 +11,7 @@ import (
 func FuzzManifest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte, asJSON bool) {
 		name := map[bool]string{false: "a.yaml", true: "a.json"}[asJSON]
-		d := newFolder(t.Name())
+		d := newDirectory(t.Name())
 		d.files[name], d.order = d.decoder.parse(name, content), []string{name}
 		now := assemble(&d, "n1")
 		for _, p := range now.problems {
