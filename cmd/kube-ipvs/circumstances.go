@@ -56,7 +56,7 @@ func (p *proxy) bridgeProblems(ctx context.Context, n object.Node) []plan.Proble
 	if p.config.DetectLocal.Mode == config.BridgeInterface {
 		name = p.config.DetectLocal.Interface
 	}
-	bridge, err := node.Bridged(name, slices.Concat(p.config.DetectLocal.ClusterCIDRs, n.PodCIDRs))
+	bridge, err := node.PodBridge(name, slices.Concat(p.config.DetectLocal.ClusterCIDRs, n.PodCIDRs))
 	if err != nil {
 		return nil // it is a hint, and comes with the next change
 	}
