@@ -177,7 +177,7 @@ func (p *proxy) run(ctx context.Context) error {
 		p.notify(name, kube.Event{Type: corev1.EventTypeWarning, Reason: noHealthCheck, Note: err.Error(), NodeLocal: true})
 	})
 	parts.Go(func() error { return p.ports.Run(ctx) })
-	answers := &health.Answers{State: p.state, Families: p.familyNames, Eligible: func() bool { return p.source.Node().Eligible }}
+	answers := &health.Handlers{State: p.state, Families: p.familyNames, Eligible: func() bool { return p.source.Node().Eligible }}
 	answers.Register(p.registry)
 	metrics := http.NewServeMux()
 	metrics.Handle("/metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
@@ -258,7 +258,7 @@ func (p *proxy) node(ctx context.Context) (plan.Node, []netip.Prefix, error) {
 	}
 	n := p.source.Node()
 	p.problems.report("bridge", p.bridgeProblems(ctx, n))
-	p.ports.Listen(p.healthAddresses(own))
+	p.ports.SetAddresses(p.healthAddresses(own))
 	return plan.Node{Name: n.Name, Zone: n.Zone, Own: own, Addresses: p.nodePortAddresses(own), Primary: n.Addresses}, p.source.ServiceCIDRs(), nil
 }
 

@@ -9,9 +9,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Answers are the handlers of /healthz and /livez, with kube-proxy's codes, headers and bodies (pkg/proxy/healthcheck), and of
-// /readyz, which kube-proxy does not have.
-type Answers struct {
+// Handlers are the HTTP handlers of /healthz and /livez, with kube-proxy's codes, headers and bodies
+// (pkg/proxy/healthcheck), and of /readyz, which kube-proxy lacks.
+type Handlers struct {
 	State *State
 
 	// Eligible reports whether the node should be used at all: it is not being deleted.
@@ -23,43 +23,43 @@ type Answers struct {
 	healthz, livez *prometheus.CounterVec
 }
 
-// Register registers the counters of answers by code.
-func (a *Answers) Register(r prometheus.Registerer) {
-	a.healthz = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeproxy_proxy_healthz_total", Help: "Answers of /healthz by code."}, []string{"code"})
-	a.livez = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeproxy_proxy_livez_total", Help: "Answers of /livez by code."}, []string{"code"})
-	r.MustRegister(a.healthz, a.livez)
+// Register registers the counters of responses by code. It must be called before the first request.
+func (h *Handlers) Register(r prometheus.Registerer) {
+	h.healthz = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeproxy_proxy_healthz_total", Help: "Handlers of /healthz by code."}, []string{"code"})
+	h.livez = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeproxy_proxy_livez_total", Help: "Handlers of /livez by code."}, []string{"code"})
+	r.MustRegister(h.healthz, h.livez)
 }
 
 // Mux returns the handlers at their paths.
-func (a *Answers) Mux() *http.ServeMux {
+func (h *Handlers) Mux() *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { a.Healthz(w) })
-	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { a.Livez(w) })
-	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) { a.Readyz(w) })
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { h.Healthz(w) })
+	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { h.Livez(w) })
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) { h.Readyz(w) })
 	return mux
 }
 
-// Healthz answers for load balancers: 200 if the proxy keeps up and the node is not being deleted, else 503.
-func (a *Answers) Healthz(w http.ResponseWriter) {
-	eligible := a.Eligible()
-	b := a.body(a.State.Healthy())
+// Healthz responds to load balancers: 200 if the proxy keeps up and the node is not being deleted, else 503.
+func (h *Handlers) Healthz(w http.ResponseWriter) {
+	eligible := h.Eligible()
+	b := h.body(h.State.Healthy())
 	b.NodeEligible = &eligible
-	a.answer(w, b, b.Healthy && eligible, a.healthz)
+	h.respond(w, b, b.Healthy && eligible, h.healthz)
 }
 
-// Livez answers for liveness probes: 503 if a restart is what helps. It leaves the node out, as kube-proxy's does (KEP-3836),
-// and whether the proxy keeps up, which kube-proxy's does not: that would kill it for what the kernel refuses, again and
-// again, and a new process begins with all of the work.
-func (a *Answers) Livez(w http.ResponseWriter) {
-	_, updated := a.State.Healthy()
-	b := a.body(a.State.Alive(), updated)
-	a.answer(w, b, b.Healthy, a.livez)
+// Livez responds to liveness probes: 503 if a restart would help. Like kube-proxy's it ignores the node (KEP-3836).
+// Unlike kube-proxy's it ignores whether the proxy keeps up: a kernel that refuses objects would cause restart after
+// restart, each of which begins with all of the work.
+func (h *Handlers) Livez(w http.ResponseWriter) {
+	_, updated := h.State.Healthy()
+	b := h.body(h.State.Alive(), updated)
+	h.respond(w, b, b.Healthy, h.livez)
 }
 
-// Readyz answers for a roll-out: 200 if everything was programmed once, and the proxy keeps up since.
-func (a *Answers) Readyz(w http.ResponseWriter) {
-	b := a.body(a.State.Healthy())
-	a.answer(w, b, b.Healthy && !b.LastUpdated.IsZero(), nil)
+// Readyz responds to roll-outs: 200 if everything was programmed once, and the proxy has kept up since.
+func (h *Handlers) Readyz(w http.ResponseWriter) {
+	b := h.body(h.State.Healthy())
+	h.respond(w, b, b.Healthy && !b.LastUpdated.IsZero(), nil)
 }
 
 type body struct {
@@ -75,16 +75,16 @@ type familyStatus struct {
 	Healthy     bool      `json:"healthy"`
 }
 
-func (a *Answers) body(healthy bool, updated time.Time) body {
+func (h *Handlers) body(healthy bool, updated time.Time) body {
 	b := body{LastUpdated: updated, CurrentTime: time.Now(), Healthy: healthy, Status: map[string]familyStatus{}}
-	for _, f := range a.Families() {
+	for _, f := range h.Families() {
 		b.Status[f] = familyStatus{LastUpdated: updated, Healthy: healthy}
 	}
 	return b
 }
 
-// answer writes the body. One that says that all is well says that it was so until now.
-func (a *Answers) answer(w http.ResponseWriter, b body, ok bool, count *prometheus.CounterVec) {
+// respond writes the body. A healthy one was last updated now.
+func (h *Handlers) respond(w http.ResponseWriter, b body, ok bool, count *prometheus.CounterVec) {
 	code := http.StatusServiceUnavailable
 	if ok {
 		code, b.LastUpdated = http.StatusOK, b.CurrentTime
@@ -101,5 +101,5 @@ func writeJSON(w http.ResponseWriter, code int, v any) {
 	w.WriteHeader(code)
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	_ = e.Encode(v) // the client went away
+	_ = e.Encode(v) // fails only if the client went away
 }
