@@ -10,7 +10,7 @@ import (
 	"kube-ipvs/sync/loop"
 )
 
-// clean removes all that is ours from this node.
+// clean removes all objects of kube-ipvs from this node.
 func clean(ctx context.Context, cfg *config.Config, stdout io.Writer) (err error) {
 	unlock, err := lock()
 	if err != nil {

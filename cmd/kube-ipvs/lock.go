@@ -8,14 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockName is an abstract socket's, which belongs to a network namespace, as all does that is programmed, and is gone with the
-// process that has it, however that ends.
+// lockName is the name of an abstract socket. It belongs to a network namespace, like everything that is programmed, and
+// vanishes with its process, however that ends.
 const lockName = "@kube-ipvs"
 
-// errLocked is what helps: two that have other flags, or one that removes, would mend each other's work for ever.
+// errLocked names the remedy: two processes with different flags, or one that cleans up, would repair each other's work
+// forever.
 var errLocked = errors.New("another kube-ipvs runs in this network namespace (ss -xlp src " + lockName + "): stop it first")
 
-// lock keeps others from programming this network namespace until it is unlocked.
+// lock prevents others from programming this network namespace until it is unlocked.
 func lock() (unlock func() error, err error) {
 	l, err := net.Listen("unix", lockName)
 	if errors.Is(err, unix.EADDRINUSE) {

@@ -128,7 +128,7 @@ func (r refusing) Do(ctx context.Context, ops []ipvs.Op) []error {
 	return r.Fake.Do(ctx, ops)
 }
 
-// The probe says in one line why IPVS cannot be used, and leaves nothing behind.
+// The probe returns the reason in one line, and leaves nothing behind.
 func TestProbe(t *testing.T) {
 	for _, tt := range []struct {
 		name, scheduler string
