@@ -43,6 +43,7 @@ type proxy struct {
 	addresses []netip.Addr                   // the Node's last known addresses
 	state     *health.State
 	ports     *health.NodePorts
+	handlers  *health.Handlers
 	registry  *prometheus.Registry
 	metrics   *loop.Metrics
 }
@@ -94,10 +95,17 @@ func newProxy(ctx context.Context, cfg *config.Config, k *kernel) (*proxy, error
 		return nil, err
 	}
 	p.handler.problems = p.source.Problems
-	p.registry.MustRegister(p.problems.count)
-	p.metrics = loop.NewMetrics(p.registry) // from the start, also while the loop waits
-	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	p.handlers = &health.Handlers{State: p.state, Families: p.familyNames, Eligible: func() bool { return p.source.Node().Eligible }}
+	p.registerMetrics(p.registry)
 	return p, nil
+}
+
+// registerMetrics registers all metrics but the source's: from the start, also while the loop waits. They are listed in
+// docs/metrics.md.
+func (p *proxy) registerMetrics(r prometheus.Registerer) {
+	p.metrics = loop.NewMetrics(r)
+	p.handlers.Register(r)
+	r.MustRegister(p.problems.count, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
 
 // newSource opens the source, restricted by the feature gates.
@@ -171,8 +179,6 @@ func (p *proxy) run(ctx context.Context) error {
 		p.postEvent(name, kube.Event{Type: corev1.EventTypeWarning, Reason: noHealthCheck, Note: err.Error(), NodeLocal: true})
 	})
 	parts.Go(func() error { return p.ports.Run(ctx) })
-	answers := &health.Handlers{State: p.state, Families: p.familyNames, Eligible: func() bool { return p.source.Node().Eligible }}
-	answers.Register(p.registry)
 	metrics := http.NewServeMux()
 	metrics.Handle("/metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
 	metrics.HandleFunc("/proxyMode", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, p.config.Mode) })
@@ -180,7 +186,7 @@ func (p *proxy) run(ctx context.Context) error {
 	if p.config.Profiling {
 		handleProfiles(metrics)
 	}
-	parts.Go(func() error { return listen(ctx, p.config.Healthz, p.config.BindHardFail, answers.Mux()) })
+	parts.Go(func() error { return listen(ctx, p.config.Healthz, p.config.BindHardFail, p.handlers.Mux()) })
 	parts.Go(func() error { return listen(ctx, p.config.Metrics, p.config.BindHardFail, metrics) })
 
 	// The loop between them.

@@ -25,8 +25,8 @@ type Handlers struct {
 
 // Register registers the counters of responses by code. It must be called before the first request.
 func (h *Handlers) Register(r prometheus.Registerer) {
-	h.healthz = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeproxy_proxy_healthz_total", Help: "Handlers of /healthz by code."}, []string{"code"})
-	h.livez = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeproxy_proxy_livez_total", Help: "Handlers of /livez by code."}, []string{"code"})
+	h.healthz = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeproxy_proxy_healthz_total", Help: "Responses of /healthz, by HTTP status code."}, []string{"code"})
+	h.livez = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeproxy_proxy_livez_total", Help: "Responses of /livez, by HTTP status code."}, []string{"code"})
 	r.MustRegister(h.healthz, h.livez)
 }
 
