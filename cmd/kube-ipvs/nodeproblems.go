@@ -60,7 +60,7 @@ func (p *proxy) bridgeProblems(ctx context.Context, n object.Node) []plan.Proble
 	}
 	bridge, err := node.PodBridge(name, slices.Concat(p.config.DetectLocal.ClusterCIDRs, n.PodCIDRs))
 	if err != nil {
-		return nil // it is a hint, and comes with the next change
+		return nil // only a hint, repeated with the next change
 	}
 	return unbridged(ctx, p.kernel.settings, bridge, "Node "+n.Name)
 }

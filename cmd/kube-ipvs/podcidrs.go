@@ -39,7 +39,7 @@ func keepPodCIDRs(ctx context.Context, had []netip.Prefix, get func() []netip.Pr
 			return nil
 		}
 		if now := get(); len(now) > 0 && !slices.Equal(now, had) {
-			return fmt.Errorf("--detect-local-mode=NodeCIDR: the Node's spec.podCIDRs were %v and are %v now: a new start is needed", had, now)
+			return fmt.Errorf("--detect-local-mode=NodeCIDR: the Node's spec.podCIDRs were %v and are %v now: a restart is needed", had, now)
 		}
 	}
 }

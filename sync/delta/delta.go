@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// A Table holds one kind of kernel objects, each with a key and a value. Services want objects (others say: desired);
-// the kernel has them, as far as it was read or changed (known; others say: actual). The difference is Missing (pending
+// A Table holds one kind of kernel objects, each with a key and a value. Services want objects: the desired state. The
+// kernel has objects, known as far as they were read or changed: the actual state. The difference is Missing (pending
 // updates) and Extra (pending deletions). References are counted: an object that two Services want stays until both drop
 // it. New makes a Table.
 //

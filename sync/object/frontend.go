@@ -58,7 +58,7 @@ type ranges struct{ v4, v6 familyRanges }
 // A familyRanges holds the permitted sources of one family's load-balancer IPs: everyone, unless ranges were given.
 type familyRanges struct {
 	list  []netip.Prefix
-	asked bool // ranges were given, usable or not
+	given bool // ranges were given, usable or not
 	all   bool // one of the ranges holds every address
 }
 
@@ -72,7 +72,7 @@ func (rs *ranges) of(is6 bool) *familyRanges {
 
 // closed reports whether ranges were given and none is usable. Serving everyone would then be the opposite of the
 // request.
-func (f *familyRanges) closed() bool { return f.asked && len(f.list) == 0 }
+func (f *familyRanges) closed() bool { return f.given && len(f.list) == 0 }
 
 // closedTo reports whether a load-balancer IP must not be served.
 func (rs *ranges) closedTo(a netip.Addr) bool { return rs.of(a.Is6()).closed() }
@@ -96,11 +96,11 @@ func (r *reader) sourceRanges(spec *corev1.ServiceSpec) *ranges {
 	for i, s := range spec.LoadBalancerSourceRanges {
 		p, ok := r.prefix(fmt.Sprintf("%s[%d]", name, i), strings.TrimSpace(s))
 		if !ok {
-			rs.of(looksLikeIPv6(s)).asked = true
+			rs.of(looksLikeIPv6(s)).given = true
 			continue
 		}
 		f := rs.of(p.Addr().Is6())
-		f.asked, f.all = true, f.all || p.Bits() == 0
+		f.given, f.all = true, f.all || p.Bits() == 0
 		if !slices.Contains(f.list, p) {
 			f.list = append(f.list, p)
 		}

@@ -107,7 +107,7 @@ func (r *reader) endpoints(es *discoveryv1.EndpointSlice, p *pool) []plan.Endpoi
 		if len(in.Addresses) == 0 {
 			continue
 		}
-		// The addresses of an endpoint are interchangeable, and the API asks that only the first be used.
+		// The addresses of an endpoint are interchangeable, and the API requires that only the first is used.
 		a, ok := r.endpointAddr(fmt.Sprintf("endpoints[%d].addresses[0]", i), in.Addresses[0], es.AddressType)
 		if ok {
 			out = append(out, endpoint(a, in, p, &hints))
