@@ -114,7 +114,7 @@ func TestReuseMode(t *testing.T) {
 	}
 }
 
-// A refusing table refuses to do one thing, if there is an error for it.
+// A refusing table fails one kind of operation, if it has an error for it.
 type refusing struct {
 	*ipvs.Fake
 	verb ipvs.Verb
@@ -134,7 +134,7 @@ func TestProbe(t *testing.T) {
 		name, scheduler string
 		verb            ipvs.Verb
 		with            error
-		left            bool // one that was killed left its virtual server
+		left            bool // a killed process left its virtual server
 		want            string
 	}{
 		{name: "all is well", scheduler: "rr"},
@@ -161,7 +161,7 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// What somebody else has for the probe's mark stays as it is.
+// A foreign virtual server of the probe's mark stays.
 func TestProbeOfForeignMarks(t *testing.T) {
 	table := new(ipvs.Fake)
 	real := netip.MustParseAddrPort("192.0.2.20:80")
@@ -184,7 +184,7 @@ func TestProbeOfForeignMarks(t *testing.T) {
 	}
 }
 
-// The written configuration is kube-proxy's, and starts again as it was.
+// The written configuration is kube-proxy's, and reads as the same configuration.
 func TestWriteConfig(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "config.conf")
 	var out, err bytes.Buffer

@@ -99,7 +99,7 @@ func metricsWith(t *testing.T, prefix string) []metric {
 	return out
 }
 
-// Our own metrics keep to Prometheus' conventions. Kube-proxy's keep to kube-proxy.
+// The metrics of kube-ipvs follow Prometheus' conventions. Those of kube-proxy have kube-proxy's names.
 func TestMetricsLint(t *testing.T) {
 	var families []*dto.MetricFamily
 	for _, m := range metricsWith(t, "kube_ipvs_") {
@@ -152,7 +152,7 @@ This page is generated from the program. ` + "`/metrics`" + ` on port 10249 has 
 	}
 }
 
-// Every metric that the program exports at the start is on the page, whoever registered it.
+// Every metric that the program exports at the start is on the page, wherever it was registered.
 func TestMetricsAreListed(t *testing.T) {
 	cfg := *config.Default()
 	cfg.Manifests = t.TempDir()

@@ -110,8 +110,8 @@ type nodeSource struct {
 
 func (s *nodeSource) Node() object.Node { return s.node }
 
-// With --nodeport-addresses=primary node ports are at the Node's first address of each family, and stay there while nothing is
-// known of the Node.
+// With --nodeport-addresses=primary node ports are at the Node's first address of each family, and stay there while the Node
+// is unknown.
 func TestPrimaryAddresses(t *testing.T) {
 	addrs := func(list ...string) (out []netip.Addr) {
 		for _, s := range list {

@@ -132,8 +132,8 @@ func missingOf(t *table) map[string]int {
 	return out
 }
 
-// The loop carries out what Missing and Extra yield while it walks them.
-func TestChangesDuringTheWalk(t *testing.T) {
+// The loop performs the changes while it iterates over Missing and Extra.
+func TestChangesDuringIteration(t *testing.T) {
 	table := New[string, int]()
 	for i := range 100 {
 		table.Want(fmt.Sprint("made", i), i)
@@ -150,7 +150,7 @@ func TestChangesDuringTheWalk(t *testing.T) {
 	}
 }
 
-func TestWalksEndWhenTold(t *testing.T) {
+func TestIterationsEnd(t *testing.T) {
 	table := New[int, int]()
 	for i := range 10 {
 		table.Want(i, i)
@@ -180,8 +180,8 @@ func TestWalksEndWhenTold(t *testing.T) {
 	}
 }
 
-// What was missing once, at the start, must not cost anything later, not even if something stays missing. The times are
-// compared generously: a walk over all that there ever was would take hundreds of times as long.
+// Objects that were missing at the start must cost nothing later, not even if one stays missing. The comparison of times is
+// generous: iterating over all of them would take hundreds of times as long.
 func TestTheStartIsNotPaidForAgain(t *testing.T) {
 	const small, large = 10, 100_000
 	cost := func(size int) time.Duration {
@@ -215,7 +215,7 @@ func TestTheStartIsNotPaidForAgain(t *testing.T) {
 	}
 }
 
-// A model is the same table without the wish to be fast.
+// A model is a table without regard to speed.
 type model struct {
 	refs, wanted map[string]int
 	known        map[string]int
@@ -348,8 +348,7 @@ func compare(t *rapid.T, table *table, m model) {
 	}
 }
 
-// BenchmarkChange is one object that changes and is made, in tables of very different size: the time must not depend on
-// it.
+// BenchmarkChange changes one object in tables of very different size: the time must not depend on it.
 func BenchmarkChange(b *testing.B) {
 	for _, size := range []int{100, 10_000, 1_000_000} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
@@ -371,7 +370,7 @@ type wide struct {
 	_ [56]byte
 }
 
-// BenchmarkMemory is what an object costs that is as wanted.
+// BenchmarkMemory measures the memory of an object in sync.
 func BenchmarkMemory(b *testing.B) {
 	for _, size := range []int{1_000, 100_000, 1_000_000} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
@@ -391,7 +390,7 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// filled is a table after a start: everything was wanted before anything was made.
+// filled returns a table as after a start: everything was wanted before anything was made.
 func filled(size int) *Table[int, int] {
 	table := New[int, int]()
 	for i := range size {

@@ -42,7 +42,7 @@ func ask(t *testing.T, h *Handlers, path string) response {
 	return out
 }
 
-// The proxy is healthy unless something waits for the limit or longer, and alive unless its loop is stuck; it is ready once
+// The proxy is healthy unless a change waits for the limit or longer, and alive unless its loop is stuck; it is ready once
 // everything was programmed. Whether the node should be used counts for /healthz alone, and does not change its statement on
 // the proxy.
 func TestHandlersOverTime(t *testing.T) {

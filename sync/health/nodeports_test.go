@@ -56,7 +56,7 @@ func TestNodePortsSetAddresses(t *testing.T) {
 	}
 }
 
-// A port that somebody else has is reported and opened nowhere, tried again, and closed with its Service.
+// A port in use is reported and opened on no address, retried, and closed with its Service.
 func TestNodePortThatIsTaken(t *testing.T) {
 	one, two := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")
 	taken, err := net.Listen("tcp", "127.0.0.2:0")

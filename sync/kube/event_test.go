@@ -24,15 +24,15 @@ import (
 	"kube-ipvs/sync/source/sourcetest"
 )
 
-// talking runs a source that posts Events for a node, until it has synced.
-func talking(t *testing.T, client *fake.Clientset, node string) *Source {
+// runWithEvents runs a source that posts Events for a node, until it has synced.
+func runWithEvents(t *testing.T, client *fake.Clientset, node string) *Source {
 	t.Helper()
 	s, calls := runWith(t, Config{Client: client, NodeName: node, Events: client.EventsV1()})
 	calls.Next(t, "synced")
 	return s
 }
 
-// posted returns the Events that there are.
+// posted returns all Events.
 func posted(t *testing.T, client *fake.Clientset) []eventsv1.Event {
 	t.Helper()
 	list, err := client.EventsV1().Events(metav1.NamespaceAll).List(t.Context(), metav1.ListOptions{})
@@ -42,8 +42,8 @@ func posted(t *testing.T, client *fake.Clientset) []eventsv1.Event {
 	return list.Items
 }
 
-// asked counts the requests to create an Event.
-func asked(client *fake.Clientset) int {
+// requests counts the requests to create an Event.
+func requests(client *fake.Clientset) int {
 	n := 0
 	for _, action := range client.Actions() {
 		if action.Matches("create", "events") {
@@ -78,7 +78,7 @@ func warning(note string) Event {
 func TestPostEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := fake.NewClientset(node("a"), service("web"))
-		s := talking(t, client, "n1")
+		s := runWithEvents(t, client, "n1")
 		s.PostEvent(plan.Name{Namespace: "default", Name: "gone"}, warning("nobody to tell"))
 		s.PostEvent(web, warning("10.96.0.10:80 is 100% taken"))
 		at := time.Now()
@@ -104,11 +104,11 @@ func TestPostEvent(t *testing.T) {
 	})
 }
 
-// What concerns the node is on the Node, where kubectl looks for it.
+// A problem of the node is an Event on the Node, where kubectl finds it.
 func TestPostNodeEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := fake.NewClientset(node("n1"))
-		s := talking(t, client, "n1")
+		s := runWithEvents(t, client, "n1")
 		s.PostNodeEvent(warning("has no br_netfilter"))
 		time.Sleep(maxJitter)
 		synctest.Wait()
@@ -120,7 +120,7 @@ func TestPostNodeEvent(t *testing.T) {
 	})
 }
 
-// TestEventsOfManyNodes states which notices, of nodes n1 and n2 about Services with these UIDs, are one Event and which are two.
+// TestEventsOfManyNodes has two messages, of nodes n1 and n2 on Services with these UIDs, that are one Event or two.
 func TestEventsOfManyNodes(t *testing.T) {
 	is := warning("is taken")
 	with := func(edit func(*Event)) Event {
@@ -150,7 +150,7 @@ func TestEventsOfManyNodes(t *testing.T) {
 				svc := service("web")
 				svc.UID = "u"
 				client := fake.NewClientset(node("a"), svc)
-				one := talking(t, client, tt.onOne)
+				one := runWithEvents(t, client, tt.onOne)
 				one.PostEvent(web, tt.one)
 				time.Sleep(maxJitter)
 				synctest.Wait()
@@ -161,7 +161,7 @@ func TestEventsOfManyNodes(t *testing.T) {
 					svc.UID = "v"
 					api.create(svc)
 				}
-				two := talking(t, client, tt.onTwo)
+				two := runWithEvents(t, client, tt.onTwo)
 				two.PostEvent(web, tt.two)
 				two.PostEvent(web, tt.two)
 				time.Sleep(maxJitter)
@@ -174,7 +174,7 @@ func TestEventsOfManyNodes(t *testing.T) {
 				if diff := cmp.Diff(tt.want, notes); diff != "" {
 					t.Errorf("Events (-want +got):\n%s", diff)
 				}
-				if n := asked(client); n != 2 {
+				if n := requests(client); n != 2 {
 					t.Errorf("%d requests, want one of each", n)
 				}
 				want := map[string]int{created: 1}
@@ -193,13 +193,13 @@ func TestEventsOfManyNodes(t *testing.T) {
 func TestEventsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := fake.NewClientset(node("a"), service("web"))
-		s := talking(t, client, "n1")
+		s := runWithEvents(t, client, "n1")
 		for i := range maxQueued + 7 {
 			s.PostEvent(web, warning(fmt.Sprint(i)))
 		}
 		time.Sleep(maxJitter)
 		synctest.Wait()
-		if n := asked(client); n < postBurst || n > postBurst+int(maxJitter.Seconds()*postRate) {
+		if n := requests(client); n < postBurst || n > postBurst+int(maxJitter.Seconds()*postRate) {
 			t.Errorf("%d requests in the first %v", n, maxJitter)
 		}
 		time.Sleep(time.Hour)
@@ -230,12 +230,12 @@ func TestRejectedEvents(t *testing.T) {
 					first = false
 					return fails, nil, tt.err
 				})
-				s := talking(t, client, "n1")
+				s := runWithEvents(t, client, "n1")
 				s.PostEvent(web, warning("is taken"))
 				time.Sleep(2 * maxJitter)
 				synctest.Wait()
-				if diff := cmp.Diff(tt.want, counts(t, s)); diff != "" || asked(client) != tt.asked {
-					t.Errorf("%d requests, want %d; -want +got\n%s", asked(client), tt.asked, diff)
+				if diff := cmp.Diff(tt.want, counts(t, s)); diff != "" || requests(client) != tt.asked {
+					t.Errorf("%d requests, want %d; -want +got\n%s", requests(client), tt.asked, diff)
 				}
 			})
 		})
@@ -248,7 +248,7 @@ func TestNoEvents(t *testing.T) {
 	s, _ := synced(t, client)
 	s.PostEvent(web, warning("nobody listens"))
 	New(Config{Client: client, NodeName: "n1", Events: client.EventsV1()}, sourcetest.NewRecorder()).PostEvent(web, warning("nobody listens"))
-	if got := asked(client); got != 0 || len(s.events.queued) != 0 {
+	if got := requests(client); got != 0 || len(s.events.queued) != 0 {
 		t.Errorf("%d requests, and %d wait", got, len(s.events.queued))
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 var errUnavailable = errors.New("unavailable")
 
-// opened returns a source that tells, but does not run.
+// opened returns a source that notifies, but does not run.
 func opened() (*Source, sourcetest.Recorder) {
 	calls := sourcetest.NewRecorder()
 	s := New(Config{Client: fake.NewClientset(), NodeName: "n1"}, calls)

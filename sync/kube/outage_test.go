@@ -17,7 +17,7 @@ import (
 	"kube-ipvs/sync/source/sourcetest"
 )
 
-// An api is an API server as it looks over HTTP, with a history that can be lost.
+// An api is an API server over HTTP, with a history that can be lost.
 type api struct {
 	mu      sync.Mutex
 	objects map[string][]any // by resource
@@ -32,13 +32,13 @@ type watchEvent struct {
 	Object any    `json:"object"`
 }
 
-// kinds are those of the lists of resources.
+// kinds are the kinds of the lists of resources.
 var kinds = map[string][2]string{
 	"services": {"ServiceList", "v1"}, "endpointslices": {"EndpointSliceList", "discovery.k8s.io/v1"},
 	"nodes": {"NodeList", "v1"}, "servicecidrs": {"ServiceCIDRList", "networking.k8s.io/v1"},
 }
 
-// ServeHTTP is part of http.Handler.
+// ServeHTTP implements http.Handler.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	resource := path.Base(r.URL.Path)
 	a.mu.Lock()
@@ -98,7 +98,7 @@ func stream(w http.ResponseWriter, r *http.Request, events chan watchEvent) {
 	}
 }
 
-// leave lets the server crash: nobody is answered, and all watches break.
+// leave crashes the server: it does not respond, and all watches break.
 func (a *api) leave() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -109,7 +109,7 @@ func (a *api) leave() {
 	clear(a.watches)
 }
 
-// back lets the server come back with another history and other objects.
+// back restarts the server with another history and other objects.
 func (a *api) back(version int, objects map[string][]any) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -183,7 +183,7 @@ func TestAnotherHistory(t *testing.T) {
 	s, calls := runWith(t, Config{Client: client, NodeName: "n1"})
 	calls.Next(t, "synced")
 
-	for range 3 { // duplicates, and one that goes twice
+	for range 3 { // duplicates, and one object removed twice
 		server.send("services", "MODIFIED", versioned("same", 900, 80))
 		server.send("services", "ADDED", versioned("same", 900, 80))
 		server.send("services", "DELETED", versioned("never", 950, 80))
@@ -209,7 +209,7 @@ func TestAnotherHistory(t *testing.T) {
 	})
 	want := map[string]bool{"default/changed": true, "default/gone": true, "default/new": true, "default/orphan": true}
 	got := map[string]int{}
-	// The Services' watch and the slices' come back each when it tries again.
+	// The watches of Services and slices return at different times, each at its next retry.
 	for begin := time.Now(); time.Since(begin) < time.Minute; {
 		for name, n := range collect(calls, time.Second) {
 			got[name] += n

@@ -118,7 +118,7 @@ func TestServiceChanges(t *testing.T) {
 	c.update(svc)
 	svc.Spec.Ports[0].Port = 81
 	c.update(svc)
-	calls.Next(t, "default/web") // for the port only: what does not matter came first
+	calls.Next(t, "default/web") // for the port only: the irrelevant change came first
 	calls.Nothing(t, 50*time.Millisecond)
 	got, _, _ := s.Service(web)
 	if got.Ports[0].Port != 81 {
@@ -208,7 +208,7 @@ func TestOrphanSlice(t *testing.T) {
 	}
 }
 
-// TestMissedDelete has a watch that breaks, and a Service and a slice that go before the next.
+// TestMissedDelete has a watch that breaks, and a Service and a slice that are removed before the next.
 func TestMissedDelete(t *testing.T) {
 	client := fake.NewClientset(node("a"), service("web"), slice("api-1", "api", "10.1.0.1"))
 	broken := map[string]*watch.RaceFreeFakeWatcher{"services": watch.NewRaceFreeFake(), "endpointslices": watch.NewRaceFreeFake()}

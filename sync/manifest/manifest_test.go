@@ -76,7 +76,7 @@ func runFor(t *testing.T, dir string, h source.Handler) *Source {
 	return s
 }
 
-// A dir is a directory that a test writes to.
+// A dir is a directory for a test to write to.
 type dir struct {
 	*testing.T
 	path string

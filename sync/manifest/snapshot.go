@@ -62,7 +62,7 @@ func (s *snapshot) reportIgnored(f *directory) {
 			}
 			seen[i.kind] = true
 			s.problems = append(s.problems, plan.Problem{Object: i.where, Field: "kind",
-				Reason: fmt.Sprintf("%s of %s is nothing to a proxy, and ignored here and elsewhere", i.kind.Kind, i.kind.GroupVersion())})
+				Reason: fmt.Sprintf("%s of %s is of no use to a proxy; ignored here and in all other documents", i.kind.Kind, i.kind.GroupVersion())})
 		}
 	}
 }

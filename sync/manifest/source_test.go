@@ -78,9 +78,9 @@ func TestMistakesTakeNothingDown(t *testing.T) {
 	if port(s, nameOfWeb) != 80 || port(s, nameOfAPI) != 81 {
 		t.Errorf("ports %d, %d", port(s, nameOfWeb), port(s, nameOfAPI))
 	}
-	d.write("a.yaml", typo) // a file with a mistake takes nothing back
+	d.write("a.yaml", typo) // a file with a mistake removes nothing
 	nothing(t, calls)
-	d.write("b.yaml", strings.Replace(web, "port: 80", "port: 82", 1)) // but a good document goes before what is kept
+	d.write("b.yaml", strings.Replace(web, "port: 80", "port: 82", 1)) // but a good document precedes a kept one
 	calls.Next(t, "default/web")
 	if port(s, nameOfWeb) != 82 || port(s, nameOfAPI) != 81 {
 		t.Errorf("ports %d, %d", port(s, nameOfWeb), port(s, nameOfAPI))
@@ -90,7 +90,7 @@ func TestMistakesTakeNothingDown(t *testing.T) {
 	if port(s, nameOfWeb) != 80 {
 		t.Errorf("port %d", port(s, nameOfWeb))
 	}
-	d.write("a.yaml", api) // without a mistake, it does
+	d.write("a.yaml", api) // without a mistake, it does remove
 	calls.Next(t, "default/web", "prod/api", "problems")
 	if port(s, nameOfWeb) != 0 || port(s, nameOfAPI) != 80 {
 		t.Errorf("ports %d, %d", port(s, nameOfWeb), port(s, nameOfAPI))
@@ -101,7 +101,7 @@ func TestMistakesTakeNothingDown(t *testing.T) {
 	calls.Next(t, "prod/api", "problems")
 }
 
-// TestKeptOnce breaks a file again and again, which keeps no more than it ever supplied.
+// TestKeptOnce breaks a file repeatedly: it keeps each object once.
 func TestKeptOnce(t *testing.T) {
 	f := newDecoder().parse("a.yaml", []byte(web+"---"+api))
 	for range 10 {
@@ -200,8 +200,8 @@ func TestFolderThatAppearsLater(t *testing.T) {
 	calls.Next(t, "default/web")
 }
 
-// TestFolderThatGoes has a directory that is moved away, and another that takes its place.
-func TestFolderThatGoes(t *testing.T) {
+// TestDirectoryReplaced has a directory that is moved away, and another that takes its place.
+func TestDirectoryReplaced(t *testing.T) {
 	t.Parallel()
 	d := newDir(t)
 	d.done(os.Mkdir(d.file("now"), 0o700))
@@ -223,8 +223,8 @@ func TestFolderThatGoes(t *testing.T) {
 	calls.Next(t, "prod/api")
 }
 
-// TestFolderBehindALink has a link to a directory, which is replaced by one to another directory.
-func TestFolderBehindALink(t *testing.T) {
+// TestDirectoryBehindALink has a link to a directory, which is replaced by one to another directory.
+func TestDirectoryBehindALink(t *testing.T) {
 	t.Parallel()
 	d := newDir(t)
 	link := func(to string) {
@@ -248,8 +248,8 @@ func TestFolderBehindALink(t *testing.T) {
 	calls.Next(t, "default/web")
 }
 
-// TestWatchesAreGivenBack counts the kernel's watches while a directory is replaced again and again.
-func TestWatchesAreGivenBack(t *testing.T) {
+// TestWatchesAreReleased counts the kernel's watches while a directory is replaced again and again.
+func TestWatchesAreReleased(t *testing.T) {
 	d := newDir(t)
 	w, err := newWatcher(d.file("now"))
 	d.done(err)
@@ -266,7 +266,7 @@ func TestWatchesAreGivenBack(t *testing.T) {
 	}
 }
 
-// watches returns how many inotify watches this process has (proc(5), /proc/pid/fdinfo).
+// watches returns the number of inotify watches of this process (proc(5), /proc/pid/fdinfo).
 func watches(t *testing.T) (n int) {
 	t.Helper()
 	files, err := filepath.Glob("/proc/self/fdinfo/*")

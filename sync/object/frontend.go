@@ -107,7 +107,7 @@ func (r *reader) sourceRanges(spec *corev1.ServiceSpec) *ranges {
 	}
 	for _, is6 := range []bool{false, true} {
 		if rs.of(is6).closed() {
-			r.add(name, "no range of IPv%d addresses can be used: its load-balancer IPs are not served, rather than to everyone",
+			r.add(name, "no range of IPv%d addresses is usable: the load-balancer IPs are served to nobody, instead of to everyone",
 				map[bool]int{false: 4, true: 6}[is6])
 		}
 	}

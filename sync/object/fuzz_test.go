@@ -14,7 +14,7 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// FuzzService holds Service to its promises for whatever an API server may send.
+// FuzzService checks Service for arbitrary objects of an API server.
 func FuzzService(f *testing.F) {
 	for _, svc := range hostile() {
 		doc, err := json.Marshal(svc)
@@ -93,7 +93,7 @@ func TestHostileAddresses(t *testing.T) {
 	}
 }
 
-// frontends demands addresses that may be captured, each once, in their one spelling.
+// frontends demands addresses that may be captured, each once, in canonical form.
 func frontends(t *testing.T, list []netip.Addr) {
 	seen := map[netip.Addr]bool{}
 	for _, a := range list {
@@ -139,7 +139,7 @@ func described(t *testing.T, list []plan.Problem) {
 	}
 }
 
-// FuzzSlice holds Slice to its promises for whatever an API server may send.
+// FuzzSlice checks Slice for arbitrary objects of an API server.
 func FuzzSlice(f *testing.F) {
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		var es discoveryv1.EndpointSlice

@@ -174,7 +174,7 @@ func TestSlicePlaces(t *testing.T) {
 	}
 }
 
-// TestSliceCopies has more copies of endpoints than a sort keeps in order by chance.
+// TestSliceCopies has so many copies of endpoints that an unstable sort would reorder them.
 func TestSliceCopies(t *testing.T) {
 	var in []discoveryv1.Endpoint
 	want := map[string][]plan.Endpoint{}
