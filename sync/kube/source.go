@@ -33,7 +33,7 @@ type Config struct {
 	// none.
 	NodeWait time.Duration
 
-	// WaitLogInterval is the time after which the log says why the initial read takes so long, and the interval of
+	// WaitLogInterval is the time after which the log gives the reason of a slow initial read, and the interval of
 	// repetitions; 0: never.
 	WaitLogInterval time.Duration
 }

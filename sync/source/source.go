@@ -30,7 +30,7 @@ type Source interface {
 	// once, and calls the Handler.
 	Run(context.Context) error
 
-	// Node returns this node. Without a Node object it has a name only, and what the source assumes of it.
+	// Node returns this node. Without a Node object it has its name, and the defaults of the source.
 	Node() object.Node
 
 	// ServiceCIDRs returns the ranges of cluster IPs, sorted; none if the source does not know them.

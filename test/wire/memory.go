@@ -11,12 +11,13 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// A Memory is a source of Services in memory. It holds the same values as those that read an API server or a folder. Its
-// methods may be called from any goroutine.
+// A Memory implements source.Services in memory, with the same values as the sources of the product. Its methods may be
+// called from any goroutine.
 type Memory struct {
 	Queue *loop.Queue // is notified of changes
 
-	changed  func(plan.Name) // Queue's
+	changed func(plan.Name) // the queue's
+
 	mu       sync.Mutex
 	services map[plan.Name]plan.Service
 	slices   map[plan.Name][]plan.Slice
@@ -46,21 +47,21 @@ func (m *Memory) Names() []plan.Name {
 	return slices.Collect(maps.Keys(m.services))
 }
 
-// Put puts a Service with its slices in the place of what it was and tells nobody: what is there before the queue is told
-// that all is synced is news then.
+// Put adds or replaces a Service with its slices, in the order of their names, without a notification: before Synced,
+// none is needed.
 func (m *Memory) Put(svc plan.Service, list ...plan.Slice) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.services[svc.Name], m.slices[svc.Name] = svc, list
 }
 
-// Set puts a Service with its slices in the place of what it was.
+// Set is Put with a notification.
 func (m *Memory) Set(svc plan.Service, list ...plan.Slice) {
 	m.Put(svc, list...)
 	m.changed(svc.Name)
 }
 
-// Remove removes a Service with its slices.
+// Remove removes a Service with its slices, and notifies.
 func (m *Memory) Remove(name plan.Name) {
 	m.mu.Lock()
 	delete(m.services, name)
