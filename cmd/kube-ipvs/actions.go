@@ -48,10 +48,10 @@ func initialize(ctx context.Context, cfg *config.Config) (err error) {
 func tune(ctx context.Context, cfg *config.Config, settings sysctl.Kernel) {
 	log := klog.FromContext(ctx)
 	if err := tuneConntrack(ctx, settings, hashSizeFile, cpus(), cfg.Conntrack); err != nil {
-		log.Info("Connection tracking is not set up as configured; a container with --init-only and the rights can do that", "err", err)
+		log.Info("Connection tracking is not configured as requested; an init container with --init-only and the necessary rights can do it", "err", err)
 	}
 	if err := setOOMScore(oomScoreFile, cfg.OOMScoreAdj); err != nil {
-		log.Info("The OOM score is not set; that needs CAP_SYS_RESOURCE", "oomScoreAdj", cfg.OOMScoreAdj, "err", err)
+		log.Info("Cannot set the OOM score; this needs CAP_SYS_RESOURCE", "oomScoreAdj", cfg.OOMScoreAdj, "err", err)
 	}
 }
 

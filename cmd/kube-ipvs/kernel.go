@@ -23,7 +23,7 @@ import (
 	"kube-ipvs/sync/loop"
 )
 
-// modules are the kernel modules that may not be built in. The kernel loads most modules on first use, but not IPVS, the
+// modules are the kernel modules to load unless they are built in. It loads most modules on first use, but not IPVS, the
 // sets and the dummy link, or not from a container.
 var modules = []string{
 	"ip_vs", "dummy", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "ip_set_hash_net",
@@ -193,24 +193,24 @@ func probe(ctx context.Context, table ipvs.Kernel, scheduler string) error {
 		}
 		left, readErr := table.ReadServer(ctx, add.Key)
 		if readErr != nil {
-			return fmt.Errorf("try IPVS: %w", readErr)
+			return fmt.Errorf("probe IPVS: %w", readErr)
 		}
 		if left.Server.Timeout != add.Server.Timeout || len(left.Reals) > 0 {
 			add.Key.Mark--
 			continue
 		}
 		if del := table.Do(ctx, []ipvs.Op{{Verb: ipvs.DelServer, Key: add.Key}}); del != nil { // of one that was killed
-			return fmt.Errorf("try IPVS: %w", del[0])
+			return fmt.Errorf("probe IPVS: %w", del[0])
 		}
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("--ipvs-scheduler=%s: this kernel does not have it: modprobe ip_vs_%[1]s (%w)", scheduler, err)
 	case err != nil:
-		return fmt.Errorf("try IPVS: %w", err)
+		return fmt.Errorf("probe IPVS: %w", err)
 	}
 	if del := table.Do(ctx, []ipvs.Op{{Verb: ipvs.DelServer, Key: add.Key}}); del != nil {
-		return fmt.Errorf("try IPVS: %w", del[0])
+		return fmt.Errorf("probe IPVS: %w", del[0])
 	}
 	return nil
 }
