@@ -23,8 +23,8 @@ import (
 	"kube-ipvs/sync/loop"
 )
 
-// modules are the kernel modules to load unless they are built in. It loads most modules on first use, but not IPVS, the
-// sets and the dummy link, or not from a container.
+// modules are the kernel modules to load unless they are built in. The kernel loads most modules on first use, but not
+// IPVS, the sets and the dummy link, or not from a container.
 var modules = []string{
 	"ip_vs", "dummy", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "ip_set_hash_net",
 	"xt_set", "xt_NETMAP", "xt_connmark", "nf_conntrack_netlink",

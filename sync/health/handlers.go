@@ -48,8 +48,8 @@ func (h *Handlers) Healthz(w http.ResponseWriter) {
 }
 
 // Livez responds to liveness probes: 503 if a restart would help. Like kube-proxy's it ignores the node (KEP-3836).
-// Unlike kube-proxy's it ignores whether the proxy keeps up: a kernel that refuses objects would cause restart after
-// restart, each of which begins with all of the work.
+// Unlike kube-proxy's it ignores whether the proxy keeps up: a kernel that refuses objects would otherwise cause restart
+// after restart, each of which begins with all of the work.
 func (h *Handlers) Livez(w http.ResponseWriter) {
 	_, updated := h.State.Healthy()
 	b := h.body(h.State.Alive(), updated)

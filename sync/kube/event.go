@@ -25,7 +25,7 @@ type Event struct {
 
 // PostEvent posts an Event on a Service after a random delay of up to half a minute. Unless it is node-local, it has the
 // same name on every node and so exists once in a cluster; the API server expires it like all Events. PostEvent does
-// nothing if the Service is gone. Failures are logged and counted.
+// nothing if the Service is gone. Refused Events are logged, and all are counted by result.
 func (s *Source) PostEvent(name plan.Name, e Event) {
 	if c, ok := get[plan.Service](s.services, name.String()); ok {
 		s.events.add(eventOf(c, e, s.cfg.NodeName))

@@ -40,7 +40,7 @@ type Source struct {
 	now atomic.Pointer[snapshot]
 }
 
-// New returns a Source that reads nothing before Run.
+// New returns a Source for a Handler. It reads nothing before Run.
 func New(dir, nodeName string, handler source.Handler) *Source {
 	s := &Source{directory: newDirectory(dir), node: nodeName, handler: handler}
 	s.now.Store(assemble(nil, nodeName))
