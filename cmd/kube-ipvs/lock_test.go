@@ -16,7 +16,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// One at a time has the lock: the next gets it when it is unlocked, or the process that had it is killed.
+// The lock has one holder: the next one gets it after unlock, or after the holder was killed.
 func TestLock(t *testing.T) {
 	if os.Getenv("KUBE_IPVS_TEST_LOCK") != "" {
 		if _, err := lock(t.Context(), 0); err != nil {
