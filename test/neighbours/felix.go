@@ -75,8 +75,8 @@ func (f *Felix) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	f.program, err = f.Place.program(f.Node, []string{
-		"FELIX_DATASTORETYPE=etcdv3", "FELIX_ETCDENDPOINTS=" + etcdAt, "FELIX_FELIXHOSTNAME=node1", "FELIX_IPV6SUPPORT=true",
-		"FELIX_DEFAULTENDPOINTTOHOSTACTION=ACCEPT", "FELIX_HEALTHENABLED=true", "FELIX_LOGFILEPATH=none", "FELIX_LOGSEVERITYSCREEN=info",
+		"DATASTORE_TYPE=etcdv3", "ETCD_ENDPOINTS=" + etcdAt, "FELIX_FELIXHOSTNAME=node1", "FELIX_IPV6SUPPORT=true",
+		"FELIX_DEFAULTENDPOINTTOHOSTACTION=ACCEPT", "FELIX_HEALTHENABLED=true", "FELIX_LOGFILEPATH=none", "FELIX_LOGSEVERITYSCREEN=warning",
 		"FELIX_USAGEREPORTINGENABLED=false",
 	}, filepath.Join(f.Bin, "calico-felix"), "--config-file="+filepath.Join(f.Dir, "none"))
 	return err
@@ -152,23 +152,11 @@ func (f *Felix) calicoctl(ctx context.Context, input string, args ...string) err
 func (f *Felix) Works(ctx context.Context) error { return f.chains(ctx) }
 
 // Stop ends Felix as a supervisor does. Its rules stay.
-func (f *Felix) Stop(context.Context) error {
-	if f.program == nil || !f.program.Runs() {
-		return nil
-	}
-	if err := f.program.Stop(); err != nil && f.program.Runs() {
-		return err
-	}
-	return nil
-}
+func (f *Felix) Stop(context.Context) error { return end(f.program) }
 
 // Remove removes its rules and sets, as Calico's own script does.
 func (f *Felix) Remove(ctx context.Context) error {
-	err := f.Stop(ctx)
-	if f.etcd != nil {
-		err = errors.Join(err, f.etcd.Stop())
-		f.etcd = nil
-	}
+	err := errors.Join(f.Stop(ctx), end(f.etcd))
 	_, err2 := shell(ctx, `for i in iptables ip6tables; do $i-save | grep -v cali >`+f.Dir+`/$i; $i-restore <`+f.Dir+`/$i; done
 for s in $(ipset list -n | grep ^cali); do ipset destroy $s || ipset flush $s; done`)
 	return errors.Join(err, err2)

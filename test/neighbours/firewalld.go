@@ -99,19 +99,9 @@ func (f *firewalld) Works(ctx context.Context) error {
 	}))
 }
 
-func (f *firewalld) Stop(context.Context) error {
-	if f.program == nil {
-		return nil
-	}
-	return f.program.Stop()
-}
+func (f *firewalld) Stop(context.Context) error { return end(f.program) }
 
 // Remove ends the bus, too: firewalld takes its table away when it ends.
 func (f *firewalld) Remove(ctx context.Context) error {
-	err := f.Stop(ctx)
-	if f.bus != nil {
-		err = errors.Join(err, f.bus.Stop())
-		f.bus = nil
-	}
-	return err
+	return errors.Join(f.Stop(ctx), end(f.bus))
 }

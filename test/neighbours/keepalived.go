@@ -66,12 +66,7 @@ func (k *keepalived) Works(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (k *keepalived) Stop(context.Context) error {
-	if k.program == nil {
-		return nil
-	}
-	return k.program.Stop()
-}
+func (k *keepalived) Stop(context.Context) error { return end(k.program) }
 
 // Remove has nothing to do: keepalived takes all away when it ends.
 func (k *keepalived) Remove(ctx context.Context) error { return k.Stop(ctx) }

@@ -79,12 +79,7 @@ func (m *metalLB) Works(ctx context.Context) error {
 	return errors.Join(append(errs, m.program.Alive())...)
 }
 
-func (m *metalLB) Stop(context.Context) error {
-	if m.program == nil {
-		return nil
-	}
-	return m.program.Stop()
-}
+func (m *metalLB) Stop(context.Context) error { return end(m.program) }
 
 // Remove has nothing to do: it leaves nothing.
 func (m *metalLB) Remove(ctx context.Context) error { return m.Stop(ctx) }

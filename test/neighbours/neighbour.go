@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -74,6 +75,18 @@ func (p *Place) program(host *lab.Host, env []string, argv ...string) (*child.Pr
 	words := append(append([]string{"--net=" + path, "env"}, env...), argv...)
 	nsenter, err := exec.LookPath("nsenter")
 	return &child.Program{Path: nsenter, Args: words, Log: filepath.Join(p.Dir, filepath.Base(argv[0])+".log")}, err
+}
+
+// end ends a program as its supervisor does, if it was started. One that does not take the signal is ended by it.
+func end(p *child.Program) error {
+	if p == nil {
+		return nil
+	}
+	err := p.Stop()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGTERM {
+		return nil
+	}
+	return err
 }
 
 // on runs a program on a host to its end.

@@ -115,17 +115,13 @@ func (n *nodeLocal) Stop(ctx context.Context) error {
 		return nil
 	}
 	n.there = false
-	err := n.cache.Stop()
+	err := end(n.cache)
 	_, err2 := shell(ctx, n.rules("-D")+"ip link del nodelocaldns")
 	return errors.Join(err, err2)
 }
 
 func (n *nodeLocal) Remove(ctx context.Context) error {
-	err := n.Stop(ctx)
-	if n.cluster != nil {
-		err = errors.Join(err, n.cluster.Stop())
-	}
-	return err
+	return errors.Join(n.Stop(ctx), end(n.cluster))
 }
 
 // resolve asks a DNS server for an address (RFC 1035, 4.1).

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -141,10 +140,7 @@ func (w *wireguard) Remove(ctx context.Context) error {
 	if w.up {
 		errs = append(errs, w.Stop(ctx))
 	}
-	if w.peer != nil {
-		errs = append(errs, w.peer.Stop(), os.RemoveAll(filepath.Join("/run/wireguard")))
-		w.peer = nil
-	}
+	errs = append(errs, end(w.peer))
 	// wg-quick sets it and leaves it.
 	_, err := run(ctx, "sysctl", "-q", "net.ipv4.conf.all.src_valid_mark=0")
 	return errors.Join(append(errs, err)...)
