@@ -5,10 +5,12 @@ package packet
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
 	"kube-ipvs/ipvs"
+	"kube-ipvs/test/lab"
 	"kube-ipvs/test/neighbours"
 )
 
@@ -62,12 +64,21 @@ func (h *neighbourhood) policies(t *testing.T) {
 				if err := step.do(ctx, step.policy); err != nil {
 					t.Fatal(err)
 				}
-				time.Sleep(3 * time.Second) // nobody says when Felix has done it
+				// Nobody says when Felix has done it, but that pods ask each other without a Service.
+				within(t, 20*time.Second, "policy holds without a Service", func() bool {
+					return h.directly("asker", "pod2") == step.to && h.directly("pod2", "pod1") == step.from
+				})
 			}
 			n := h.expect(t, all(to, step.to)) + h.expect(t, all(from, step.from))
 			t.Logf("%d questions", n)
 		})
 	}
+}
+
+// directly is what comes of a question from pod to pod.
+func (h *neighbourhood) directly(from, to string) string {
+	at := netip.AddrPortFrom(h.Pod(to).Addr(false), podPort)
+	return fate(h.Ask(context.Background(), h.Pod(from), ipvs.TCP, at, lab.Wait(time.Second)))
 }
 
 // all expects one fate of all questions.
