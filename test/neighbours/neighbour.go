@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -77,13 +76,13 @@ func (p *Place) program(host *lab.Host, env []string, argv ...string) (*child.Pr
 	return &child.Program{Path: nsenter, Args: words, Log: filepath.Join(p.Dir, filepath.Base(argv[0])+".log")}, err
 }
 
-// end ends a program as its supervisor does, if it was started. One that does not take the signal is ended by it.
+// end ends a program as its supervisor does, if it was started. How it says that it was told to is its own affair.
 func end(p *child.Program) error {
 	if p == nil {
 		return nil
 	}
 	err := p.Stop()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGTERM {
+	if _, ok := errors.AsType[*exec.ExitError](err); ok {
 		return nil
 	}
 	return err
