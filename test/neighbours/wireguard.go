@@ -94,7 +94,8 @@ func (w *wireguard) prepare(ctx context.Context) error {
 		return err
 	}
 	return until(ctx, time.Minute, func() error {
-		_, err := w.on(ctx, w.Router, "sh", "-ec", "wg setconf peer0 "+peer+"; ip link set peer0 up")
+		_, err := w.on(ctx, w.Router, "sh", "-ec", "wg setconf peer0 "+peer+
+			"; ip addr replace 10.77.0.2/24 dev peer0; ip addr replace fd77::2/64 dev peer0; ip link set peer0 up")
 		return err
 	})
 }
