@@ -39,11 +39,14 @@ cluster:
 # Not a part of the test: it is kube-proxy that is slow.
 compare: packages build
 	@cd test/kubernetes && go build -o $(bin)/ k8s.io/kubernetes/cmd/kube-proxy
+	go test -v -tags compare -run TestCompare ./internal/config -kube-proxy $(bin)/kube-proxy
 	go test -v -tags kernel,compare -run TestCompare -exec "$(inkernel)" -timeout 40m ./test/packet
 
-# Does anything grow? Not a part of "make test": what takes long shows it best. make soak for=3m
+# Does anything grow, or go wrong once in ten thousand times? Not a part of "make test": what takes long shows it best.
+# make soak for=3m
 for ?= 10m
 soak: packages build
+	go test -count 1 -run TestHistories -timeout 0 ./sync/loop -args -histories 10000 -history $$(date +%s)
 	go test -v -count 1 -tags kernel,soak -run TestSoak -exec "$(inkernel)" -timeout 40m ./test/survive -args -soak $(for)
 
 # iptables on nft and two CPUs, which most nodes have and user-mode Linux has not: in an emulated machine, which is too slow to
@@ -55,7 +58,7 @@ nft: packages build
 	@$(inkernel) -kernel qemu $(bin)/demo -kube-ipvs $(bin)/kube-ipvs -manifests test/demo/manifests
 	go test -v -count 1 -tags nft -run TestQEMU ./test/inkernel
 	go test -v -count 1 -tags kernel,nft -exec "$(inkernel) -kernel qemu" -timeout 40m -p 1 \
-	    -run 'TestIptables|TestOtherHands$$|TestRestart|TestDrain|TestTruth' ./test/kernel ./test/packet
+	    -run 'TestIptables|TestOtherHands$$|TestRestart|TestDrain|TestTruth|TestFirewallOfNftables' ./test/kernel ./test/packet
 
 # Beside the programs that real nodes have: keepalived, ufw, CNI's portmap, WireGuard, NodeLocal DNSCache, Calico's Felix,
 # MetalLB, and in the emulated machine firewalld, which needs root. The result is docs/neighbours.md.

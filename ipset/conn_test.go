@@ -26,6 +26,8 @@ func openFake(t *testing.T, s *socket) *Conn {
 var (
 	marked = Set{Name: "KIPVS-A", Type: HashIPPort, Family: IPv4, Marks: true}
 	plain  = Set{Name: "KIPVS-B", Type: HashIPPortNet, Family: IPv6}
+
+	networks = Set{Name: "KIPVS-D", Type: HashNet, Family: IPv4}
 )
 
 func member(i int) Member {
@@ -37,7 +39,7 @@ func TestSameAsFake(t *testing.T) {
 	net := Member{Addr: netip.MustParseAddr("fd00::1"), Proto: 17, Port: 53, Other: netip.MustParsePrefix("2001:db8::/32")}
 	op := rapid.Custom(func(t *rapid.T) Op {
 		op := Op{Verb: rapid.SampledFrom([]Verb{Add, Add, Del, Test}).Draw(t, "verb"), Set: marked, Member: member(rapid.IntRange(0, 9).Draw(t, "member"))}
-		switch rapid.IntRange(0, 9).Draw(t, "set") {
+		switch rapid.IntRange(0, 11).Draw(t, "set") {
 		case 0:
 			op.Set, op.Member = plain, net
 		case 1:
@@ -47,6 +49,10 @@ func TestSameAsFake(t *testing.T) {
 		case 3:
 			op.Set, op.Member = plain, net
 			op.Set.Marks = true // it has none
+		case 4, 5:
+			op.Set, op.Member = networks, Member{Other: netip.PrefixFrom(netip.AddrFrom4([4]byte{10}), rapid.IntRange(7, 10).Draw(t, "bits"))}
+		case 6:
+			op.Set = networks // a member of another type
 		default:
 			op.Mark = Mark{Value: rapid.Uint32().Draw(t, "value"), Mask: 0xff}
 		}
@@ -58,7 +64,7 @@ func TestSameAsFake(t *testing.T) {
 		ours.SetLimit(limit)
 		theirs.SetLimit(limit)
 		c := openFake(t, newSocket(theirs))
-		for _, s := range []Set{marked, plain} {
+		for _, s := range []Set{marked, plain, networks} {
 			if err := errors.Join(ours.Create(t.Context(), s), c.Create(t.Context(), s)); err != nil {
 				rt.Fatal(err)
 			}
@@ -71,7 +77,7 @@ func TestSameAsFake(t *testing.T) {
 		if diff := cmp.Diff(ours.String(), theirs.String()); diff != "" {
 			rt.Fatalf("sets (-want +got):\n%s", diff)
 		}
-		for _, s := range []Set{marked, plain} {
+		for _, s := range []Set{marked, plain, networks} {
 			want, _ := ours.Read(t.Context(), s)
 			got, err := c.Read(t.Context(), s)
 			if err != nil {

@@ -1,9 +1,11 @@
 package ipset
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"kube-ipvs/internal/netlink"
 )
@@ -100,4 +102,44 @@ func (d definition) serves(s Set) error {
 		return nil
 	}
 	return fmt.Errorf("set %s: %w: %w", s.Name, os.ErrExist, errors.Join(errs...))
+}
+
+// Differ implements Kernel: one dump of the sets' headers.
+func (c *Conn) Differ(ctx context.Context, sets []Set) (map[string]error, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	differ := make(map[string]error)
+	err := c.list(ctx, "", flagListHeader, func(h header) error {
+		i := slices.IndexFunc(sets, func(s Set) bool { return s.Name == h.name })
+		if i < 0 || h.typ == "" {
+			return nil
+		}
+		d, err := h.definition()
+		if err != nil {
+			return err
+		}
+		if err := d.serves(sets[i]); err != nil {
+			differ[h.name] = err
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("compare definitions of sets: %w", err)
+	}
+	return differ, nil
+}
+
+// Differ implements Kernel.
+func (f *Fake) Differ(ctx context.Context, sets []Set) (map[string]error, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	differ := make(map[string]error)
+	for _, s := range sets {
+		if there, ok := f.sets[s.Name]; ok {
+			if err := there.definition().serves(s); err != nil {
+				differ[s.Name] = err
+			}
+		}
+	}
+	return differ, ctx.Err()
 }

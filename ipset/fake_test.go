@@ -2,6 +2,7 @@ package ipset
 
 import (
 	"errors"
+	"net/netip"
 	"sync"
 	"testing"
 
@@ -10,13 +11,15 @@ import (
 
 func TestFakeString(t *testing.T) {
 	f := NewFake()
-	if err := errors.Join(f.Create(t.Context(), plain), f.Create(t.Context(), marked)); err != nil {
+	if err := errors.Join(f.Create(t.Context(), plain), f.Create(t.Context(), marked), f.Create(t.Context(), networks)); err != nil {
 		t.Fatal(err)
 	}
 	errs := f.Do(t.Context(), []Op{
 		{Set: marked, Member: member(300), Mark: Mark{Value: 0x8000, Mask: 0xc000}},
 		{Set: marked, Member: member(2), Mark: Mark{Value: 7, Mask: 0xffffffff}},
 		{Set: marked, Member: member(1)},
+		{Set: networks, Member: Member{Other: netip.MustParsePrefix("10.96.0.0/12")}},
+		{Set: networks, Member: Member{Other: netip.MustParsePrefix("192.0.2.7/32")}},
 	})
 	if errs != nil {
 		t.Fatal(errors.Join(errs...))
@@ -26,12 +29,15 @@ add KIPVS-A 10.0.0.1,tcp:1
 add KIPVS-A 10.0.0.2,tcp:2 skbmark 0x7
 add KIPVS-A 10.0.1.44,tcp:300 skbmark 0x8000/0xc000
 create KIPVS-B hash:ip,port,net family inet6 maxelem 16777216
+create KIPVS-D hash:net family inet maxelem 16777216
+add KIPVS-D 10.96.0.0/12
+add KIPVS-D 192.0.2.7/32
 `
 	if diff := cmp.Diff(want, f.String()); diff != "" {
 		t.Errorf("String (-want +got):\n%s", diff)
 	}
-	if f.Ops() != 3 || f.Reads() != 0 {
-		t.Errorf("%d ops and %d reads, want 3 and 0", f.Ops(), f.Reads())
+	if f.Ops() != 5 || f.Reads() != 0 {
+		t.Errorf("%d ops and %d reads, want 5 and 0", f.Ops(), f.Reads())
 	}
 }
 

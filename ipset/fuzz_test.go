@@ -12,6 +12,7 @@ func FuzzList(f *testing.F) {
 	long := netip.MustParsePrefix("2001:db8::/32")
 	for _, s := range []*fakeSet{
 		{Set: marked, members: map[Member]Mark{member(1): {Value: 1, Mask: 2}, member(2): {}}},
+		{Set: networks, members: map[Member]Mark{{Other: long}: {}}},
 		{Set: plain, members: map[Member]Mark{{Addr: long.Addr(), Proto: 17, Port: 53, Other: long}: {}}},
 	} {
 		for _, payload := range s.dump(1, true) {
@@ -31,7 +32,8 @@ func FuzzList(f *testing.F) {
 			return
 		}
 		for m := range members {
-			if !m.Addr.IsValid() || m.Other != (netip.Prefix{}) && !m.Other.IsValid() {
+			alone := !m.Addr.IsValid() && m.Other.IsValid() // a network
+			if !m.Addr.IsValid() && !alone || m.Other != (netip.Prefix{}) && !m.Other.IsValid() {
 				t.Errorf("member %+v", m)
 			}
 		}

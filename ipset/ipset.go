@@ -18,6 +18,7 @@ const (
 	HashIPPort    Type = "hash:ip,port"
 	HashIPPortIP  Type = "hash:ip,port,ip"
 	HashIPPortNet Type = "hash:ip,port,net"
+	HashNet       Type = "hash:net"
 )
 
 // A Family is the address family of a set's members.
@@ -52,7 +53,7 @@ const MaxElem = 1 << 24
 // A Member is an element of a set. Which fields it has depends on the set's type; the others are zero.
 type Member struct {
 	Addr  netip.Addr
-	Other netip.Prefix // the third part of ip,port,ip (a single address) and ip,port,net
+	Other netip.Prefix // of net; or the third part of ip,port,ip (a single address) and ip,port,net
 	Port  uint16
 	Proto uint8 // IP protocol number of the port
 }
@@ -65,8 +66,12 @@ func (m Member) Compare(o Member) int {
 
 // String returns the member as ipset(8) writes it, such as "10.96.0.10,tcp:53".
 func (m Member) String() string {
-	if m.Proto == 0 {
+	switch {
+	case m.Proto != 0:
+	case m.Addr.IsValid():
 		return m.Addr.String()
+	default:
+		return m.Other.String()
 	}
 	s := fmt.Sprintf("%v,%s:%d", m.Addr, protoName(m.Proto), m.Port)
 	switch {
@@ -140,6 +145,10 @@ type Kernel interface {
 
 	// Names returns the names of all sets, in order.
 	Names(context.Context) ([]string, error)
+
+	// Differ returns those of the sets that are there with another definition, by name: what differs, which is
+	// os.ErrExist. No member is sent, as with Counts.
+	Differ(context.Context, []Set) (map[string]error, error)
 
 	// Read returns the set's members. The error is os.ErrNotExist if there is no such set. After an error what it
 	// returns means nothing: an unreadable set is not an empty one.

@@ -186,6 +186,9 @@ func memberAttrs(m Member, mark Mark) []byte {
 	address := func(typ uint16, a []byte) []byte {
 		return attr(typ, attr(map[int]uint16{4: attrIPv4, 16: attrIPv6}[len(a)], a...)...)
 	}
+	if !m.Addr.IsValid() {
+		return append(address(attrIP, m.Other.Addr().AsSlice()), attr(attrCIDR, byte(m.Other.Bits()))...)
+	}
 	p := address(attrIP, m.Addr.AsSlice())
 	if m.Proto != 0 {
 		p = append(p, attr(attrPort, byte(m.Port>>8), byte(m.Port))...)

@@ -10,6 +10,11 @@ import (
 
 // encodeMember appends the attributes of a member. The kernel wants addresses and ports in network order, marked so.
 func encodeMember(b *netlink.Batch, m Member) {
+	if !m.Addr.IsValid() {
+		encodeAddr(b, attrIP, m.Other.Addr())
+		b.Uint8(attrCIDR, uint8(m.Other.Bits()))
+		return
+	}
 	encodeAddr(b, attrIP, m.Addr)
 	if m.Proto == 0 {
 		return
@@ -48,7 +53,7 @@ func parseMember(a netlink.Attrs) (Member, Mark, error) {
 	var m Member
 	var mark Mark
 	var other netip.Addr
-	bits := -1
+	bits, net := -1, -1
 	for a.Next() {
 		var err error
 		switch a.Type() {
@@ -56,6 +61,8 @@ func parseMember(a netlink.Attrs) (Member, Mark, error) {
 			m.Addr, err = parseAddr(a.Nested())
 		case attrIP2:
 			other, err = parseAddr(a.Nested())
+		case attrCIDR:
+			net = int(a.Uint8())
 		case attrCIDR2:
 			bits = int(a.Uint8())
 		case attrPort:
@@ -71,6 +78,9 @@ func parseMember(a netlink.Attrs) (Member, Mark, error) {
 	}
 	if a.Err() != nil || !m.Addr.IsValid() {
 		return Member{}, Mark{}, fmt.Errorf("member: %w", netlink.ErrMalformed)
+	}
+	if net >= 0 {
+		m.Addr, other, bits = netip.Addr{}, m.Addr, net
 	}
 	if other.IsValid() {
 		if bits < 0 {

@@ -41,6 +41,7 @@ const (
 // Attributes of a set's data and of a member's.
 const (
 	attrIP        = 1
+	attrCIDR      = 3
 	attrPort      = 4
 	attrTimeout   = 6
 	attrProto     = 7

@@ -22,9 +22,16 @@ func (s Set) check() error {
 // checkMember says why a set of this definition cannot hold the member: os.ErrInvalid. It refuses what the kernel
 // refuses, and what the kernel would store as something else.
 func (s Set) checkMember(m Member) error {
-	reason := s.checkAddr(m.Addr)
+	reason := ""
+	if s.Type != HashNet {
+		reason = s.checkAddr(m.Addr)
+	}
 	switch {
 	case reason != "":
+	case s.Type == HashNet && (m.Addr.IsValid() || m.Proto != 0 || m.Port != 0):
+		reason = "more than a network"
+	case s.Type == HashNet:
+		reason = s.checkNet(m.Other)
 	case s.Type == HashIP:
 		reason = m.checkAlone()
 	case m.Proto == 0:
@@ -70,16 +77,25 @@ func (s Set) checkOther(p netip.Prefix) string {
 		}
 		return ""
 	}
-	if reason := s.checkAddr(p.Addr()); reason != "" {
+	if s.Type == HashIPPortIP && p.IsValid() && !p.IsSingleIP() {
+		return "third part: not a single address"
+	}
+	if reason := s.checkNet(p); reason != "" {
 		return "third part: " + reason
 	}
+	return ""
+}
+
+// checkNet returns why a set cannot hold a network.
+func (s Set) checkNet(p netip.Prefix) string {
+	if reason := s.checkAddr(p.Addr()); reason != "" {
+		return reason
+	}
 	switch {
-	case s.Type == HashIPPortIP && !p.IsSingleIP():
-		return "third part: not a single address"
 	case p.Bits() <= 0:
-		return "third part: a prefix of length 0 cannot be stored"
+		return "a prefix of length 0 cannot be stored"
 	case p != p.Masked():
-		return "third part: bits beyond the prefix length"
+		return "bits beyond the prefix length"
 	}
 	return ""
 }
@@ -98,6 +114,8 @@ func (t Type) revision() uint8 {
 		return 4
 	case HashIPPort, HashIPPortIP:
 		return 5
+	case HashNet:
+		return 6
 	case HashIPPortNet:
 		return 7
 	}

@@ -26,24 +26,29 @@ const Prefix = "KIPVS-"
 
 // A Chain is a chain of ours with all of its rules.
 type Chain struct {
-	Table string   // "mangle", "nat" or "filter"
+	Table string   // "raw", "mangle", "nat" or "filter"
 	Name  string   // begins with Prefix, at most 28 bytes
 	Rules []string // each as iptables-restore takes it, without "-A NAME"
 }
 
 // A Jump is a rule in a built-in chain that leads all packets to a chain of ours. It is put in first, or last, and is left
-// wherever it is found.
+// wherever it is found, but for one with Behind: that is put back when others put rules before it.
 type Jump struct {
 	Table, From, To string
-	Last            bool // behind all that others decide
+	Last            bool     // behind all that others decide
+	Behind          []string // first, but behind jumps to these chains of others; not nil: it must keep this place
 }
 
 // String returns the jump as an operator would type it.
-func (j Jump) String() string { return fmt.Sprintf("iptables -t %s %s", j.Table, j.rule()) }
+func (j Jump) String() string { return fmt.Sprintf("iptables -t %s %s", j.Table, j.rule(1)) }
 
-func (j Jump) rule() string {
-	if j.Last {
+// rule returns the jump as iptables-restore takes it, with its place in the chain, 1 for the first.
+func (j Jump) rule(place int) string {
+	switch {
+	case j.Last:
 		return fmt.Sprintf("-A %s -j %s", j.From, j.To)
+	case place > 1:
+		return fmt.Sprintf("-I %s %d -j %s", j.From, place, j.To)
 	}
 	return fmt.Sprintf("-I %s -j %s", j.From, j.To)
 }
@@ -69,11 +74,12 @@ func (r Ruleset) Tables() []string {
 }
 
 // String returns the ruleset as iptables-restore --noflush takes it, with all of its jumps.
-func (r Ruleset) String() string { return r.restore(r.Jumps) }
+func (r Ruleset) String() string { return r.restore(r.Jumps, "") }
 
 // restore returns the chains as iptables-restore --noflush takes them, with the jumps that are missing: each chain is made
-// if it is not there, emptied and filled, and the jumps put in, a table at a time and all or nothing.
-func (r Ruleset) restore(missing []Jump) string {
+// if it is not there, emptied and filled, and the jumps put in, a table at a time and all or nothing. Saved is the output of
+// iptables-save, for the places of jumps.
+func (r Ruleset) restore(missing []Jump, saved string) string {
 	var b strings.Builder
 	for _, table := range r.Tables() {
 		fmt.Fprintf(&b, "*%s\n", table)
@@ -90,9 +96,14 @@ func (r Ruleset) restore(missing []Jump) string {
 			}
 		}
 		for _, j := range missing {
-			if j.Table == table {
-				fmt.Fprintln(&b, j.rule())
+			if j.Table != table {
+				continue
 			}
+			place, isMisplaced := j.place(saved)
+			if isMisplaced {
+				fmt.Fprintf(&b, "-D %s -j %s\n", j.From, j.To)
+			}
+			fmt.Fprintln(&b, j.rule(place))
 		}
 		b.WriteString("COMMIT\n")
 	}

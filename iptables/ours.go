@@ -19,7 +19,7 @@ type line struct {
 }
 
 // tables are those that we have chains in.
-var tables = []string{"mangle", "nat", "filter"}
+var tables = []string{"raw", "mangle", "nat", "filter"}
 
 // unread is what iptables-nft-save prints instead of a table in which somebody made rules that only nft knows.
 var unread = regexp.MustCompile("^# Table `(.*)' is incompatible")
@@ -62,6 +62,34 @@ func leadsToUs(rule string) bool {
 		}
 	}
 	return false
+}
+
+// place returns where in its chain a jump belongs, 1 for the first place, and whether it stands elsewhere, by the output of
+// iptables-save. Only a jump behind others' (Behind) must keep its place: directly behind the last of them, since others put
+// rules before ours that drop packets which they cannot know.
+func (j Jump) place(saved string) (place int, isMisplaced bool) {
+	table, others, before := "", 0, -1
+	place = 1
+	for text := range strings.Lines(saved) {
+		text = strings.TrimRight(text, "\n")
+		if strings.HasPrefix(text, "*") {
+			table = text[1:]
+		}
+		rule, ok := strings.CutPrefix(text, "-A "+j.From+" ")
+		if table != j.Table || !ok {
+			continue
+		}
+		fields := strings.Fields(quoted.ReplaceAllString(rule, `""`))
+		if fields[len(fields)-1] == j.To {
+			before = others
+			continue
+		}
+		others++
+		if slices.Contains(j.Behind, fields[len(fields)-1]) {
+			place = others + 1
+		}
+	}
+	return place, j.Behind != nil && before >= 0 && before != place-1
 }
 
 // String returns the lines, to be compared.

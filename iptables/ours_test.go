@@ -84,6 +84,70 @@ func TestJumpsAreFoundWhereverTheyStand(t *testing.T) {
 	}
 }
 
+func TestPlaceOfJump(t *testing.T) {
+	const table = "*filter\n:INPUT ACCEPT [0:0]\n:cali-INPUT - [0:0]\n-A cali-INPUT -j OTHER\n"
+	first := Jump{Table: "filter", From: "INPUT", To: "KIPVS-INPUT", Behind: []string{"cali-INPUT", "KUBE-ROUTER-INPUT"}}
+	last := Jump{Table: "filter", From: "INPUT", To: "KIPVS-INPUT", Last: true}
+	for _, tt := range []struct {
+		name  string
+		jump  Jump
+		saved string
+		want  string
+	}{
+		{"an empty chain", first, table, "-I INPUT -j KIPVS-INPUT"},
+		{"nothing at all", first, "", "-I INPUT -j KIPVS-INPUT"},
+		{"rules of others", first, table + "-A INPUT -j ufw-before-input\n-A INPUT -p tcp -j DROP\n", "-I INPUT -j KIPVS-INPUT"},
+		{"behind the first rule", first, table + "-A INPUT -m comment --comment \"cali:Cz_u1IQiXIMmKD4c\" -j cali-INPUT\n-A INPUT -j DROP\n", "-I INPUT 2 -j KIPVS-INPUT"},
+		{"behind rules in between", first, table + "-A INPUT -j DROP\n-A INPUT -j cali-INPUT\n-A INPUT -j DROP\n", "-I INPUT 3 -j KIPVS-INPUT"},
+		{"behind the last of several", first, table + "-A INPUT -j cali-INPUT\n-A INPUT -j DROP\n-A INPUT -j KUBE-ROUTER-INPUT\n-A INPUT -j DROP\n", "-I INPUT 4 -j KIPVS-INPUT"},
+		{"behind a jump that is the only rule", first, table + "-A INPUT -j cali-INPUT\n", "-I INPUT 2 -j KIPVS-INPUT"},
+		{"a comment that says so", first, table + "-A INPUT -m comment --comment \"then -j cali-INPUT\" -j DROP\n", "-I INPUT -j KIPVS-INPUT"},
+		{"a jump from another chain", first, table + "-A FORWARD -j cali-INPUT\n", "-I INPUT -j KIPVS-INPUT"},
+		{"a jump from a chain whose name is longer", first, table + "-A INPUT-OLD -j cali-INPUT\n", "-I INPUT -j KIPVS-INPUT"},
+		{"a jump to a chain whose name is longer", first, table + "-A INPUT -j cali-INPUT-OLD\n", "-I INPUT -j KIPVS-INPUT"},
+		{"a jump in another table", first, "*mangle\n-A INPUT -j cali-INPUT\nCOMMIT\n" + table, "-I INPUT -j KIPVS-INPUT"},
+		{"another table before ours", first, "*mangle\n-A INPUT -j DROP\nCOMMIT\n" + table + "-A INPUT -j cali-INPUT\n", "-I INPUT 2 -j KIPVS-INPUT"},
+		{"the last", last, table + "-A INPUT -j cali-INPUT\n-A INPUT -j DROP\n", "-A INPUT -j KIPVS-INPUT"},
+		{"behind nobody", Jump{Table: "filter", From: "INPUT", To: "KIPVS-INPUT"}, table + "-A INPUT -j cali-INPUT\n", "-I INPUT -j KIPVS-INPUT"},
+	} {
+		r := Ruleset{Family: IPv4, Chains: []Chain{{Table: "filter", Name: "KIPVS-INPUT"}}, Jumps: []Jump{tt.jump}}
+		want := "*filter\n:KIPVS-INPUT - [0:0]\n" + tt.want + "\nCOMMIT\n"
+		if diff := cmp.Diff(want, r.restore(r.Jumps, tt.saved)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+}
+
+// A jump behind those of network policies keeps its place: others' rules in between drop what they cannot know, and one before
+// the policies would pass them by.
+func TestJumpKeepsItsPlace(t *testing.T) {
+	const us, policy, drop = "-A INPUT -j KIPVS-INPUT\n", "-A INPUT -j cali-INPUT\n", "-A INPUT -j ufw-before-input\n"
+	behind := Jump{Table: "filter", From: "INPUT", To: "KIPVS-INPUT", Behind: []string{"cali-INPUT"}}
+	for _, tt := range []struct {
+		name, rules string
+		moves       bool
+		want        string // the rule that puts it right
+	}{
+		{"alone", us, false, "-I INPUT -j KIPVS-INPUT"},
+		{"first", us + drop, false, "-I INPUT -j KIPVS-INPUT"},
+		{"behind somebody", drop + us, true, "-I INPUT -j KIPVS-INPUT"},
+		{"behind the policies", policy + us + drop, false, "-I INPUT 2 -j KIPVS-INPUT"},
+		{"before the policies", us + policy, true, "-I INPUT 2 -j KIPVS-INPUT"},
+		{"somebody in between", policy + drop + us, true, "-I INPUT 2 -j KIPVS-INPUT"},
+		{"somebody before the policies", drop + policy + us, false, "-I INPUT 3 -j KIPVS-INPUT"},
+		{"policies at the end", us + drop + policy, true, "-I INPUT 3 -j KIPVS-INPUT"},
+	} {
+		place, moves := behind.place("*filter\n" + tt.rules + "COMMIT\n")
+		if got := behind.rule(place); moves != tt.moves || got != tt.want {
+			t.Errorf("%s: moves %t to %q, want %t to %q", tt.name, moves, got, tt.moves, tt.want)
+		}
+		anywhere := Jump{Table: "filter", From: "INPUT", To: "KIPVS-INPUT"}
+		if _, moves := anywhere.place("*filter\n" + tt.rules); moves {
+			t.Errorf("%s: a jump that may stand anywhere moves", tt.name)
+		}
+	}
+}
+
 func TestComplaintNamesTheRule(t *testing.T) {
 	got := explain("iptables-restore: line 2 failed\n", "*nat\n-A KIPVS-MASQUERADE -j NONSENSE\nCOMMIT\n")
 	if want := "(-A KIPVS-MASQUERADE -j NONSENSE)"; !strings.HasSuffix(got, want) {

@@ -24,6 +24,7 @@ type Programs struct {
 
 	mu       sync.Mutex
 	standing map[Family]string // what Ensure left, as iptables-save prints it
+	jumps    map[Family][]Jump
 }
 
 var _ Kernel = (*Programs)(nil)
@@ -71,7 +72,7 @@ func open(ctx context.Context, run runner) (*Programs, error) {
 const probe = "*mangle\n:KIPVS-PROBE - [0:0]\n-X KIPVS-PROBE\nCOMMIT\n"
 
 func programs(variant string, nft bool, run runner) *Programs {
-	return &Programs{variant: variant, nft: nft, run: run, standing: map[Family]string{}}
+	return &Programs{variant: variant, nft: nft, run: run, standing: map[Family]string{}, jumps: map[Family][]Jump{}}
 }
 
 // other is the iptables that this node does not use.
@@ -105,12 +106,19 @@ func (p *Programs) HasRandomFully() (bool, error) {
 // Ensure is part of Kernel. Chains and the jumps that are missing are one transaction in each table: there is no moment in
 // which packets meet half of it.
 func (p *Programs) Ensure(ctx context.Context, r Ruleset) error {
-	found, err := p.found(ctx, r.Family)
+	saved, err := p.save(ctx, r.Family)
 	if err != nil {
 		return err
 	}
-	missing := slices.DeleteFunc(slices.Clone(r.Jumps), found.has)
-	if err := p.restore(ctx, r.Family, r.restore(missing)); err != nil {
+	found, err := parse(saved)
+	if err != nil {
+		return err
+	}
+	missing := slices.DeleteFunc(slices.Clone(r.Jumps), func(j Jump) bool {
+		_, isMisplaced := j.place(saved)
+		return found.has(j) && !isMisplaced
+	})
+	if err := p.restore(ctx, r.Family, r.restore(missing, saved)); err != nil {
 		return err
 	}
 	if err := p.restore(ctx, r.Family, found.without(r).removal()); err != nil {
@@ -131,7 +139,7 @@ func (p *Programs) Ensure(ctx context.Context, r Ruleset) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.standing[r.Family] = left.String()
+	p.standing[r.Family], p.jumps[r.Family] = left.String(), r.Jumps
 	return nil
 }
 
@@ -143,13 +151,18 @@ func (p *Programs) ensured(f Family) bool {
 
 // Stands is part of Kernel.
 func (p *Programs) Stands(ctx context.Context, f Family) (bool, error) {
-	found, err := p.found(ctx, f)
+	saved, err := p.save(ctx, f)
+	if err != nil {
+		return false, err
+	}
+	found, err := parse(saved)
 	if err != nil {
 		return false, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return found.String() == p.standing[f], nil
+	misplaced := slices.ContainsFunc(p.jumps[f], func(j Jump) bool { _, is := j.place(saved); return is })
+	return found.String() == p.standing[f] && !misplaced, nil
 }
 
 // Remove is part of Kernel.
@@ -172,11 +185,15 @@ func (p *Programs) removeReadable(ctx context.Context, f Family) error {
 
 // found reads what of ours stands.
 func (p *Programs) found(ctx context.Context, f Family) (ours, error) {
-	out, err := p.run(ctx, "", p.program(f, "-save"))
+	saved, err := p.save(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	return parse(out)
+	return parse(saved)
+}
+
+func (p *Programs) save(ctx context.Context, f Family) (string, error) {
+	return p.run(ctx, "", p.program(f, "-save"))
 }
 
 func (p *Programs) restore(ctx context.Context, f Family, text string) error {

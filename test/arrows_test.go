@@ -129,6 +129,16 @@ func TestArrows(t *testing.T) {
 			wrong: func(i string) bool { return strings.HasPrefix(i, "k8s.io/") || strings.HasPrefix(i, "sigs.k8s.io/") },
 		},
 		{
+			name:  "the configuration knows nothing of ours",
+			of:    func(s source) bool { return s.in("internal/config") },
+			wrong: isOurs,
+		},
+		{
+			name:  "only the program knows its configuration",
+			of:    func(s source) bool { return product(s) && !s.in("cmd") },
+			wrong: func(i string) bool { return i == module+"/internal/config" },
+		},
+		{
 			name: "the plan knows values only",
 			of:   func(s source) bool { return product(s) && s.in("sync/plan") },
 			wrong: func(i string) bool {

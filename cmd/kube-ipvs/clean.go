@@ -6,12 +6,18 @@ import (
 	"fmt"
 	"io"
 
+	"kube-ipvs/internal/config"
 	"kube-ipvs/sync/loop"
 )
 
 // clean removes all that is ours from this node.
-func (o *options) clean(ctx context.Context, stdout io.Writer) (err error) {
-	k, err := openKernel(ctx, o)
+func clean(ctx context.Context, cfg *config.Config, stdout io.Writer) (err error) {
+	unlock, err := lock()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	k, err := openKernel(ctx, cfg)
 	if err != nil {
 		return err
 	}

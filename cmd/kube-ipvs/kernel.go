@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kube-ipvs/internal/config"
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
@@ -20,12 +21,14 @@ import (
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/loop"
-	"kube-ipvs/sync/plan"
 )
 
 // modules are what the kernel needs where it is not built in. Most are loaded by the kernel when they are first used;
 // IPVS, the sets and the dummy link are not, or not in a container.
-var modules = []string{"ip_vs", "dummy", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "xt_set", "xt_ipvs", "nf_conntrack_netlink"}
+var modules = []string{
+	"ip_vs", "dummy", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "ip_set_hash_net",
+	"xt_set", "xt_NETMAP", "xt_connmark", "nf_conntrack_netlink",
+}
 
 // A kernel is the running kernel's tables, open.
 type kernel struct {
@@ -39,12 +42,12 @@ type kernel struct {
 }
 
 // openKernel opens the kernel's tables. Each error says what is missing and what to do.
-func openKernel(ctx context.Context, o *options) (k *kernel, err error) {
+func openKernel(ctx context.Context, cfg *config.Config) (k *kernel, err error) {
 	if err := capable(); err != nil {
 		return nil, err
 	}
-	loading := loadModules(ctx, append(modules, "ip_vs_"+o.scheduler, "ip_vs_"+plan.Sticky))
-	k = &kernel{settings: &sysctl.Files{Root: o.procSys}}
+	loading := loadModules(ctx, modulesFor(cfg))
+	k = &kernel{settings: &sysctl.Files{Root: cfg.ProcSys}}
 	k.open = append(k.open, k.settings.Close)
 	defer func() {
 		if err == nil {
@@ -126,17 +129,17 @@ func loadModules(ctx context.Context, names []string) error {
 	return nil
 }
 
-// families returns the address families that this node has.
+// families returns the address families that the kernel has. Whether IPv6 works, which somebody may switch on or off at any
+// time, is for the loop to find out.
 func families(procSys string) []ipset.Family {
-	disabled, err := os.ReadFile(filepath.Join(procSys, "net/ipv6/conf/all/disable_ipv6"))
-	if err != nil || strings.TrimSpace(string(disabled)) != "0" {
+	if _, err := os.Stat(filepath.Join(procSys, "net/ipv6")); err != nil {
 		return []ipset.Family{ipset.IPv4}
 	}
 	return []ipset.Family{ipset.IPv4, ipset.IPv6}
 }
 
 // keptSettings are the kernel settings that the proxy needs, and keeps.
-func (o *options) keptSettings() []sysctl.Setting {
+func keptSettings(cfg *config.Config) []sysctl.Setting {
 	out := []sysctl.Setting{
 		{Name: "net/ipv4/ip_forward", Value: "1"},
 		{Name: "net/ipv4/vs/conntrack", Value: "1"},                 // masquerading happens in conntrack
@@ -144,7 +147,7 @@ func (o *options) keptSettings() []sysctl.Setting {
 		{Name: "net/ipv4/vs/expire_quiescent_template", Value: "1"}, // affinity does not hold a client to one that drains
 		{Name: "net/ipv4/vs/conn_reuse_mode", Value: reuseMode(release())},
 	}
-	if o.strictARP {
+	if cfg.IPVS.StrictARP {
 		out = append(out,
 			sysctl.Setting{Name: "net/ipv4/conf/all/arp_ignore", Value: "1"},
 			sysctl.Setting{Name: "net/ipv4/conf/all/arp_announce", Value: "2"})
@@ -174,17 +177,37 @@ func release() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// probe tries whether the kernel knows the scheduler, with a virtual server that no packet meets.
+// probed is the virtual server that probe makes: no packet meets it, and nobody else's is like it.
+var probed = ipvs.Op{Verb: ipvs.AddServer, Key: ipvs.MarkKey(0xfffffffe, netip.IPv4Unspecified()), Server: ipvs.Server{Timeout: 0x6970}}
+
+// probe tries whether the kernel knows the scheduler. Where somebody else has a virtual server for the mark it takes the next.
 func probe(ctx context.Context, table ipvs.Kernel, scheduler string) error {
-	key := ipvs.MarkKey(0xfffffffe, netip.IPv4Unspecified())
-	add := table.Do(ctx, []ipvs.Op{{Verb: ipvs.AddServer, Key: key, Server: ipvs.Server{Scheduler: scheduler}}})
-	if add != nil && !errors.Is(add[0], os.ErrExist) {
-		if errors.Is(add[0], os.ErrNotExist) {
-			return fmt.Errorf("--ipvs-scheduler=%s: this kernel does not have it: modprobe ip_vs_%[1]s (%w)", scheduler, add[0])
+	add := probed
+	add.Server.Scheduler = scheduler
+	var err error
+	for range 8 {
+		if err = errors.Join(table.Do(ctx, []ipvs.Op{add})...); !errors.Is(err, os.ErrExist) {
+			break
 		}
-		return fmt.Errorf("try IPVS: %w", add[0])
+		left, readErr := table.ReadServer(ctx, add.Key)
+		if readErr != nil {
+			return fmt.Errorf("try IPVS: %w", readErr)
+		}
+		if left.Server.Timeout != add.Server.Timeout || len(left.Reals) > 0 {
+			add.Key.Mark--
+			continue
+		}
+		if del := table.Do(ctx, []ipvs.Op{{Verb: ipvs.DelServer, Key: add.Key}}); del != nil { // of one that was killed
+			return fmt.Errorf("try IPVS: %w", del[0])
+		}
 	}
-	if del := table.Do(ctx, []ipvs.Op{{Verb: ipvs.DelServer, Key: key}}); del != nil {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("--ipvs-scheduler=%s: this kernel does not have it: modprobe ip_vs_%[1]s (%w)", scheduler, err)
+	case err != nil:
+		return fmt.Errorf("try IPVS: %w", err)
+	}
+	if del := table.Do(ctx, []ipvs.Op{{Verb: ipvs.DelServer, Key: add.Key}}); del != nil {
 		return fmt.Errorf("try IPVS: %w", del[0])
 	}
 	return nil

@@ -3,26 +3,29 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"os"
-	"strings"
+	"net/netip"
 	"time"
 
 	"k8s.io/klog/v2"
 )
 
-// listen answers HTTP at an address until the context ends; "" is no address. One that is in use is tried again: the
-// program that this one replaces may still have it.
-func listen(ctx context.Context, address string, handler http.Handler) error {
-	if address == "" {
+// listen answers HTTP at an address until the context ends; the zero value is no address. One that is in use is tried again, as
+// the program that this one replaces may still have it, unless that is to be an error.
+func listen(ctx context.Context, address netip.AddrPort, hardFail bool, handler http.Handler) error {
+	if !address.IsValid() {
 		<-ctx.Done()
 		return nil
 	}
 	const retry = 5 * time.Second
 	for ctx.Err() == nil {
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address.String())
+		if err != nil && hardFail && ctx.Err() == nil {
+			return fmt.Errorf("bindAddressHardFail: %w", err)
+		}
 		if err == nil {
 			err = answer(ctx, l, handler)
 		}
@@ -58,16 +61,4 @@ func wait(ctx context.Context, d time.Duration) {
 	case <-time.After(d):
 	case <-ctx.Done():
 	}
-}
-
-// nodeName is the node's name: as given, or the host's as kubelet takes it, trimmed and in lower case.
-func nodeName(given string) (string, error) {
-	if given == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return "", err
-		}
-		given = host
-	}
-	return strings.ToLower(strings.TrimSpace(given)), nil
 }

@@ -8,21 +8,22 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/spf13/pflag"
+	cliflag "k8s.io/component-base/cli/flag"
 	logsapi "k8s.io/component-base/logs/api/v1"
-	_ "k8s.io/component-base/logs/json/register" // --logging-format=json
+	"k8s.io/klog/v2"
+
+	"kube-ipvs/internal/config"
 )
 
 // version is set when a release is built: -ldflags "-X main.version=v1.2.3".
 var version = "devel"
 
-// Exit statuses.
-const (
-	failed = 1 // something went wrong; the last line says what
-	misuse = 2 // the flags are wrong; nothing was done
-)
+// failed is the exit status of whatever goes wrong, as kube-proxy has it; the last lines tell the reason.
+const failed = 1
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -32,45 +33,73 @@ func main() {
 
 // program is main without the process: it returns the exit status.
 func program(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	var o options
-	logging := logsapi.NewLoggingConfiguration()
 	fs := pflag.NewFlagSet("kube-ipvs", pflag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.Usage = func() {
 		fmt.Fprintf(stderr, "kube-ipvs: an IPVS service proxy for Kubernetes\n\nUsage: kube-ipvs [flags]\n\n%s", fs.FlagUsages())
 	}
-	o.register(fs)
-	logsapi.AddFlags(logging, fs)
+	flags := config.AddFlags(fs)
 	err := fs.Parse(args)
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
 		return 0
-	case err == nil && fs.NArg() > 0:
-		err = fmt.Errorf("unexpected argument %q: kube-ipvs takes flags only", fs.Arg(0))
-	case err == nil && o.version:
-		fmt.Fprintln(stdout, "kube-ipvs", version)
-		return 0
+	case err == nil:
+		err = noArguments(fs.Args())
 	}
 	if err == nil {
-		err = o.validate()
-	}
-	if err == nil {
-		err = logsapi.ValidateAndApply(logging, nil)
+		err = do(ctx, fs, flags, stdout)
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "kube-ipvs: %v\n", err)
-		return misuse
-	}
-	if err := o.do(ctx, stdout); err != nil {
 		fmt.Fprintf(stderr, "kube-ipvs: %v\n", err)
 		return failed
 	}
 	return 0
 }
 
-func (o *options) do(ctx context.Context, stdout io.Writer) error {
-	if o.cleanup {
-		return o.clean(ctx, stdout)
+// noArguments refuses arguments that are no flags. Empty ones pass, as with kube-proxy: scripts make them.
+func noArguments(args []string) error {
+	for _, arg := range args {
+		if arg != "" {
+			return fmt.Errorf("unexpected argument %q: kube-ipvs takes flags only", arg)
+		}
 	}
-	return o.serve(ctx)
+	return nil
+}
+
+// do loads the configuration and does what it asks for.
+func do(ctx context.Context, fs *pflag.FlagSet, flags *config.Flags, stdout io.Writer) error {
+	cfg, notes, err := flags.Load()
+	if err != nil {
+		return err
+	}
+	switch cfg.Action {
+	case config.ShowVersion:
+		printVersion(stdout, cfg.RawVersion)
+		return nil
+	case config.WriteConfig:
+		return writeConfig(cfg, stdout)
+	}
+	if err := logsapi.ValidateAndApply(&cfg.Logging, cfg.LoggingGates()); err != nil {
+		return err
+	}
+	cliflag.PrintFlags(fs)
+	for _, n := range notes {
+		klog.FromContext(ctx).Info("Configuration: "+n.Message, "setting", n.Setting, "value", n.Value)
+	}
+	switch cfg.Action {
+	case config.Cleanup:
+		return clean(ctx, cfg, stdout)
+	case config.InitOnly:
+		return initialize(ctx, cfg)
+	}
+	return serve(ctx, cfg)
+}
+
+// printVersion prints the version in a line, or raw: with that of the compiler and the platform.
+func printVersion(stdout io.Writer, raw bool) {
+	if raw {
+		fmt.Fprintln(stdout, "kube-ipvs", version, runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH)
+		return
+	}
+	fmt.Fprintln(stdout, "kube-ipvs", version)
 }

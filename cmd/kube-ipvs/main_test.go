@@ -3,14 +3,19 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"net"
+	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"kube-ipvs/internal/config"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
 )
@@ -23,31 +28,32 @@ func TestMisuseIsOneClearMessage(t *testing.T) {
 		args []string
 		want string // in the message
 	}{
-		{"kube-proxy's mode", []string{"--mode=iptables"}, "--mode=iptables: that is kube-proxy's; kube-ipvs has the mode ipvs"},
-		{"its other name", []string{"--proxy-mode=nftables"}, "--mode=nftables: that is kube-proxy's"},
-		{"no mode at all", []string{"--mode=fast"}, "--mode=fast: no such mode"},
+		{"another mode", []string{"--mode=iptables"}, "--mode=iptables: kube-ipvs has the mode ipvs"},
+		{"kube-proxy's mode", []string{"--proxy-mode=nftables"}, "--proxy-mode=nftables: that is kube-proxy's; set it to ipvs, or give --mode=ipvs"},
+		{"no mode at all", []string{"--proxy-mode=fast"}, "--proxy-mode=fast: no such mode"},
 		{"an unknown flag", []string{"--speed=11"}, "unknown flag: --speed"},
 		{"an argument", []string{"serve"}, `unexpected argument "serve"`},
 		{"a bit that a mark does not have", []string{"--iptables-masquerade-bit=32"}, "--iptables-masquerade-bit=32: must be 0 to 31"},
 		{"an unknown scheduler", []string{"--ipvs-scheduler=best"}, "--ipvs-scheduler=best: must be one of rr, wrr"},
-		{"no range", []string{"--cluster-cidr=10.0.0.0"}, `--cluster-cidr: "10.0.0.0" is not a range like 10.0.0.0/8`},
-		{"node ports on no range", []string{"--nodeport-addresses=primary,eth0"}, `--nodeport-addresses: "primary" is not a range`},
-		{"no port", []string{"--healthz-bind-address=127.0.0.1"}, "--healthz-bind-address=127.0.0.1: must be ADDRESS:PORT"},
+		{"no range", []string{"--cluster-cidr=10.0.0.0"}, "--cluster-cidr=10.0.0.0: must be a range like 10.0.0.0/8"},
+		{"node ports on no range", []string{"--nodeport-addresses=primary,eth0"}, "--nodeport-addresses=eth0: must be a range like 10.0.0.0/8, or primary, localhost or all"},
+		{"no address", []string{"--healthz-bind-address=localhost:10256"}, "--healthz-bind-address=localhost:10256: must be ADDRESS or ADDRESS:PORT"},
+		{"no file", []string{"--config=/nowhere"}, "--config: open /nowhere: no such file"},
 		{"no time to wait", []string{"--ipvs-sync-period=0s"}, "--ipvs-sync-period=0s: must be more than 0"},
 		{"a part of a second", []string{"--ipvs-tcp-timeout=1500ms"}, "--ipvs-tcp-timeout=1.5s: must be whole seconds"},
 		{"a timeout that the kernel cannot count", []string{"--ipvs-udp-timeout=501h"}, "--ipvs-udp-timeout=501h0m0s: must be whole seconds from 0 to"},
 		{"a timeout before now", []string{"--ipvs-tcpfin-timeout=-1s"}, "--ipvs-tcpfin-timeout=-1s: must be"},
 		{"an unknown detector", []string{"--detect-local-mode=Guess"}, "--detect-local-mode=Guess: must be one of ClusterCIDR"},
-		{"no bridge", []string{"--detect-local-mode=BridgeInterface"}, "needs --pod-bridge-interface"},
-		{"no prefix", []string{"--detect-local-mode=InterfaceNamePrefix"}, "needs --pod-interface-name-prefix"},
+		{"no bridge", []string{"--detect-local-mode=BridgeInterface"}, "--pod-bridge-interface=: is missing: --detect-local-mode=BridgeInterface needs it"},
+		{"no prefix", []string{"--detect-local-mode=InterfaceNamePrefix"}, "--pod-interface-name-prefix=: is missing: --detect-local-mode=InterfaceNamePrefix needs it"},
 		{"an unknown way to take packets", []string{"--vip-mode=steal"}, "--vip-mode=steal: must be divert or bind"},
 		{"an unknown format of logs", []string{"--logging-format=xml"}, "format"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var out, err bytes.Buffer
-			if status := program(context.Background(), tt.args, &out, &err); status != misuse {
-				t.Errorf("exit status %d, want %d", status, misuse)
+			if status := program(context.Background(), tt.args, &out, &err); status != failed {
+				t.Errorf("exit status %d, want %d", status, failed)
 			}
 			if !strings.Contains(err.String(), tt.want) || out.Len() > 0 {
 				t.Errorf("said %q and %q, want %q", out.String(), err.String(), tt.want)
@@ -57,7 +63,9 @@ func TestMisuseIsOneClearMessage(t *testing.T) {
 }
 
 func TestVersionAndHelpDoNothing(t *testing.T) {
-	for _, tt := range []struct{ arg, want string }{{"--version", "kube-ipvs devel\n"}, {"--help", "--detect-local-mode"}} {
+	for _, tt := range []struct{ arg, want string }{
+		{"--version", "kube-ipvs devel\n"}, {"--version=true", "kube-ipvs devel\n"}, {"--version=raw", "kube-ipvs devel go1."}, {"--help", "--detect-local-mode"},
+	} {
 		var out, err bytes.Buffer
 		if status := program(context.Background(), []string{tt.arg}, &out, &err); status != 0 {
 			t.Errorf("%s: exit status %d: %s", tt.arg, status, err.String())
@@ -76,19 +84,19 @@ func TestDetector(t *testing.T) {
 		return out
 	}
 	tests := []struct {
-		name    string
-		options options
-		want    plan.Detector
+		name string
+		from config.DetectLocal
+		want plan.Detector
 	}{
-		{"the first range of each family", options{clusterCIDRs: []string{"10.0.0.0/8", "fd00::/8", "11.0.0.0/8"}}, plan.Detector{Prefixes: ranges("10.0.0.0/8", "fd00::/8")}},
-		{"no range", options{}, plan.Detector{}},
-		{"the node's ranges", options{detectLocalMode: "NodeCIDR"}, plan.Detector{Prefixes: ranges("10.244.1.0/24")}},
-		{"a bridge", options{detectLocalMode: "BridgeInterface", bridgeInterface: "cni0"}, plan.Detector{Interface: "cni0"}},
-		{"names that begin alike", options{detectLocalMode: "InterfaceNamePrefix", interfacePrefix: "cali"}, plan.Detector{Interface: "cali+"}},
+		{"a range of each family", config.DetectLocal{Mode: config.ClusterCIDR, ClusterCIDRs: ranges("10.0.0.0/8", "fd00::/8")}, plan.Detector{Prefixes: ranges("10.0.0.0/8", "fd00::/8")}},
+		{"no range", config.DetectLocal{Mode: config.ClusterCIDR}, plan.Detector{}},
+		{"the node's ranges, the first of each family", config.DetectLocal{Mode: config.NodeCIDR}, plan.Detector{Prefixes: ranges("10.244.1.0/24")}},
+		{"a bridge", config.DetectLocal{Mode: config.BridgeInterface, Interface: "cni0"}, plan.Detector{Interface: "cni0"}},
+		{"names that begin alike", config.DetectLocal{Mode: config.InterfaceNamePrefix, Interface: "cali"}, plan.Detector{Interface: "cali+"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := tt.options.detector(ranges("10.244.1.0/24", "10.244.9.0/24"))
+			got := detector(tt.from, ranges("10.244.1.0/24", "10.244.9.0/24"))
 			if diff := cmp.Diff(tt.want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -150,5 +158,61 @@ func TestProbe(t *testing.T) {
 				t.Errorf("left behind:\n%v", left)
 			}
 		})
+	}
+}
+
+// What somebody else has for the probe's mark stays as it is.
+func TestProbeOfForeignMarks(t *testing.T) {
+	table := new(ipvs.Fake)
+	real := netip.MustParseAddrPort("192.0.2.20:80")
+	for i, server := range []ipvs.Server{{Scheduler: "wlc"}, probed.Server} {
+		key := probed.Key
+		key.Mark -= uint32(i)
+		server.Scheduler = "wlc"
+		if errs := table.Do(t.Context(), []ipvs.Op{
+			{Verb: ipvs.AddServer, Key: key, Server: server}, {Verb: ipvs.AddReal, Key: key, Addr: real, Real: ipvs.Real{Weight: 5}},
+		}); errs != nil {
+			t.Fatal(errs)
+		}
+	}
+	before := fmt.Sprint(table.Table())
+	if err := probe(t.Context(), table, "rr"); err != nil || fmt.Sprint(table.Table()) != before {
+		t.Errorf("%v; left:\n%v\nwas:\n%v", err, table.Table(), before)
+	}
+	if err := probe(t.Context(), table, "best"); err == nil {
+		t.Error("a scheduler that is none is not noticed")
+	}
+}
+
+// The written configuration is kube-proxy's, and starts again as it was.
+func TestWriteConfig(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.conf")
+	var out, err bytes.Buffer
+	if status := program(t.Context(), []string{"--write-config-to=" + file, "--cluster-cidr=10.0.0.0/8", "", "--cleanup"}, &out, &err); status != 0 {
+		t.Fatalf("exit status %d: %s", status, err.String())
+	}
+	text, readErr := os.ReadFile(file)
+	if readErr != nil {
+		t.Fatal(readErr)
+	}
+	for _, want := range []string{"apiVersion: kubeproxy.config.k8s.io/v1alpha1\n", "clusterCIDR: 10.0.0.0/8\n", "mode: ipvs\n", "maxPerCore: 32768\n"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if status := program(t.Context(), []string{"--write-config-to=" + file + "/x"}, &out, &err); status != failed {
+		t.Errorf("exit status %d where no file can be", status)
+	}
+}
+
+func TestListenFailsIfItIsTo(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	err = listen(t.Context(), netip.MustParseAddrPort(l.Addr().String()), true, http.NotFoundHandler())
+	if err == nil || !strings.Contains(err.Error(), "bindAddressHardFail") {
+		t.Errorf("an address that is in use: %v", err)
 	}
 }

@@ -70,11 +70,11 @@ func parseAddress(p []byte) (link uint32, _ netip.Prefix, _ error) {
 }
 
 // readAddresses adds the addresses on the link, all of which are ours.
-func (c *Conn) readAddresses(ctx context.Context, link uint32, items map[Item]struct{}) error {
+func (c *Conn) readAddresses(ctx context.Context, link uint32, items Items) error {
 	return c.dump(ctx, dumpOf{get: unix.RTM_GETADDR, header: unix.SizeofIfAddrmsg}, func(p []byte) error {
 		on, prefix, err := parseAddress(p)
 		if err == nil && on == link {
-			items[Item{Kind: Address, Prefix: prefix}] = struct{}{}
+			items[Item{Kind: Address, Prefix: prefix}] = netip.Addr{}
 		}
 		return err
 	})

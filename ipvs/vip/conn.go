@@ -21,8 +21,8 @@ const patience = 10 * time.Second
 // in which it was opened. It is safe for use by several goroutines.
 type Conn struct {
 	mu     sync.Mutex
-	handle *netlink.Handle // for what there is one of: the link and the rules
-	bulk   *bulk.Conn      // for what there may be thousands of: routes and addresses
+	handle *netlink.Handle // for the link
+	bulk   *bulk.Conn      // for rules, routes and addresses, of which there may be thousands
 	batch  bulk.Batch
 	inet   int // a socket for questions about IPv4
 
@@ -71,7 +71,7 @@ func (c *Conn) Close() error {
 	return errors.Join(errs...)
 }
 
-// Do implements Kernel. Neighbouring ops on routes and addresses travel together. errors.Is tells os.ErrExist (a route of
+// Do implements Kernel. Its errors do not name their ops. Neighbouring ops on rules, routes and addresses travel together. errors.Is tells os.ErrExist (a route of
 // another program is in the way), os.ErrNotExist (the link is not there), os.ErrInvalid, os.ErrPermission and
 // ErrNoIPv6.
 func (c *Conn) Do(ctx context.Context, ops []Op) []error {
@@ -80,10 +80,10 @@ func (c *Conn) Do(ctx context.Context, ops []Op) []error {
 	errs := make([]error, len(ops))
 	for first := 0; first < len(ops); {
 		last := first + 1
-		if ops[first].Item.Kind < Route {
+		if ops[first].Item.Kind == Link {
 			errs[first] = c.single(ctx, ops[first])
 		} else {
-			for last < len(ops) && ops[last].Item.Kind >= Route {
+			for last < len(ops) && ops[last].Item.Kind != Link {
 				last++
 			}
 			c.many(ctx, ops[first:last], errs[first:last])
@@ -93,29 +93,16 @@ func (c *Conn) Do(ctx context.Context, ops []Op) []error {
 	if !slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
 		return nil
 	}
-	for i, err := range errs {
-		if err != nil {
-			errs[i] = fmt.Errorf("%v: %w", ops[i], err)
-		}
-	}
 	return errs
 }
 
-// single carries out an op on the link or a rule.
+// single carries out an op on the link.
 func (c *Conn) single(ctx context.Context, op Op) error {
 	if err := errors.Join(ctx.Err(), op.check()); err != nil {
 		return err
 	}
-	var err error
-	switch {
-	case op.Item.Kind == Link && op.Verb == Add:
-		err = c.addLink(ctx)
-	case op.Item.Kind == Link:
-		err = c.delLink(ctx)
-	case op.Verb == Add:
-		err = c.addRule(ctx, op.Item)
-	default:
-		err = c.delRule(ctx, op.Item)
+	if op.Verb == Add {
+		return op.Item.words(c.addLink(ctx))
 	}
-	return op.Item.words(err)
+	return op.Item.words(c.delLink(ctx))
 }

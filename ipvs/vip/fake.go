@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -15,7 +16,7 @@ import (
 // A Fake is a Kernel in memory that refuses what the kernel refuses. It is safe for use by several goroutines.
 type Fake struct {
 	mu        sync.Mutex
-	items     map[Item]struct{}
+	items     Items
 	strangers map[Item]struct{}
 	noIPv6    bool
 	ops       int
@@ -26,7 +27,7 @@ var _ Kernel = (*Fake)(nil)
 
 // NewFake returns a kernel without any of our items.
 func NewFake() *Fake {
-	return &Fake{items: make(map[Item]struct{}), strangers: make(map[Item]struct{})}
+	return &Fake{items: make(Items), strangers: make(map[Item]struct{})}
 }
 
 // SetStranger says whether another program's route is where an item's would be. Adding the item is then os.ErrExist.
@@ -68,16 +69,16 @@ func (f *Fake) String() string {
 }
 
 // Text returns items in the order of Compare, a line each, as the commands that would make them.
-func Text(items map[Item]struct{}) string {
+func Text(items Items) string {
 	var b strings.Builder
 	for _, i := range slices.SortedFunc(maps.Keys(items), Item.Compare) {
-		fmt.Fprintln(&b, Op{Add, i})
+		fmt.Fprintln(&b, Op{Add, i, items[i]})
 	}
 	return b.String()
 }
 
 // Read implements Kernel.
-func (f *Fake) Read(ctx context.Context) (map[Item]struct{}, error) {
+func (f *Fake) Read(ctx context.Context) (Items, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.reads++
@@ -106,21 +107,21 @@ func (f *Fake) do(ctx context.Context, op Op) error {
 		f.del(op.Item)
 		return nil
 	}
-	return f.add(op.Item)
+	return f.add(op.Item, op.Source)
 }
 
-func (f *Fake) add(i Item) error {
+func (f *Fake) add(i Item, source netip.Addr) error {
 	_, link := f.items[Item{Kind: Link}]
 	_, stranger := f.strangers[i]
 	switch {
-	case i.Kind >= Route && !link:
+	case i.onLink() && !link:
 		return errNoLink
-	case f.noIPv6 && i.Prefix.Addr().Is6() && i.Kind != LastResort && i.Kind != Refuse: // a rule alone needs no IPv6
+	case f.noIPv6 && i.Prefix.Addr().Is6() && i.Kind != Policy: // a rule alone needs no IPv6
 		return ErrNoIPv6
 	case stranger:
 		return fmt.Errorf("%w: another program's, left alone", os.ErrExist)
 	}
-	f.items[i] = struct{}{}
+	f.items[i] = source
 	return nil
 }
 
@@ -128,6 +129,6 @@ func (f *Fake) add(i Item) error {
 func (f *Fake) del(i Item) {
 	delete(f.items, i)
 	if i.Kind == Link {
-		maps.DeleteFunc(f.items, func(other Item, _ struct{}) bool { return other.Kind >= Route })
+		maps.DeleteFunc(f.items, func(other Item, _ netip.Addr) bool { return other.onLink() })
 	}
 }

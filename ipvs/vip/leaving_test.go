@@ -47,10 +47,10 @@ func TestRemoves(t *testing.T) {
 		op   Op
 		want netip.Addr
 	}{
-		{Op{Del, Item{Kind: Address, Prefix: v6}}, v6.Addr()},
-		{Op{Add, Item{Kind: Address, Prefix: v6}}, netip.Addr{}},
-		{Op{Del, Item{Kind: Address, Prefix: v4}}, netip.Addr{}}, // which has the port of who removed it
-		{Op{Del, Item{Kind: Route, Prefix: v6}}, netip.Addr{}},
+		{Op{Verb: Del, Item: Item{Kind: Address, Prefix: v6}}, v6.Addr()},
+		{Op{Verb: Add, Item: Item{Kind: Address, Prefix: v6}}, netip.Addr{}},
+		{Op{Verb: Del, Item: Item{Kind: Address, Prefix: v4}}, netip.Addr{}}, // which has the port of who removed it
+		{Op{Verb: Del, Item: Item{Kind: Local, Prefix: v6}}, netip.Addr{}},
 	} {
 		if got := tt.op.removes(); got != tt.want {
 			t.Errorf("%v removes %v, want %v", tt.op, got, tt.want)

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A row is ops on routes and addresses on their way to the kernel in one batch.
+// A row is ops on rules, routes and addresses on their way to the kernel in one batch.
 type row struct {
 	conn *Conn
 	link linkState
@@ -20,11 +20,11 @@ type row struct {
 	goes []netip.Addr // of each message: the IPv6 address that it removes, if it does
 }
 
-// many carries out ops on routes and addresses, all in as few sends as are safe, and writes their errors into errs.
+// many carries out ops on rules, routes and addresses, all in as few sends as are safe, and writes their errors into errs.
 func (c *Conn) many(ctx context.Context, ops []Op, errs []error) {
 	r := row{conn: c, ops: ops, errs: errs}
 	var err error
-	var lost []Item
+	var lost Items
 	cause := -1
 	if r.link, err = c.readLink(ctx); err == nil {
 		cause, err = r.removesFirst()
@@ -39,8 +39,8 @@ func (c *Conn) many(ctx context.Context, ops []Op, errs []error) {
 		}
 	}
 	own := len(r.at)
-	for _, item := range lost {
-		r.encode(cause, Op{Add, item})
+	for item, source := range lost {
+		r.encode(cause, Op{Add, item, source})
 	}
 	r.settle(ctx, r.send(ctx, own))
 }
@@ -49,7 +49,7 @@ func (c *Conn) many(ctx context.Context, ops []Op, errs []error) {
 func (r *row) put(i int) {
 	op := r.ops[i]
 	switch noLink := r.link.index == 0; {
-	case noLink && op.Verb == Add:
+	case noLink && op.Verb == Add && op.Item.onLink():
 		r.errs[i] = errNoLink
 	case noLink && op.Item.Kind == Address: // gone with the link
 	default:
@@ -58,10 +58,13 @@ func (r *row) put(i int) {
 }
 
 func (r *row) encode(i int, op Op) {
-	if op.Item.Kind == Address {
+	switch op.Item.Kind {
+	case Policy:
+		op.Item.Rule.encode(&r.conn.batch, op.Verb, familyOf(op.Item.Prefix))
+	case Address:
 		encodeAddress(&r.conn.batch, op.Verb, op.Item.Prefix, r.link.index)
-	} else {
-		op.Item.route(r.link.index).encode(&r.conn.batch, op.Verb)
+	default:
+		op.Item.route(r.link.index, op.Source).encode(&r.conn.batch, op.Verb)
 	}
 	r.at = append(r.at, i)
 	goes := op.removes()
@@ -97,7 +100,10 @@ func (r *row) send(ctx context.Context, own int) (taken []int) {
 			}
 		default:
 			r.errs[i] = r.ops[i].Item.words(err)
-			if exists {
+			switch {
+			case exists && r.ops[i].Item.Kind == Policy: // the very same one
+				r.errs[i] = nil
+			case exists:
 				taken = append(taken, i)
 			}
 		}
@@ -116,11 +122,12 @@ func (r *row) settle(ctx context.Context, taken []int) {
 	r.conn.batch.Reset()
 	r.at, r.goes = nil, nil
 	for _, i := range taken {
-		item := r.ops[i].Item
-		_, right := there[item]
+		op := r.ops[i]
+		source, right := there[op.Item]
+		right = right && (op.Item.Kind != Local || source == op.Source)
 		if r.errs[i] = err; err == nil && !right {
-			r.encode(i, Op{Del, item})
-			r.encode(i, Op{Add, item})
+			r.encode(i, Op{Verb: Del, Item: op.Item})
+			r.encode(i, op)
 		}
 	}
 	for j, err := range r.do(ctx) {
@@ -131,8 +138,8 @@ func (r *row) settle(ctx context.Context, taken []int) {
 }
 
 // there returns the routes and addresses that are there and right.
-func (r *row) there(ctx context.Context) (map[Item]struct{}, error) {
-	items := make(map[Item]struct{})
+func (r *row) there(ctx context.Context) (Items, error) {
+	items := make(Items)
 	err := errors.Join(r.conn.readRoutes(ctx, r.link.index, items), r.conn.readAddresses(ctx, r.link.index, items))
 	return items, err
 }
@@ -150,7 +157,7 @@ func (r *row) removesFirst() (int, error) {
 
 // losing returns the routes that the kernel will remove on its own: those of IPv4 over a link that loses its last IPv4
 // address (fib_inetaddr_event in net/ipv4/fib_frontend.c). Nobody is notified of that.
-func (r *row) losing(ctx context.Context) ([]Item, error) {
+func (r *row) losing(ctx context.Context) (Items, error) {
 	there, err := r.there(ctx)
 	if err != nil {
 		return nil, err
@@ -160,14 +167,14 @@ func (r *row) losing(ctx context.Context) ([]Item, error) {
 			delete(there, op.Item)
 		}
 	}
-	var lost []Item
-	for i := range there {
+	lost := Items{}
+	for i, source := range there {
 		switch {
 		case i.Prefix.Addr().Is6():
 		case i.Kind == Address: // one that stays
 			return nil, nil
-		case i.Kind == Route || i.Kind == LastRoute || i.Kind == RefuseRoute:
-			lost = append(lost, i)
+		case i.onLink():
+			lost[i] = source
 		}
 	}
 	return lost, nil

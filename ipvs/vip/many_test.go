@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"net/netip"
 	"os"
 	"testing"
 
@@ -110,14 +111,16 @@ func (s *socket) reply(request []byte, typ, flags uint16, payload []byte) {
 
 // TestRoutesInTheWay adds and removes routes where something else is.
 func TestRoutesInTheWay(t *testing.T) {
-	main, last := item(Route, "10.96.0.0/12"), item(LastRoute, "10.96.0.0/12")
+	node, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	local, last, divert := item(Local, "10.96.0.0/12"), item(LastRoute, "10.96.0.0/12"), item(Divert, "10.96.0.0/12")
 	with := func(i Item, change func(*route)) route {
-		r := i.route(7)
+		r := i.route(7, netip.Addr{})
 		change(&r)
 		return r
 	}
 	elsewhere := func(r *route) { r.oif = 8 }
 	stranger := func(r *route) { r.oif, r.protocol = 8, 3 }
+	kernels := func(r *route) { r.oif, r.protocol = 8, unix.RTPROT_KERNEL } // of an address that somebody has
 	tests := []struct {
 		name  string
 		there route
@@ -125,22 +128,27 @@ func TestRoutesInTheWay(t *testing.T) {
 		want  error
 		now   []route
 	}{
-		{"add the same", main.route(7), Op{Add, main}, nil, []route{main.route(7)}},
-		{"add over ours that leads elsewhere", with(main, elsewhere), Op{Add, main}, nil, []route{main.route(7)}},
-		{"add over a stranger's", with(main, stranger), Op{Add, main}, os.ErrExist, []route{with(main, stranger)}},
-		{"add over a stranger's in our table", with(last, stranger), Op{Add, last}, nil, []route{last.route(7)}},
-		{"add in another table", with(main, stranger), Op{Add, last}, nil, []route{with(main, stranger), last.route(7)}},
-		{"delete", main.route(7), Op{Del, main}, nil, nil},
-		{"delete ours that leads elsewhere", with(main, elsewhere), Op{Del, main}, nil, nil},
-		{"delete where a stranger's is", with(main, stranger), Op{Del, main}, nil, []route{with(main, stranger)}},
-		{"delete a stranger's in our table", with(last, stranger), Op{Del, last}, nil, nil},
+		{"add the same", local.route(7, node), Op{Add, local, node}, nil, []route{local.route(7, node)}},
+		{"add the same without source", local.route(7, netip.Addr{}), Op{Add, local, netip.Addr{}}, nil, []route{local.route(7, netip.Addr{})}},
+		{"add with another source", local.route(7, other), Op{Add, local, node}, nil, []route{local.route(7, node)}},
+		{"add where there is no source", local.route(7, netip.Addr{}), Op{Add, local, node}, nil, []route{local.route(7, node)}},
+		{"add over ours that leads elsewhere", with(local, elsewhere), Op{Add, local, node}, nil, []route{local.route(7, node)}},
+		{"add over a stranger's", with(local, stranger), Op{Add, local, node}, os.ErrExist, []route{with(local, stranger)}},
+		{"add over the kernel's", with(local, kernels), Op{Add, local, node}, os.ErrExist, []route{with(local, kernels)}},
+		{"add over a stranger's in our table", with(last, stranger), Op{Add, last, netip.Addr{}}, nil, []route{last.route(7, netip.Addr{})}},
+		{"add over a stranger's in the table of what is diverted", with(divert, stranger), Op{Add, divert, netip.Addr{}}, nil, []route{divert.route(7, netip.Addr{})}},
+		{"add in another table", with(local, stranger), Op{Add, last, netip.Addr{}}, nil, []route{with(local, stranger), last.route(7, netip.Addr{})}},
+		{"delete", local.route(7, node), Op{Verb: Del, Item: local}, nil, nil},
+		{"delete ours that leads elsewhere", with(local, elsewhere), Op{Verb: Del, Item: local}, nil, nil},
+		{"delete where a stranger's is", with(local, stranger), Op{Verb: Del, Item: local}, nil, []route{with(local, stranger)}},
+		{"delete a stranger's in our table", with(last, stranger), Op{Verb: Del, Item: last}, nil, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := &socket{routes: map[route]bool{tt.there: true}}
 			c := &Conn{bulk: netlink.New(s)}
 			// Others around it are not concerned.
-			ops := []Op{{Add, item(Route, "10.1.0.0/16")}, tt.op, {Del, item(Route, "10.1.0.0/16")}}
+			ops := []Op{{Verb: Add, Item: item(Local, "10.1.0.0/16")}, tt.op, {Verb: Del, Item: item(Local, "10.1.0.0/16")}}
 			errs := c.Do(t.Context(), ops)
 			if err := errors.Join(errs...); !errors.Is(err, tt.want) || err != nil && (errs[0] != nil || errs[2] != nil) {
 				t.Errorf("Do = %v, want %v for the second", errs, tt.want)
@@ -157,7 +165,7 @@ func TestRoutesInTheWay(t *testing.T) {
 }
 
 func TestEveryOpHasItsError(t *testing.T) {
-	ops := []Op{{Add, item(Route, "10.1.0.0/16")}, {Del, item(Route, "10.2.0.0/16")}, {Add, item(LastRoute, "10.3.0.0/16")}}
+	ops := []Op{{Verb: Add, Item: item(Local, "10.1.0.0/16")}, {Verb: Del, Item: item(Local, "10.2.0.0/16")}, {Verb: Add, Item: item(LastRoute, "10.3.0.0/16")}}
 	s := &socket{routes: map[route]bool{}, down: true}
 	c := &Conn{bulk: netlink.New(s)}
 	errs := c.Do(t.Context(), ops)
@@ -165,8 +173,8 @@ func TestEveryOpHasItsError(t *testing.T) {
 		t.Errorf("with the link down: %v", errs)
 	}
 	s.down, s.noIPv6 = false, true
-	six := item(Route, "fd00:96::/108")
-	errs = c.Do(t.Context(), []Op{{Add, six}, {Del, six}, ops[0]})
+	six := item(Local, "fd00:96::/108")
+	errs = c.Do(t.Context(), []Op{{Verb: Add, Item: six}, {Verb: Del, Item: six}, ops[0]})
 	if len(errs) != 3 || !errors.Is(errs[0], ErrNoIPv6) || errs[1] != nil || errs[2] != nil {
 		t.Errorf("without IPv6: %v, want ErrNoIPv6 for the first alone", errs)
 	}

@@ -59,6 +59,9 @@ func routeMessage(r route) []byte {
 	if r.prefix.Bits() > 0 {
 		p = append(p, attr(unix.RTA_DST, r.prefix.Addr().AsSlice()...)...)
 	}
+	if r.source.IsValid() {
+		p = append(p, attr(unix.RTA_PREFSRC, r.source.AsSlice()...)...)
+	}
 	if r.gateway {
 		p = append(p, attr(unix.RTA_GATEWAY, 10, 0, 0, 1)...)
 	}
@@ -67,11 +70,12 @@ func routeMessage(r route) []byte {
 
 func TestParseRoute(t *testing.T) {
 	const link = 7
-	right := Item{Kind: Route, Prefix: netip.MustParsePrefix("10.96.0.0/12")}
-	last := Item{Kind: LastRoute, Prefix: netip.MustParsePrefix("2001:db8::7/128")}
-	divert := Item{Kind: Divert, Prefix: netip.MustParsePrefix("::/0")}
+	none, node, node6 := netip.Addr{}, netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
+	local, local6 := item(Local, "10.96.0.0/12"), item(Local, "fd00:96::/108")
+	refuse, refuse6 := item(Refuse, "255.255.255.254/32"), item(Refuse, "1ff::fffe/128")
+	last, divert, divert6 := item(LastRoute, "2001:db8::7/128"), item(Divert, "203.0.113.7/32"), item(Divert, "2001:db8::7/128")
 	with := func(i Item, change func(*route)) route {
-		r := i.route(link)
+		r := i.route(link, none)
 		change(&r)
 		return r
 	}
@@ -80,18 +84,26 @@ func TestParseRoute(t *testing.T) {
 		route route
 		want  Item // or the zero Item
 	}{
-		{"a route", right.route(link), right},
-		{"a last route", last.route(link), last},
-		{"a divert route", divert.route(link), divert},
+		{"a local prefix", local.route(link, node), local},
+		{"a local prefix without source", local.route(link, none), local},
+		{"a local prefix of IPv6", local6.route(link, node6), local6},
+		{"a route to what is refused", refuse.route(link, none), refuse},
+		{"a route to what is refused, IPv6", refuse6.route(link, none), refuse6},
+		{"a last route", last.route(link, none), last},
+		{"a diverted address", divert.route(link, none), divert},
+		{"a diverted address of IPv6", divert6.route(link, none), divert6},
 		{"a last route of whomever", with(last, func(r *route) { r.protocol = 3 }), last},
-		{"a route of another program", with(right, func(r *route) { r.protocol = 3 }), Item{}},
-		{"a route in another table", with(right, func(r *route) { r.table = 100 }), Item{}},
-		{"a route over another link", with(right, func(r *route) { r.oif = 8 }), Item{}},
-		{"a route with a gateway", with(right, func(r *route) { r.gateway = true }), Item{}},
-		{"a route that rejects", with(right, func(r *route) { r.typ = unix.RTN_UNREACHABLE }), Item{}},
-		{"a route of another scope", with(right, func(r *route) { r.scope = unix.RT_SCOPE_UNIVERSE }), Item{}},
-		{"a divert route that is not local", with(divert, func(r *route) { r.typ = unix.RTN_UNICAST }), Item{}},
-		{"a divert route of a part", with(right, func(r *route) { r.table, r.typ = DivertTable, unix.RTN_LOCAL }), Item{}},
+		{"a diverted address of whomever", with(divert, func(r *route) { r.protocol = 3 }), divert},
+		{"a local prefix of another program", with(local, func(r *route) { r.protocol = 3 }), Item{}},
+		{"a local address of the kernel", with(local, func(r *route) { r.protocol = unix.RTPROT_KERNEL }), Item{}},
+		{"a local prefix in another table", with(local, func(r *route) { r.table = 100 }), Item{}},
+		{"a local prefix on another link", with(local, func(r *route) { r.oif = 8 }), Item{}},
+		{"a local prefix with a gateway", with(local, func(r *route) { r.gateway = true }), Item{}},
+		{"a route that rejects", with(refuse, func(r *route) { r.typ = unix.RTN_UNREACHABLE }), Item{}},
+		{"a local prefix of another scope", with(local, func(r *route) { r.scope = unix.RT_SCOPE_UNIVERSE }), Item{}},
+		{"a diverted address that is not local", with(divert, func(r *route) { r.typ = unix.RTN_UNICAST }), Item{}},
+		{"a diverted address on kube-ipvs0", with(divert, func(r *route) { r.oif = link }), Item{}},
+		{"a diverted address with a source", with(divert, func(r *route) { r.source = node }), Item{}},
 	}
 	for _, tt := range tests {
 		r, err := parseRoute(routeMessage(tt.route))
@@ -103,7 +115,7 @@ func TestParseRoute(t *testing.T) {
 			t.Errorf("%s: item %v, %t, want %v", tt.name, got, ok, tt.want)
 		}
 	}
-	if _, ok := right.route(0).item(0); ok {
+	if _, ok := local.route(0, none).item(0); ok {
 		t.Error("a route over no link is right")
 	}
 }
@@ -148,16 +160,13 @@ func TestChanges(t *testing.T) {
 	a4 := attr(unix.IFA_LOCAL, 10, 0, 0, 1)
 	on, off := addressMessage(unix.AF_INET, 32, 7, a4), addressMessage(unix.AF_INET, 32, 8, a4)
 	on6 := addressMessage(unix.AF_INET6, 128, 7, attr(unix.IFA_ADDRESS, netip.MustParseAddr("fd00::1").AsSlice()...))
-	ours := Item{Kind: Route, Prefix: netip.MustParsePrefix("10.96.0.0/12")}.route(7)
+	ours := item(Local, "10.96.0.0/12").route(7, netip.Addr{})
 	theirs := ours
 	theirs.protocol = 3
-	local := ours
-	local.table = unix.RT_TABLE_LOCAL
-	last := Item{Kind: LastRoute, Prefix: ours.prefix}.route(7)
+	astray := ours
+	astray.table = 100
+	last := Item{Kind: LastRoute, Prefix: ours.prefix}.route(7, netip.Addr{})
 	last.protocol = 3
-	rule := func(table uint32) []byte {
-		return append([]byte{unix.AF_INET, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0}, attr(unix.RTA_TABLE, number(table)...)...)
-	}
 	link := linkMessage(LinkName, "dummy", unix.IFF_UP, addrGenModeNone)
 	tests := []struct {
 		name  string
@@ -175,10 +184,13 @@ func TestChanges(t *testing.T) {
 		{"an address elsewhere", unix.RTM_DELADDR, off, false},
 		{"our route", unix.RTM_DELROUTE, routeMessage(ours), true},
 		{"a stranger's route", unix.RTM_DELROUTE, routeMessage(theirs), false},
-		{"our protocol in another table", unix.RTM_DELROUTE, routeMessage(local), false},
+		{"our protocol in another table", unix.RTM_DELROUTE, routeMessage(astray), true},
 		{"any route in our table", unix.RTM_NEWROUTE, routeMessage(last), true},
-		{"our rule", unix.RTM_DELRULE, rule(DivertTable), true},
-		{"another rule", unix.RTM_DELRULE, rule(unix.RT_TABLE_MAIN), false},
+		{"our rule", unix.RTM_DELRULE, ruleMessage(Rule{Priority: 6, Table: DivertTable}, RouteProtocol), true},
+		{"a rule of whomever to our table", unix.RTM_NEWRULE, ruleMessage(Rule{Priority: 6, Table: DivertTable}, 3), true},
+		{"our rule that goes on", unix.RTM_DELRULE, ruleMessage(Rule{Priority: 4, Goto: 7}, RouteProtocol), true},
+		{"another rule", unix.RTM_DELRULE, ruleMessage(Rule{Priority: 6, Table: unix.RT_TABLE_MAIN}, 3), false},
+		{"another rule that goes on", unix.RTM_DELRULE, ruleMessage(Rule{Priority: 4, Goto: 7}, 3), false},
 		{"the link goes", unix.RTM_DELLINK, link, true},
 		{"an address on what had the index", unix.RTM_NEWADDR, on, false},
 	}
@@ -249,8 +261,11 @@ func TestChangesOfAddresses(t *testing.T) {
 // FuzzParse parses any bytes as everything that the kernel sends.
 func FuzzParse(f *testing.F) {
 	f.Add(uint16(unix.RTM_NEWLINK), linkMessage(LinkName, "dummy", unix.IFF_UP, addrGenModeNone))
-	f.Add(uint16(unix.RTM_NEWROUTE), routeMessage(Item{Kind: Route, Prefix: netip.MustParsePrefix("10.96.0.0/12")}.route(7)))
-	f.Add(uint16(unix.RTM_DELROUTE), routeMessage(Item{Kind: Divert, Prefix: netip.MustParsePrefix("::/0")}.route(7)))
+	f.Add(uint16(unix.RTM_NEWROUTE), routeMessage(item(Local, "10.96.0.0/12").route(7, netip.MustParseAddr("192.0.2.1"))))
+	f.Add(uint16(unix.RTM_DELROUTE), routeMessage(item(Divert, "2001:db8::7/128").route(7, netip.Addr{})))
+	for _, i := range Policies(v4, 0x1000, 0x10) {
+		f.Add(uint16(unix.RTM_NEWRULE), ruleMessage(i.Rule, RouteProtocol))
+	}
 	f.Add(uint16(unix.RTM_NEWADDR), addressMessage(unix.AF_INET, 32, 7, attr(unix.IFA_LOCAL, 10, 0, 0, 1)))
 	f.Fuzz(func(t *testing.T, event uint16, p []byte) {
 		w := newWatcher()
@@ -264,12 +279,13 @@ func FuzzParse(f *testing.F) {
 		if _, a, err := parseAddress(p); err == nil && !a.IsValid() {
 			t.Errorf("address %v", a)
 		}
-		r, err := parseRoute(p)
-		if err != nil {
-			return
+		if r, err := parseRoute(p); err == nil {
+			if i, ok := r.item(7); ok && !i.Prefix.IsValid() {
+				t.Errorf("item %v", i)
+			}
 		}
-		if i, ok := r.item(7); ok && !i.Prefix.IsValid() {
-			t.Errorf("item %v", i)
+		if r, ours, err := parseRule(p); err == nil && ours && r.Table != 0 && r.Goto != 0 && p[7] == goToAction {
+			t.Errorf("rule %v goes on and looks up a table", r)
 		}
 	})
 }

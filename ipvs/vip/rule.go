@@ -2,111 +2,125 @@ package vip
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
-	"reflect"
+	"fmt"
+	"net/netip"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	bulk "kube-ipvs/internal/netlink"
 )
 
-// family returns the item's address family.
-func (i Item) family() int {
-	if i.Prefix.Addr().Is6() {
-		return unix.AF_INET6
+// From include/uapi/linux/fib_rules.h.
+const (
+	ruleHeaderLen = 12 // struct fib_rule_hdr
+
+	lookUpAction = 1 // FR_ACT_TO_TBL
+	goToAction   = 2 // FR_ACT_GOTO
+
+	iifAttr      = 3  // FRA_IIFNAME
+	goToAttr     = 4  // FRA_GOTO
+	priorityAttr = 6  // FRA_PRIORITY
+	markAttr     = 10 // FRA_FWMARK
+	suppressAttr = 14 // FRA_SUPPRESS_PREFIXLEN
+	tableAttr    = 15 // FRA_TABLE
+	maskAttr     = 16 // FRA_FWMASK
+	protocolAttr = 21 // FRA_PROTOCOL
+)
+
+const loopbackName = "lo"
+
+// encode appends the message that adds or removes the rule.
+func (r Rule) encode(b *bulk.Batch, verb Verb, family byte) {
+	action := byte(lookUpAction)
+	if r.Table == 0 {
+		action = goToAction
 	}
-	return unix.AF_INET
+	if verb == Add {
+		b.Begin(unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	} else {
+		b.Begin(unix.RTM_DELRULE, 0)
+	}
+	// struct fib_rule_hdr: family, lengths of destination and source, TOS, table (as attribute), two unused, action, flags.
+	b.Raw(family, 0, 0, 0, unix.RT_TABLE_UNSPEC, 0, 0, action, 0, 0, 0, 0)
+	b.Uint32(priorityAttr, r.Priority)
+	if r.Own {
+		b.Text(iifAttr, loopbackName)
+	}
+	if r.Mask != 0 {
+		b.Uint32(markAttr, r.Mark)
+		b.Uint32(maskAttr, r.Mask)
+	}
+	if r.Table != 0 {
+		b.Uint32(tableAttr, r.Table)
+	} else {
+		b.Uint32(goToAttr, r.Goto)
+	}
+	b.Uint8(protocolAttr, RouteProtocol)
+	b.End()
 }
 
-// rule returns the rule that a Divert, LastResort or Refuse consists of.
-func (i Item) rule() *netlink.Rule {
-	r := netlink.NewRule()
-	r.Family, r.Protocol = i.family(), RouteProtocol
-	switch i.Kind {
-	case Divert:
-		r.Priority, r.Table = DivertPriority, DivertTable
-		r.Mark, r.Mask = i.Mark, &i.Mark
-	case Refuse:
-		r.Priority, r.Table = RefusePriority, RefuseTable
-		r.Mark, r.Mask = i.Mark, &i.Mask
-	default:
-		r.Priority, r.Table = LastResortPriority, LastResortTable
+// parseRule parses struct fib_rule_hdr and its attributes. It reports whether the rule is ours: by its protocol or table. One
+// with conditions that a Rule cannot express is somebody else's.
+func parseRule(p []byte) (r Rule, ours bool, _ error) {
+	if len(p) < ruleHeaderLen {
+		return Rule{}, false, fmt.Errorf("rule of %d bytes: %w", len(p), bulk.ErrMalformed)
 	}
-	return r
+	if p[7] == lookUpAction {
+		r.Table = uint32(p[4])
+	}
+	var protocol uint8
+	plain := p[1] == 0 && p[2] == 0 && p[3] == 0 && (p[7] == lookUpAction || p[7] == goToAction) && binary.NativeEndian.Uint32(p[8:])&ruleInvert == 0
+	a := bulk.Parse(p[ruleHeaderLen:])
+	for a.Next() {
+		switch a.Type() {
+		case priorityAttr:
+			r.Priority = a.Uint32()
+		case iifAttr:
+			r.Own = a.Text() == loopbackName
+			plain = plain && r.Own
+		case markAttr:
+			r.Mark = a.Uint32()
+		case maskAttr:
+			r.Mask = a.Uint32()
+		case tableAttr:
+			r.Table = a.Uint32()
+		case goToAttr:
+			r.Goto = a.Uint32()
+		case protocolAttr:
+			protocol = a.Uint8()
+		case suppressAttr:
+			plain = plain && a.Uint32() == ^uint32(0) // none
+		default: // the kernel tells the others only where they are set (fib_nl_fill_rule in net/core/fib_rules.c)
+			plain = false
+		}
+	}
+	if p[7] == goToAction {
+		r.Table = 0
+	}
+	return r, plain && (protocol == RouteProtocol || isOurs(r.Table)), a.Err()
 }
 
-// is says whether a rule of the kernel's does what r does. Who made it is all the same: the tables are ours.
-func is(got netlink.Rule, r *netlink.Rule) bool {
-	got.Protocol = r.Protocol
-	return reflect.DeepEqual(got, *r)
-}
+// ruleInvert is FIB_RULE_INVERT.
+const ruleInvert = 2
 
-// tableRules returns the rules that look up the table of the item's kind, in its family.
-func (c *Conn) tableRules(i Item) ([]netlink.Rule, error) {
-	filter := netlink.Rule{Table: i.rule().Table}
-	rules, err := c.handle.RuleListFiltered(i.family(), &filter, netlink.RT_FILTER_TABLE)
-	if errors.Is(err, unix.EAFNOSUPPORT) { // no IPv6, no rules
-		return nil, nil
-	}
-	return rules, err
-}
-
-// itemOf returns the item that consists of the rule, if it is one that we would make.
-func itemOf(like Item, r netlink.Rule) (Item, bool) {
-	i := Item{Kind: like.Kind, Prefix: like.Prefix, Mark: r.Mark}
-	if i.Kind == Refuse && r.Mask != nil {
-		i.Mask = *r.Mask
-	}
-	return i, is(r, i.rule()) && (i.Kind == LastResort || r.Mark != 0)
-}
-
-// addRule makes the item's route, if it has one, and then its rule. Odd rules go.
-func (c *Conn) addRule(ctx context.Context, i Item) error {
-	rules, err := c.tableRules(i)
-	if err != nil {
-		return err
-	}
-	if i.Kind == Divert {
-		if err := c.divertRoute(ctx, i, Add); err != nil {
+// readRules adds the rules that are ours.
+func (c *Conn) readRules(ctx context.Context, items Items) error {
+	err := c.dump(ctx, dumpOf{get: unix.RTM_GETRULE, header: ruleHeaderLen}, func(p []byte) error {
+		r, ours, err := parseRule(p)
+		if err != nil || !ours {
 			return err
 		}
-	}
-	for _, r := range rules {
-		if _, ours := itemOf(i, r); !ours {
-			err = errors.Join(err, gone(c.handle.RuleDel(&r)))
+		family := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if p[0] == unix.AF_INET6 {
+			family = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 		}
-	}
-	if added := c.handle.RuleAdd(i.rule()); !errors.Is(added, unix.EEXIST) {
-		err = errors.Join(err, added)
-	}
-	return err
-}
-
-// delRule removes the item's rule and odd ones, and the divert route with the last rule that looks it up. A mark of 0
-// stands for what is left of diverting: without the route, all rules are.
-func (c *Conn) delRule(ctx context.Context, i Item) error {
-	rules, err := c.tableRules(i)
-	if err != nil {
-		return err
-	}
-	all := false
-	if i.Kind == Divert && i.Mark == 0 {
-		there := make(map[Item]struct{})
-		if err := c.readRoutes(ctx, 0, there); err != nil {
-			return err
-		}
-		_, ok := there[i]
-		all = !ok
-	}
-	left := 0
-	for _, r := range rules {
-		if other, ours := itemOf(i, r); !all && ours && other != i {
-			left++
-			continue
-		}
-		err = errors.Join(err, gone(c.handle.RuleDel(&r)))
-	}
-	if i.Kind == Divert && left == 0 && err == nil {
-		err = c.divertRoute(ctx, i, Del)
+		items[Item{Kind: Policy, Prefix: family, Rule: r}] = netip.Addr{}
+		return nil
+	})
+	if errors.Is(err, unix.EAFNOSUPPORT) { // no IPv6, no rules; those of IPv4 come first
+		return nil
 	}
 	return err
 }

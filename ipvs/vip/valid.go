@@ -9,21 +9,21 @@ import (
 // check says what is wrong with an op: os.ErrInvalid. It refuses what the kernel refuses, and what the kernel would
 // keep as something else.
 func (op Op) check() error {
-	if reason := op.Item.wrong(op.Verb); reason != "" {
+	if reason := op.Item.wrong(op); reason != "" {
 		return fmt.Errorf("%w: %s", os.ErrInvalid, reason)
 	}
 	return nil
 }
 
-func (i Item) wrong(verb Verb) string {
+func (i Item) wrong(op Op) string {
 	p, a := i.Prefix, i.Prefix.Addr()
 	switch {
 	case i.Kind > Address:
 		return "no such kind"
-	case i.Mark != 0 && i.Kind != Divert && i.Kind != Refuse:
-		return "a mark is for divert and refuse only"
-	case i.Mask != 0 && i.Kind != Refuse:
-		return "a mask is for refuse only"
+	case i.Rule != Rule{} && i.Kind != Policy:
+		return "a rule is for policies only"
+	case op.Source.IsValid() && (i.Kind != Local || op.Source.Is4() != a.Is4()):
+		return "a source is for local prefixes of its family only"
 	case i.Kind == Link && p != netip.Prefix{}:
 		return "the link has no prefix"
 	case i.Kind == Link:
@@ -34,17 +34,27 @@ func (i Item) wrong(verb Verb) string {
 		return "bits beyond the prefix length"
 	}
 	switch i.Kind {
-	case Divert, LastResort, Refuse, RefuseRoute:
+	case Policy:
 		if p.Bits() != 0 || !a.IsUnspecified() {
 			return "the prefix must be 0.0.0.0/0 or ::/0"
 		}
-		if (i.Kind == Divert || i.Kind == Refuse) && i.Mark == 0 && verb == Add {
-			return "a mark of 0 is on every packet"
+		return i.Rule.wrong()
+	case Address, Refuse:
+		if !p.IsSingleIP() && op.Verb == Add {
+			return "the prefix must have full length"
 		}
-	case Address:
-		if !p.IsSingleIP() && verb == Add {
-			return "an address must have a prefix of full length"
-		}
+	}
+	return ""
+}
+
+func (r Rule) wrong() string {
+	switch {
+	case r.Mark&^r.Mask != 0:
+		return "bits of the mark beyond its mask"
+	case (r.Table == 0) == (r.Goto == 0):
+		return "a rule looks up a table or goes on at another one"
+	case r.Table == 0 && r.Goto <= r.Priority:
+		return "a rule goes to a later one only"
 	}
 	return ""
 }

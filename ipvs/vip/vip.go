@@ -1,6 +1,6 @@
-// Package vip holds what makes the node take packets for service addresses: the kube-ipvs0 link, the rule and route that
-// divert marked packets to the local host, the routes that give the node a way to service addresses, and, in bind mode,
-// the addresses themselves.
+// Package vip holds what makes the node take packets for service addresses: the kube-ipvs0 link, the local routes of service
+// ranges, the rules and routes that deliver marked packets for external addresses to this host, and, in bind mode, the
+// addresses themselves.
 package vip
 
 import (
@@ -10,63 +10,127 @@ import (
 	"net/netip"
 )
 
-// A Kind says what an Item is. Kinds are in the order in which items must be made; they are removed in reverse.
+// A Kind is the kind of an Item. Kinds are in the order in which items must be made; they are removed in reverse.
 type Kind uint8
 
 // The kinds of items.
 const (
 	// Link is the dummy link, up, without ARP and without IPv6 link-local address. Its Item has no prefix.
 	Link Kind = iota
-	// Divert delivers packets whose firewall mark has all bits of Mark to the local host: the route "local PREFIX dev
-	// lo" in the divert table, and the rule that looks it up for the mark. The prefix is 0.0.0.0/0 or ::/0 and says
-	// the family.
-	Divert
-	// LastResort is the rule that looks up the last-resort table after every other: its routes are used only for
-	// destinations that the node has no route for at all. The prefix is 0.0.0.0/0 or ::/0 and says the family.
-	LastResort
-	// Refuse routes packets to the link, where rules refuse them, if their firewall mark under Mask is Mark: the rule
-	// that looks up the refuse table, whose only route is a RefuseRoute. The prefix is 0.0.0.0/0 or ::/0 and says the
-	// family. IPVS could refuse IPv4 packets only for addresses that are the host's (icmp_send in net/ipv4/icmp.c: the
-	// source of its answer would be the service address).
+	// Policy is a rule of the routing policy. The prefix is 0.0.0.0/0 or ::/0 and tells the family.
+	Policy
+	// Refuse is a route to one address over the link, in the local table, which is looked up before every other: packets
+	// that are translated to that address end in FORWARD or OUTPUT, where rules reject them.
 	Refuse
-	// Route is a route in the main table over the link: service CIDRs, and cluster IPs outside of all known ones.
-	Route
-	// LastRoute is a route in the last-resort table over the link: external addresses, so that connect() on a node
+	// Local delivers a prefix to this host, without an address on any link: a route in the local table. A Local has a source,
+	// with which the node itself asks there.
+	Local
+	// Divert delivers an address to this host, if a Policy looks the divert table up.
+	Divert
+	// LastRoute is a route over the link in the last-resort table: external addresses, so that connect() on a node
 	// without default route gets as far as IPVS.
 	LastRoute
-	// RefuseRoute is the default route in the refuse table over the link. The prefix is 0.0.0.0/0 or ::/0.
-	RefuseRoute
 	// Address is a service address on the link, in bind mode: a prefix of full length.
 	Address
 )
 
-// An Item is one thing that must be there.
+// An Item is one object that is to be there.
 type Item struct {
 	Kind   Kind
 	Prefix netip.Prefix
-	Mark   uint32 // for Divert and Refuse
-	Mask   uint32 // for Refuse: the bits of the mark that count
+	Rule   Rule // of a Policy
 }
 
-// Compare orders items by kind, prefix, mark and mask.
+// Compare orders items by kind, prefix and rule.
 func (i Item) Compare(o Item) int {
-	return cmp.Or(cmp.Compare(i.Kind, o.Kind), i.Prefix.Addr().Compare(o.Prefix.Addr()), cmp.Compare(i.Prefix.Bits(), o.Prefix.Bits()), cmp.Compare(i.Mark, o.Mark), cmp.Compare(i.Mask, o.Mask))
+	return cmp.Or(cmp.Compare(i.Kind, o.Kind), i.Prefix.Addr().Compare(o.Prefix.Addr()), cmp.Compare(i.Prefix.Bits(), o.Prefix.Bits()), i.Rule.compare(o.Rule))
 }
 
-// How the objects are named. Other agents recognise IPVS mode by the link's name (Calico's Felix). What carries the
-// protocol number in the main table, or lies in one of the two tables, is ours.
+// onLink reports whether the item is on the link, or a route over it, and goes with it.
+func (i Item) onLink() bool { return i.Kind >= Refuse && i.Kind != Divert }
+
+// A Rule is a rule of the routing policy: packets with this mark look up a table.
+type Rule struct {
+	Priority uint32 // lower ones are asked first; the local table has 0
+	Mark     uint32 // of the packet, under Mask
+	Mask     uint32 // the bits of the mark that count; 0: none
+	Own      bool   // only look-ups of the node itself ("iif lo"): packets that it sends, and checks of the way back
+	Table    uint32 // what to look up; 0: nothing, go on with the rule at Goto
+	Goto     uint32 // a later priority
+}
+
+func (r Rule) compare(o Rule) int {
+	return cmp.Or(cmp.Compare(r.Priority, o.Priority), cmp.Compare(r.Mark, o.Mark), cmp.Compare(r.Mask, o.Mask), cmp.Compare(r.Table, o.Table), cmp.Compare(r.Goto, o.Goto), compareBool(r.Own, o.Own))
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// String returns the rule as an operator would type it.
+func (r Rule) String() string {
+	s := fmt.Sprintf("pref %d", r.Priority)
+	if r.Own {
+		s += " iif lo"
+	}
+	if r.Mask != 0 {
+		s += fmt.Sprintf(" fwmark 0x%x/0x%x", r.Mark, r.Mask)
+	}
+	if r.Table == 0 {
+		return s + fmt.Sprintf(" goto %d", r.Goto)
+	}
+	return s + fmt.Sprintf(" lookup %d", r.Table)
+}
+
+// Names of the objects. Other agents recognise IPVS mode by the link's name (Calico's Felix). Objects that carry the
+// protocol number, or lie in one of the two tables, are ours.
 const (
-	LinkName           = "kube-ipvs0"
-	DivertTable        = 7598  // routing table of the divert route
-	DivertPriority     = 7598  // priority of the divert rule: before the main table's (32766)
-	RefuseTable        = 7597  // routing table of the refuse route
-	RefusePriority     = 7597  // priority of the refuse rule: before the main table's
-	LastResortTable    = 7599  // routing table of the last-resort routes
-	LastResortPriority = 37599 // priority of the last-resort rule: after the default table's (32767)
-	RouteProtocol      = 175   // rtm_protocol of our routes and rules (free in include/uapi/linux/rtnetlink.h)
+	LinkName        = "kube-ipvs0"
+	DivertTable     = 7598 // routing table of Divert
+	LastResortTable = 7599 // routing table of LastRoute
+	RouteProtocol   = 175  // rtm_protocol of our routes and rules (free in include/uapi/linux/rtnetlink.h)
 )
 
-// A Verb says what an Op does.
+// Priorities of rules. Packets that carry our mark are for this host by definition, so only the local table comes before, and
+// no rule of another agent: Cilium has 1, 9 and 100, Calico 99 and others, AWS's CNI 512 and up, l3mdev 1000.
+const (
+	ownPriority        = 3
+	checkPriority      = 4
+	divertPriority     = 6
+	afterPriority      = 7
+	lastResortPriority = 37599 // after the default table's (32767)
+)
+
+// Policies returns the rules of a family, whose unspecified prefix it is given. Packets with the mark divert look up the divert
+// table, and so do packets of the node itself with the mark own. Checks of the way back, which look up a source with
+// the packet's mark where src_valid_mark is set, pass by: a source may be a service address, too.
+//
+// The tables are narrow, so that a mark that outlives the translation of a packet finds nothing there.
+func Policies(family netip.Prefix, divert, own uint32) []Item {
+	rules := []Rule{
+		{Priority: ownPriority, Mark: own, Mask: own, Own: true, Table: DivertTable},
+		{Priority: checkPriority, Mark: divert, Mask: divert, Own: true, Goto: afterPriority},
+		{Priority: divertPriority, Mark: divert, Mask: divert, Table: DivertTable},
+		{Priority: afterPriority, Table: emptyTable},
+		{Priority: lastResortPriority, Table: LastResortTable},
+	}
+	out := make([]Item, len(rules))
+	for i, r := range rules {
+		out[i] = Item{Kind: Policy, Prefix: family, Rule: r}
+	}
+	return out
+}
+
+// emptyTable is a table without routes: a rule only goes on at a rule that is there, which the kernel looks for when either comes.
+const emptyTable = 7597
+
+// A Verb tells what an Op does.
 type Verb uint8
 
 // Add makes an item, or mends it where it is there but not as it should be; Del removes it.
@@ -77,8 +141,9 @@ const (
 
 // An Op is one change. It prints as the ip command that would make it.
 type Op struct {
-	Verb Verb
-	Item Item
+	Verb   Verb
+	Item   Item
+	Source netip.Addr // of a Local that is added
 }
 
 // String returns the op as an operator would type it.
@@ -90,16 +155,17 @@ func (op Op) String() string {
 	switch op.Item.Kind {
 	case Link:
 		return fmt.Sprintf("ip link %s %s type dummy", verb, LinkName)
-	case Divert:
-		return fmt.Sprintf("ip rule %s pref %d fwmark 0x%x/0x%[3]x lookup %d (local %v dev lo)", verb, DivertPriority, op.Item.Mark, DivertTable, p)
-	case LastResort:
-		return fmt.Sprintf("ip rule %s pref %d lookup %d (%v)", verb, LastResortPriority, LastResortTable, p)
+	case Policy:
+		return fmt.Sprintf("%s rule %s %v", ip(p), verb, op.Item.Rule)
 	case Refuse:
-		return fmt.Sprintf("ip rule %s pref %d fwmark 0x%x/0x%x lookup %d (%v)", verb, RefusePriority, op.Item.Mark, op.Item.Mask, RefuseTable, p)
-	case RefuseRoute:
-		return fmt.Sprintf("ip route %s %v dev %s table %d", verb, p, LinkName, RefuseTable)
-	case Route:
-		return fmt.Sprintf("ip route %s %v dev %s", verb, p, LinkName)
+		return fmt.Sprintf("ip route %s %v dev %s table local", verb, p, LinkName)
+	case Local:
+		if op.Source.IsValid() {
+			return fmt.Sprintf("ip route %s local %v dev %s table local src %v", verb, p, LinkName, op.Source)
+		}
+		return fmt.Sprintf("ip route %s local %v dev %s table local", verb, p, LinkName)
+	case Divert:
+		return fmt.Sprintf("ip route %s local %v dev lo table %d", verb, p, DivertTable)
 	case LastRoute:
 		return fmt.Sprintf("ip route %s %v dev %s table %d", verb, p, LinkName, LastResortTable)
 	case Address:
@@ -108,12 +174,22 @@ func (op Op) String() string {
 	return fmt.Sprintf("%s kind(%d) %v", verb, op.Item.Kind, p)
 }
 
+// ip returns the command for a family where no address tells it.
+func ip(family netip.Prefix) string {
+	if family.Addr().Is6() {
+		return "ip -6"
+	}
+	return "ip"
+}
+
+// Items are objects, with the sources of those that are Local.
+type Items map[Item]netip.Addr
+
 // A Kernel keeps items.
 type Kernel interface {
-	// Read returns the items that are there and right. One that is there but not as it should be (a link that is
-	// down, a rule without its route) is left out, so that it is made again. After an error what it returns means
-	// nothing.
-	Read(context.Context) (map[Item]struct{}, error)
+	// Read returns the items that are there and right. One that is there but not as it should be, such as a link that is
+	// down, is left out, so that it is made again. After an error the items mean nothing.
+	Read(context.Context) (Items, error)
 
 	// Do carries out the ops in their order and returns one error for each, or nil if all went well. One that fails
 	// stops no other. Adding what is there and deleting what is gone are success.

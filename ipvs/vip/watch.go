@@ -21,7 +21,8 @@ type Change struct {
 	Port     uint32 // of the netlink socket that made it; 0 if the kernel did, or does not say
 	Family   uint8
 	OnLink   bool       // it is about kube-ipvs0, or an address on it
-	Table    uint32     // of a route or rule
+	Table    uint32     // of a route
+	Rule     bool       // it is about a rule of ours
 	Protocol uint8      // of a route
 	Addr     netip.Addr // of an address
 	Same     bool       // of an address: links other than kube-ipvs0 had it before and have it still
@@ -128,9 +129,13 @@ func (w *watcher) parse(m syscall.NetlinkMessage) (Change, error) {
 		if !c.OnLink {
 			c.Same = w.moves(c, link)
 		}
-	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE, unix.RTM_NEWRULE, unix.RTM_DELRULE:
-		// Of a rule, struct fib_rule_hdr has the same size, the table is at the same place, and its attribute
-		// (FRA_TABLE) has the same number.
+	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
+		_, ours, err := parseRule(m.Data)
+		if err != nil {
+			return Change{}, err
+		}
+		c.Rule = ours
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		r, err := parseRoute(m.Data)
 		if err != nil {
 			return Change{}, err
@@ -172,9 +177,9 @@ func (w *watcher) locate(c Change, l linkState) {
 	}
 }
 
-// Watch calls changed when something changed that the Conn keeps; see the function Watch. Routes and addresses that the
-// Conn itself adds and removes are not reported, however many, if only one Watch of it runs at a time. Of IPv6 addresses the
-// kernel does not say who changed them: one that comes is never reported. Changes of the link and the rules always are.
+// Watch calls changed when something changed that the Conn keeps; see the function Watch. Rules, routes and
+// addresses that the Conn itself adds and removes are not reported, however many, if only one Watch of it runs at a time. Of
+// IPv6 addresses the kernel does not tell who changed them: one that comes is never reported. Changes of the link always are.
 func (c *Conn) Watch(ctx context.Context, changed func()) error {
 	groups := []uint{
 		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE,
@@ -198,11 +203,12 @@ func (c Change) ours() bool {
 	case unix.RTM_NEWADDR:
 		return c.OnLink && c.Family == unix.AF_INET
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-		return isOurs(c.Table) || c.Table == unix.RT_TABLE_MAIN && c.Protocol == RouteProtocol
+		return isOurs(c.Table) || c.Protocol == RouteProtocol
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
-		return isOurs(c.Table)
+		return c.Rule
 	}
 	return c.OnLink
 }
 
-func isOurs(table uint32) bool { return RefuseTable <= table && table <= LastResortTable }
+// isOurs reports whether a routing table is ours.
+func isOurs(table uint32) bool { return emptyTable <= table && table <= LastResortTable }

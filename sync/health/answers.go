@@ -9,15 +9,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Answers are the handlers of /healthz and /livez, with kube-proxy's codes, headers and bodies (pkg/proxy/healthcheck).
+// Answers are the handlers of /healthz and /livez, with kube-proxy's codes, headers and bodies (pkg/proxy/healthcheck), and of
+// /readyz, which kube-proxy does not have.
 type Answers struct {
 	State *State
 
-	// Eligible says whether the node should be used at all: it is not being deleted.
+	// Eligible reports whether the node should be used at all: it is not being deleted.
 	Eligible func() bool
 
-	// Families are the names of the address families that are served, such as "IPv4".
-	Families []string
+	// Families returns the names of the address families that are served, such as "IPv4".
+	Families func() []string
 
 	healthz, livez *prometheus.CounterVec
 }
@@ -29,26 +30,36 @@ func (a *Answers) Register(r prometheus.Registerer) {
 	r.MustRegister(a.healthz, a.livez)
 }
 
-// Mux returns both handlers at their paths.
+// Mux returns the handlers at their paths.
 func (a *Answers) Mux() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { a.Healthz(w) })
 	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { a.Livez(w) })
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) { a.Readyz(w) })
 	return mux
 }
 
 // Healthz answers for load balancers: 200 if the proxy keeps up and the node is not being deleted, else 503.
 func (a *Answers) Healthz(w http.ResponseWriter) {
 	eligible := a.Eligible()
-	b := a.body()
+	b := a.body(a.State.Healthy())
 	b.NodeEligible = &eligible
 	a.answer(w, b, b.Healthy && eligible, a.healthz)
 }
 
-// Livez answers for liveness probes: 200 if the proxy keeps up, else 503 (KEP-3836).
+// Livez answers for liveness probes: 503 if a restart is what helps. It leaves the node out, as kube-proxy's does (KEP-3836),
+// and whether the proxy keeps up, which kube-proxy's does not: that would kill it for what the kernel refuses, again and
+// again, and a new process begins with all of the work.
 func (a *Answers) Livez(w http.ResponseWriter) {
-	b := a.body()
+	_, updated := a.State.Healthy()
+	b := a.body(a.State.Alive(), updated)
 	a.answer(w, b, b.Healthy, a.livez)
+}
+
+// Readyz answers for a roll-out: 200 if everything was programmed once, and the proxy keeps up since.
+func (a *Answers) Readyz(w http.ResponseWriter) {
+	b := a.body(a.State.Healthy())
+	a.answer(w, b, b.Healthy && !b.LastUpdated.IsZero(), nil)
 }
 
 type body struct {
@@ -64,10 +75,9 @@ type familyStatus struct {
 	Healthy     bool      `json:"healthy"`
 }
 
-func (a *Answers) body() body {
-	healthy, updated := a.State.Healthy()
+func (a *Answers) body(healthy bool, updated time.Time) body {
 	b := body{LastUpdated: updated, CurrentTime: time.Now(), Healthy: healthy, Status: map[string]familyStatus{}}
-	for _, f := range a.Families {
+	for _, f := range a.Families() {
 		b.Status[f] = familyStatus{LastUpdated: updated, Healthy: healthy}
 	}
 	return b
@@ -79,7 +89,9 @@ func (a *Answers) answer(w http.ResponseWriter, b body, ok bool, count *promethe
 	if ok {
 		code, b.LastUpdated = http.StatusOK, b.CurrentTime
 	}
-	count.WithLabelValues(strconv.Itoa(code)).Inc()
+	if count != nil {
+		count.WithLabelValues(strconv.Itoa(code)).Inc()
+	}
 	writeJSON(w, code, b)
 }
 

@@ -42,41 +42,51 @@ func ask(t *testing.T, a *Answers, path string) answer {
 	return out
 }
 
-// The proxy is healthy unless something waits for the limit or longer; whether the node should be used counts for /healthz
-// alone, and does not change what it says of the proxy.
+// The proxy is healthy unless something waits for the limit or longer, and alive unless its loop is stuck; it is ready once
+// everything was programmed. Whether the node should be used counts for /healthz alone, and does not change what it says of
+// the proxy.
 func TestAnswersOverTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		eligible := true
 		state := NewState(time.Minute)
-		a := &Answers{State: state, Eligible: func() bool { return eligible }, Families: []string{"IPv4", "IPv6"}}
+		a := &Answers{State: state, Eligible: func() bool { return eligible }, Families: func() []string { return []string{"IPv4", "IPv6"} }}
 		registry := prometheus.NewRegistry()
 		a.Register(registry)
 		var converged time.Time // when everything was last programmed
 		pass := func(d time.Duration) func() { return func() { time.Sleep(d) } }
 		done := func() { state.Converged(nil); converged = time.Now() }
 		for _, tt := range []struct {
-			name           string
-			then           func()
-			healthz, livez int
+			name                   string
+			then                   func()
+			healthz, livez, readyz int
 		}{
-			{"nothing happened yet", func() {}, 200, 200},
-			{"something is to be programmed", state.Queued, 200, 200},
-			{"it is, in time", func() { time.Sleep(59 * time.Second); done() }, 200, 200},
-			{"nothing happens for a day", pass(24 * time.Hour), 200, 200},
-			{"the next thing waits", func() { state.Queued(); time.Sleep(59 * time.Second) }, 200, 200},
-			{"another comes, and the first has waited for long enough", func() { state.Queued(); time.Sleep(time.Second) }, 503, 503},
-			{"an attempt fails", func() { state.Converged(errors.New("no")) }, 503, 503},
-			{"one goes well", done, 200, 200},
-			{"an attempt fails that nothing led to", func() { state.Converged(errors.New("no")); time.Sleep(time.Minute) }, 503, 503},
-			{"that goes well, too", done, 200, 200},
-			{"the node is being deleted", func() { eligible = false }, 503, 200},
-			{"and the proxy does not keep up", func() { state.Queued(); time.Sleep(time.Minute) }, 503, 503},
-			{"the node stays after all", func() { eligible = true; done() }, 200, 200},
+			{"nothing happened yet", func() {}, 200, 200, 503},
+			{"something is to be programmed", state.Queued, 200, 200, 503},
+			{"it is, in time", func() { time.Sleep(59 * time.Second); done() }, 200, 200, 200},
+			{"nothing happens for a day", pass(24 * time.Hour), 200, 200, 200},
+			{"the next thing waits", func() { state.Queued(); time.Sleep(59 * time.Second) }, 200, 200, 200},
+			{"another comes, and the first has waited for long enough", func() { state.Queued(); time.Sleep(time.Second) }, 503, 200, 503},
+			{"an attempt fails", func() { state.Converged(errors.New("no")) }, 503, 200, 503},
+			{"one goes well", done, 200, 200, 200},
+			{"an attempt fails that nothing led to", func() { state.Converged(errors.New("no")); time.Sleep(time.Minute) }, 503, 200, 503},
+			{"that goes well, too", done, 200, 200, 200},
+			{"the node is being deleted", func() { eligible = false }, 503, 200, 200},
+			{"and the proxy does not keep up", func() { state.Queued(); time.Sleep(time.Minute) }, 503, 200, 503},
+			{"the node stays after all", func() { eligible = true; done() }, 200, 200, 200},
+			{"the loop goes on", func() { state.Beat(); time.Sleep(stuckAfter - time.Second) }, 200, 200, 200},
+			{"the loop is stuck", pass(time.Second), 503, 503, 503},
+			{"it is not any more", state.Beat, 200, 200, 200},
 		} {
 			tt.then()
-			for path, code := range map[string]int{"/healthz": tt.healthz, "/livez": tt.livez} {
+			for path, code := range map[string]int{"/healthz": tt.healthz, "/livez": tt.livez, "/readyz": tt.readyz} {
 				got := ask(t, a, path)
-				want := answer{Code: code, CurrentTime: time.Now(), LastUpdated: converged, Healthy: tt.livez == 200}
+				want := answer{Code: code, CurrentTime: time.Now(), LastUpdated: converged, Healthy: code == 200}
+				if path == "/healthz" {
+					want.Healthy = code == 200 || !eligible && tt.readyz == 200
+				}
+				if path == "/readyz" && converged.IsZero() {
+					want.Healthy = true
+				}
 				if code == 200 {
 					want.LastUpdated = want.CurrentTime
 				}
@@ -87,14 +97,14 @@ func TestAnswersOverTime(t *testing.T) {
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("%s: %s (-want +got):\n%s", tt.name, path, diff)
 				}
-				for _, family := range a.Families {
+				for _, family := range a.Families() {
 					if s, ok := got.Status[family]; !ok || s.Healthy != want.Healthy || !s.LastUpdated.Equal(converged) || len(got.Status) != 2 {
 						t.Errorf("%s: %s says %+v of %s", tt.name, path, got.Status, family)
 					}
 				}
 			}
 		}
-		want := map[string]float64{"kubeproxy_proxy_healthz_total 200": 8, "kubeproxy_proxy_healthz_total 503": 5, "kubeproxy_proxy_livez_total 200": 9, "kubeproxy_proxy_livez_total 503": 4}
+		want := map[string]float64{"kubeproxy_proxy_healthz_total 200": 10, "kubeproxy_proxy_healthz_total 503": 6, "kubeproxy_proxy_livez_total 200": 15, "kubeproxy_proxy_livez_total 503": 1}
 		if diff := cmp.Diff(want, counted(t, registry)); diff != "" {
 			t.Errorf("answers counted (-want +got):\n%s", diff)
 		}

@@ -24,13 +24,14 @@ type NodePorts struct {
 	mu       sync.Mutex
 	addrs    []netip.Addr // where to listen; nil: everywhere
 	services map[plan.Name]*instance
+	ports    map[uint16][]plan.Name // who wants each; the first has it
 }
 
 // An instance is one Service's health-check node port.
 type instance struct {
 	want    plan.Health
-	servers []*http.Server // none: it could not be opened, and is tried again
-	failure string         // why it could not be opened the last time, as it was told
+	servers []server // none: it could not be opened, or another Service has it, and it is tried again
+	failure string   // why it could not be opened the last time, as it was told
 }
 
 // retryInterval is how often a port that could not be opened is tried again.
@@ -39,7 +40,7 @@ const retryInterval = 10 * time.Second
 // NewNodePorts returns a server of health-check node ports, on these addresses alone or, if they are nil, on all. Failed is
 // told of a port that cannot be opened, once for each reason.
 func NewNodePorts(state *State, addrs []netip.Addr, failed func(plan.Name, error)) *NodePorts {
-	return &NodePorts{state: state, addrs: addrs, failed: failed, services: map[plan.Name]*instance{}}
+	return &NodePorts{state: state, addrs: addrs, failed: failed, services: map[plan.Name]*instance{}, ports: map[uint16][]plan.Name{}}
 }
 
 // Listen says on which addresses to listen from now on, as NewNodePorts does.
@@ -50,31 +51,56 @@ func (n *NodePorts) Listen(addrs []netip.Addr) {
 		return
 	}
 	n.addrs = slices.Clone(addrs)
-	for name, in := range n.services {
+	for _, in := range n.services {
 		in.close()
-		n.open(name, in)
+	}
+	for _, names := range n.ports {
+		n.open(names[0], n.services[names[0]])
 	}
 }
 
-// Set says what a Service's port answers; nil closes it.
+// Set says what a Service's port answers; nil closes it. When a port moves, the Services come in any order: one that another
+// has is opened when that lets go of it.
 func (n *NodePorts) Set(name plan.Name, want *plan.Health) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	have := n.services[name]
 	if have != nil && (want == nil || want.Port != have.want.Port) {
-		have.close()
-		delete(n.services, name)
+		n.remove(name, have)
 		have = nil
 	}
 	switch {
 	case want == nil:
 		return
 	case have == nil:
-		have = &instance{want: *want}
-		n.services[name] = have
-		n.open(name, have)
+		n.add(name, &instance{want: *want})
+	default:
+		have.want = *want
 	}
-	have.want = *want
+}
+
+// add opens a Service's port, or lets the Service wait for it.
+func (n *NodePorts) add(name plan.Name, in *instance) {
+	n.services[name] = in
+	n.ports[in.want.Port] = append(n.ports[in.want.Port], name)
+	if len(n.ports[in.want.Port]) == 1 {
+		n.open(name, in)
+	}
+}
+
+// remove closes a Service's port, and opens it for the one that waits for it.
+func (n *NodePorts) remove(name plan.Name, in *instance) {
+	in.close()
+	delete(n.services, name)
+	port := in.want.Port
+	first := n.ports[port][0]
+	n.ports[port] = slices.DeleteFunc(n.ports[port], func(o plan.Name) bool { return o == name })
+	switch names := n.ports[port]; {
+	case len(names) == 0:
+		delete(n.ports, port)
+	case first == name:
+		n.open(names[0], n.services[names[0]])
+	}
 }
 
 // Run tries the ports again that could not be opened, until the context ends; then all are closed.
@@ -109,6 +135,7 @@ func (n *NodePorts) closeAll() {
 		in.close()
 		delete(n.services, name)
 	}
+	clear(n.ports)
 }
 
 // open listens on all addresses or on none: half a health check is a load balancer's riddle.
@@ -136,7 +163,7 @@ func (n *NodePorts) open(name plan.Name, in *instance) {
 	in.failure = ""
 	for _, l := range listeners {
 		s := &http.Server{Handler: n.handler(name), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
-		in.servers = append(in.servers, s)
+		in.servers = append(in.servers, server{s, l})
 		go func() { _ = s.Serve(l) }() // it ends when the server is closed
 	}
 }
@@ -154,8 +181,16 @@ func (n *NodePorts) listenOn(port uint16) []endpoint {
 	return out
 }
 
+// A server that was started a moment ago may not know its listener yet.
+type server struct {
+	*http.Server
+	listener net.Listener
+}
+
+// close returns when the port is free.
 func (in *instance) close() {
 	for _, s := range in.servers {
+		_ = s.listener.Close()
 		_ = s.Close()
 	}
 	in.servers = nil

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -97,5 +98,46 @@ func TestNodePortThatIsTaken(t *testing.T) {
 		if got := code(); got != tt.code || failures != tt.failures {
 			t.Errorf("%s: answers %d after %d failures, want %d and %d", tt.name, got, failures, tt.code, tt.failures)
 		}
+	}
+}
+
+// A port that goes from one Service to another at once is never closed for longer, whoever is told first, and nobody is told
+// that it could not be opened. Where both want it one of them is told.
+func TestNodePortMoves(t *testing.T) {
+	a, b := plan.Name{Namespace: "default", Name: "a"}, plan.Name{Namespace: "default", Name: "b"}
+	port, other := freePort(t), freePort(t)
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	for _, tt := range []struct {
+		name   string
+		then   func(n *NodePorts)
+		served plan.Name
+		failed int
+	}{
+		{"it leaves first", func(n *NodePorts) { n.Set(b, nil); n.Set(a, &plan.Health{Port: port, LocalEndpoints: 1}) }, a, 0},
+		{"it comes first", func(n *NodePorts) { n.Set(a, &plan.Health{Port: port, LocalEndpoints: 1}); n.Set(b, nil) }, a, 0},
+		{"the one that had it gets another", func(n *NodePorts) {
+			n.Set(a, &plan.Health{Port: port, LocalEndpoints: 1})
+			n.Set(b, &plan.Health{Port: other, LocalEndpoints: 1})
+		}, a, 0},
+		{"the one that waits goes", func(n *NodePorts) { n.Set(a, &plan.Health{Port: port, LocalEndpoints: 1}); n.Set(a, nil) }, b, 0},
+		{"both want it", func(n *NodePorts) { n.Set(a, &plan.Health{Port: port, LocalEndpoints: 1}); n.retry(); n.retry() }, b, 1},
+		{"both want it, and elsewhere", func(n *NodePorts) {
+			n.Set(a, &plan.Health{Port: port, LocalEndpoints: 1})
+			n.Listen([]netip.Addr{netip.MustParseAddr("127.0.0.1")})
+		}, b, 0},
+	} {
+		failed := 0
+		n := NewNodePorts(NewState(time.Minute), nil, func(plan.Name, error) { failed++ })
+		n.Set(b, &plan.Health{Port: port, LocalEndpoints: 1})
+		tt.then(n)
+		var body struct{ Service struct{ Name string } }
+		resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/", port))
+		if err == nil {
+			err = errors.Join(json.NewDecoder(resp.Body).Decode(&body), resp.Body.Close())
+		}
+		if err != nil || body.Service.Name != tt.served.Name || failed != tt.failed {
+			t.Errorf("%s: %q answers (%v) after %d failures, want %q and %d", tt.name, body.Service.Name, err, failed, tt.served.Name, tt.failed)
+		}
+		n.closeAll()
 	}
 }

@@ -1,5 +1,5 @@
-// Package health answers whether this node should get traffic: for the whole proxy on /healthz and /livez, and for single
-// Services on their health-check node ports.
+// Package health answers whether this node should get traffic: for the whole proxy on /healthz, /livez and /readyz, and for
+// single Services on their health-check node ports.
 package health
 
 import (
@@ -7,15 +7,19 @@ import (
 	"time"
 )
 
-// A State knows whether the proxy keeps up: it does unless something has been waiting to be programmed for longer than
-// the limit. Its methods may be called from any goroutine.
+// A State knows whether the proxy keeps up, and whether it goes on at all. It keeps up unless something has been waiting to be
+// programmed for longer than the limit, and goes on unless its loop is stuck. Its methods may be called from any goroutine.
 type State struct {
 	limit time.Duration
 
 	mu      sync.Mutex
 	pending time.Time // since when something has been waiting, or zero
 	updated time.Time // when everything was last programmed, or zero
+	beat    time.Time // when the loop last told that it goes on, or zero: it has not begun
 }
+
+// stuckAfter is how long a loop without a beat is waited for. No single question to the kernel takes as long.
+const stuckAfter = 2 * time.Minute
 
 // NewState returns a state that tolerates changes that wait for less than the limit. Kube-proxy's is twice its sync
 // period.
@@ -41,9 +45,26 @@ func (s *State) Converged(err error) {
 	s.pending, s.updated = time.Time{}, time.Now()
 }
 
-// Healthy says whether the proxy keeps up, and when everything was last programmed.
+// Beat notes that the loop goes on.
+func (s *State) Beat() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.beat = time.Now()
+}
+
+// Alive reports whether a restart would mend nothing: the loop goes on, or has not begun. What the kernel refuses it refuses a
+// new process, too, and an API server that is away answers none.
+func (s *State) Alive() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.alive()
+}
+
+func (s *State) alive() bool { return s.beat.IsZero() || time.Since(s.beat) < stuckAfter }
+
+// Healthy reports whether the proxy keeps up, and when everything was last programmed.
 func (s *State) Healthy() (bool, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.pending.IsZero() || time.Since(s.pending) < s.limit, s.updated
+	return s.alive() && (s.pending.IsZero() || time.Since(s.pending) < s.limit), s.updated
 }

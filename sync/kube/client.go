@@ -20,6 +20,7 @@ type Connection struct {
 	QPS         float32 // requests a second on average; 0: client-go's default; less: any number
 	Burst       int     // requests at once; 0: client-go's default
 	ContentType string  // of requests, and preferred of answers; "": protobuf
+	Accept      string  // content types of answers; "": ContentType, or else JSON
 
 	Version string // ours, for the user agent
 }
@@ -58,6 +59,9 @@ func (c Connection) Config() (*rest.Config, error) {
 	cfg.ContentType = c.ContentType
 	if cfg.ContentType == "" {
 		cfg.ContentType = runtime.ContentTypeProtobuf
+	}
+	if cfg.AcceptContentTypes = c.Accept; c.Accept != "" {
+		return cfg, nil
 	}
 	cfg.AcceptContentTypes = cfg.ContentType
 	if cfg.ContentType != runtime.ContentTypeJSON {

@@ -40,6 +40,8 @@ func TestConnection(t *testing.T) {
 			settings{"https://10.0.0.2", "t", "kube-ipvs/v1.0.0", protobuf, protobuf + "," + json, 0, 0}},
 		"master alone, JSON": {Connection{Master: "http://10.0.0.2:8080", ContentType: json, Version: "v1.0.0"},
 			settings{"http://10.0.0.2:8080", "", "kube-ipvs/v1.0.0", json, json, 0, 0}},
+		"answers of another type": {Connection{Master: "http://10.0.0.2:8080", Accept: json, Version: "v1.0.0"},
+			settings{"http://10.0.0.2:8080", "", "kube-ipvs/v1.0.0", protobuf, json, 0, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := c.in.Config()

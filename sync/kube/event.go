@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"kube-ipvs/sync/object"
 	"kube-ipvs/sync/plan"
@@ -30,6 +32,13 @@ func (s *Source) Notify(name plan.Name, n Notice) {
 	}
 }
 
+// NotifyNode is Notify for what concerns this node and no single Service. The Event is on the Node, in the namespace and with
+// the UID that `kubectl describe node` looks for: the name, as kubelet has it.
+func (s *Source) NotifyNode(n Notice) {
+	name := s.cfg.NodeName
+	s.poster.add(newEvent(corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: name, UID: types.UID(name)}, n, name))
+}
+
 // The API's limits for texts in an Event, in bytes (pkg/apis/core/validation/events.go).
 const (
 	maxNote     = 1024
@@ -42,14 +51,19 @@ func eventOf(c *object.Cached[plan.Service], n Notice, node string) *eventsv1.Ev
 	if n.Here {
 		n.Note = "on node " + node + ": " + n.Note
 	}
+	return newEvent(corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: c.Namespace, Name: c.Name, UID: c.UID}, n, node)
+}
+
+// newEvent returns the Event of a notice on an object. That of an object without namespace is in "default".
+func newEvent(on corev1.ObjectReference, n Notice, node string) *eventsv1.Event {
 	note := clip(n.Note, maxNote)
 	sum := fnv.New64a()
-	for _, part := range []string{string(c.UID), n.Type, n.Reason, note} {
+	for _, part := range []string{string(on.UID), n.Type, n.Reason, note} {
 		fmt.Fprintf(sum, "%q", part)
 	}
 	return &eventsv1.Event{
-		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: fmt.Sprintf("%s.%016x", c.Name, sum.Sum64())},
-		Regarding:  corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: c.Namespace, Name: c.Name, UID: c.UID},
+		ObjectMeta: metav1.ObjectMeta{Namespace: cmp.Or(on.Namespace, metav1.NamespaceDefault), Name: fmt.Sprintf("%s.%016x", on.Name, sum.Sum64())},
+		Regarding:  on,
 		EventTime:  metav1.NowMicro(),
 		Type:       n.Type, Reason: n.Reason, Note: note, Action: "Proxy",
 		ReportingController: "kube-ipvs", ReportingInstance: clip("kube-ipvs-"+node, maxInstance),

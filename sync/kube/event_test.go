@@ -103,6 +103,22 @@ func TestNotify(t *testing.T) {
 	})
 }
 
+// What concerns the node is on the Node, where kubectl looks for it.
+func TestNotifyNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset(node("n1"))
+		s := talking(t, client, "n1")
+		s.NotifyNode(warning("has no br_netfilter"))
+		time.Sleep(jitter)
+		synctest.Wait()
+		got := posted(t, client)
+		want := corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: "n1", UID: "n1"}
+		if len(got) != 1 || got[0].Regarding != want || got[0].Namespace != "default" || got[0].Note != "has no br_netfilter" {
+			t.Errorf("posted %+v", got)
+		}
+	})
+}
+
 // TestNotifyOfMany states which notices, of nodes n1 and n2 about Services with these UIDs, are one Event and which are two.
 func TestNotifyOfMany(t *testing.T) {
 	is := warning("is taken")

@@ -2,9 +2,12 @@ package loop
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 
@@ -42,9 +45,13 @@ func (l *Loop) setsLayer() *tableLayer[string, struct{}, setOp] {
 		title: "sets", table: t, compare: strings.Compare, doubted: true, count: l.count.layer("sets"),
 		read: func(ctx context.Context) (iter.Seq2[string, struct{}], error) {
 			names, err := l.cfg.Sets.Names(ctx)
+			if err != nil {
+				return nil, err
+			}
+			differ, err := l.cfg.Sets.Differ(ctx, slices.Collect(maps.Values(defined)))
 			return func(yield func(string, struct{}) bool) {
 				for _, name := range names {
-					if strings.HasPrefix(name, plan.SetPrefix) && !yield(name, struct{}{}) {
+					if strings.HasPrefix(name, plan.SetPrefix) && differ[name] == nil && !yield(name, struct{}{}) {
 						return
 					}
 				}
@@ -66,8 +73,12 @@ func (l *Loop) doSets(ctx context.Context, ops []setOp) []error {
 			errs[i] = l.cfg.Sets.Destroy(ctx, op.set.Name)
 			continue
 		}
-		if errs[i] = l.cfg.Sets.Create(ctx, op.set); errs[i] == nil {
+		errs[i] = l.cfg.Sets.Create(ctx, op.set)
+		switch {
+		case errs[i] == nil:
 			l.tables.members[op.set.Name].Observe(func(func(ipset.Member, ipset.Mark) bool) {})
+		case errors.Is(errs[i], os.ErrExist):
+			errs[i] = l.renew(ctx, op.set, errs[i])
 		}
 	}
 	return errs
@@ -77,22 +88,20 @@ func (l *Loop) doSets(ctx context.Context, ops []setOp) []error {
 func (l *Loop) base() {
 	for _, f := range l.cfg.Families {
 		for _, item := range l.baseOf(f) {
-			l.tables.vips.Want(item, struct{}{})
+			l.tables.vips.Want(item, netip.Addr{})
 		}
+		l.tables.members[l.tables.families[f].Local.Name].Want(ipset.Member{Other: plan.AliasRange(f)}, ipset.Mark{})
 	}
 }
 
-// baseOf is what a family needs whatever the Services are: the link, the ways of packets that are diverted or refused,
-// and the rule of last resort.
-func (l *Loop) baseOf(f ipset.Family) [5]vip.Item {
-	all, m := everything(f), l.cfg.Marks
-	return [...]vip.Item{
-		{Kind: vip.Link},
-		{Kind: vip.Divert, Prefix: all, Mark: m.Divert},
-		{Kind: vip.LastResort, Prefix: all},
-		{Kind: vip.Refuse, Prefix: all, Mark: m.Value(plan.Refuse), Mask: m.Mask()},
-		{Kind: vip.RefuseRoute, Prefix: all},
-	}
+// baseOf is what a family needs whatever the Services are: the link, the rules of the routing policy, the way of what is rejected, and
+// aliases.
+func (l *Loop) baseOf(f ipset.Family) []vip.Item {
+	reject := plan.RejectAddr(f)
+	return append(vip.Policies(everything(f), l.cfg.Marks.Divert, l.cfg.Marks.Own),
+		vip.Item{Kind: vip.Link},
+		vip.Item{Kind: vip.Refuse, Prefix: netip.PrefixFrom(reject, reject.BitLen())},
+		vip.Item{Kind: vip.Local, Prefix: plan.AliasRange(f)})
 }
 
 // stands says that the base of a family stands, and frontends may be turned on.
@@ -111,18 +120,22 @@ func (l *Loop) ruled(f ipset.Family) bool {
 	return i >= 0 && l.rules[i].stands
 }
 
-// reroute routes the service CIDRs to the link instead of those that were. Those of a family that this node does not have
-// are nothing to it.
+// reroute delivers the service CIDRs to this host instead of those that were, with the node's address as source. Those of a family
+// that this node does not have are nothing to it.
 func (l *Loop) reroute(cidrs []netip.Prefix) {
 	was := l.cfg.Plan.ServiceCIDRs
+	take, giveBack := claimer{tables: l.tables}, claimer{tables: l.tables, drop: true}
+	for f := range l.tables.families {
+		l.tables.sources[f] = l.node.Source(f == ipset.IPv4)
+	}
 	for _, p := range cidrs {
 		if l.tables.has(p.Addr()) {
-			l.tables.vips.Want(vip.Item{Kind: vip.Route, Prefix: p}, struct{}{})
+			take.vip(vip.Item{Kind: vip.Local, Prefix: p}, l.tables.sets(p.Addr()))
 		}
 	}
 	for _, p := range was {
 		if l.tables.has(p.Addr()) {
-			l.tables.vips.Drop(vip.Item{Kind: vip.Route, Prefix: p})
+			giveBack.vip(vip.Item{Kind: vip.Local, Prefix: p}, l.tables.sets(p.Addr()))
 		}
 	}
 	l.cfg.Plan.ServiceCIDRs = cidrs

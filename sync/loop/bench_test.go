@@ -143,3 +143,38 @@ func BenchmarkEndpoint(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkConflicts is the loop's part of Services that all want one address: of the first turn, and of one of them that
+// changes. Anybody who may create Services may create these.
+func BenchmarkConflicts(b *testing.B) {
+	const services, ports = 800, 100
+	c := newCluster(services, 1)
+	for n, name := range c.names {
+		svc := c.services[name]
+		manyPorts(ports)(&svc)
+		externalIP("198.18.0.1")(&svc)
+		created(services - n)(&svc) // who comes last is the oldest
+		c.services[name] = svc
+	}
+	b.Run("first", func(b *testing.B) {
+		for b.Loop() {
+			q, turn, stop := c.run(b)
+			q.Synced()
+			turn()
+			stop()
+		}
+	})
+	q, turn, stop := c.run(b)
+	defer stop()
+	q.Synced()
+	turn()
+	for name, n := range map[string]int{"one that waits": services / 2, "the one that is served": services - 1} {
+		b.Run(name, func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				c.set(n, n+i%2, 1)
+				q.ServiceChanged(c.names[n])
+				turn()
+			}
+		})
+	}
+}

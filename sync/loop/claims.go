@@ -9,8 +9,8 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// Claims says which Service has which frontend. Two that claim one are ranked: the older has it, and the other takes
-// over when the first goes.
+// Claims says which Service has which frontend. Those that claim one are ranked: the first has it, and the next takes over
+// when the first goes.
 type claims map[ipvs.Key][]claimed
 
 type claimed struct {
@@ -18,9 +18,14 @@ type claimed struct {
 	fe *plan.Frontend
 }
 
-// before ranks claims: the older Service first; among twins the one whose name comes first.
+// ranks says who goes first by what a frontend is. What the API server allocates goes before what users write: a Service that
+// names another's cluster IP as its external IP must not get it, however old it is.
+var ranks = [...]int{plan.ClusterIP: 0, plan.NodePort: 1, plan.LoadBalancerIP: 2, plan.ExternalIP: 3}
+
+// before ranks claims: by what they are, then the older Service first; among twins the one whose name comes first.
 func (c claimed) before(o claimed) int {
-	return cmp.Or(c.by.created.Compare(o.by.created), c.by.fragment.Service.Compare(o.by.fragment.Service))
+	return cmp.Or(cmp.Compare(ranks[c.fe.Kind], ranks[o.fe.Kind]), c.by.created.Compare(o.by.created),
+		c.by.fragment.Service.Compare(o.by.fragment.Service))
 }
 
 // winner returns the claim that is served, if there is one.
@@ -31,18 +36,30 @@ func (c claims) winner(key ipvs.Key) (claimed, bool) {
 	return claimed{}, false
 }
 
-// replace puts a Service's claims in the place of those it had. Either may be nil.
+// replace puts a Service's claim in the place of the one it had. Either state may be nil.
 func (c claims) replace(key ipvs.Key, old, now *service) {
-	all := slices.DeleteFunc(c[key], func(x claimed) bool { return x.by == old })
-	if fe := now.frontend(key); fe != nil {
-		all = append(all, claimed{now, fe})
-		slices.SortFunc(all, claimed.before)
-	}
-	if len(all) == 0 {
-		delete(c, key)
+	all, had := c[key], claimed{old, old.frontend(key)}
+	has := claimed{now, now.frontend(key)}
+	if had.fe != nil && has.fe != nil && had.before(has) == 0 {
+		all[c.place(key, had)] = has
 		return
 	}
-	c[key] = slices.Clip(all)
+	if had.fe != nil {
+		at := c.place(key, had)
+		all = slices.Delete(all, at, at+1)
+		c[key] = all
+	}
+	if has.fe != nil {
+		c[key] = slices.Insert(all, c.place(key, has), has)
+	} else if len(all) == 0 {
+		delete(c, key)
+	}
+}
+
+// place returns where a claim is, or belongs.
+func (c claims) place(key ipvs.Key, x claimed) int {
+	at, _ := slices.BinarySearchFunc(c[key], x, claimed.before)
+	return at
 }
 
 // keys lists the frontends of two states of a Service, each once.
@@ -59,34 +76,60 @@ func keys(old, now *service) []ipvs.Key {
 	return slices.Compact(out)
 }
 
-// conflicts lists the frontends of a Service that another one has.
-func (c claims) conflicts(s *service) []plan.Problem {
-	var out []plan.Problem
+// mostConflicts is how many of a Service's conflicts are told one by one. A Service may have any number of them.
+const mostConflicts = 10
+
+// conflicts returns the frontends of a Service that it does not get as problems, and how many there are.
+func (l *Loop) conflicts(s *service) (out []plan.Problem, n int) {
+	here := true
 	for i := range s.fragment.Frontends {
 		fe := &s.fragment.Frontends[i]
-		if first := c[fe.Key][0]; first.by != s {
-			out = append(out, plan.Problem{
-				Object: "Service " + s.fragment.Service.String(),
-				Field:  fmt.Sprintf("%v %v (%v)", fe.Kind, fe.Key.AddrPort(), fe.Key.Proto),
-				Reason: fmt.Sprintf("is served for the older Service %v", first.by.fragment.Service),
-				// A node port is at the addresses of one node.
-				Here: fe.Kind == plan.NodePort || first.fe.Kind == plan.NodePort,
-			})
+		first := l.claims[fe.Key][0]
+		_, foreign := l.foreign.keys[fe.Key]
+		if first.by == s && !foreign {
+			continue
+		}
+		n++
+		switch {
+		case n > mostConflicts:
+			here = here && (first.by == s || isHere(fe, first))
+		case first.by == s:
+			out = append(out, foreignAt(s, fe))
+		default:
+			out = append(out, conflict(s, fe, first))
 		}
 	}
-	return out
+	if n > mostConflicts {
+		out = append(out, plan.Problem{
+			Object: "Service " + s.fragment.Service.String(), Field: "spec",
+			Reason: fmt.Sprintf("%d more of its addresses and ports are served for others", n-mostConflicts), Here: here,
+		})
+	}
+	return out, n
 }
 
-// rivals returns the other Services that claim one of these frontends, each once, in order.
-func (c claims) rivals(keys []ipvs.Key, than *service) []*service {
-	var out []*service
-	for _, key := range keys {
-		for _, x := range c[key] {
-			if x.by != than {
-				out = append(out, x.by)
-			}
-		}
+// conflict is the problem of a Service whose frontend another one has.
+func conflict(s *service, fe *plan.Frontend, first claimed) plan.Problem {
+	reason := fmt.Sprintf("is served for the older Service %v", first.by.fragment.Service)
+	if first.fe.Kind != fe.Kind {
+		reason = fmt.Sprintf("is served for Service %v, whose %v it is", first.by.fragment.Service, first.fe.Kind)
 	}
-	slices.SortFunc(out, func(a, b *service) int { return a.fragment.Service.Compare(b.fragment.Service) })
-	return slices.Compact(out)
+	return plan.Problem{
+		Object: "Service " + s.fragment.Service.String(), Field: titleOf(fe), Reason: reason, Here: isHere(fe, first),
+	}
+}
+
+// titleOf is a frontend as a user knows it.
+func titleOf(fe *plan.Frontend) string {
+	return fmt.Sprintf("%v %v (%v)", fe.Kind, fe.Key.AddrPort(), fe.Key.Proto)
+}
+
+// isHere reports whether a conflict is this node's own affair: a node port is at the addresses of one node.
+func isHere(fe *plan.Frontend, first claimed) bool {
+	return fe.Kind == plan.NodePort || first.fe.Kind == plan.NodePort
+}
+
+// sameTo reports whether two claims are the same to those that wait for the frontend.
+func (c claimed) sameTo(o claimed) bool {
+	return c.by.fragment.Service == o.by.fragment.Service && c.fe.Kind == o.fe.Kind
 }

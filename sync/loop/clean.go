@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -42,7 +43,7 @@ func cleanServers(ctx context.Context, cfg Config) error {
 			return fmt.Errorf("read which virtual servers are ours: %w", err)
 		}
 		for m := range ledger {
-			ops = append(ops, ipvs.Op{Verb: ipvs.DelServer, Key: serverOf(m)})
+			ops = append(ops, ipvs.Op{Verb: ipvs.DelServer, Key: keyOf(m)})
 		}
 	}
 	slices.SortFunc(ops, func(a, b ipvs.Op) int { return a.Key.Compare(b.Key) })
@@ -71,7 +72,7 @@ func cleanVIPs(ctx context.Context, vips vip.Kernel) error {
 		return fmt.Errorf("read addresses and routes: %w", err)
 	}
 	// The link goes also where Read leaves it out for not being as it should.
-	items[vip.Item{Kind: vip.Link}] = struct{}{}
+	items[vip.Item{Kind: vip.Link}] = netip.Addr{}
 	var ops []vip.Op
 	for i := range items {
 		ops = append(ops, vip.Op{Verb: vip.Del, Item: i})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/plan"
 )
 
 // A realsLayer is the layer of real servers. One that is wanted no more keeps the connections that it has: it gets
@@ -28,7 +29,8 @@ type realsLayer struct {
 	abrupt func(ipvs.Key) bool     // the server's protocol has no connections to wait for
 
 	draining map[ipvs.RealKey]drain
-	look     bool // it is time to look at those that drain
+	look     bool                  // it is time to look at those that drain
+	left     map[ipvs.Key]struct{} // the virtual servers that have real servers which are wanted no more
 }
 
 // A drain is what is remembered of a real server that drains; the zero time: not so.
@@ -46,19 +48,15 @@ const quietLimit = drainInterval
 
 func (l *Loop) realsLayer() *realsLayer {
 	r := &realsLayer{
-		kernel: l.cfg.IPVS, limit: l.cfg.DrainLimit, listed: l.listed, abrupt: l.isUDP, draining: map[ipvs.RealKey]drain{},
+		kernel: l.cfg.IPVS, limit: l.cfg.DrainLimit, listed: l.listed, abrupt: func(k ipvs.Key) bool { return k.Proto == ipvs.UDP }, draining: map[ipvs.RealKey]drain{},
 	}
 	r.tableLayer = tableLayer[ipvs.RealKey, ipvs.Real, ipvs.Op]{
 		title: "reals", table: l.tables.reals, compare: ipvs.RealKey.Compare, doubted: true, count: l.count.layer("reals"),
-		mayAdd: func(k ipvs.RealKey) bool {
-			_, there := l.tables.servers.Known(k.Server)
-			return there
-		},
-		// With a virtual server that goes the kernel removes its real servers. A second list waits for them: those whom
-		// it served are served by the first from now on, and keep their connections.
+		mayAdd: func(k ipvs.RealKey) bool { return l.serverLayer.present(k.Server) },
+		// With a virtual server that goes the kernel removes its real servers. An alias waits for them.
 		mayDel: func(k ipvs.RealKey) bool {
 			_, wanted := l.tables.servers.Wanted(k.Server)
-			return wanted || k.Server.Mark != 0
+			return wanted || inAliases(k.Server) && l.sendsNone(k.Server)
 		},
 		read: func(ctx context.Context) (iter.Seq2[ipvs.RealKey, ipvs.Real], error) {
 			table, err := l.readTable(ctx)
@@ -97,6 +95,10 @@ func (r *realsLayer) prune(ctx context.Context) {
 	// The times of what is wanted again or gone are forgotten.
 	maps.DeleteFunc(r.draining, func(k ipvs.RealKey, _ drain) bool { return !busy[k] && r.failed[k] == nil })
 	r.look = false
+	r.left = map[ipvs.Key]struct{}{}
+	for k := range r.table.Extra() {
+		r.left[k.Server] = struct{}{}
+	}
 }
 
 // quiesce gives weight 0 to what is wanted no more and may have connections.
@@ -192,29 +194,35 @@ func (r *realsLayer) pending() int {
 	return n
 }
 
-// isUDP says that a virtual server, or the list that it is found for by a mark, is of UDP.
-func (l *Loop) isUDP(server ipvs.Key) bool {
-	if server.Mark == 0 {
-		return server.Proto == ipvs.UDP
+// listed says that a slice still lists the endpoint of a real server that is wanted no more. With an alias that is needed no more
+// the endpoints that it served may serve the frontend.
+func (l *Loop) listed(k ipvs.RealKey) bool {
+	x, ok := l.claims.winner(l.frontendOf(k.Server))
+	switch {
+	case !ok:
+		return false
+	case inAliases(k.Server) && x.fe.Internal == nil:
+		return slices.Contains(x.fe.Reals, k.AddrPort()) || slices.Contains(x.fe.Draining, k.AddrPort())
+	case inAliases(k.Server):
+		return slices.Contains(x.fe.Internal.Draining, k.AddrPort())
 	}
-	list, ok := l.ownerOf(server)
-	return ok && list.Proto == ipvs.UDP
+	return slices.Contains(x.fe.Draining, k.AddrPort())
 }
 
-// listed says that a slice still lists the endpoint of a real server that is wanted no more. Whose a second list was may
-// have been forgotten with a restart; then any Service with connections counts that lists the endpoint.
-func (l *Loop) listed(k ipvs.RealKey) bool {
-	if k.Server.Mark == 0 {
-		x, ok := l.claims.winner(k.Server)
-		return ok && slices.Contains(x.fe.Draining, k.AddrPort())
+// frontendOf returns the frontend that a virtual server is, or whose alias it is. Whose an alias was that is needed no more may have been
+// forgotten with a restart; then it is any that could have it.
+func (l *Loop) frontendOf(server ipvs.Key) ipvs.Key {
+	of, isAlias := l.tables.aliasOf(server)
+	switch {
+	case !isAlias:
+		return server
+	case of.Addr.IsValid():
+		return of
 	}
-	if list, ok := l.ownerOf(k.Server); ok {
-		return l.services[list.Service].lists(list.Proto, k.AddrPort())
-	}
-	for _, s := range l.services {
-		if s.lists(ipvs.TCP, k.AddrPort()) || s.lists(ipvs.SCTP, k.AddrPort()) {
-			return true
+	for key := range l.claims {
+		if key.Port == server.Port && key.Proto == server.Proto && plan.Alias(key.Addr) == server.Addr {
+			return key
 		}
 	}
-	return false
+	return ipvs.Key{}
 }

@@ -259,9 +259,9 @@ func TestInactiveConnections(t *testing.T) {
 	})
 }
 
-// A second list that is not needed any more keeps the connections that were made through it, also across restarts and
-// longer than the limit: their endpoint is still one of the Service's.
-func TestSecondListDrains(t *testing.T) {
+// An alias that is not needed any more keeps the connections that were made through it, also across restarts and longer than
+// the limit: their endpoint is still one of the Service's.
+func TestAliasDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		local := func(s *plan.Service) {
@@ -273,16 +273,16 @@ func TestSecondListDrains(t *testing.T) {
 		stop := r.start()
 		r.queue.Synced()
 		synctest.Wait()
-		second := func() (k ipvs.Key, e ipvs.Entry) {
+		alias := func() (k ipvs.Key, e ipvs.Entry) {
 			synctest.Wait()
 			for k, e := range r.ipvs.Table() {
-				if k.Mark != 0 {
+				if inAliases(k) {
 					return k, e
 				}
 			}
 			return k, e
 		}
-		key, _ := second()
+		key, _ := alias()
 		at := netip.MustParseAddrPort("10.244.0.1:8080")
 		if err := r.ipvs.SetConnections(ipvs.RealKeyOf(key, at), 1, 0); err != nil {
 			t.Fatal(err)
@@ -290,8 +290,8 @@ func TestSecondListDrains(t *testing.T) {
 		r.change(1, here, local)
 		for range 3 {
 			time.Sleep(2 * time.Hour)
-			if _, e := second(); len(e.Reals) != 1 || e.Reals[at] != (ipvs.RealState{Active: 1}) {
-				t.Errorf("the second list is %v, want one real server of weight 0 with its connection", e)
+			if _, e := alias(); len(e.Reals) != 1 || e.Reals[at] != (ipvs.RealState{Active: 1}) {
+				t.Errorf("the alias is %v, want one real server of weight 0 with its connection", e)
 			}
 			stop()
 			stop = r.start()
@@ -301,7 +301,7 @@ func TestSecondListDrains(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Second)
-		if key, e := second(); key != (ipvs.Key{}) {
+		if key, e := alias(); key != (ipvs.Key{}) {
 			t.Errorf("%v is still there: %v", key, e)
 		}
 	})

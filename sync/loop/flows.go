@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
@@ -17,6 +16,7 @@ import (
 type flowsLayer struct {
 	kernel conntrack.Kernel
 	keep   func(ipvs.Key) map[netip.AddrPort]struct{} // who serves a frontend
+	wanted func(ipvs.Key) bool                        // a Service has the frontend
 	stale  map[ipvs.Key]struct{}
 	failed error // why they could not be deleted
 	count  *counters
@@ -26,6 +26,7 @@ func (f *flowsLayer) name() string            { return "flows" }
 func (f *flowsLayer) doubt()                  {}
 func (f *flowsLayer) again()                  { f.failed = nil }
 func (f *flowsLayer) unread() bool            { return false }
+func (f *flowsLayer) hinders() bool           { return false }
 func (f *flowsLayer) trouble() error          { return f.failed }
 func (f *flowsLayer) pending() int            { return len(f.stale) }
 func (f *flowsLayer) observe(context.Context) {}
@@ -47,20 +48,39 @@ func (f *flowsLayer) prune(ctx context.Context) {
 	for key := range f.stale {
 		frontends = append(frontends, conntrack.Frontend{Proto: uint8(key.Proto), At: key.AddrPort(), Keep: f.keep(key)})
 	}
-	f.count.operations.Inc()
+	f.count.asked(1)
 	if _, err := f.kernel.Delete(ctx, frontends); err != nil {
 		f.count.failures.Inc()
 		f.failed = fmt.Errorf("delete stale UDP flows: %w", err)
+		f.bound()
 		return
 	}
 	f.stale = map[ipvs.Key]struct{}{} // to empty the one that held all frontends at the start costs what it held
 }
 
-func (l *Loop) flowsLayer() *flowsLayer {
-	return &flowsLayer{kernel: l.cfg.Flows, keep: l.serving, stale: map[ipvs.Key]struct{}{}, count: l.count.layer("flows")}
+// mostGone is how many frontends are remembered that no Service has any more while their flows cannot be deleted.
+const mostGone = 10_000
+
+// bound forgets frontends that are gone when there are too many. On a kernel that never deletes flows, and with Services that
+// come and go, they would fill the memory.
+func (f *flowsLayer) bound() {
+	gone := 0
+	for key := range f.stale {
+		if f.wanted(key) {
+			continue
+		}
+		if gone++; gone > mostGone {
+			delete(f.stale, key)
+		}
+	}
 }
 
-// serving returns who serves a frontend, from inside or outside.
+func (l *Loop) flowsLayer() *flowsLayer {
+	wanted := func(key ipvs.Key) bool { _, ok := l.claims.winner(key); return ok }
+	return &flowsLayer{kernel: l.cfg.Flows, keep: l.serving, wanted: wanted, stale: map[ipvs.Key]struct{}{}, count: l.count.layer("flows")}
+}
+
+// serving returns who serves a frontend, for internal sources or external ones.
 func (l *Loop) serving(key ipvs.Key) map[netip.AddrPort]struct{} {
 	out := map[netip.AddrPort]struct{}{}
 	x, ok := l.claims.winner(key)
@@ -70,8 +90,8 @@ func (l *Loop) serving(key ipvs.Key) map[netip.AddrPort]struct{} {
 	for _, at := range x.fe.Reals {
 		out[at] = struct{}{}
 	}
-	if x.fe.Inside != nil {
-		for _, at := range x.fe.Inside.Reals {
+	if x.fe.Internal != nil {
+		for _, at := range x.fe.Internal.Reals {
 			out[at] = struct{}{}
 		}
 	}
@@ -83,12 +103,18 @@ func (l *Loop) serving(key ipvs.Key) map[netip.AddrPort]struct{} {
 func (l *Loop) doReals(ctx context.Context, ops []ipvs.Op) []error {
 	for _, op := range ops {
 		if op.Verb == ipvs.DelReal {
-			for _, key := range l.frontendsOf(op.Key) {
-				l.flows.add(key)
-			}
+			l.flows.add(l.trackedAs(op.Key))
 		}
 	}
 	return l.cfg.IPVS.Do(ctx, ops)
+}
+
+// trackedAs returns the frontend that conntrack's flows to a virtual server were sent to: itself, or the one whose alias it is.
+func (l *Loop) trackedAs(server ipvs.Key) ipvs.Key {
+	if of, internal := l.tables.aliasOf(server); internal {
+		return of
+	}
+	return server
 }
 
 // doFrontends turns frontends on and off. What was sent to one before it was on, or was refused, is tracked as it went then:
@@ -100,25 +126,6 @@ func (l *Loop) doFrontends(ctx context.Context, ops []ipset.Op) []error {
 		}
 	}
 	return l.cfg.Sets.Do(ctx, ops)
-}
-
-// frontendsOf returns the frontends of a virtual server: itself, or all that may use, or have used, a second list.
-func (l *Loop) frontendsOf(server ipvs.Key) []ipvs.Key {
-	if server.Mark == 0 {
-		return []ipvs.Key{server}
-	}
-	list, ok := l.ownerOf(server)
-	s := l.services[list.Service]
-	if !ok || s == nil {
-		return nil
-	}
-	var out []ipvs.Key
-	for fe := range slices.Values(s.fragment.Frontends) {
-		if fe.Key.Proto == list.Proto && fe.Key.Addr.Is4() == list.Family.Is4() {
-			out = append(out, fe.Key)
-		}
-	}
-	return out
 }
 
 // suspectFlows marks the flows of all UDP frontends of a family whose rules were made: what was tracked while they did not

@@ -34,6 +34,8 @@ type layer interface {
 	pending() int
 	// trouble is what failed and is not mended yet, or nil.
 	trouble() error
+	// hinders reports whether more than single objects of the layer cannot be programmed.
+	hinders() bool
 }
 
 // A tableLayer is a layer whose objects are in a table. It is written once for all kinds of objects; a kind is described
@@ -53,19 +55,54 @@ type tableLayer[K, V comparable, Op fmt.Stringer] struct {
 	ready          func() bool
 	mayAdd, mayDel func(K) bool
 
-	doubted    bool        // what is known may be wrong
-	unreadable error       // why it could not be read again
-	failed     map[K]error // objects that the kernel refused to change
-	with       layer       // doubted when this one is in trouble, since its objects are in those; nil: none
+	// quiet reports whether an object's failure is told elsewhere. Nil: never.
+	quiet func(K) bool
+
+	doubted    bool           // what is known may be wrong
+	unreadable error          // why it could not be read again
+	failed     map[K]*failure // objects that could not be changed
+	excused    map[K]struct{} // those of them that were refused while others were changed, or before
+	with       layer          // doubted when this one is in trouble, since its objects are in those; nil: none
 	count      *counters
+}
+
+// A failure is an operation that did not go well. Its object may be as it was before or as it was to be: an answer can be
+// lost, too.
+type failure struct {
+	error
+	removal bool // it was to remove the object
+}
+
+// present reports whether an object is certainly there. One that could not be changed is; one that could not be removed may
+// be gone.
+func (l *tableLayer[K, V, Op]) present(k K) bool {
+	_, known := l.table.Known(k)
+	f := l.failed[k]
+	return known && !l.unread() && (f == nil || !f.removal)
+}
+
+// absent reports whether an object is certainly not there. One that could not be made may be.
+func (l *tableLayer[K, V, Op]) absent(k K) bool {
+	_, known := l.table.Known(k)
+	return !known && !l.unread() && l.failed[k] == nil
 }
 
 func (l *tableLayer[K, V, Op]) name() string { return l.title }
 func (l *tableLayer[K, V, Op]) doubt()       { l.doubted = true }
 func (l *tableLayer[K, V, Op]) unread() bool { return l.unreadable != nil }
-func (l *tableLayer[K, V, Op]) pending() int { return l.table.Pending() }
+
+func (l *tableLayer[K, V, Op]) pending() int {
+	n := l.table.Pending()
+	for k := range l.failed {
+		if l.quiet != nil && l.quiet(k) {
+			n--
+		}
+	}
+	return n
+}
 
 func (l *tableLayer[K, V, Op]) again() {
+	maps.DeleteFunc(l.failed, func(_ K, f *failure) bool { return errors.Is(f.error, errForeign) }) // nothing was tried
 	if l.unreadable == nil && len(l.failed) == 0 {
 		return
 	}
@@ -78,9 +115,37 @@ func (l *tableLayer[K, V, Op]) again() {
 func (l *tableLayer[K, V, Op]) trouble() error {
 	errs := []error{l.unreadable}
 	for _, k := range slices.SortedFunc(maps.Keys(l.failed), l.compare) {
-		errs = append(errs, l.failed[k])
+		if l.quiet == nil || !l.quiet(k) {
+			errs = append(errs, l.failed[k].error)
+		}
 	}
 	return summary(errs)
+}
+
+// manyRefused is how many refusals in a row, without a success in between, are the layer's fault and not the objects'.
+const manyRefused = 10
+
+// hinders also reports a layer whose every change is refused: all of it where it holds nothing yet, or many new objects. One
+// object is never all of it: the kernel may have reasons of its own to refuse that one.
+func (l *tableLayer[K, V, Op]) hinders() bool {
+	refused := 0
+	for k := range l.failed {
+		if _, excused := l.excused[k]; !excused && (l.quiet == nil || !l.quiet(k)) {
+			refused++
+		}
+	}
+	return l.unread() || refused >= manyRefused || refused > 1 && l.table.KnownLen() == 0
+}
+
+// excuse notes that the kernel changes some objects of the layer: those that it refuses have themselves to blame, and go on
+// to when they are tried again.
+func (l *tableLayer[K, V, Op]) excuse() {
+	if l.excused == nil {
+		l.excused = map[K]struct{}{}
+	}
+	for k := range l.failed {
+		l.excused[k] = struct{}{}
+	}
 }
 
 func (l *tableLayer[K, V, Op]) observe(ctx context.Context) {
@@ -95,6 +160,9 @@ func (l *tableLayer[K, V, Op]) observe(ctx context.Context) {
 		return
 	}
 	l.unreadable = nil
+	if len(l.failed) == 0 {
+		clear(l.excused) // of what is gone
+	}
 	clear(l.failed)
 	l.table.Observe(read)
 }
@@ -148,31 +216,45 @@ func (l *tableLayer[K, V, Op]) carryOut(ctx context.Context, keys []K, op func(K
 func perform[K, V comparable, Op fmt.Stringer, O any](
 	ctx context.Context, l *tableLayer[K, V, Op], all []O, key func(O) K, op func(O) Op, done func(O),
 ) {
-	ops := make([]Op, 0, min(len(all), mostOps))
+	ops, changed := make([]Op, 0, min(len(all), mostOps)), false
 	for some := range slices.Chunk(all, mostOps) {
 		ops = ops[:0]
 		for _, o := range some {
 			ops = append(ops, op(o))
 		}
-		l.count.operations.Add(float64(len(ops)))
+		l.count.asked(len(ops))
 		results := l.do(ctx, ops)
 		for i, o := range some {
-			if results == nil || results[i] == nil {
-				done(o)
+			if err := errorAt(results, i); err != nil {
+				l.fail(key(o), fmt.Errorf("%v: %w", ops[i], err))
 			} else {
-				l.fail(key(o), fmt.Errorf("%v: %w", ops[i], results[i]))
+				done(o)
+				delete(l.excused, key(o))
+				changed = true
 			}
 		}
 	}
+	if changed && len(l.failed) > 0 {
+		l.excuse()
+	}
+}
+
+// errorAt is the error of an op among those of all, or nil.
+func errorAt(errs []error, i int) error {
+	if errs == nil {
+		return nil
+	}
+	return errs[i]
 }
 
 // fail leaves an object alone until it is due again.
 func (l *tableLayer[K, V, Op]) fail(k K, err error) {
 	l.count.failures.Inc()
 	if l.failed == nil {
-		l.failed = map[K]error{}
+		l.failed = map[K]*failure{}
 	}
-	l.failed[k] = err
+	_, wanted := l.table.Wanted(k)
+	l.failed[k] = &failure{error: err, removal: !wanted}
 }
 
 // summary joins the first few errors and counts the rest: ten thousand objects that fail for one reason are one message.

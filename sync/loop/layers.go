@@ -13,6 +13,7 @@ import (
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/delta"
 	"kube-ipvs/sync/plan"
 )
 
@@ -23,26 +24,39 @@ func (l *Loop) layersOf() []layer {
 	l.setLayer = l.setsLayer()
 	l.settingLayer = l.settingsLayer()
 	layers := []layer{l.settingLayer, l.setLayer}
-	var on []layer
+	var on, last []layer
 	for _, f := range l.cfg.Families {
 		s := l.tables.families[f]
 		layers = append(layers, l.membersLayer(s.Owned, nil, l.servedNoMore))
-		layers = append(layers, l.membersLayer(s.Addresses, nil, l.isUnbound))
-		for _, set := range []ipset.Set{s.Allowed, s.Hairpins, s.Probed} {
+		l.members[s.Owned.Name].do = l.doOwned
+		for _, set := range []ipset.Set{s.Allowed, s.Hairpins, s.Health} {
 			layers = append(layers, l.membersLayer(set, nil, nil))
 		}
 		layers = append(layers, l.membersLayer(s.Ranged, nil, l.offOrOpen(s)))
 		l.rules = append(l.rules, l.rulesLayer(f))
 		layers = append(layers, l.rules[len(l.rules)-1])
 		on = append(on,
-			l.membersLayer(s.Inside, l.secondStands(s), nil),
-			l.membersLayer(s.Frontends, l.mayTurnOn(s), nil))
+			l.membersLayer(s.Rejected, nil, nil),
+			l.membersLayer(s.Frontends, l.mayTurnOn(s), l.isNotDiverted(s)),
+			l.membersLayer(s.Internal, l.aliasServes, nil),
+			l.membersLayer(s.External, l.isFrontend(s), nil))
+		// Networks come when the frontends in them are on: what is none is rejected.
+		last = append(last,
+			l.membersLayer(s.Local, nil, l.isUnbound),
+			l.membersLayer(s.Addresses, nil, nil))
 		frontends := l.members[s.Frontends.Name]
 		frontends.do, frontends.ready = l.doFrontends, func() bool { return l.stands(f) }
 	}
 	l.flows, l.serverLayer, l.realLayer = l.flowsLayer(), l.serversLayer(), l.realsLayer()
 	l.serverLayer.with, l.realLayer.with = l.realLayer, l.serverLayer // one table in the kernel
-	return append(append(layers, l.vipLayer(), l.flows, l.serverLayer, l.realLayer), on...)
+	l.routes, l.addresses = l.vipLayer(vipsTitle, l.tables.vips, nil), l.vipLayer(boundTitle, l.tables.bound, l.mayBind)
+	routes := &routesLayer{tableLayer: l.routes}
+	for _, f := range l.cfg.Families {
+		routes.networks = append(routes.networks, l.members[l.tables.families[f].Local.Name])
+	}
+	layers = append(layers, routes, l.flows, l.serverLayer, l.realLayer)
+	layers = append(append(layers, on...), last...)
+	return append(layers, l.addresses)
 }
 
 func (l *Loop) settingsLayer() *tableLayer[string, string, sysctl.Setting] {
@@ -59,7 +73,7 @@ func (l *Loop) settingsLayer() *tableLayer[string, string, sysctl.Setting] {
 			}
 			return maps.All(values), err
 		},
-		do:  l.cfg.Sysctl.Do,
+		do: l.cfg.Sysctl.Do, mayAdd: l.maySet,
 		add: func(name, value string, _ bool) sysctl.Setting { return sysctl.Setting{Name: name, Value: value} },
 	}
 }
@@ -78,30 +92,70 @@ func (l *Loop) forwards(s *service) {
 	}
 }
 
-const vipsTitle = "vips"
+// Titles of the two layers of the routing: what packets need before frontends are turned on, and the addresses of bind mode, which
+// come behind the sets that reject what no frontend claims there.
+const (
+	vipsTitle  = "vips"
+	boundTitle = "addresses"
+)
 
-func (l *Loop) vipLayer() layer {
-	return &tableLayer[vip.Item, struct{}, vip.Op]{
-		title: vipsTitle, table: l.tables.vips, compare: vip.Item.Compare, doubted: true, count: l.count.layer(vipsTitle),
-		mayAdd: l.mayBind,
-		read: func(ctx context.Context) (iter.Seq2[vip.Item, struct{}], error) {
-			items, err := l.cfg.VIP.Read(ctx)
-			return maps.All(items), err
+// A routesLayer is the layer of the routing without addresses. Networks in which everything else is rejected go when no route leads there
+// any more.
+type routesLayer struct {
+	*tableLayer[vip.Item, netip.Addr, vip.Op]
+	networks []layer
+}
+
+func (r *routesLayer) prune(ctx context.Context) {
+	r.tableLayer.prune(ctx)
+	for _, n := range r.networks {
+		if !n.unread() {
+			n.prune(ctx)
+		}
+	}
+}
+
+func (l *Loop) vipLayer(title string, table *delta.Table[vip.Item, netip.Addr], mayAdd func(vip.Item) bool) *tableLayer[vip.Item, netip.Addr, vip.Op] {
+	return &tableLayer[vip.Item, netip.Addr, vip.Op]{
+		title: title, table: table, compare: vip.Item.Compare, doubted: true, count: l.count.layer(title), mayAdd: mayAdd, quiet: l.isGivenUp,
+		read: func(ctx context.Context) (iter.Seq2[vip.Item, netip.Addr], error) {
+			items, err := l.readVIPs(ctx)
+			return func(yield func(vip.Item, netip.Addr) bool) {
+				for i, source := range items {
+					if (i.Kind == vip.Address) == (title == boundTitle) && !yield(i, source) {
+						return
+					}
+				}
+			}, err
 		},
-		do:  l.cfg.VIP.Do,
-		add: func(i vip.Item, _ struct{}, _ bool) vip.Op { return vip.Op{Verb: vip.Add, Item: i} },
+		do: l.doVIPs,
+		add: func(i vip.Item, source netip.Addr, _ bool) vip.Op {
+			return vip.Op{Verb: vip.Add, Item: i, Source: source}
+		},
 		del: func(i vip.Item) vip.Op { return vip.Op{Verb: vip.Del, Item: i} },
 	}
 }
 
-// membersLayer is the layer of one set's members. A set that is missing has none.
+// readVIPs reads the routing, once for both of its layers.
+func (l *Loop) readVIPs(ctx context.Context) (vip.Items, error) {
+	if l.readItems == nil {
+		items, err := l.cfg.VIP.Read(ctx)
+		if err != nil {
+			return nil, err
+		}
+		l.readItems = items
+	}
+	return l.readItems, nil
+}
+
+// membersLayer is the layer of one set's members. A set that is missing, or of another definition, has none.
 func (l *Loop) membersLayer(set ipset.Set, mayAdd, mayDel func(ipset.Member) bool) layer {
 	t := &tableLayer[ipset.Member, ipset.Mark, ipset.Op]{
 		title: "set " + set.Name, table: l.tables.members[set.Name], compare: ipset.Member.Compare, doubted: true,
 		count: l.count.layer("set " + set.Name), mayAdd: mayAdd, mayDel: mayDel,
 		read: func(ctx context.Context) (iter.Seq2[ipset.Member, ipset.Mark], error) {
 			members, err := l.cfg.Sets.Read(ctx, set)
-			if errors.Is(err, os.ErrNotExist) {
+			if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrExist) {
 				members, err = nil, nil
 			}
 			return maps.All(members), err
@@ -148,15 +202,25 @@ func (l *Loop) doServers(ctx context.Context, ops []ipvs.Op) []error {
 	errs := l.cfg.IPVS.Do(ctx, ops)
 	gone := map[ipvs.Key]struct{}{}
 	for i, op := range ops {
-		if errs != nil && errs[i] != nil {
+		switch op.Verb {
+		case ipvs.AddServer:
+			l.noteMade(ctx, op.Key, errorAt(errs, i))
+		case ipvs.DelServer: // whatever the answer, which may be lost
+			l.flows.add(l.trackedAs(op.Key))
+		}
+		if errorAt(errs, i) != nil {
 			continue
 		}
 		if op.Verb == ipvs.DelServer {
 			gone[op.Key] = struct{}{}
-			l.flows.add(op.Key)
 		}
 		l.made += made(op)
 	}
+	for k := range gone {
+		l.tables.servers.Forget(k)
+		l.tables.forgetAlias(k)
+	}
+	l.passOn()
 	if len(gone) > 0 {
 		for k := range l.tables.reals.Extra() {
 			if _, ok := gone[k.Server]; ok {
@@ -182,8 +246,8 @@ func made(op ipvs.Op) int {
 // errLedgerUnread says that it is not known whose virtual servers are.
 var errLedgerUnread = errors.New("which of them are ours could not be read")
 
-// readTable reads the virtual servers that are ours: those that the ledger names, or whose address lies in a service
-// CIDR, and those that are wanted. Everything else is a stranger's and is not seen.
+// readTable reads the virtual servers that are ours: those that the ledger names, or whose address lies in a service CIDR.
+// Everything else is foreign and is not seen.
 func (l *Loop) readTable(ctx context.Context) (ipvs.Table, error) {
 	if l.read != nil {
 		return l.read, nil
@@ -195,25 +259,9 @@ func (l *Loop) readTable(ctx context.Context) (ipvs.Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	clear(l.strange)
-	maps.DeleteFunc(table, func(k ipvs.Key, _ ipvs.Entry) bool {
-		ours := l.isOurs(k)
-		if !ours && k.Mark != 0 {
-			l.strange[k] = struct{}{}
-		}
-		return !ours
-	})
+	maps.DeleteFunc(table, func(k ipvs.Key, _ ipvs.Entry) bool { return !l.isOurs(k) })
 	l.read = table
 	return table, nil
-}
-
-func (l *Loop) isOurs(k ipvs.Key) bool {
-	if !l.tables.has(k.Addr) {
-		return false
-	}
-	_, listed := l.tables.ledger(k.Addr).Known(lineOf(k))
-	_, wanted := l.tables.servers.Wanted(k)
-	return listed || wanted || k.Mark == 0 && l.inServiceCIDR(k.Addr)
 }
 
 func (l *Loop) ledgersUnread() bool {
@@ -225,84 +273,76 @@ func (l *Loop) ledgersUnread() bool {
 	return false
 }
 
-// mayServe says that a virtual server may be made: it is in the ledger, so that whoever comes after us knows it.
+// mayServe reports whether a virtual server may be made: it is in the ledger, so that whoever comes after us knows it.
 func (l *Loop) mayServe(k ipvs.Key) bool {
-	_, listed := l.tables.ledger(k.Addr).Known(lineOf(k))
-	return listed
+	return l.members[l.tables.sets(k.Addr).Owned.Name].present(memberOf(k))
 }
 
-// hasReals says that a virtual server that is wanted no more has real servers. The first question of a turn's pruning, when
-// those that go are gone, looks at all that are left, for the others.
-func (l *Loop) hasReals(k ipvs.Key) bool {
-	if l.left == nil {
-		l.left = map[ipvs.Key]struct{}{}
-		for r := range l.tables.reals.Extra() {
-			l.left[r.Server] = struct{}{}
-		}
-	}
-	_, has := l.left[k]
-	return has
-}
-
-// isOff says that no packets are on their way to a virtual server.
+// isOff says that no packets are on their way to a virtual server. An alias that is needed no more waits for its real servers, too:
+// those whom it served are served by the frontend from now on, and keep their connections.
 func (l *Loop) isOff(k ipvs.Key) bool {
-	if k.Mark != 0 { // without it packets find the server of the address
-		return !l.hasReals(k)
-	}
-	frontends := l.members[l.tables.sets(k.Addr).Frontends.Name]
-	_, on := frontends.table.Known(memberOf(k))
-	return !on && !frontends.unread()
+	_, busy := l.realLayer.left[k]
+	return l.sendsNone(k) && !(inAliases(k) && (busy || l.realLayer.unread()))
 }
 
-// mayTurnOn says that all stands that a frontend needs and others do not. A guard that it does not need any more stands in
-// nobody's way for long: it goes in the same turn.
+// sendsNone reports whether a virtual server gets no new connections: its frontend is off, or the frontend whose alias it is sends
+// none there.
+func (l *Loop) sendsNone(k ipvs.Key) bool {
+	sets := l.tables.sets(k.Addr)
+	if of, ok := l.tables.aliasOf(k); ok {
+		return l.members[sets.Internal.Name].absent(memberOf(of))
+	}
+	return l.members[sets.Frontends.Name].absent(memberOf(k))
+}
+
+// mayTurnOn reports whether all stands that a frontend needs and others do not. A guard that it does not need any more stands
+// in nobody's way for long: it goes in the same turn.
 func (l *Loop) mayTurnOn(s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
-		_, served := l.tables.servers.Known(keyOf(m))
 		_, ranged := l.tables.members[s.Ranged.Name].Wanted(m)
-		_, guarded := l.tables.members[s.Ranged.Name].Known(m)
-		return served && (guarded || !ranged)
+		return l.serverLayer.present(keyOf(m)) && (!ranged || l.members[s.Ranged.Name].present(m))
 	}
 }
 
-// mayBind says that an address may be put on the link: what no Service claims there is refused by now, and does not reach
+// mayBind reports whether an address may be put on the link: what no Service claims there is rejected by now, and does not reach
 // what listens on all addresses of the node.
 func (l *Loop) mayBind(i vip.Item) bool {
-	if i.Kind != vip.Address {
-		return true
-	}
 	a := i.Prefix.Addr()
-	_, refused := l.tables.members[l.tables.sets(a).Addresses.Name].Known(ipset.Member{Addr: a})
-	return refused && l.ruled(ipset.FamilyOf(a))
+	return l.members[l.tables.sets(a).Local.Name].present(ipset.Member{Other: i.Prefix}) && l.ruled(ipset.FamilyOf(a))
 }
 
-// isUnbound says that an address is on the link no more.
+// isUnbound reports whether a network is not delivered to this host any more.
 func (l *Loop) isUnbound(m ipset.Member) bool {
-	_, bound := l.tables.vips.Known(vip.Item{Kind: vip.Address, Prefix: netip.PrefixFrom(m.Addr, m.Addr.BitLen())})
-	return !bound
+	return l.routes.absent(vip.Item{Kind: vip.Local, Prefix: m.Other}) && l.addresses.absent(vip.Item{Kind: vip.Address, Prefix: m.Other})
 }
 
-// secondStands says that a second list can be used.
-func (l *Loop) secondStands(s plan.Sets) func(ipset.Member) bool {
+// aliasServes says that the alias of a frontend can be used.
+func (l *Loop) aliasServes(m ipset.Member) bool {
+	k := keyOf(m)
+	k.Addr = plan.Alias(k.Addr)
+	return l.serverLayer.present(k)
+}
+
+// isFrontend says that a frontend is on, and its packets may be diverted.
+func (l *Loop) isFrontend(s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
-		mark, _ := l.tables.members[s.Inside.Name].Wanted(m)
-		_, served := l.tables.servers.Known(ipvs.MarkKey(mark.Value, m.Addr))
-		return served
+		return l.members[s.Frontends.Name].present(m)
 	}
 }
 
-// servedNoMore says that a line of the ledger has nothing left to say.
-func (l *Loop) servedNoMore(m ipset.Member) bool {
-	_, known := l.tables.servers.Known(serverOf(m))
-	return !known && !l.serverLayer.unread()
+// isNotDiverted reports whether a frontend's packets are not diverted, or not any more.
+func (l *Loop) isNotDiverted(s plan.Sets) func(ipset.Member) bool {
+	return func(m ipset.Member) bool { return l.members[s.External.Name].absent(m) }
 }
 
-// offOrOpen says that a frontend's guard may go: it is off, or open to all by now.
+// servedNoMore reports whether a line of the ledger has nothing left to say.
+func (l *Loop) servedNoMore(m ipset.Member) bool { return l.serverLayer.absent(keyOf(m)) }
+
+// offOrOpen reports whether a frontend's guard may go: it is off, or open to all by now.
 func (l *Loop) offOrOpen(s plan.Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
 		on := l.members[s.Frontends.Name]
-		_, known := on.table.Known(m)
 		_, wanted := on.table.Wanted(m)
-		return !on.unread() && (wanted || !known)
+		return on.absent(m) || wanted && !on.unread()
 	}
 }

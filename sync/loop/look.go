@@ -167,9 +167,7 @@ func (o *lookout) tableDiffers(ctx context.Context) (bool, error) {
 			differ = differ || o.isOurs(key)
 			return
 		}
-		if key.Mark == 0 { // one of a mark is seen by its real servers only
-			servers++
-		}
+		servers++
 		differ = differ || known.Scheduler != e.Server.Scheduler || (known.Timeout == 0) != (e.Server.Timeout == 0)
 		for at, state := range e.Reals {
 			reals++
@@ -177,12 +175,7 @@ func (o *lookout) tableDiffers(ctx context.Context) (bool, error) {
 			differ = differ || !ok || real != state.Real
 		}
 	})
-	for key := range o.tables.servers.All() {
-		if key.Mark == 0 {
-			servers--
-		}
-	}
-	differ = differ || servers != 0 || reals != o.tables.reals.KnownLen() || err != nil
+	differ = differ || servers != o.tables.servers.KnownLen() || reals != o.tables.reals.KnownLen() || err != nil
 	if differ {
 		o.doubtServers()
 	}

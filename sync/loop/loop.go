@@ -61,6 +61,19 @@ type Config struct {
 	// whatever else is programmed meanwhile.
 	Converged func(error)
 
+	// NodeProblems is told what about this node keeps Services from being served, whenever that changes. Nil: nobody
+	// is told, as with those that follow.
+	NodeProblems func([]plan.Problem)
+
+	// Serves is told which of the families work, or are needed, whenever that changes.
+	Serves func([]ipset.Family)
+
+	// Spare returns why a setting of Forwarding must be left as it is for now, or nil.
+	Spare func(context.Context, sysctl.Setting) error
+
+	// Beat is called again and again as long as the loop is not stuck, also while a turn takes long.
+	Beat func()
+
 	Metrics *Metrics
 }
 
@@ -75,8 +88,9 @@ type Loop struct {
 
 	services map[plan.Name]*service
 	claims   claims
-	numbers  map[ipset.Family]*numbers
+	moved    map[ipvs.Key]struct{} // frontends that another Service got since Services were reviewed
 	tables   *tables
+	foreign  foreign
 
 	settings     *delta.Table[string, string]
 	layers       []layer
@@ -84,38 +98,63 @@ type Loop struct {
 	setLayer     *tableLayer[string, struct{}, setOp]                       // of layers, the one of the sets themselves
 	members      map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op] // of layers, those of sets by name
 	rules        []*rulesLayer                                              // of layers, those of rules by family
+	routes       *tableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of the link and routes
+	addresses    *tableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of addresses on the link
 	serverLayer  *tableLayer[ipvs.Key, ipvs.Server, ipvs.Op]                // of layers, the one of virtual servers
 	realLayer    *realsLayer                                                // of layers, the one of real servers
 	flows        *flowsLayer                                                // of layers, the one of tracked flows
 
-	jobs    sync.WaitGroup         // what is under way in the background
-	attempt time.Time              // when the attempt began that has not ended yet, or zero
-	dirty   map[plan.Name]struct{} // Services that are to be planned again
-	what    Changed                // what else changed and was not looked at yet; Synced stays
-	located bool                   // the node is known
-	begun   bool                   // planning has begun
-	made    int                    // IPv4 virtual servers that were made, without those that were removed
-	strange map[ipvs.Key]struct{}  // the virtual servers that others have for marks
-	read    ipvs.Table             // of this turn, for the second of the two layers that it is about
-	left    map[ipvs.Key]struct{}  // of this turn: virtual servers with real servers that are wanted no more; nil: not asked
-	count   *Metrics
-	waiting map[plan.Name][]time.Time // when the changes happened that are not programmed yet
+	jobs      sync.WaitGroup         // what is under way in the background
+	attempt   time.Time              // when the attempt began that has not ended yet, or zero
+	dirty     map[plan.Name]struct{} // Services that are to be planned again
+	what      Changed                // what else changed and was not looked at yet; Synced stays
+	located   bool                   // the node is known
+	begun     bool                   // planning has begun
+	made      int                    // IPv4 virtual servers that were made, without those that were removed
+	read      ipvs.Table             // of this turn, for the second of the two layers that it is about
+	readItems vip.Items              // the same of the routing
+	fitness   map[ipset.Family]*fitness
+	spared    map[string]error // settings that are left as they are, and why
+	unfit     []plan.Problem   // the node's
+	count     *Metrics
+	waiting   map[plan.Name][]time.Time // when the changes happened that are not programmed yet
 }
 
 // New returns a loop. Nothing is done before Run.
 func New(cfg Config) *Loop {
 	l := &Loop{
-		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, numbers: numbersByFamily(),
+		cfg: cfg, services: map[plan.Name]*service{}, claims: claims{}, moved: map[ipvs.Key]struct{}{}, foreign: newForeign(),
 		tables: newTables(cfg.Marks, cfg.Families), count: cfg.Metrics, settings: delta.New[string, string](),
-		members: map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op]{}, strange: map[ipvs.Key]struct{}{},
-		dirty: map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{},
+		members: map[string]*tableLayer[ipset.Member, ipset.Mark, ipset.Op]{},
+		dirty:   map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{}, fitness: map[ipset.Family]*fitness{},
 	}
 	l.cfg.Forwarding = maps.Clone(cfg.Forwarding)
+	l.cfg.optional()
+	l.count.beat = l.cfg.Beat
+	for _, f := range cfg.Families {
+		l.fitness[f] = &fitness{}
+	}
 	for _, s := range cfg.Settings {
 		l.settings.Want(s.Name, s.Value)
 	}
 	l.layers = l.layersOf()
 	return l
+}
+
+// optional fills in what need not be set.
+func (c *Config) optional() {
+	if c.NodeProblems == nil {
+		c.NodeProblems = func([]plan.Problem) {}
+	}
+	if c.Serves == nil {
+		c.Serves = func([]ipset.Family) {}
+	}
+	if c.Spare == nil {
+		c.Spare = func(context.Context, sysctl.Setting) error { return nil }
+	}
+	if c.Beat == nil {
+		c.Beat = func() {}
+	}
 }
 
 // Run keeps the kernel in order until the context ends; what stands then is left standing. Nothing is touched before the
@@ -125,11 +164,12 @@ func (l *Loop) Run(ctx context.Context) error {
 	l.started = time.Now()
 	l.base()
 	retry := backoff{next: retryLeast}
-	var drain <-chan time.Time
+	var drain, later <-chan time.Time
 	out := lookout{Loop: l}
 	ticks, stop := l.ticks()
 	defer stop()
 	for {
+		l.cfg.Beat()
 		again := false
 		select {
 		case <-ctx.Done():
@@ -143,10 +183,13 @@ func (l *Loop) Run(ctx context.Context) error {
 			retry.timer, again = nil, true
 		case <-drain:
 			drain, l.realLayer.look = nil, true
+		case <-later:
+			later, again = nil, true
 		}
 		if !l.take() {
 			continue // what is known is not all yet; Synced looks at everything
 		}
+		l.cfg.Queue.waits() // also what came during the turn before, which said at its end that all is well
 		err := l.turn(ctx, again)
 		ended := !l.unsettled()
 		if ended {
@@ -162,6 +205,9 @@ func (l *Loop) Run(ctx context.Context) error {
 		}
 		if drain == nil && len(l.realLayer.draining) > 0 {
 			drain = time.After(drainInterval)
+		}
+		if later == nil && l.putOff() {
+			later = time.After(putOffInterval)
 		}
 	}
 }
@@ -195,6 +241,8 @@ func (l *Loop) take() bool {
 type backoff struct {
 	timer <-chan time.Time // nil: not waiting
 	next  time.Duration
+	said  string    // what was logged last
+	at    time.Time // and when
 }
 
 // The least and the most time until what failed is tried again.
@@ -203,12 +251,18 @@ const (
 	retryMost  = 10 * time.Second
 )
 
+// remindInterval is how often the same failure is logged.
+const remindInterval = 10 * time.Minute
+
 func (b *backoff) note(ctx context.Context, err error) {
 	switch {
 	case err == nil:
 		*b = backoff{next: retryLeast}
 	case b.timer == nil:
-		klog.FromContext(ctx).Error(err, "Not everything could be programmed", "retryAfter", b.next)
+		if said := err.Error(); said != b.said || time.Since(b.at) >= remindInterval {
+			klog.FromContext(ctx).Error(err, "Not everything could be programmed", "retryAfter", b.next)
+			b.said, b.at = said, time.Now()
+		}
 		b.timer, b.next = time.After(b.next), min(2*b.next, retryMost)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/health"
 	"kube-ipvs/sync/plan"
 )
 
@@ -87,11 +88,11 @@ func TestAChangeCostsWhatChanged(t *testing.T) {
 // One object that the kernel refuses holds nothing else up, and is tried again and read for only when it is due.
 func TestOneFailureHoldsNothingUp(t *testing.T) {
 	for _, refused := range []string{
-		"ipset add KIPVS-OWNED 10.96.0.1,tcp:80 skbmark 0x0/0x0",
+		"ipset add KIPVS-OWNED 10.96.0.1,tcp:80",
 		"ipvsadm -A -t 10.96.0.1:80 -s rr",
 		"ipvsadm -a -t 10.96.0.1:80 -r 10.244.0.1:8080 -m -w 1",
-		"ipset add KIPVS-FRONTENDS 10.96.0.1,tcp:80 skbmark 0x9000/0xd000",
-		"ip route add 10.96.0.0/12 dev kube-ipvs0",
+		"ipset add KIPVS-FRONTENDS 10.96.0.1,tcp:80 skbmark 0x4010/0x4010",
+		"ip route add local 10.96.0.0/12 dev kube-ipvs0 table local src 192.168.0.1",
 	} {
 		t.Run(refused, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -101,7 +102,7 @@ func TestOneFailureHoldsNothingUp(t *testing.T) {
 				r.let(refusing(refused))
 				r.start()
 				r.queue.Synced()
-				if !slices.Contains(r.take(), "ipset add KIPVS-FRONTENDS 10.96.0.2,tcp:80 skbmark 0x9000/0xd000") {
+				if !slices.Contains(r.take(), "ipset add KIPVS-FRONTENDS 10.96.0.2,tcp:80 skbmark 0x4010/0x4010") {
 					t.Error("the other Service is not served")
 				}
 				if got := r.attempts(); len(got) != 1 || !errors.Is(got[0], errRefused) || !errors.Is(got[0], ErrObjects) || !strings.Contains(got[0].Error(), refused) {
@@ -223,7 +224,7 @@ func TestUnreadableHoldsNothingUp(t *testing.T) {
 		r.let(refusing("read routes", "read KIPVS-HAIRPINS", "read rules"))
 		r.queue.Note(Kernel)
 		r.change(2, pods(1))
-		if !slices.Contains(r.take(), "ipset add KIPVS-FRONTENDS 10.96.0.2,tcp:80 skbmark 0x9000/0xd000") {
+		if !slices.Contains(r.take(), "ipset add KIPVS-FRONTENDS 10.96.0.2,tcp:80 skbmark 0x4010/0x4010") {
 			t.Error("a new Service is not served")
 		}
 		r.let(nil)
@@ -301,9 +302,9 @@ func TestOrder(t *testing.T) {
 		const member = "198.18.0.1,tcp:80"
 		r.change(1, pods(1), guarded)
 		ordered(t, r.take(), "ipset add KIPVS-OWNED "+member, "ipset add KIPVS-ALLOWED "+member, "ipset add KIPVS-RANGED "+member,
-			"ipvsadm -A -t 198.18.0.1:80", "ipvsadm -a -t 198.18.0.1:80", "ipset add KIPVS-FRONTENDS "+member)
+			"ipvsadm -A -t 198.18.0.1:80", "ipvsadm -a -t 198.18.0.1:80", "ipset add KIPVS-FRONTENDS "+member, "ipset add KIPVS-EXTERNAL "+member)
 		r.remove(1)
-		ordered(t, r.take(), "ipset del KIPVS-FRONTENDS "+member, "ipvsadm -D -t 198.18.0.1:80", "ipset del KIPVS-RANGED "+member,
+		ordered(t, r.take(), "ipset del KIPVS-EXTERNAL "+member, "ipset del KIPVS-FRONTENDS "+member, "ipvsadm -D -t 198.18.0.1:80", "ipset del KIPVS-RANGED "+member,
 			"ipset del KIPVS-ALLOWED "+member, "ipset del KIPVS-OWNED "+member)
 
 		r.let(refusing("ipset add KIPVS-RANGED " + member))
@@ -328,7 +329,7 @@ func ordered(t *testing.T, got []string, prefixes ...string) {
 
 // Nothing is turned on while the way there is not open: without the rules, and without the divert rule.
 func TestNothingIsOnWithoutRules(t *testing.T) {
-	for _, refused := range []string{"ensure rules", "ip rule add pref 7598 fwmark 0x8000/0x8000 lookup 7598 (local 0.0.0.0/0 dev lo)"} {
+	for _, refused := range []string{"ensure rules", "ip rule add pref 6 fwmark 0x1000/0x1000 lookup 7598"} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
 			r.set(1, pods(1))
@@ -343,7 +344,7 @@ func TestNothingIsOnWithoutRules(t *testing.T) {
 			}
 			r.let(nil)
 			time.Sleep(retryMost)
-			if got := r.take(); got[len(got)-1] != "ipset add KIPVS-FRONTENDS 10.96.0.1,tcp:80 skbmark 0x9000/0xd000" {
+			if got := r.take(); got[len(got)-1] != "ipset add KIPVS-FRONTENDS 10.96.0.1,tcp:80 skbmark 0x4010/0x4010" {
 				t.Errorf("not on after the retry: %v", got)
 			}
 		})
@@ -517,7 +518,7 @@ func TestClean(t *testing.T) {
 		synctest.Wait()
 		stop()
 
-		r.let(refusing("ipvsadm -D -f 4097"))
+		r.let(refusing("ipvsadm -D -t 255.18.0.1:80"))
 		if err := Clean(ctx, r.config()); !errors.Is(err, errRefused) {
 			t.Errorf("Clean = %v, want what was refused", err)
 		}
@@ -556,4 +557,51 @@ func TestSummary(t *testing.T) {
 	if got := summary([]error{nil, nil}); got != nil {
 		t.Errorf("summary of nothing = %v", got)
 	}
+}
+
+// A hanging kernel does not answer for a virtual server before it is released.
+type hangingTable struct {
+	ipvs.Kernel
+	at      func(ipvs.Op) bool
+	release chan struct{}
+}
+
+func (k hangingTable) Do(ctx context.Context, ops []ipvs.Op) []error {
+	if slices.ContainsFunc(ops, k.at) {
+		<-k.release
+	}
+	return k.Kernel.Do(ctx, ops)
+}
+
+// What comes during a turn waits from its end on, though that says that all is well: the next turn may hang.
+func TestWhatComesDuringATurnWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		first, second := make(chan struct{}), make(chan struct{})
+		state := health.NewState(time.Minute)
+		r.tweak = func(l *Loop) {
+			l.cfg.Queue.Queued, l.cfg.Converged = state.Queued, state.Converged
+			server := func(key string) func(ipvs.Op) bool {
+				return func(op ipvs.Op) bool { return op.Verb == ipvs.AddServer && op.Key.String() == key }
+			}
+			l.cfg.IPVS = hangingTable{hangingTable{l.cfg.IPVS, server("-t 10.96.0.1:80"), first}, server("-t 10.96.0.2:80"), second}
+		}
+		r.start()
+		r.queue.Synced()
+		synctest.Wait()
+		r.change(1, pods(1))
+		synctest.Wait() // the turn hangs
+		r.change(2, pods(1))
+		close(first)
+		synctest.Wait() // the next one hangs
+		time.Sleep(time.Hour)
+		if ok, _ := state.Healthy(); ok {
+			t.Error("healthy though a change waits for an hour")
+		}
+		close(second)
+		synctest.Wait()
+		if ok, _ := state.Healthy(); !ok {
+			t.Error("unhealthy though all is programmed")
+		}
+	})
 }

@@ -20,13 +20,24 @@ type Metrics struct {
 	pending         *prometheus.GaugeVec
 	services        prometheus.Gauge
 	problems        prometheus.Gauge
-	unnumbered      prometheus.Gauge
 	draining        prometheus.Gauge
 	internal, other int
+
+	beat func()
 }
 
 // counters are the metrics of one layer.
-type counters struct{ operations, failures, reads prometheus.Counter }
+type counters struct {
+	operations, failures, reads prometheus.Counter
+
+	beat func() // tells that the loop goes on
+}
+
+// asked notes that the kernel is asked for so many changes.
+func (c *counters) asked(changes int) {
+	c.operations.Add(float64(changes))
+	c.beat()
+}
 
 // NewMetrics returns the metrics, registered.
 func NewMetrics(r prometheus.Registerer) *Metrics {
@@ -56,14 +67,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		services: prometheus.NewGauge(prometheus.GaugeOpts{Name: "kube_ipvs_services", Help: "Services that are served."}),
 		problems: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "kube_ipvs_service_problems", Help: "Fields of Services and EndpointSlices that could not be used, and frontends that another Service has, without what is only noted."}),
-		unnumbered: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "kube_ipvs_unnumbered_lists",
-			Help: "Second lists of ports with a Local policy that wait for one of a family's firewall marks: pods and this node get the endpoints on this node only."}),
+		beat: func() {},
 		draining: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "kube_ipvs_draining_real_servers", Help: "Real servers that get no new connections and still have some."}),
 	}
 	r.MustRegister(m.syncDuration, m.lastSync, m.programming, m.noLocal, m.operations, m.failures, m.reads, m.drift, m.pending,
-		m.services, m.problems, m.unnumbered, m.draining)
+		m.services, m.problems, m.draining)
 	m.countUnserved()
 	return m
 }
@@ -80,6 +89,7 @@ func (m *Metrics) layer(name string) *counters {
 		operations: m.operations.WithLabelValues(name),
 		failures:   m.failures.WithLabelValues(name),
 		reads:      m.reads.WithLabelValues(name),
+		beat:       func() { m.beat() },
 	}
 }
 

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,8 @@ type rig struct {
 	lookInterval time.Duration // 0: never
 	slow         bool          // the table takes time
 	tweak        func(*Loop)   // changes a loop before it runs; nil: nothing
+	adjust       func(*Config) // changes its configuration; nil: nothing
+	log          klog.Logger   // its zero value logs nothing
 
 	mu        sync.Mutex
 	services  map[plan.Name]plan.Service
@@ -49,6 +52,9 @@ type rig struct {
 	nodeError error
 	located   int // how often the node was asked for
 	refuse    func(what string) error
+	lose      func(what string) error  // an error in the place of the answer to what was carried out
+	after     func(op string)          // called after each operation, if set
+	foreign   map[ipvs.Key]bool        // virtual servers that others made
 	hung      map[string]chan struct{} // what does not answer before the channel is closed
 	hanging   int                      // how many that were asked for it have not ended yet
 	asked     []string
@@ -62,7 +68,7 @@ var errRefused = errors.New("refused")
 
 func newRig(t *testing.T) *rig {
 	return &rig{
-		t: t, hung: map[string]chan struct{}{}, ipvs: new(ipvs.Fake), sets: ipset.NewFake(), vips: vip.NewFake(), rules: new(iptables.Fake),
+		t: t, hung: map[string]chan struct{}{}, foreign: map[ipvs.Key]bool{}, ipvs: new(ipvs.Fake), sets: ipset.NewFake(), vips: vip.NewFake(), rules: new(iptables.Fake),
 		families: []ipset.Family{ipset.IPv4}, services: map[plan.Name]plan.Service{}, slices: map[plan.Name][]plan.Slice{},
 		node: plan.Node{Name: "node1", Own: []netip.Addr{netip.MustParseAddr("192.168.0.1")}, Addresses: []netip.Addr{netip.MustParseAddr("192.168.0.1")}},
 	}
@@ -98,8 +104,12 @@ func (r *rig) config() Config {
 // start runs a loop until the test, or the function that is returned, ends it.
 func (r *rig) start() (stop func()) {
 	r.queue = NewQueue()
-	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), klog.Logger{}))
-	l := New(r.config())
+	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), r.log))
+	cfg := r.config()
+	if r.adjust != nil {
+		r.adjust(&cfg)
+	}
+	l := New(cfg)
 	if r.tweak != nil {
 		r.tweak(l)
 	}
@@ -224,6 +234,27 @@ func (r *rig) let(refuse func(what string) error) {
 	r.refuse = refuse
 }
 
+// forget sets what is carried out without an answer from now on.
+func (r *rig) forget(lose func(what string) error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lose = lose
+}
+
+// done returns an error if the answer to what was carried out is to be lost.
+func (r *rig) done(what string) error {
+	r.mu.Lock()
+	lose, after := r.lose, r.after
+	r.mu.Unlock()
+	if after != nil {
+		after(what)
+	}
+	if lose == nil {
+		return nil
+	}
+	return lose(what)
+}
+
 // refusing refuses one thing.
 func refusing(what ...string) func(string) error {
 	return func(asked string) error {
@@ -275,7 +306,7 @@ func each[Op fmt.Stringer](a asked, ops []Op, do func([]Op) []error) []error {
 	for i, op := range ops {
 		err := a.ask(op.String())
 		if err == nil {
-			err = errors.Join(do([]Op{op})...)
+			err = cmp.Or(errors.Join(do([]Op{op})...), a.done(op.String()))
 		}
 		if err != nil && errs == nil {
 			errs = make([]error, len(ops))
@@ -353,7 +384,7 @@ func (a askedSets) Do(ctx context.Context, ops []ipset.Op) []error {
 
 type askedVIPs struct{ asked }
 
-func (a askedVIPs) Read(ctx context.Context) (map[vip.Item]struct{}, error) {
+func (a askedVIPs) Read(ctx context.Context) (vip.Items, error) {
 	if err := a.ask("read routes"); err != nil {
 		return nil, err
 	}
@@ -381,4 +412,13 @@ func (a askedRules) Stands(ctx context.Context, f iptables.Family) (bool, error)
 		return false, err
 	}
 	return a.Kernel.Stands(ctx, f)
+}
+
+// reported returns what was reported of Services since the last time.
+func (r *rig) reported() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := r.reports
+	r.reports = nil
+	return out
 }

@@ -21,6 +21,7 @@ type rulesLayer struct {
 	count  *counters
 	start  func(job func()) // starts a job; the loop takes a turn when it has ended
 	mended func()           // called when they were made
+	quiet  func() bool      // reports whether their failure is told elsewhere
 	with   layer            // doubted when they could not be made: that of the sets that they refer to
 
 	stands     bool
@@ -42,7 +43,7 @@ func (l *Loop) rulesLayer(f ipset.Family) *rulesLayer {
 	}, f)
 	return &rulesLayer{
 		kernel: l.cfg.Rules, rules: rules, count: l.count.layer("rules " + rules.Family.String()), start: l.background,
-		mended: func() { l.suspectFlows(f) }, with: l.setLayer,
+		mended: func() { l.suspectFlows(f) }, with: l.setLayer, quiet: func() bool { return l.givenUp(f) },
 	}
 }
 
@@ -59,15 +60,26 @@ func (l *Loop) background(job func()) {
 func (l *Loop) unsettled() bool { return slices.ContainsFunc(l.rules, (*rulesLayer).unsettled) }
 
 // unsettled says that rules are being made, or that they could not be read and are looked at again.
-func (r *rulesLayer) unsettled() bool { return r.job != nil && (!r.stands || r.unreadable != nil) }
+func (r *rulesLayer) unsettled() bool {
+	return r.job != nil && (!r.stands || r.unreadable != nil) && !r.quiet()
+}
 
 func (r *rulesLayer) name() string          { return "rules " + r.rules.Family.String() }
 func (r *rulesLayer) doubt()                { r.doubted = true }
 func (r *rulesLayer) unread() bool          { return r.unreadable != nil }
+func (r *rulesLayer) hinders() bool         { return r.unread() && !r.quiet() }
 func (r *rulesLayer) prune(context.Context) {}
 
 // trouble leaves out what is being tried again.
 func (r *rulesLayer) trouble() error {
+	if r.quiet() {
+		return nil
+	}
+	return r.why()
+}
+
+// why is trouble, whoever tells it.
+func (r *rulesLayer) why() error {
 	if r.job != nil {
 		return nil
 	}
@@ -87,7 +99,7 @@ func (r *rulesLayer) again() {
 }
 
 func (r *rulesLayer) pending() int {
-	if r.stands {
+	if r.stands || r.quiet() {
 		return 0
 	}
 	return 1
@@ -170,7 +182,7 @@ func (r *rulesLayer) ensure(ctx context.Context) {
 	if r.stands || r.failed != nil || r.job != nil {
 		return
 	}
-	r.count.operations.Inc()
+	r.count.asked(1)
 	r.doubted = false
 	r.begin(func() func() {
 		err := r.kernel.Ensure(ctx, r.rules)

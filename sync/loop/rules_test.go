@@ -20,7 +20,7 @@ import (
 // needs them: not a changed endpoint, nor what others did to anything else. The attempt ends when they are made; until then
 // something waits to be programmed, and after a doubt what was known stands.
 func TestHungRulesHoldNothingUp(t *testing.T) {
-	const on = "ipset add KIPVS-FRONTENDS 10.96.0.2,tcp:80 skbmark 0x9000/0xd000"
+	const on = "ipset add KIPVS-FRONTENDS 10.96.0.2,tcp:80 skbmark 0x4010/0x4010"
 	for _, tt := range []struct {
 		name    string
 		hangs   string

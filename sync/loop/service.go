@@ -2,8 +2,6 @@ package loop
 
 import (
 	"fmt"
-	"maps"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -17,9 +15,9 @@ type service struct {
 	fragment  plan.Fragment // its frontends are ordered by key
 	uid       string
 	created   time.Time
-	numbers   map[plan.InsideKey]uint32 // of its second lists; 0: none was left
-	problems  []plan.Problem
-	triggered time.Time // when the last change happened that led here
+	problems  []plan.Problem // as they were told
+	notServed int            // how much of it is not served, told or not
+	triggered seen           // the changes that led here
 }
 
 func (s *service) health() *plan.Health {
@@ -41,32 +39,19 @@ func (s *service) frontend(key ipvs.Key) *plan.Frontend {
 	return &fes[i]
 }
 
-// lists says that an endpoint of the Service is listed at this address and port of its own, whatever its state.
-func (s *service) lists(proto ipvs.Protocol, at netip.AddrPort) bool {
-	if s == nil {
-		return false
-	}
-	return slices.ContainsFunc(s.fragment.Frontends, func(fe plan.Frontend) bool {
-		return fe.Key.Proto == proto && (slices.Contains(fe.Reals, at) || slices.Contains(fe.Draining, at))
-	})
-}
-
-// unnumbered lists the second lists for which no number was left.
-func (s *service) unnumbered() []plan.Problem {
-	if len(s.numbers) == 0 {
-		return nil
-	}
+// aliasTaken lists the frontends of a Service that have no alias, since another address has the same.
+func (l *Loop) aliasTaken(s *service) []plan.Problem {
 	var out []plan.Problem
-	for _, key := range slices.SortedFunc(maps.Keys(s.numbers), plan.InsideKey.Compare) {
-		if s.numbers[key] == 0 {
-			out = append(out, plan.Problem{
-				Object: "Service " + key.Service.String(), Field: "spec.externalTrafficPolicy",
-				Reason: fmt.Sprintf("port %d (%v, IPv%d): %d other ports have a Local policy with endpoints both here and elsewhere;"+
-					" pods and this node get the endpoints on this node only until one of them goes",
-					key.Port, key.Proto, map[bool]int{true: 4, false: 6}[key.Family.Is4()], plan.Capacity),
-				Here: true,
-			})
+	for i := range s.fragment.Frontends {
+		fe := &s.fragment.Frontends[i]
+		if first, _ := l.claims.winner(fe.Key); first.by != s || fe.Internal == nil || l.tables.hasAlias(fe) || !l.tables.has(fe.Key.Addr) {
+			continue
 		}
+		out = append(out, plan.Problem{
+			Object: "Service " + s.fragment.Service.String(),
+			Field:  fmt.Sprintf("%v %v (%v)", fe.Kind, fe.Key.AddrPort(), fe.Key.Proto),
+			Reason: fmt.Sprintf("pods and nodes get the endpoints on this node only: %v, another address with a Local policy, ends with the same bytes", l.tables.aliasTakenBy(fe).AddrPort()),
+		})
 	}
 	return out
 }

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/delta"
 	"kube-ipvs/sync/plan"
@@ -24,6 +23,7 @@ func (l *Loop) replan(name plan.Name) {
 	old := l.services[name]
 	svc, in, ok := l.cfg.Source.Service(name)
 	if !ok {
+		delete(l.waiting, name) // as kube-proxy: what is gone was never programmed
 		l.swap(name, old, nil)
 		return
 	}
@@ -32,33 +32,11 @@ func (l *Loop) replan(name plan.Name) {
 	l.swap(name, old, now)
 }
 
-// planned returns a Service's new state, with numbers for its second lists. A list keeps its number.
+// planned returns a Service's new state.
 func (l *Loop) planned(svc plan.Service, in []plan.Slice) *service {
 	s := &service{fragment: plan.Compute(l.cfg.Plan, svc, in, l.node), uid: svc.UID, created: svc.Created}
-	fes := s.fragment.Frontends
-	slices.SortFunc(fes, func(a, b plan.Frontend) int { return a.Key.Compare(b.Key) })
-	for i := range fes {
-		in := fes[i].Inside
-		if in == nil {
-			continue
-		}
-		if s.numbers == nil {
-			s.numbers = map[plan.InsideKey]uint32{}
-		}
-		if _, ok := s.numbers[in.Key]; !ok {
-			s.numbers[in.Key] = l.numbersOf(in.Key).take(in.Key, l.numberBefore(&fes[i]), l.isLeft(ipset.FamilyOf(in.Key.Family)))
-		}
-	}
+	slices.SortFunc(s.fragment.Frontends, func(a, b plan.Frontend) int { return a.Key.Compare(b.Key) })
 	return s
-}
-
-// numberBefore is the number that the ledger has for a frontend: what the list had before a restart.
-func (l *Loop) numberBefore(fe *plan.Frontend) uint32 {
-	if !l.tables.has(fe.Key.Addr) {
-		return 0
-	}
-	mark, _ := l.tables.ledger(fe.Key.Addr).Known(lineOf(fe.Key))
-	return l.cfg.Marks.NumberOf(mark.Value)
 }
 
 // swap puts one state of a Service in the place of another. Either may be nil. What both want is claimed again before it
@@ -68,36 +46,46 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 		return
 	}
 	take, giveBack := claimer{tables: l.tables}, claimer{tables: l.tables, drop: true}
-	all := keys(old, now)
-	for _, key := range all {
+	for _, key := range keys(old, now) {
 		before, had := l.claims.winner(key)
 		l.claims.replace(key, old, now)
-		if after, has := l.claims.winner(key); has {
+		after, has := l.claims.winner(key)
+		if before == after { // who waits for a frontend may come and go
+			continue
+		}
+		if has {
 			take.frontend(after)
 		}
 		if had {
 			giveBack.frontend(before)
 		}
+		switch {
+		case !has:
+			l.setForeign(key, false)
+		case had && !before.sameTo(after):
+			l.moved[key] = struct{}{}
+		}
 	}
+	l.passOn()
 	take.hairpins(now)
 	take.probed(now)
 	l.forwards(now)
 	giveBack.hairpins(old)
 	giveBack.probed(old)
-	if old != nil {
-		for key := range old.numbers {
-			l.numbersOf(key).release(key)
-		}
-	}
 	if now == nil {
 		delete(l.services, name)
 	} else {
 		l.services[name] = now
 	}
 	l.report(name, old, now)
-	for _, s := range l.claims.rivals(all, now) {
-		l.review(s)
+}
+
+// passOn plans the Services again that waited for an alias that is free now.
+func (l *Loop) passOn() {
+	for _, name := range l.tables.freed {
+		l.cfg.Queue.ServiceChanged(name)
 	}
+	l.tables.freed = nil
 }
 
 // report tells others what changed for a Service.
@@ -107,29 +95,48 @@ func (l *Loop) report(name plan.Name, old, now *service) {
 	}
 	l.count.swapped(old, now)
 	if old != nil && (now == nil || now.uid != old.uid) { // another one with its name has its own users to tell
-		l.tell(old, nil)
+		l.tell(old, nil, 0)
 	}
-	if now != nil {
-		if old != nil {
-			now.problems = old.problems // what was told before
+	if now != nil && old != nil { // what was told before
+		now.problems, now.notServed = old.problems, old.notServed
+	}
+}
+
+// reviewAll reviews Services that were planned, and those of which a frontend was taken, or to which one was left, meanwhile:
+// each once, when all of them are as they are now.
+func (l *Loop) reviewAll(planned []plan.Name) {
+	names := make(map[plan.Name]struct{}, len(planned))
+	for _, name := range planned {
+		names[name] = struct{}{}
+	}
+	for key := range l.moved {
+		for _, x := range l.claims[key] {
+			names[x.by.fragment.Service] = struct{}{}
 		}
-		l.review(now)
+	}
+	clear(l.moved)
+	for _, name := range sorted(names) {
+		if s := l.services[name]; s != nil {
+			l.review(s)
+		}
 	}
 }
 
 // review tells others what of a Service cannot be served.
 func (l *Loop) review(s *service) {
-	l.tell(s, slices.Concat(s.fragment.Problems, l.claims.conflicts(s), s.unnumbered()))
+	conflicts, n := l.conflicts(s)
+	problems := slices.Concat(s.fragment.Problems, l.aliasTaken(s), l.unserved(s))
+	l.tell(s, append(problems, conflicts...), notServed(problems)+n)
 }
 
-// tell tells others about the problems of a Service, if they are news.
-func (l *Loop) tell(s *service, problems []plan.Problem) {
-	if slices.Equal(s.problems, problems) {
-		return
+// tell tells others about the problems of a Service, if they are news, and counts all that is not served, told or not.
+func (l *Loop) tell(s *service, problems []plan.Problem, notServed int) {
+	l.count.problems.Add(float64(notServed - s.notServed))
+	s.notServed = notServed
+	if !slices.Equal(s.problems, problems) {
+		l.cfg.Report(s.fragment.Service, problems)
+		s.problems = problems
 	}
-	l.cfg.Report(s.fragment.Service, problems)
-	l.count.problems.Add(float64(notServed(problems) - notServed(s.problems)))
-	s.problems = problems
 }
 
 // notServed counts the problems that are more than a note.
@@ -146,25 +153,47 @@ func notServed(problems []plan.Problem) int {
 // mostWaiting is how many changes of one Service are remembered while it cannot be programmed.
 const mostWaiting = 100
 
-// trigger returns when the last change happened that led to the slices, and notes those that are new for the
-// network-programming latency. Changes from before this program started say nothing about it.
-func (l *Loop) trigger(name plan.Name, old *service, in []plan.Slice) time.Time {
-	seen := l.started
-	if old != nil && old.triggered.After(seen) {
-		seen = old.triggered
+// A seen is what is known of the changes that led to a Service's slices.
+type seen struct {
+	last  time.Time   // the last one so far
+	ahead []time.Time // of those in the slices, the ones that have not happened yet by this node's clock
+}
+
+// trigger notes the changes that are new for the network-programming latency, and returns what is known of them from now on.
+// Changes from before this program started say nothing about it. One that is to happen in the future, which anybody can write
+// and a clock that is fast does, took no time; it hides none that happens before.
+func (l *Loop) trigger(name plan.Name, old *service, in []plan.Slice) seen {
+	var before seen
+	if old != nil {
+		before = old.triggered
 	}
-	last := seen
+	if before.last.Before(l.started) {
+		before.last = l.started
+	}
+	now, after := time.Now(), seen{last: before.last}
 	for i := range in {
-		if at := in[i].Triggered; at.After(seen) {
-			if len(l.waiting[name]) < mostWaiting {
-				l.waiting[name] = append(l.waiting[name], at)
-			}
-			if at.After(last) {
-				last = at
-			}
+		at := in[i].Triggered
+		if !at.After(before.last) {
+			continue
+		}
+		if !slices.Contains(before.ahead, at) && len(l.waiting[name]) < mostWaiting {
+			l.waiting[name] = append(l.waiting[name], earlier(at, now))
+		}
+		switch {
+		case at.After(now):
+			after.ahead = append(after.ahead, at)
+		case at.After(after.last):
+			after.last = at
 		}
 	}
-	return last
+	return after
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // programmed measures the changes that are in the kernel. One that is not yet holds no other up.
@@ -191,7 +220,7 @@ func (t *tables) isProgrammed(s *service, c claims) bool {
 		if !on || !t.serves(fe.Key, fe.Reals) {
 			return false
 		}
-		if n := fe.Inside; n != nil && s.numbers[n.Key] != 0 && !t.serves(ipvs.MarkKey(t.marks.Number(s.numbers[n.Key]), fe.Key.Addr), n.Reals) {
+		if in := fe.Internal; t.hasAlias(fe) && !t.serves(in.Key, in.Reals) {
 			return false
 		}
 	}

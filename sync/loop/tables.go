@@ -1,8 +1,8 @@
 package loop
 
 import (
-	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
@@ -13,22 +13,39 @@ import (
 
 // Tables of what is wanted of the kernel and what it is known to hold.
 type tables struct {
-	vips     *delta.Table[vip.Item, struct{}]
+	vips     *delta.Table[vip.Item, netip.Addr]                // with the sources of those that are local
+	bound    *delta.Table[vip.Item, netip.Addr]                // addresses
 	members  map[string]*delta.Table[ipset.Member, ipset.Mark] // by set
 	servers  *delta.Table[ipvs.Key, ipvs.Server]
 	reals    *delta.Table[ipvs.RealKey, ipvs.Real]
 	marks    plan.Marks
 	families map[ipset.Family]plan.Sets
+	sources  map[ipset.Family]netip.Addr // with which the node asks
+	aliases  map[ipvs.Key]*alias
+
+	remembers bool        // whose aliases were before a restart
+	freed     []plan.Name // who waited for an alias that is free now
+}
+
+// An alias is a frontend that has one. Two addresses may have the same alias (it has their last bytes): the first that comes has it, and
+// the other serves internal sources with the endpoints on this node until it is free.
+type alias struct {
+	of      ipvs.Key
+	claims  []*plan.Frontend // the states of the frontend that want it; nil: none
+	waiting []plan.Name      // whose other frontends would have it
 }
 
 func newTables(marks plan.Marks, families []ipset.Family) *tables {
 	t := &tables{
-		vips:     delta.New[vip.Item, struct{}](),
+		vips:     delta.New[vip.Item, netip.Addr](),
+		bound:    delta.New[vip.Item, netip.Addr](),
 		members:  map[string]*delta.Table[ipset.Member, ipset.Mark]{},
 		servers:  delta.New[ipvs.Key, ipvs.Server](),
 		reals:    delta.New[ipvs.RealKey, ipvs.Real](),
 		marks:    marks,
 		families: map[ipset.Family]plan.Sets{},
+		sources:  map[ipset.Family]netip.Addr{},
+		aliases:  map[ipvs.Key]*alias{},
 	}
 	for _, f := range families {
 		t.families[f] = plan.SetsOf(f)
@@ -62,29 +79,139 @@ func (c claimer) frontend(x claimed) {
 	if !ok {
 		return
 	}
-	member := memberOf(fe.Key)
-	c.server(fe.Key, fe.Server, fe.Reals, c.inside(x, sets, member))
+	member, none := memberOf(fe.Key), ipset.Mark{}
+	c.server(fe.Key, fe.Server, fe.Reals)
 	c.ranges(fe, sets, member)
 	for _, item := range fe.VIPs {
-		claim(c.drop, c.vips, item, struct{}{})
-		if item.Kind == vip.Address {
-			c.member(sets.Addresses, ipset.Member{Addr: item.Prefix.Addr()}, ipset.Mark{})
-		}
+		c.vip(item, sets)
 	}
 	c.member(sets.Frontends, member, c.marks.Of(fe.Treatment))
+	if fe.Rejected {
+		c.member(sets.Rejected, member, none)
+	}
+	if fe.Diverted {
+		c.member(sets.External, member, none)
+	}
+	if in := fe.Internal; in != nil && c.alias(x) {
+		c.server(in.Key, fe.Server, in.Reals)
+		c.member(sets.Internal, member, none)
+	}
 }
 
-// inside claims a frontend's second list, and returns its mark. Where the numbers are used up the frontend goes on with
-// its first list for everybody: fewer endpoints for sources inside, and none that is wrong for those outside.
-func (c claimer) inside(x claimed, sets plan.Sets, member ipset.Member) ipset.Mark {
-	in := x.fe.Inside
-	if in == nil || x.by.numbers[in.Key] == 0 {
-		return ipset.Mark{}
+// vip claims what makes the node take packets for a frontend's address. What is delivered to this host by its address alone is also a
+// network in which everything else is rejected.
+func (c claimer) vip(item vip.Item, sets plan.Sets) {
+	source, table := netip.Addr{}, c.vips
+	switch item.Kind {
+	case vip.Local:
+		source = c.sources[ipset.FamilyOf(item.Prefix.Addr())]
+		c.member(sets.Local, ipset.Member{Other: item.Prefix}, ipset.Mark{})
+	case vip.Address:
+		table = c.bound
+		c.member(sets.Addresses, ipset.Member{Addr: item.Prefix.Addr()}, ipset.Mark{})
+		c.member(sets.Local, ipset.Member{Other: item.Prefix}, ipset.Mark{})
 	}
-	mark := ipset.Mark{Value: c.marks.Number(x.by.numbers[in.Key]), Mask: ^uint32(0)}
-	c.server(ipvs.MarkKey(mark.Value, in.Key.Family), in.Server, in.Reals, mark)
-	c.member(sets.Inside, member, mark)
-	return mark
+	claim(c.drop, table, item, source)
+}
+
+// alias claims an alias for a frontend, or gives it back. It reports whether the frontend has it, or had it. Whose it was is remembered
+// as long as the kernel may have its virtual server: others' packets may be on their way there.
+func (c claimer) alias(x claimed) bool {
+	key := x.fe.Internal.Key
+	if c.drop {
+		return c.giveBack(key, x.fe)
+	}
+	c.remember()
+	_, served := c.servers.Known(key)
+	a := c.aliases[key]
+	switch {
+	case a == nil || a.of != x.fe.Key && a.claims == nil && !served:
+		a = &alias{of: x.fe.Key}
+		c.aliases[key] = a
+	case a.of != x.fe.Key:
+		a.waiting = append(a.waiting, x.by.fragment.Service)
+		return false
+	}
+	a.claims = append(a.claims, x.fe)
+	return true
+}
+
+func (t *tables) giveBack(key ipvs.Key, fe *plan.Frontend) bool {
+	a := t.aliases[key]
+	if a == nil {
+		return false
+	}
+	i := slices.Index(a.claims, fe)
+	if i < 0 {
+		return false
+	}
+	if a.claims = slices.Delete(a.claims, i, i+1); len(a.claims) == 0 {
+		a.claims = nil
+		t.forgetAlias(key)
+	}
+	return true
+}
+
+// forgetAlias forgets whose an alias was, if nobody has it any more. Those who waited for it may have it.
+func (t *tables) forgetAlias(key ipvs.Key) {
+	a := t.aliases[key]
+	if _, served := t.servers.Known(key); a == nil || served || a.claims != nil {
+		return
+	}
+	t.freed = append(t.freed, a.waiting...)
+	delete(t.aliases, key)
+}
+
+// remember takes whose the aliases were before a restart from the sets, once, before any is claimed.
+func (t *tables) remember() {
+	if t.remembers {
+		return
+	}
+	t.remembers = true
+	for _, sets := range t.families {
+		for m := range t.members[sets.Internal.Name].All() {
+			key := keyOf(m)
+			key.Addr = plan.Alias(key.Addr)
+			if t.aliases[key] == nil {
+				t.aliases[key] = &alias{of: keyOf(m)}
+			}
+		}
+	}
+}
+
+// aliasOf returns the frontend whose alias a virtual server is. It looks for it among those that are on where that was forgotten with
+// a restart; the zero Key: none is.
+func (t *tables) aliasOf(k ipvs.Key) (of ipvs.Key, isAlias bool) {
+	if !inAliases(k) {
+		return ipvs.Key{}, false
+	}
+	if a := t.aliases[k]; a != nil {
+		return a.of, true
+	}
+	for m := range t.members[t.sets(k.Addr).Internal.Name].All() {
+		if of := keyOf(m); of.Port == k.Port && of.Proto == k.Proto && plan.Alias(of.Addr) == k.Addr {
+			return of, true
+		}
+	}
+	return ipvs.Key{}, true
+}
+
+// inAliases reports whether a virtual server is an alias.
+func inAliases(k ipvs.Key) bool { return plan.AliasRange(ipset.FamilyOf(k.Addr)).Contains(k.Addr) }
+
+// hasAlias reports whether a frontend's internal endpoints are, or may be, real servers of its alias.
+func (t *tables) hasAlias(fe *plan.Frontend) bool {
+	if fe.Internal == nil {
+		return false
+	}
+	a := t.aliases[fe.Internal.Key]
+	return a != nil && a.claims != nil && a.of == fe.Key
+}
+
+// aliasTakenBy returns the frontend that has the alias that another would have.
+func (t *tables) aliasTakenBy(fe *plan.Frontend) ipvs.Key {
+	of, _ := t.aliasOf(fe.Internal.Key)
+	return of
 }
 
 func (c claimer) ranges(fe *plan.Frontend, sets plan.Sets, member ipset.Member) {
@@ -99,10 +226,9 @@ func (c claimer) ranges(fe *plan.Frontend, sets plan.Sets, member ipset.Member) 
 	}
 }
 
-// server claims a virtual server with its line in the ledger, and its real servers. The mark in the line is the number of
-// the second list that the server is, or that the frontend has.
-func (c claimer) server(key ipvs.Key, server ipvs.Server, reals []netip.AddrPort, number ipset.Mark) {
-	c.member(c.sets(key.Addr).Owned, lineOf(key), number)
+// server claims a virtual server with its ownership record, and its real servers.
+func (c claimer) server(key ipvs.Key, server ipvs.Server, reals []netip.AddrPort) {
+	c.member(c.sets(key.Addr).Owned, memberOf(key), ipset.Mark{})
 	claim(c.drop, c.servers, key, server)
 	for _, at := range reals {
 		claim(c.drop, c.reals, ipvs.RealKeyOf(key, at), ipvs.Real{Weight: 1})
@@ -128,7 +254,7 @@ func (c claimer) probed(s *service) {
 		return
 	}
 	for _, at := range s.fragment.Probed {
-		c.member(c.sets(at.Addr()).Probed, ipset.Member{Addr: at.Addr(), Proto: uint8(ipvs.TCP), Port: at.Port()}, ipset.Mark{})
+		c.member(c.sets(at.Addr()).Health, ipset.Member{Addr: at.Addr(), Proto: uint8(ipvs.TCP), Port: at.Port()}, ipset.Mark{})
 	}
 }
 
@@ -147,30 +273,6 @@ func (t *tables) has(a netip.Addr) bool {
 // ledger is the ledger of an address's family, or nil.
 func (t *tables) ledger(a netip.Addr) *delta.Table[ipset.Member, ipset.Mark] {
 	return t.members[t.sets(a).Owned.Name]
-}
-
-// lineOf is a virtual server's line in the ledger: its frontend, or its mark written as an address. What tells them apart
-// is that marks have port 0, and frontends have not.
-func lineOf(k ipvs.Key) ipset.Member {
-	if k.Mark == 0 {
-		return memberOf(k)
-	}
-	var b [16]byte
-	binary.BigEndian.PutUint32(b[12:], k.Mark)
-	a := netip.AddrFrom16(b)
-	if k.Addr.Is4() {
-		a = netip.AddrFrom4([4]byte(b[12:]))
-	}
-	return ipset.Member{Addr: a, Proto: uint8(ipvs.TCP)}
-}
-
-// serverOf is the virtual server that a line in the ledger stands for.
-func serverOf(m ipset.Member) ipvs.Key {
-	if m.Port != 0 {
-		return keyOf(m)
-	}
-	b := m.Addr.As16()
-	return ipvs.MarkKey(binary.BigEndian.Uint32(b[12:]), m.Addr)
 }
 
 // memberOf is the member that stands for a frontend in the sets.

@@ -15,19 +15,21 @@ func (l *Loop) turn(ctx context.Context, again bool) error {
 		if again {
 			layer.again()
 		}
-		if l.what&Kernel != 0 || l.what&Routes != 0 && layer.name() == vipsTitle {
+		// With an address of the node's the kernel removes, silently, routes that have it as source.
+		routing := layer.name() == vipsTitle || layer.name() == boundTitle
+		if l.what&Kernel != 0 || routing && l.what&(Routes|Addresses) != 0 {
 			layer.doubt()
 		}
 	}
 	l.what &^= Kernel | Routes | answered
 	lost := l.renode(ctx)
-	// What the kernel holds is read before anything is planned: second lists keep the numbers that they have there.
 	l.observe(ctx)
 	if l.mayBegin() {
 		l.replanDirty()
 		l.converge(ctx)
+		l.assess(ctx)
+		l.reviewAll(nil)
 		l.programmed()
-		l.handOut()
 	}
 	return l.verdict(lost)
 }
@@ -50,19 +52,19 @@ func (l *Loop) verdict(lost error) error {
 	return objectsError{err}
 }
 
-// hindered says that more than single objects cannot be programmed: something could not be read, or what all frontends of
-// a family need does not stand.
+// hindered reports whether more than single objects cannot be programmed: something could not be read, what all frontends
+// of a family need does not stand, or the kernel refuses every change of a layer.
 func (l *Loop) hindered() bool {
 	for f := range l.tables.families {
-		if !l.stands(f) {
+		if !l.givenUp(f) && !l.stands(f) {
 			return true
 		}
 	}
-	return slices.ContainsFunc(l.layers, layer.unread)
+	return slices.ContainsFunc(l.layers, layer.hinders)
 }
 
-// mayBegin says that enough is known to plan: where this node is, and the ledgers with the numbers that second lists have.
-// Without, all that stands would look unwanted.
+// mayBegin says that enough is known to plan: where this node is, and which virtual servers are ours. Without, all that stands
+// would look unwanted.
 func (l *Loop) mayBegin() bool {
 	return l.begun || l.located && !l.ledgersUnread()
 }
@@ -71,8 +73,9 @@ func (l *Loop) mayBegin() bool {
 func (l *Loop) observe(ctx context.Context) {
 	for _, layer := range l.layers {
 		layer.observe(ctx)
+		l.cfg.Beat()
 	}
-	l.read = nil
+	l.read, l.readItems = nil, nil
 }
 
 // replanDirty plans the Services that changed.
@@ -80,9 +83,12 @@ func (l *Loop) replanDirty() {
 	if !l.begun { // there are none yet; to grow maps step by step costs twice what they hold
 		l.services, l.claims = make(map[plan.Name]*service, len(l.dirty)), make(claims, len(l.dirty))
 	}
-	for _, name := range sorted(l.dirty) {
+	names := sorted(l.dirty)
+	for _, name := range names {
 		l.replan(name)
+		l.cfg.Beat()
 	}
+	l.reviewAll(names)
 	l.dirty = map[plan.Name]struct{}{} // a map never shrinks, and the next change would pay for all that there was
 	l.begun = true
 }
@@ -101,13 +107,14 @@ func (l *Loop) renode(ctx context.Context) error {
 	before := l.node
 	same := l.located && node.Name == before.Name && node.Zone == before.Zone && slices.Equal(cidrs, l.cfg.Plan.ServiceCIDRs)
 	l.node, l.located = node, true
+	l.admitIPv6(before.Own, node.Own)
 	l.reroute(cidrs)
 	switch {
 	case !same:
 		for _, name := range l.cfg.Source.Names() {
 			l.dirty[name] = struct{}{}
 		}
-	case !slices.Equal(node.Own, before.Own) || !slices.Equal(node.Addresses, before.Addresses):
+	case !slices.Equal(node.Own, before.Own) || !slices.Equal(node.Addresses, before.Addresses) || !slices.Equal(node.Primary, before.Primary):
 		for name, s := range l.services {
 			if s.fragment.UsesAddresses {
 				l.dirty[name] = struct{}{}
@@ -123,7 +130,7 @@ func (l *Loop) converge(ctx context.Context) {
 	if l.attempt.IsZero() {
 		l.attempt = time.Now()
 	}
-	l.left = nil
+	l.spare(ctx)
 	for _, layer := range l.layers {
 		if !layer.unread() {
 			layer.ensure(ctx)

@@ -36,10 +36,10 @@ func TestUnseenIsMendedWithTheNextReading(t *testing.T) {
 		"flags of a scheduler are changed": {servers: changed(func(s *ipvs.Server) { s.Flags = ipvs.Flag1 })},
 		"a member is exchanged for another": {members: []ipset.Op{
 			{Verb: ipset.Del, Set: frontends, Member: frontend(1)},
-			{Verb: ipset.Add, Set: frontends, Member: frontend(77), Mark: plan.MarksFor(14).Of(plan.Divert)},
+			{Verb: ipset.Add, Set: frontends, Member: frontend(77), Mark: plan.MarksFor(14).Of(plan.KeepSource)},
 		}},
 		"a member's mark is changed": {members: []ipset.Op{
-			{Verb: ipset.Add, Set: frontends, Member: frontend(1), Mark: plan.MarksFor(14).Of(plan.Refuse)},
+			{Verb: ipset.Add, Set: frontends, Member: frontend(1), Mark: plan.MarksFor(14).Of(plan.DropExternal)},
 		}},
 	} {
 		act := func(t *testing.T, r *rig, servers []ipvs.Op, members []ipset.Op) {

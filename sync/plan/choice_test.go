@@ -2,7 +2,6 @@ package plan
 
 import (
 	"net/netip"
-	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -155,11 +154,11 @@ func TestEndpointChoice(t *testing.T) {
 					internal = numbers(fe.Reals)
 				case NodePort:
 					external, inside = numbers(fe.Reals), numbers(fe.Reals)
-					if fe.Inside != nil {
-						inside = numbers(fe.Inside.Reals)
+					if fe.Internal != nil {
+						inside = numbers(fe.Internal.Reals)
 					}
 				}
-				drops = drops || fe.Ranged || slices.Contains([]Treatment{DivertGuard, GuardOutside}, fe.Treatment)
+				drops = drops || fe.Ranged || fe.Treatment == DropExternal
 			}
 			got := situation{internal: internal, external: external, inside: inside, drops: drops}
 			want := situation{internal: tt.internal, external: tt.external, inside: tt.inside, drops: tt.drops}

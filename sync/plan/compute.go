@@ -18,6 +18,11 @@ type Config struct {
 	ServiceCIDRs []netip.Prefix
 }
 
+// routes reports whether an address lies in a service range, which is routed as a whole.
+func (c *Config) routes(a netip.Addr) bool {
+	return slices.ContainsFunc(c.ServiceCIDRs, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
 // Compute returns what a Service needs of the kernel on this node.
 func Compute(cfg Config, svc Service, in []Slice, node Node) Fragment {
 	f := Fragment{Service: svc.Name, Problems: slices.Clone(svc.Problems)}
@@ -39,8 +44,13 @@ func Compute(cfg Config, svc Service, in []Slice, node Node) Fragment {
 			f.Unserved.Internal = f.Unserved.Internal || svc.InternalLocal && p.unserved()
 			f.Unserved.External = f.Unserved.External || svc.ExternalLocal && p.unserved()
 		}
-		f.UsesAddresses = f.UsesAddresses || port.NodePort != 0 || cfg.Bind || len(svc.SourceRanges) > 0
+		f.UsesAddresses = f.UsesAddresses || port.NodePort != 0
 	}
+	// Addresses that the node has are neither bound nor diverted nor routed, and the node asks others with one of its own. All that
+	// does without is a cluster IP in a service range.
+	f.UsesAddresses = f.UsesAddresses || slices.ContainsFunc(f.Frontends, func(fe Frontend) bool {
+		return fe.Kind != ClusterIP || cfg.Bind || !cfg.routes(fe.Key.Addr)
+	})
 	f.Health = health(svc, in, node)
 	f.Probed = probed(svc, node)
 	f.UsesAddresses = f.UsesAddresses || svc.HealthCheckNodePort != 0
@@ -59,21 +69,24 @@ func families(svc Service) []netip.Addr {
 	return out
 }
 
-// health counts the distinct addresses of the endpoints that are ready here. Terminating ones never count, so that the
-// load balancer turns away while the Local fallback still serves (KEP-1669).
+// health counts the distinct addresses of the endpoints that are ready here. A pod of two families has two, and counts once:
+// kube-proxy counts by family, and answers each with its own. Terminating ones never count, so that the load balancer turns
+// away while the Local fallback still serves (KEP-1669).
 func health(svc Service, in []Slice, node Node) *Health {
 	if svc.HealthCheckNodePort == 0 {
 		return nil
 	}
 	here := make(map[netip.Addr]struct{})
+	count := map[bool]int{} // by whether it is IPv4
 	for i := range in {
 		for _, ep := range in[i].Endpoints {
-			if ep.Ready && node.Name != "" && ep.Node == node.Name {
+			if _, again := here[ep.Addr]; !again && ep.Ready && node.Name != "" && ep.Node == node.Name {
 				here[ep.Addr] = struct{}{}
+				count[ep.Addr.Is4()]++
 			}
 		}
 	}
-	return &Health{Port: svc.HealthCheckNodePort, LocalEndpoints: len(here)}
+	return &Health{Port: svc.HealthCheckNodePort, LocalEndpoints: max(count[true], count[false])}
 }
 
 // probed lists where a health-check node port is asked.

@@ -32,9 +32,16 @@ func prefixes(list ...string) []netip.Prefix {
 func text(f Fragment) string {
 	var b strings.Builder
 	for _, fe := range f.Frontends {
-		fmt.Fprintf(&b, "%v %v %v: %v; to %v", fe.Kind, fe.Key.Proto, fe.Key.AddrPort(), fe.Treatment, numbers(fe.Reals))
-		if fe.Inside != nil {
-			fmt.Fprintf(&b, ", inside %v", numbers(fe.Inside.Reals))
+		fmt.Fprintf(&b, "%v %v %v: %v", fe.Kind, fe.Key.Proto, fe.Key.AddrPort(), fe.Treatment)
+		if fe.Diverted {
+			b.WriteString(", diverted")
+		}
+		if fe.Rejected {
+			b.WriteString(", rejected")
+		}
+		fmt.Fprintf(&b, "; to %v", numbers(fe.Reals))
+		if fe.Internal != nil {
+			fmt.Fprintf(&b, ", internal %v at %v", numbers(fe.Internal.Reals), fe.Internal.Key.AddrPort())
 		}
 		if fe.Ranged {
 			fmt.Fprintf(&b, "; from %v", fe.Ranges)
@@ -48,8 +55,12 @@ func text(f Fragment) string {
 func TestFrontendsOfEveryPolicy(t *testing.T) {
 	both, local, remote := []Endpoint{ep(1, here), ep(2)}, []Endpoint{ep(1, here)}, []Endpoint{ep(2)}
 	const kinds = "cluster IP tcp 10.96.0.10:80: %s\nload-balancer IP tcp 198.18.0.20:80: %s\nexternal IP tcp 198.18.0.10:80: %s\nnode port tcp 192.168.0.1:30080: %s\n"
-	lines := func(cluster, external, nodePort string) string {
-		return fmt.Sprintf(kinds, cluster, external, external, nodePort)
+	// lines are all four frontends: three of them are external and differ in what makes the node take packets, and in the alias.
+	lines := func(cluster, external string) string {
+		at := func(diverted, alias string) string {
+			return strings.NewReplacer("DIVERTED", diverted, "ALIAS", alias).Replace(external)
+		}
+		return fmt.Sprintf(kinds, cluster, at(", diverted", "255.18.0.20:80"), at(", diverted", "255.18.0.10:80"), at("", "255.168.0.1:30080"))
 	}
 	tests := []struct {
 		name               string
@@ -59,30 +70,30 @@ func TestFrontendsOfEveryPolicy(t *testing.T) {
 		want               string
 	}{
 		{name: "Cluster, endpoints here and elsewhere", endpoints: both,
-			want: lines("divert, masquerade outside; to [1 2]", "divert, masquerade; to [1 2]", "masquerade; to [1 2]")},
-		{name: "Cluster, none", want: lines("refuse; to []", "refuse; to []", "masquerade; to []")},
+			want: lines("masquerade external; to [1 2]", "masqueradeDIVERTED; to [1 2]")},
+		{name: "Cluster, none", want: lines("masquerade external, rejected; to []", "masqueradeDIVERTED, rejected; to []")},
 		{name: "Cluster, masquerade all", endpoints: both, masqueradeAll: true,
-			want: lines("divert, masquerade; to [1 2]", "divert, masquerade; to [1 2]", "masquerade; to [1 2]")},
+			want: lines("masquerade; to [1 2]", "masqueradeDIVERTED; to [1 2]")},
 		{name: "internal Local, here and elsewhere", internal: true, endpoints: both,
-			want: lines("divert, masquerade outside; to [1]", "divert, masquerade; to [1 2]", "masquerade; to [1 2]")},
+			want: lines("masquerade external; to [1]", "masqueradeDIVERTED; to [1 2]")},
 		{name: "internal Local, elsewhere", internal: true, endpoints: remote,
-			want: lines("divert, masquerade outside; to []; from []", "divert, masquerade; to [2]", "masquerade; to [2]")},
+			want: lines("masquerade external; to []; from []", "masqueradeDIVERTED; to [2]")},
 		{name: "internal Local, elsewhere, masquerade all", internal: true, endpoints: remote, masqueradeAll: true,
-			want: lines("divert, masquerade; to []; from []", "divert, masquerade; to [2]", "masquerade; to [2]")},
+			want: lines("masquerade; to []; from []", "masqueradeDIVERTED; to [2]")},
 		{name: "internal Local, none", internal: true,
-			want: lines("refuse; to []", "refuse; to []", "masquerade; to []")},
+			want: lines("masquerade external, rejected; to []", "masqueradeDIVERTED, rejected; to []")},
 		{name: "external Local, here and elsewhere", external: true, endpoints: both,
-			want: lines("divert, masquerade outside; to [1 2]", "divert, keep source; to [1], inside [1 2]", "keep source; to [1], inside [1 2]")},
+			want: lines("masquerade external; to [1 2]", "keep sourceDIVERTED; to [1], internal [1 2] at ALIAS")},
 		{name: "external Local, here", external: true, endpoints: local,
-			want: lines("divert, masquerade outside; to [1]", "divert, keep source; to [1]", "keep source; to [1]")},
+			want: lines("masquerade external; to [1]", "keep sourceDIVERTED; to [1]")},
 		{name: "external Local, elsewhere", external: true, endpoints: remote,
-			want: lines("divert, masquerade outside; to [2]", "divert, drop outside; to [2]", "drop outside; to [2]")},
+			want: lines("masquerade external; to [2]", "drop externalDIVERTED; to [2]")},
 		{name: "external Local, none", external: true,
-			want: lines("refuse; to []", "refuse; to []", "keep source; to []")},
+			want: lines("masquerade external, rejected; to []", "keep sourceDIVERTED, rejected; to []")},
 		{name: "both Local, here and elsewhere", internal: true, external: true, endpoints: both,
-			want: lines("divert, masquerade outside; to [1]", "divert, keep source; to [1], inside [1 2]", "keep source; to [1], inside [1 2]")},
+			want: lines("masquerade external; to [1]", "keep sourceDIVERTED; to [1], internal [1 2] at ALIAS")},
 		{name: "both Local, elsewhere", internal: true, external: true, endpoints: remote,
-			want: lines("divert, masquerade outside; to []; from []", "divert, drop outside; to [2]", "drop outside; to [2]")},
+			want: lines("masquerade external; to []; from []", "drop externalDIVERTED; to [2]")},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -119,30 +130,30 @@ func TestFrontends(t *testing.T) {
 		{name: "no addresses", svc: func(s *Service) { s.ClusterIPs = nil }},
 		{name: "no cluster IP, but an external one: its family is not the Service's", svc: func(s *Service) { s.ClusterIPs, s.ExternalIPs = nil, addrs("198.18.0.10") }},
 		{name: "an external IP of a family that the Service does not have", svc: func(s *Service) { s.ExternalIPs = addrs("2001:db8::1") },
-			want: "cluster IP tcp 10.96.0.10:80: divert, masquerade outside; to [1]\n"},
+			want: "cluster IP tcp 10.96.0.10:80: masquerade external; to [1]\n"},
 		{name: "a node port without node addresses", svc: func(s *Service) { s.Ports[0].NodePort = 30080 },
-			want: "cluster IP tcp 10.96.0.10:80: divert, masquerade outside; to [1]\n"},
+			want: "cluster IP tcp 10.96.0.10:80: masquerade external; to [1]\n"},
 		{name: "dual stack, IPv6 first", svc: func(s *Service) { s.ClusterIPs = addrs("fd00::10", "10.96.0.10") },
-			want: "cluster IP tcp 10.96.0.10:80: divert, masquerade outside; to [1]\ncluster IP tcp [fd00::10]:80: divert, masquerade outside; to [6]\n"},
+			want: "cluster IP tcp 10.96.0.10:80: masquerade external; to [1]\ncluster IP tcp [fd00::10]:80: masquerade external; to [6]\n"},
 		{name: "an external IP that is listed twice", svc: func(s *Service) { s.ExternalIPs = addrs("198.18.0.10", "198.18.0.10") },
-			want: "cluster IP tcp 10.96.0.10:80: divert, masquerade outside; to [1]\nexternal IP tcp 198.18.0.10:80: divert, masquerade; to [1]\n"},
+			want: "cluster IP tcp 10.96.0.10:80: masquerade external; to [1]\nexternal IP tcp 198.18.0.10:80: masquerade, diverted; to [1]\n"},
 		{name: "a load-balancer IP that is also an external one keeps its ranges",
 			svc: func(s *Service) {
 				s.ExternalIPs, s.LoadBalancerIPs, s.SourceRanges = addrs("198.18.0.10"), addrs("198.18.0.10"), prefixes("203.0.113.0/24", "2001:db8::/32")
 			},
-			want: "cluster IP tcp 10.96.0.10:80: divert, masquerade outside; to [1]\nload-balancer IP tcp 198.18.0.10:80: divert, masquerade; to [1]; from [203.0.113.0/24]\n"},
+			want: "cluster IP tcp 10.96.0.10:80: masquerade external; to [1]\nload-balancer IP tcp 198.18.0.10:80: masquerade, diverted; to [1]; from [203.0.113.0/24]\n"},
 		{name: "a cluster IP that is also an external one", svc: func(s *Service) { s.ExternalIPs = addrs("10.96.0.10") },
-			want: "cluster IP tcp 10.96.0.10:80: divert, masquerade outside; to [1]\n"},
-		{name: "an external IP of this node at the number of the node port", node: Node{Addresses: addrs("192.168.0.1")},
+			want: "cluster IP tcp 10.96.0.10:80: masquerade external; to [1]\n"},
+		{name: "an external IP of this node at the number of the node port", node: Node{Own: addrs("192.168.0.1"), Addresses: addrs("192.168.0.1")},
 			svc: func(s *Service) {
 				s.Ports[0].Port, s.Ports[0].NodePort, s.ExternalIPs = 30080, 30080, addrs("192.168.0.1")
 			},
-			want: "cluster IP tcp 10.96.0.10:30080: divert, masquerade outside; to [1]\nexternal IP tcp 192.168.0.1:30080: divert, masquerade; to [1]\n"},
+			want: "cluster IP tcp 10.96.0.10:30080: masquerade external; to [1]\nexternal IP tcp 192.168.0.1:30080: masquerade; to [1]\n"},
 		{name: "one number in three protocols",
 			svc: func(s *Service) {
 				s.Ports = []Port{port80, {Name: "u", Proto: ipvs.UDP, Port: 80}, {Name: "s", Proto: ipvs.SCTP, Port: 80}}
 			},
-			want: "cluster IP tcp 10.96.0.10:80: divert, masquerade outside; to [1]\ncluster IP udp 10.96.0.10:80: refuse; to []\ncluster IP sctp 10.96.0.10:80: refuse; to []\n"},
+			want: "cluster IP tcp 10.96.0.10:80: masquerade external; to [1]\ncluster IP udp 10.96.0.10:80: masquerade external, rejected; to []\ncluster IP sctp 10.96.0.10:80: masquerade external, rejected; to []\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -159,28 +170,50 @@ func TestFrontends(t *testing.T) {
 
 // What makes the node take packets for each kind of frontend.
 func TestVIPs(t *testing.T) {
-	svc := Service{
-		Ports:      []Port{{Name: "http", Proto: ipvs.TCP, Port: 80, NodePort: 30080}},
-		ClusterIPs: addrs("10.96.0.10"), ExternalIPs: addrs("192.168.0.1"), LoadBalancerIPs: addrs("198.18.0.20"),
-	}
-	node := Node{Own: addrs("192.168.0.1"), Addresses: addrs("192.168.0.1")}
-	const outside = "10.96.0.10:80 [ip route add 10.96.0.10/32 dev kube-ipvs0"
-	const lb, external = "198.18.0.20:80 [ip route add 198.18.0.20/32 dev kube-ipvs0 table 7599", "192.168.0.1:80 [ip route add 192.168.0.1/32 dev kube-ipvs0 table 7599]"
+	const (
+		local    = "10.96.0.10:80, not diverted [ip route add local 10.96.0.10/32 dev kube-ipvs0 table local]"
+		inRange  = "10.96.0.10:80, not diverted []"
+		lb       = "198.18.0.20:80, diverted [ip route add local 198.18.0.20/32 dev lo table 7598 ip route add 198.18.0.20/32 dev kube-ipvs0 table 7599]"
+		own      = "192.168.0.1:80, not diverted []"
+		nodePort = "192.168.0.1:30080, not diverted []"
+	)
+	const (
+		local6 = "[fd00::10]:80, not diverted [ip route add local fd00::10/128 dev kube-ipvs0 table local]"
+		lb6    = "[2001:db8::20]:80, diverted [ip route add local 2001:db8::20/128 dev lo table 7598 ip route add 2001:db8::20/128 dev kube-ipvs0 table 7599]"
+	)
 	tests := []struct {
 		name string
 		cfg  Config
+		own  []netip.Addr
 		want []string
 	}{
-		{"no range of cluster IPs known", Config{}, []string{outside + "]", lb + "]", external, "192.168.0.1:30080 []"}},
-		{"cluster IPs in a range", Config{ServiceCIDRs: prefixes("fd00::/112", "10.96.0.0/16")}, []string{"10.96.0.10:80 []", lb + "]", external, "192.168.0.1:30080 []"}},
-		{"bound, but for what the node has anyway", Config{Bind: true, ServiceCIDRs: prefixes("10.96.0.0/16")},
-			[]string{"10.96.0.10:80 [ip address add 10.96.0.10/32 dev kube-ipvs0]", lb + " ip address add 198.18.0.20/32 dev kube-ipvs0]", external, "192.168.0.1:30080 []"}},
+		{"no range of cluster IPs known", Config{}, addrs("192.168.0.1"), []string{local, lb, own, nodePort, local6, lb6}},
+		{"cluster IPs in a range", Config{ServiceCIDRs: prefixes("fd01::/112", "10.96.0.0/16")}, addrs("192.168.0.1"),
+			[]string{inRange, lb, own, nodePort, local6, lb6}},
+		{"cluster IPs in another range", Config{ServiceCIDRs: prefixes("10.97.0.0/16")}, addrs("192.168.0.1"),
+			[]string{local, lb, own, nodePort, local6, lb6}},
+		{"bound, but for what the node has anyway", Config{Bind: true, ServiceCIDRs: prefixes("10.96.0.0/16")}, addrs("192.168.0.1"), []string{
+			"10.96.0.10:80, not diverted [ip address add 10.96.0.10/32 dev kube-ipvs0]",
+			"198.18.0.20:80, not diverted [ip address add 198.18.0.20/32 dev kube-ipvs0]", own, nodePort,
+			"[fd00::10]:80, not diverted [ip address add fd00::10/128 dev kube-ipvs0]",
+			"[2001:db8::20]:80, not diverted [ip address add 2001:db8::20/128 dev kube-ipvs0]",
+		}},
+		{"the load balancer's addresses are the node's, as of k3s", Config{}, addrs("192.168.0.1", "198.18.0.20", "2001:db8::20"),
+			[]string{local, "198.18.0.20:80, not diverted []", own, nodePort, local6, "[2001:db8::20]:80, not diverted []"}},
+		{"the external address is another node's", Config{}, addrs("192.168.0.2"), []string{local, lb,
+			"192.168.0.1:80, diverted [ip route add local 192.168.0.1/32 dev lo table 7598 ip route add 192.168.0.1/32 dev kube-ipvs0 table 7599]", nodePort, local6, lb6}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			svc := Service{
+				Ports:      []Port{{Name: "http", Proto: ipvs.TCP, Port: 80, NodePort: 30080}},
+				ClusterIPs: addrs("10.96.0.10", "fd00::10"), ExternalIPs: addrs("192.168.0.1"), LoadBalancerIPs: addrs("198.18.0.20", "2001:db8::20"),
+			}
+			node := Node{Own: tt.own, Addresses: addrs("192.168.0.1")}
 			var got []string
 			for _, fe := range Compute(tt.cfg, svc, nil, node).Frontends {
-				got = append(got, fmt.Sprintf("%v %v", fe.Key.AddrPort(), ops(fe.VIPs)))
+				diverted := map[bool]string{true: "diverted", false: "not diverted"}[fe.Diverted]
+				got = append(got, fmt.Sprintf("%v, %s %v", fe.Key.AddrPort(), diverted, ops(fe.VIPs)))
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
@@ -218,7 +251,7 @@ func TestRangesOfTheNode(t *testing.T) {
 			if diff := cmp.Diff(want, fmt.Sprint(second.Ranges)); diff != "" {
 				t.Errorf("second address (-want +got):\n%s", diff)
 			}
-			if f.Frontends[0].Ranges != nil || f.UsesAddresses != (tt.ranges != nil) {
+			if f.Frontends[0].Ranges != nil || !f.UsesAddresses {
 				t.Errorf("cluster IP from %v, uses addresses %v", f.Frontends[0].Ranges, f.UsesAddresses)
 			}
 		})
@@ -239,16 +272,6 @@ func TestSettingsOfServers(t *testing.T) {
 				t.Errorf("%v: %v, want %v", fe.Key, fe.Server, want)
 			}
 		}
-		// A second list cannot be persistent, and so hashes; without affinity it is as the first.
-		if in := f.Frontends[1].Inside; in == nil || in.Server != (ipvs.Server{Scheduler: "mh", Flags: ipvs.Flag1}) {
-			t.Errorf("second list with affinity: %+v", in)
-		}
-		plain := svc
-		plain.Affinity = 0
-		f = Compute(Config{Scheduler: scheduler}, plain, []Slice{sliceOf(ep(1, here), ep(2))}, Node{Name: "here", Addresses: addrs("192.168.0.1")})
-		if in := f.Frontends[1].Inside; in == nil || in.Server != (ipvs.Server{Scheduler: scheduler, Flags: flags}) {
-			t.Errorf("second list without affinity: %+v", in)
-		}
 	}
 }
 
@@ -266,6 +289,8 @@ func TestHairpins(t *testing.T) {
 	}
 }
 
+func inIPv6(e *Endpoint) { e.Addr = netip.AddrFrom16([16]byte{0: 0xfd, 15: e.Addr.As4()[3]}) }
+
 // What a health-check node port answers: distinct addresses of ready endpoints here, over all ports (TestGetLocalEndpointIPs).
 func TestHealth(t *testing.T) {
 	tests := []struct {
@@ -279,6 +304,8 @@ func TestHealth(t *testing.T) {
 		{name: "one here", node: thisNode, slices: []Slice{sliceOf(ep(1, here), ep(2))}, want: 1},
 		{name: "one address in two slices counts once", node: thisNode, slices: []Slice{sliceOf(ep(1, here)), sliceOf(ep(1, here))}, want: 1},
 		{name: "two addresses", node: thisNode, slices: []Slice{sliceOf(ep(1, here), ep(2, here))}, want: 2},
+		{name: "a pod of two families counts once", node: thisNode, slices: []Slice{sliceOf(ep(1, here), ep(2, here)), sliceOf(ep(1, here, inIPv6), ep(2, here, inIPv6))}, want: 2},
+		{name: "one of one family, and one of two", node: thisNode, slices: []Slice{sliceOf(ep(1, here)), sliceOf(ep(1, here, inIPv6), ep(2, here, inIPv6))}, want: 2},
 		{name: "unready ones do not count", node: thisNode, slices: []Slice{sliceOf(ep(1, here), ep(2, here, unready))}, want: 1},
 		{name: "terminating ones do not count", node: thisNode, slices: []Slice{sliceOf(ep(1, here, terminating), ep(2, here, terminating))}},
 		{name: "a node without a name has none", slices: []Slice{sliceOf(ep(1, func(e *Endpoint) { e.Node = "" }))}},
@@ -301,17 +328,52 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// A fragment depends on the node's addresses if it has node ports, or in bind mode, where those are not bound.
+// A fragment depends on the node's addresses if it has node ports, and if it has addresses that the node could have itself, or has
+// to ask with one of its own.
 func TestUsesAddresses(t *testing.T) {
-	plain, nodePort := []Port{port80}, []Port{port80, {Name: "n", Proto: ipvs.TCP, Port: 81, NodePort: 30080}}
+	inRange := Config{ServiceCIDRs: prefixes("10.96.0.0/16")}
+	bound := inRange
+	bound.Bind = true
+	base := func() Service { return Service{Ports: []Port{port80}, ClusterIPs: addrs("10.96.0.10")} }
+	with := func(edit func(*Service)) Service { s := base(); edit(&s); return s }
 	for _, tt := range []struct {
-		ports []Port
-		bind  bool
-		want  bool
-	}{{plain, false, false}, {nodePort, false, true}, {plain, true, true}, {nil, true, false}} {
-		f := Compute(Config{Bind: tt.bind}, Service{Ports: tt.ports, ClusterIPs: addrs("10.96.0.10")}, nil, thisNode)
-		if f.UsesAddresses != tt.want {
-			t.Errorf("%d ports, bind %v: UsesAddresses = %v, want %v", len(tt.ports), tt.bind, f.UsesAddresses, tt.want)
+		name string
+		cfg  Config
+		svc  Service
+		want bool
+	}{
+		{"a cluster IP in a range", inRange, base(), false},
+		{"a cluster IP in no range", Config{}, base(), true},
+		{"a bound cluster IP", bound, base(), true},
+		{"a node port", inRange, with(func(s *Service) { s.Ports = []Port{port80, {Name: "n", Proto: ipvs.TCP, Port: 81, NodePort: 30080}} }), true},
+		{"an external IP", inRange, with(func(s *Service) { s.ExternalIPs = addrs("198.18.0.10") }), true},
+		{"a load balancer's IP", inRange, with(func(s *Service) { s.LoadBalancerIPs = addrs("198.18.0.10") }), true},
+		{"a health-check node port", inRange, with(func(s *Service) { s.HealthCheckNodePort = 31000 }), true},
+		{"no ports", bound, with(func(s *Service) { s.Ports = nil }), false},
+	} {
+		if f := Compute(tt.cfg, tt.svc, nil, thisNode); f.UsesAddresses != tt.want {
+			t.Errorf("%s: UsesAddresses = %v, want %v", tt.name, f.UsesAddresses, tt.want)
+		}
+	}
+}
+
+// A node asks cluster IPs with the address that the Node object names first, if it has that.
+func TestSource(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		primary, own []netip.Addr
+		v4, v6       string
+	}{
+		{"no addresses", nil, nil, "invalid IP", "invalid IP"},
+		{"the primary one", addrs("192.168.0.2"), addrs("192.168.0.1", "192.168.0.2"), "192.168.0.2", "invalid IP"},
+		{"one of each family", addrs("fd00::2", "192.168.0.2"), addrs("192.168.0.1", "192.168.0.2", "fd00::1", "fd00::2"), "192.168.0.2", "fd00::2"},
+		{"no primary one", nil, addrs("fd00::1", "192.168.0.1", "192.168.0.2"), "192.168.0.1", "fd00::1"},
+		{"a primary one that the node does not have", addrs("203.0.113.1"), addrs("192.168.0.1"), "192.168.0.1", "invalid IP"},
+		{"the second of the primary ones", addrs("203.0.113.1", "192.168.0.2"), addrs("192.168.0.1", "192.168.0.2"), "192.168.0.2", "invalid IP"},
+	} {
+		n := Node{Primary: tt.primary, Own: tt.own}
+		if v4, v6 := n.Source(true), n.Source(false); v4.String() != tt.v4 || v6.String() != tt.v6 {
+			t.Errorf("%s: %v and %v, want %s and %s", tt.name, v4, v6, tt.v4, tt.v6)
 		}
 	}
 }
@@ -336,13 +398,6 @@ func TestNames(t *testing.T) {
 	}
 	if a.String() != "a/z" {
 		t.Errorf("%v, want a/z", a)
-	}
-	v4, v6 := netip.IPv4Unspecified(), netip.IPv6Unspecified()
-	keys := []InsideKey{{a, ipvs.TCP, 80, v4}, {a, ipvs.TCP, 80, v6}, {a, ipvs.TCP, 81, v4}, {a, ipvs.UDP, 1, v4}, {b, ipvs.TCP, 1, v4}}
-	for i := range keys[1:] {
-		if keys[i].Compare(keys[i+1]) >= 0 {
-			t.Errorf("%v is not before %v", keys[i], keys[i+1])
-		}
 	}
 }
 

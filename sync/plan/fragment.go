@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"net/netip"
 
 	"kube-ipvs/ipvs"
@@ -63,11 +62,17 @@ type Frontend struct {
 	// Draining are the endpoints that are listed but get no new connections here; those that they have go on.
 	Draining []netip.AddrPort
 
-	// Inside is who serves pods of this cluster and the node itself, where that is not Reals: the frontends of an
-	// external Local policy with endpoints both here and elsewhere. Nil: the same.
-	Inside *Inside
+	// Internal is who serves internal sources, pods of this cluster and the node itself, where that is not Reals: the
+	// frontends of an external Local policy with endpoints both here and elsewhere. Nil: the same.
+	Internal *Internal
 
-	// Ranged says that the frontend serves only the sources in Ranges, and drops the packets of others.
+	// Rejected reports whether new connections are rejected, since nobody serves them.
+	Rejected bool
+
+	// Diverted reports whether the node does not have the address, and packets must be diverted.
+	Diverted bool
+
+	// Ranged reports whether the frontend serves only the sources in Ranges, and drops the packets of others.
 	Ranged bool
 	Ranges []netip.Prefix
 
@@ -75,26 +80,11 @@ type Frontend struct {
 	VIPs []vip.Item
 }
 
-// An Inside is a second list of real servers behind a Service port's frontends of one family, for sources inside the
-// cluster. IPVS finds it by a firewall mark.
-type Inside struct {
-	Key      InsideKey
-	Server   ipvs.Server
+// An Internal is the endpoints of a frontend for internal sources. They are the real servers of an alias of the frontend.
+type Internal struct {
+	Key      ipvs.Key
 	Reals    []netip.AddrPort
 	Draining []netip.AddrPort
-}
-
-// An InsideKey identifies an Inside.
-type InsideKey struct {
-	Service Name
-	Proto   ipvs.Protocol
-	Port    uint16
-	Family  netip.Addr // the unspecified address of the family
-}
-
-// Compare orders keys by Service, protocol, port and family.
-func (k InsideKey) Compare(o InsideKey) int {
-	return cmp.Or(k.Service.Compare(o.Service), cmp.Compare(k.Proto, o.Proto), cmp.Compare(k.Port, o.Port), k.Family.Compare(o.Family))
 }
 
 // A Hairpin is an endpoint that may be sent its own packets.

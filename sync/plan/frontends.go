@@ -73,7 +73,7 @@ func (p *servicePort) frontends(node Node, add func(Frontend)) {
 		{ClusterIP, p.port.Port, p.svc.ClusterIPs, internal},
 		{LoadBalancerIP, p.port.Port, p.svc.LoadBalancerIPs, p.ranged(external)},
 		{ExternalIP, p.port.Port, p.svc.ExternalIPs, external},
-		{NodePort, p.port.NodePort, node.Addresses, p.undiverted(external)},
+		{NodePort, p.port.NodePort, node.Addresses, external},
 	} {
 		for _, addr := range group.addrs {
 			if addr.Is4() != p.family.Is4() || group.port == 0 {
@@ -82,8 +82,9 @@ func (p *servicePort) frontends(node Node, add func(Frontend)) {
 			fe := group.as
 			fe.Kind = group.kind
 			fe.Key = ipvs.AddrKey(p.port.Proto, netip.AddrPortFrom(addr, group.port))
-			fe.Treatment = refusing(fe)
-			fe.VIPs = p.vips(fe, node)
+			fe.Rejected = rejects(fe)
+			fe.Internal = internalOf(fe)
+			p.attract(&fe, node)
 			fe.Ranges = withAddress(fe, node)
 			add(fe)
 		}
@@ -92,9 +93,9 @@ func (p *servicePort) frontends(node Node, add func(Frontend)) {
 
 // internal returns what all cluster-IP frontends of the port have in common.
 func (p *servicePort) internal() Frontend {
-	fe := p.frontend(p.cluster, DivertCluster)
+	fe := p.frontend(p.cluster, MasqueradeExternal)
 	if p.cfg.MasqueradeAll {
-		fe.Treatment = DivertMasquerade
+		fe.Treatment = Masquerade
 	}
 	if !p.svc.InternalLocal {
 		return fe
@@ -104,56 +105,44 @@ func (p *servicePort) internal() Frontend {
 	return fe
 }
 
-// external returns what all frontends of the port that face outside have in common. A Local policy concerns sources
-// outside: pods and the node get the cluster's endpoints. Where there is no local endpoint outside is dropped before it
-// gets to IPVS, so that one list is enough.
+// external returns what all frontends of the port that face outside have in common. A Local policy concerns external sources:
+// pods and the node get the cluster's endpoints. Where there is no local endpoint external sources are dropped before they get
+// to IPVS, so that one list is enough.
 func (p *servicePort) external() Frontend {
 	switch {
 	case !p.svc.ExternalLocal:
-		return p.frontend(p.cluster, DivertMasquerade)
+		return p.frontend(p.cluster, Masquerade)
 	case p.unserved():
-		return p.frontend(p.cluster, DivertGuard)
+		return p.frontend(p.cluster, DropExternal)
 	case slices.Equal(p.local.reals, p.cluster.reals):
-		return p.frontend(p.local, Divert)
+		return p.frontend(p.local, KeepSource)
 	}
-	fe := p.frontend(p.local, Divert)
-	fe.Inside = &Inside{
-		Key:    InsideKey{p.svc.Name, p.port.Proto, p.port.Port, p.family},
-		Server: markServer(p.server), Reals: p.cluster.reals, Draining: p.cluster.draining,
-	}
+	fe := p.frontend(p.local, KeepSource)
+	fe.Internal = &Internal{Reals: p.cluster.reals, Draining: p.cluster.draining}
 	return fe
 }
 
-// markServer returns the virtual server of a second list, which IPVS finds by a mark. If that were persistent, IPVS would
-// send to the port that was asked for instead of the real server's (ip_vs_sched_persist in net/netfilter/ipvs/ip_vs_core.c
-// takes the real server's only where the port is the virtual server's, and a mark has none). So affinity is a choice by
-// the client's address there, which holds as long as the endpoint serves, and moves few when others come and go.
-func markServer(s ipvs.Server) ipvs.Server {
-	if s.Timeout == 0 {
-		return s
+// internalOf returns the frontend's list for internal sources with its alias.
+func internalOf(fe Frontend) *Internal {
+	if fe.Internal == nil {
+		return nil
 	}
-	return ipvs.Server{Scheduler: Sticky, Flags: flagsOf(Sticky)}
+	in := *fe.Internal
+	in.Key = ipvs.AddrKey(fe.Key.Proto, netip.AddrPortFrom(Alias(fe.Key.Addr), fe.Key.Port))
+	return &in
 }
-
-// Sticky is the scheduler of virtual servers that are to hold clients to their endpoints and cannot be persistent: Maglev
-// hashing, in Linux since 4.18.
-const Sticky = "mh"
 
 func (p *servicePort) frontend(s served, t Treatment) Frontend {
 	return Frontend{Port: p.port.Name, Server: p.server, Treatment: t, Reals: s.reals, Draining: s.draining}
 }
 
-// unserved says that there are endpoints, but none on this node.
+// unserved reports whether there are endpoints, but none on this node.
 func (p *servicePort) unserved() bool { return p.chosen.any && len(p.local.reals) == 0 }
 
-// refusing is the treatment of a frontend, which refuses if nobody serves it, unless it drops everybody anyway. At an
-// address that the node has IPVS refuses by itself.
-func refusing(fe Frontend) Treatment {
+// rejects reports whether a frontend rejects new connections: nobody serves it, and it does not drop everybody anyway.
+func rejects(fe Frontend) bool {
 	drops := fe.Ranged && len(fe.Ranges) == 0
-	if fe.Kind != NodePort && len(fe.Reals) == 0 && !drops {
-		return Refuse
-	}
-	return fe.Treatment
+	return len(fe.Reals) == 0 && !drops
 }
 
 // ranged restricts a frontend to the Service's source ranges of the family.
@@ -176,37 +165,21 @@ func withAddress(fe Frontend, node Node) []netip.Prefix {
 	return append(slices.Clip(fe.Ranges), netip.PrefixFrom(fe.Key.Addr, fe.Key.Addr.BitLen()))
 }
 
-// undiverted is the frontend at an address that the node has anyway.
-func (p *servicePort) undiverted(fe Frontend) Frontend {
-	switch fe.Treatment {
-	case DivertMasquerade:
-		fe.Treatment = Masquerade
-	case DivertGuard:
-		fe.Treatment = GuardOutside
-	default:
-		fe.Treatment = Plain
+// attract adds what makes the node take packets for a frontend, and what gives the node itself a way there. What the node has
+// anyway needs nothing.
+func (p *servicePort) attract(fe *Frontend, node Node) {
+	addr := fe.Key.Addr
+	host := netip.PrefixFrom(addr, addr.BitLen())
+	switch {
+	case fe.Kind == NodePort || slices.Contains(node.Own, addr):
+	case p.cfg.Bind:
+		fe.VIPs = []vip.Item{{Kind: vip.Address, Prefix: host}}
+	case fe.Kind != ClusterIP:
+		fe.Diverted = true
+		fe.VIPs = []vip.Item{{Kind: vip.Divert, Prefix: host}, {Kind: vip.LastRoute, Prefix: host}}
+	case !p.cfg.routes(addr):
+		fe.VIPs = []vip.Item{{Kind: vip.Local, Prefix: host}}
 	}
-	return fe
-}
-
-// vips says what makes the node take packets for a frontend, and what gives the node itself a way there.
-func (p *servicePort) vips(fe Frontend, node Node) []vip.Item {
-	host := netip.PrefixFrom(fe.Key.Addr, fe.Key.Addr.BitLen())
-	var items []vip.Item
-	switch fe.Kind {
-	case NodePort:
-		return nil
-	case ClusterIP:
-		if !slices.ContainsFunc(p.cfg.ServiceCIDRs, func(c netip.Prefix) bool { return c.Contains(fe.Key.Addr) }) {
-			items = append(items, vip.Item{Kind: vip.Route, Prefix: host})
-		}
-	default:
-		items = append(items, vip.Item{Kind: vip.LastRoute, Prefix: host})
-	}
-	if p.cfg.Bind && !slices.Contains(node.Own, fe.Key.Addr) {
-		items = append(items, vip.Item{Kind: vip.Address, Prefix: host})
-	}
-	return items
 }
 
 func (p *servicePort) hairpins() []Hairpin {

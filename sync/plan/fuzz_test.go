@@ -89,11 +89,14 @@ func FuzzCompute(f *testing.F) {
 			}
 			seen[fe.Key] = true
 			checkList(t, fe.Key, fe.Key.Addr, fe.Reals, fe.Draining, in)
-			if n := fe.Inside; n != nil {
-				checkList(t, fe.Key, n.Key.Family, n.Reals, n.Draining, in)
-				if slices.Equal(n.Reals, fe.Reals) {
-					t.Errorf("%v: a second list that is the first", fe.Key)
+			if n := fe.Internal; n != nil {
+				checkList(t, n.Key, n.Key.Addr, n.Reals, n.Draining, in)
+				if slices.Equal(n.Reals, fe.Reals) || n.Key.Addr != Alias(fe.Key.Addr) || n.Key.Port != fe.Key.Port || n.Key.Proto != fe.Key.Proto {
+					t.Errorf("%v: alias %v is of another frontend, or serves the same", fe.Key, n.Key)
 				}
+			}
+			if fe.Rejected && len(fe.Reals) > 0 || fe.Diverted && slices.Contains(node.Own, fe.Key.Addr) {
+				t.Errorf("%v: rejected although it is served, or diverted although it is the node's", fe.Key)
 			}
 			for _, r := range fe.Ranges {
 				if !fe.Ranged || r.Addr().Is4() != fe.Key.Addr.Is4() {

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"kube-ipvs/ipvs"
@@ -95,6 +96,18 @@ type Node struct {
 	Zone      string       // label topology.kubernetes.io/zone, or ""
 	Own       []netip.Addr // the node's own addresses, of both families
 	Addresses []netip.Addr // those of them that serve node ports
+	Primary   []netip.Addr // those that the Node object names first: with them the node asks cluster IPs
+}
+
+// Source returns the address with which the node asks cluster IPs of a family: the primary one, or else the first of its own; the zero
+// Addr if it has none.
+func (n Node) Source(is4 bool) netip.Addr {
+	for _, a := range slices.Concat(n.Primary, n.Own) {
+		if a.Is4() == is4 && slices.Contains(n.Own, a) {
+			return a
+		}
+	}
+	return netip.Addr{}
 }
 
 // A Problem is something in an object that cannot be used, or a conflict between objects, in the words of a user.

@@ -45,122 +45,88 @@ type RulesConfig struct {
 
 // Rules returns the rules of a family. A packet meets them like this:
 //
-//	from a pod or another host          from this node
-//	  mangle PREROUTING                   mangle OUTPUT
-//	    map the treatment; drop             drop; masquerade unless it is a cluster IP
-//	    refuse orphans                        and nobody can be detected
-//	  routing: divert bit -> here,          map the number of a second list
-//	    refuse -> the link, FORWARD       IPVS
-//	  mangle INPUT                        filter OUTPUT
-//	    clear our bits                      refuse what IPVS has no connection for
-//	    map the number of a second list
+//	from a pod or another host            from this node
+//	  raw PREROUTING                        mangle OUTPUT
+//	    mark what is diverted                 first packet: source ranges, masquerade
+//	  mangle PREROUTING                       mark what is diverted
+//	    first packet: source ranges,        nat OUTPUT
+//	      treatment                           first packet: reject, alias, else keep
+//	    mark what is diverted again         IPVS
+//	  nat PREROUTING                        filter OUTPUT
+//	    first packet: reject, alias,          what is to be rejected; what IPVS has no entry for
+//	      else keep
+//	  routing: here
+//	  filter INPUT
+//	    what no frontend claims; accept
 //	  IPVS
 //	  nat INPUT
-//	    note what IPVS has no connection for
-//	both again, now to the endpoint: mangle OUTPUT, nat POSTROUTING
-//	    masquerade if marked, if the node used a second list, or if an endpoint meets itself
+//	    note what IPVS has no entry for
+//	both again, now to the endpoint: OUTPUT, mangle and nat POSTROUTING
+//
+// Where a packet is decided about only once for its connection, the others pay for one look at conntrack, and packets for no
+// Service for that and one look into a set.
 func Rules(cfg RulesConfig, family ipset.Family) iptables.Ruleset {
-	r := rules{cfg: cfg, sets: SetsOf(family), is4: family == ipset.IPv4}
-	set := iptables.Ruleset{Family: iptables.IPv6}
-	if r.is4 {
-		set.Family = iptables.IPv4
+	r := rules{cfg: cfg, sets: SetsOf(family), family: family, is4: family == ipset.IPv4}
+	set := iptables.Ruleset{Family: iptables.IPv4}
+	if !r.is4 {
+		set.Family = iptables.IPv6
 	}
 	set.Chains = []iptables.Chain{
-		{Table: "mangle", Name: "KIPVS-PREROUTING", Rules: r.prerouting()},
-		{Table: "mangle", Name: "KIPVS-GUARD", Rules: append(r.inside("-j RETURN"), unconnected+" -j DROP")},
+		{Table: "raw", Name: "KIPVS-PREROUTING", Rules: []string{r.divert()}},
+		{Table: "mangle", Name: "KIPVS-PREROUTING", Rules: r.manglePrerouting()},
+		{Table: "mangle", Name: "KIPVS-GUARD", Rules: append(r.internal("-j RETURN"), "-j DROP")},
 		{Table: "mangle", Name: "KIPVS-CLUSTER", Rules: r.cluster()},
-		{Table: "mangle", Name: "KIPVS-ORPHANS", Rules: r.orphans()},
-		{Table: "mangle", Name: "KIPVS-INPUT", Rules: r.input()},
-		{Table: "mangle", Name: "KIPVS-OUTPUT", Rules: r.output()},
-		{Table: "nat", Name: "KIPVS-INPUT", Rules: []string{r.forgotten(fmt.Sprintf("-j CONNMARK --set-xmark %#x/%#[1]x", cfg.Marks.Divert))}},
+		{Table: "mangle", Name: "KIPVS-DIVERT", Rules: []string{r.connmark(cfg.Marks.Divert) + " " + turn(cfg.Marks.Divert, cfg.Marks.Divert)}},
+		{Table: "mangle", Name: "KIPVS-OUTPUT", Rules: r.mangleOutput()},
+		{Table: "mangle", Name: "KIPVS-OWN", Rules: r.own()},
+		{Table: "mangle", Name: "KIPVS-POSTROUTING", Rules: []string{r.unmark()}},
+		{Table: "nat", Name: "KIPVS-PREROUTING", Rules: r.natPrerouting()},
+		{Table: "nat", Name: "KIPVS-INPUT", Rules: []string{r.unknownToIPVS(r.sets.External, setConnmark(cfg.Marks.Own, cfg.Marks.Own))}},
+		{Table: "nat", Name: "KIPVS-OUTPUT", Rules: r.natOutput()},
 		{Table: "nat", Name: "KIPVS-POSTROUTING", Rules: r.postrouting()},
 		{Table: "nat", Name: "KIPVS-MASQUERADE", Rules: r.masquerade()},
 		{Table: "filter", Name: "KIPVS-INPUT", Rules: r.filterInput()},
-		{Table: "filter", Name: "KIPVS-ACCEPT", Rules: []string{fmt.Sprintf("-m set --match-set %s dst,dst -j ACCEPT", r.sets.Frontends.Name)}},
-		{Table: "filter", Name: "KIPVS-FORWARD", Rules: []string{"-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", refuseTCP, refuse}},
-		{Table: "filter", Name: "KIPVS-OUTPUT", Rules: []string{translated + " -j RETURN", refuseTCP, refuse, r.forgotten(reset)}},
+		{Table: "filter", Name: "KIPVS-LOCAL", Rules: r.filterLocal()},
+		{Table: "filter", Name: "KIPVS-EXTERNAL", Rules: []string{notSYN + " " + r.connmark(cfg.Marks.Own) + " " + reset, "-j ACCEPT"}},
+		{Table: "filter", Name: "KIPVS-ACCEPT", Rules: []string{matchSet(r.sets.Frontends, "dst,dst") + " -j ACCEPT"}},
+		{Table: "filter", Name: "KIPVS-FORWARD", Rules: []string{known + " -j ACCEPT", toLink + " -p tcp " + reset, toLink + " -j REJECT"}},
+		{Table: "filter", Name: "KIPVS-OUTPUT", Rules: r.filterOutput()},
 	}
-	for _, j := range [][3]string{
-		{"mangle", "PREROUTING", "KIPVS-PREROUTING"}, {"mangle", "INPUT", "KIPVS-INPUT"}, {"mangle", "OUTPUT", "KIPVS-OUTPUT"},
-		{"nat", "INPUT", "KIPVS-INPUT"}, {"nat", "POSTROUTING", "KIPVS-POSTROUTING"},
-		{"filter", "INPUT", "KIPVS-INPUT"}, {"filter", "FORWARD", "KIPVS-FORWARD"}, {"filter", "OUTPUT", "KIPVS-OUTPUT"},
-	} {
-		set.Jumps = append(set.Jumps, iptables.Jump{Table: j[0], From: j[1], To: j[2]})
+	set.Jumps = []iptables.Jump{
+		{Table: "raw", From: "PREROUTING", To: "KIPVS-PREROUTING"},
+		{Table: "mangle", From: "PREROUTING", To: "KIPVS-PREROUTING"},
+		{Table: "mangle", From: "PREROUTING", To: "KIPVS-DIVERT", Last: true}, // others may have written the whole mark
+		{Table: "mangle", From: "OUTPUT", To: "KIPVS-OUTPUT"},
+		{Table: "mangle", From: "POSTROUTING", To: "KIPVS-POSTROUTING"},
+		{Table: "nat", From: "PREROUTING", To: "KIPVS-PREROUTING"},
+		{Table: "nat", From: "INPUT", To: "KIPVS-INPUT"},
+		{Table: "nat", From: "OUTPUT", To: "KIPVS-OUTPUT"},
+		{Table: "nat", From: "POSTROUTING", To: "KIPVS-POSTROUTING"},
+		{Table: "filter", From: "INPUT", To: "KIPVS-INPUT", Behind: policyAgents},
+		{Table: "filter", From: "INPUT", To: "KIPVS-ACCEPT", Last: true},
+		{Table: "filter", From: "FORWARD", To: "KIPVS-FORWARD"},
+		{Table: "filter", From: "OUTPUT", To: "KIPVS-OUTPUT"},
 	}
-	// Frontends pass a filter whose policy is to drop, as IPVS takes their packets in INPUT. But what an administrator or a
-	// network policy decides there comes before: kube-proxy accepts nothing but health-check node ports in their place.
-	set.Jumps = append(set.Jumps, iptables.Jump{Table: "filter", From: "INPUT", To: "KIPVS-ACCEPT", Last: true})
 	return set
 }
 
-// What was routed to the link is refused. TCP gets a reset: ICMP is only news about the way to a client whose connection
-// stands, and it goes on trying.
+// policyAgents are chains of agents that enforce network policies, and must see packets in INPUT before anybody accepts them: Calico's
+// Felix marks there who sent a packet that IPVS is going to take, and applies the policy behind IPVS by that mark.
+var policyAgents = []string{"cali-INPUT", "KUBE-ROUTER-INPUT"}
+
+// A connection that is rejected gets a reset where it is TCP: ICMP would only be news about the way to a client that goes on
+// trying, and over IPv6 a client that is still connecting takes it for that, too.
 const (
-	reset     = "-j REJECT --reject-with tcp-reset"
-	refuseTCP = "-o " + vip.LinkName + " -p tcp " + reset
-	refuse    = "-o " + vip.LinkName + " -j REJECT"
+	reset  = "-j REJECT --reject-with tcp-reset"
+	toLink = "-o " + vip.LinkName
 )
 
-type rules struct {
-	cfg  RulesConfig
-	sets Sets
-	is4  bool
-}
-
-// marked matches packets by a treatment.
-func (r rules) marked(t Treatment) string {
-	return fmt.Sprintf("-m mark --mark %#x/%#x", r.cfg.Marks.Value(t), r.cfg.Marks.Mask())
-}
-
-// turn gives the bits of mask the value of a treatment in it.
-func (r rules) turn(t Treatment, mask uint32) string {
-	return fmt.Sprintf("-j MARK --set-xmark %#x/%#x", r.cfg.Marks.Value(t)&mask, mask)
-}
-
-// inside is one rule for each way to find a source inside.
-func (r rules) inside(target string) []string {
-	var out []string
-	for _, m := range r.cfg.Detector.matches(r.is4) {
-		out = append(out, m+" "+target)
-	}
-	return out
-}
-
-// unconnected matches packets that belong to no connection: new ones, and those of which conntrack can or may make nothing (INVALID,
-// UNTRACKED), which IPVS would schedule all the same.
-const unconnected = "-m conntrack ! --ctstate RELATED,ESTABLISHED"
-
-// ranged drops what begins something with frontends from sources outside of their ranges.
-func (r rules) ranged() string {
-	return fmt.Sprintf("-m set --match-set %s dst,dst -m set ! --match-set %s dst,dst,src %s -j DROP", r.sets.Ranged.Name, r.sets.Allowed.Name, unconnected)
-}
-
-func mapped(set ipset.Set) string {
-	return fmt.Sprintf("-j SET --map-set %s dst,dst --map-mark", set.Name)
-}
-
-// translated matches packets of connections that conntrack sends to an endpoint, which IPVS knows nothing of: kube-proxy
-// made them in its iptables or nftables mode, or a rule for a host port before there was a frontend. In filter OUTPUT they
-// still seem to go where they were routed first.
-const translated = "-m conntrack --ctstate DNAT"
-
-// prerouting maps a frontend's treatment onto packets from pods and other hosts. A frontend that refuses new connections
-// goes on with those that stand, and one that is guarded is like any other for sources that passed the guard.
-func (r rules) prerouting() []string {
-	m := r.cfg.Marks
-	return []string{
-		translated + " -j RETURN",
-		mapped(r.sets.Frontends),
-		r.ranged(),
-		r.marked(Refuse) + " -m conntrack ! --ctstate NEW " + r.turn(Divert, m.Mask()),
-		fmt.Sprintf("-m conntrack --ctstate NEW -m connmark --mark %#x/%#[1]x -m mark --mark %#[1]x/%#[1]x -j KIPVS-ORPHANS", m.Divert),
-		r.marked(GuardOutside) + " -j KIPVS-GUARD",
-		r.marked(DivertGuard) + " -j KIPVS-GUARD",
-		r.marked(DivertGuard) + " " + r.turn(Divert, m.Mask()),
-		r.marked(DivertCluster) + " -j KIPVS-CLUSTER",
-		r.once(),
-	}
-}
+// Packets by what conntrack knows of their connection. Those that are neither known are new, or INVALID or UNTRACKED, which IPVS
+// would schedule all the same.
+const (
+	known   = "-m conntrack --ctstate RELATED,ESTABLISHED"
+	unknown = "-m conntrack ! --ctstate RELATED,ESTABLISHED"
+)
 
 // Packets of TCP that begin a connection, and all others: "--syn" as iptables-save writes it.
 const (
@@ -168,104 +134,215 @@ const (
 	notSYN  = "-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN"
 )
 
-// forgotten finds connections of TCP that IPVS has no entry for, where it let the packet pass: their real server was removed
+type rules struct {
+	cfg    RulesConfig
+	sets   Sets
+	family ipset.Family
+	is4    bool
+}
+
+func matchSet(s ipset.Set, of string) string {
+	return fmt.Sprintf("-m set --match-set %s %s", s.Name, of)
+}
+
+func matchNoSet(s ipset.Set, of string) string {
+	return fmt.Sprintf("-m set ! --match-set %s %s", s.Name, of)
+}
+
+// turn gives the bits of mask in a packet's mark a value.
+func turn(value, mask uint32) string { return fmt.Sprintf("-j MARK --set-xmark %#x/%#x", value, mask) }
+
+// setConnmark gives the bits of mask in a connection's mark a value.
+func setConnmark(value, mask uint32) string {
+	return fmt.Sprintf("-j CONNMARK --set-xmark %#x/%#x", value, mask)
+}
+
+func (r rules) connmark(bit uint32) string { return fmt.Sprintf("-m connmark --mark %#x/%#[1]x", bit) }
+
+// treated matches packets by a treatment.
+func (r rules) treated(t Treatment) string {
+	return fmt.Sprintf("-m mark --mark %#x/%#x", r.cfg.Marks.Value(t), r.cfg.Marks.Mask())
+}
+
+// mapped writes a frontend's treatment into the packet's mark.
+func (r rules) mapped() string {
+	return fmt.Sprintf("-j SET --map-set %s dst,dst --map-mark", r.sets.Frontends.Name)
+}
+
+// internal is one rule for each way to find an internal source.
+func (r rules) internal(rest string) []string {
+	var out []string
+	for _, m := range r.cfg.Detector.matches(r.is4) {
+		out = append(out, m+" "+rest)
+	}
+	return out
+}
+
+func (r rules) divert() string {
+	return matchSet(r.sets.External, "dst,dst") + " " + turn(r.cfg.Marks.Divert, r.cfg.Marks.Divert)
+}
+
+// ranged drops connections to frontends from sources outside of their ranges.
+func (r rules) ranged() string {
+	return matchSet(r.sets.Ranged, "dst,dst") + " " + matchNoSet(r.sets.Allowed, "dst,dst,src") + " -j DROP"
+}
+
+// manglePrerouting decides about the first packet of a connection from a pod or another host. Decisions are kept in the mark of
+// the connection: others may write the whole mark of the packet, or restore it from there.
+func (r rules) manglePrerouting() []string {
+	m := r.cfg.Marks
+	kept := m.Divert | m.Masquerade
+	return []string{
+		known + " -j RETURN",
+		matchNoSet(r.sets.Frontends, "dst,dst") + " -j RETURN",
+		r.ranged(),
+		r.divert(),
+		r.mapped(),
+		r.treated(DropExternal) + " -j KIPVS-GUARD",
+		r.treated(MasqueradeExternal) + " -j KIPVS-CLUSTER",
+		turn(0, m.Own),
+		fmt.Sprintf("-j CONNMARK --save-mark --nfmask %#x --ctmask %#[1]x", kept),
+		onlySYN + " " + setConnmark(0, m.Own), // a client that uses its port again gets a new connection
+	}
+}
+
+// cluster keeps the source of cluster-IP traffic from pods. Where nobody can be found internal, nobody is taken for external.
+func (r rules) cluster() []string {
+	keep := turn(0, r.cfg.Marks.Masquerade)
+	if inside := r.internal(keep); len(inside) > 0 {
+		return inside
+	}
+	return []string{keep}
+}
+
+// mangleOutput is for the node's own packets. They are routed again if their mark changes, here to the loopback link, where IPVS wants
+// them: it keeps a packet's route if the real server is on this node.
+func (r rules) mangleOutput() []string {
+	return []string{
+		unknown + " " + matchSet(r.sets.Frontends, "dst,dst") + " -j KIPVS-OWN",
+		matchSet(r.sets.External, "dst,dst") + " " + turn(r.cfg.Marks.Own, r.cfg.Marks.Own),
+	}
+}
+
+// own decides about the first packet of a connection of the node itself, which is neither internal nor external: it is masqueraded,
+// and a Local external policy does not concern it.
+func (r rules) own() []string {
+	m := r.cfg.Marks
+	out := []string{r.ranged()}
+	if !r.cfg.Detector.Detects(r.is4) && !r.cfg.Bind {
+		// Without a detector cluster-IP traffic keeps its source. (In bind mode the node's source is the cluster IP
+		// itself, which no endpoint could answer.)
+		out = append(out, r.mapped(), r.treated(MasqueradeExternal)+" "+turn(0, m.Mask()), fmt.Sprintf("-m mark --mark %#x/%#x -j RETURN", 0, m.Mask()))
+	}
+	return append(out, turn(m.Masquerade, m.Masquerade), setConnmark(m.Masquerade, m.Masquerade))
+}
+
+// unmark takes the bits that lead to this host from packets that leave: one that a tunnel wraps would carry them to the wrapping, which
+// may go to an address that is a load balancer's here.
+func (r rules) unmark() string {
+	used := r.cfg.Marks.Divert | r.cfg.Marks.Own
+	return fmt.Sprintf("-m mark ! --mark 0x0/%#x %s", used, turn(0, used))
+}
+
+func (r rules) reject() string {
+	return fmt.Sprintf("-j DNAT --to-destination %v", RejectAddr(r.family))
+}
+
+// natPrerouting decides where the first packet of a connection goes. Frontends are accepted, so that no rule of others
+// translates them, such as for a host port of the same number.
+func (r rules) natPrerouting() []string {
+	return r.translate(r.internal(r.aliased()))
+}
+
+func (r rules) natOutput() []string { return r.translate([]string{r.aliased()}) }
+
+func (r rules) aliased() string {
+	return fmt.Sprintf("%s -j NETMAP --to %v", matchSet(r.sets.Internal, "dst,dst"), AliasRange(r.family))
+}
+
+func (r rules) translate(aliased []string) []string {
+	out := []string{matchSet(r.sets.Rejected, "dst,dst") + " " + r.reject()}
+	out = append(out, aliased...)
+	out = append(out, matchSet(r.sets.Frontends, "dst,dst")+" -j ACCEPT")
+	if r.cfg.Bind {
+		out = append(out, r.pings()+" -j ACCEPT")
+	}
+	return append(out, matchSet(r.sets.Local, "dst")+" "+r.reject())
+}
+
+// pings matches pings of bound addresses, which are for the host to answer.
+func (r rules) pings() string {
+	ping := "icmp"
+	if !r.is4 {
+		ping = "ipv6-icmp"
+	}
+	return "-p " + ping + " " + matchSet(r.sets.Addresses, "dst")
+}
+
+// unknownToIPVS finds connections of TCP that IPVS has no entry for, where it let the packet pass: their real server was removed
 // before they ended, or the whole table was flushed. It schedules a SYN only (sloppy_tcp is off: each ACK that somebody
 // invents would be an entry for a day).
 //
-// In INPUT the packet goes on to the node's own TCP, which resets the connection where the address is the node's. An
-// address of IPv4 that is not may not be the source of its reset (ip_route_output_key_hash_rcu), so the connection is marked,
-// and its next packet refused in FORWARD. Nothing before IPVS tells whether it has an entry: conntrack may have lost a connection
-// that IPVS keeps.
-func (r rules) forgotten(target string) string {
-	return fmt.Sprintf("%s -m conntrack --ctstate NEW -m set --match-set %s dst,dst %s", notSYN, r.sets.Frontends.Name, target)
-}
-
-// orphans refuses what forgotten marked and nobody answered: others may save the marks of packets in connections, ours with
-// them. A client that uses the port again gets a new connection.
-func (r rules) orphans() []string {
-	m := r.cfg.Marks
-	return []string{
-		notSYN + " " + r.turn(Refuse, m.Mask()),
-		fmt.Sprintf("%s -j CONNMARK --set-xmark 0x0/%#x", onlySYN, m.Divert),
-	}
-}
-
-// cluster masquerades cluster-IP traffic from outside. Where nobody can be found inside, nobody is taken for outside.
-func (r rules) cluster() []string {
-	inside := r.inside("-j RETURN")
-	if len(inside) == 0 {
-		return nil
-	}
-	return append(inside, r.turn(Masquerade, r.cfg.Marks.Masquerade))
-}
-
-// input clears the bits that have done their work: IPVS routes the packet again, and the divert bit would bring it back
-// here. The number of a second list comes last, since it is the whole mark.
-func (r rules) input() []string {
-	used := r.cfg.Marks.Divert | r.cfg.Marks.Inside
-	return append([]string{r.turn(Plain, used)}, r.inside(mapped(r.sets.Inside))...)
-}
-
-// output is for the node's own packets, which are neither inside nor outside: they are masqueraded, and a Local external
-// policy does not concern them. They need no diverting to get to IPVS, so ranges hold also while a frontend is off and its
-// virtual server stands.
-func (r rules) output() []string {
-	m := r.cfg.Marks
-	out := []string{
-		r.ranged(),
-		fmt.Sprintf("-m set ! --match-set %s dst,dst -j RETURN", r.sets.Frontends.Name),
-		mapped(r.sets.Frontends),
-	}
-	if r.cfg.Detector.Detects(r.is4) || r.cfg.Bind {
-		out = append(out, r.turn(Masquerade, m.Mask()))
-	} else {
-		// Without a detector cluster-IP traffic keeps its source. (In bind mode the node's source is the cluster IP
-		// itself, which no endpoint could answer.)
-		out = append(out,
-			fmt.Sprintf("-m mark ! --mark %#x/%#x %s", m.Value(DivertCluster), m.Mask(), r.turn(Masquerade, m.Mask())),
-			r.marked(DivertCluster)+" "+r.turn(Plain, m.Mask()))
-	}
-	return append(out, r.once(), mapped(r.sets.Inside))
-}
-
-// once takes the masquerade bit from packets of connections that stand: only the first packet decides about the source,
-// and a packet that a tunnel wraps would carry the bit to the wrapping.
-func (r rules) once() string {
-	return "-m conntrack ! --ctstate NEW " + r.turn(Plain, r.cfg.Marks.Masquerade)
+// In INPUT the packet goes on to the node's own TCP, which resets the connection where the address is local. A diverted one
+// of IPv4 may not be the source of its reset (ip_route_output_key_hash_rcu), so the connection is marked, and its next
+// packet rejected in INPUT. Nothing before IPVS tells whether it has an entry: conntrack may have lost a connection that
+// IPVS keeps.
+func (r rules) unknownToIPVS(in ipset.Set, target string) string {
+	return fmt.Sprintf("%s -m conntrack --ctstate NEW %s %s", notSYN, matchSet(in, "dst,dst"), target)
 }
 
 func (r rules) postrouting() []string {
-	m := r.cfg.Marks
+	m := r.cfg.Marks.Masquerade
 	return []string{
-		fmt.Sprintf("-m mark --mark %#x/%#[1]x -j KIPVS-MASQUERADE", m.Masquerade),
-		fmt.Sprintf("-m mark --mark %#x/%#x -m ipvs --ipvs -m addrtype --src-type LOCAL -j KIPVS-MASQUERADE", m.Inside, m.Mask()),
-		fmt.Sprintf("-m set --match-set %s dst,dst,src -j KIPVS-MASQUERADE", r.sets.Hairpins.Name),
+		fmt.Sprintf("-m mark --mark %#x/%#[1]x -j KIPVS-MASQUERADE", m),
+		r.connmark(m) + " -j KIPVS-MASQUERADE",
+		matchSet(r.sets.Hairpins, "dst,dst,src") + " -j KIPVS-MASQUERADE",
 	}
 }
 
-// masquerade clears the mark first, so that a packet that a tunnel sends through the stack again is not masqueraded a
-// second time.
+// masquerade clears the marks first, so that a packet that a tunnel sends through the stack again is not masqueraded a second
+// time.
 func (r rules) masquerade() []string {
-	m := r.cfg.Marks
+	m := r.cfg.Marks.Masquerade
 	target := "-j MASQUERADE --random-fully"
 	if r.cfg.PredictablePorts {
 		target = "-j MASQUERADE"
 	}
-	return []string{r.turn(Plain, m.Masquerade|m.Inside), target}
+	return []string{turn(0, m), setConnmark(0, m), target}
 }
 
-// filterInput lets health-check node ports through, whatever the filter, as kube-proxy does. In bind mode it refuses what no
-// frontend claims on bound addresses, before anybody accepts a port on all addresses of the node.
+// filterInput accepts what firewalls cannot mean: in other modes these packets never pass INPUT. What is for an address of the node
+// itself comes behind their rules (KIPVS-ACCEPT), but for health-check node ports, which kube-proxy accepts, too.
 func (r rules) filterInput() []string {
-	out := []string{fmt.Sprintf("-m set --match-set %s dst,dst -j ACCEPT", r.sets.Probed.Name)}
-	if r.cfg.Bind {
-		ping := "icmp"
-		if !r.is4 {
-			ping = "ipv6-icmp"
-		}
-		out = append(out,
-			fmt.Sprintf("-m set --match-set %s dst,dst -j RETURN", r.sets.Frontends.Name),
-			fmt.Sprintf("-m set --match-set %s dst ! -p %s -m conntrack --ctstate NEW -j REJECT", r.sets.Addresses.Name, ping))
+	return []string{
+		matchSet(r.sets.Local, "dst") + " -j KIPVS-LOCAL",
+		matchSet(r.sets.External, "dst,dst") + " -j KIPVS-EXTERNAL",
+		matchSet(r.sets.Health, "dst,dst") + " -j ACCEPT",
 	}
-	return out
+}
+
+// filterLocal rejects what no frontend claims and was not rejected in nat, since it begins no connection. What was translated is for
+// an alias. Errors about a connection's way (RELATED) are for IPVS.
+func (r rules) filterLocal() []string {
+	out := []string{
+		"-m conntrack --ctstate DNAT -j ACCEPT",
+		matchSet(r.sets.Frontends, "dst,dst") + " -j ACCEPT",
+		"-m conntrack --ctstate RELATED -j RETURN",
+	}
+	if r.cfg.Bind { // the node asks bound addresses from themselves, so answers come there
+		out = append(out, "-m conntrack --ctdir REPLY -j RETURN", r.pings()+" -j RETURN")
+	}
+	return append(out, "-p tcp "+reset, "-j REJECT")
+}
+
+// filterOutput rejects what was translated to be rejected, and what was routed to the link since a frontend is off. Packets of other
+// translated connections still seem to go where they were routed first.
+func (r rules) filterOutput() []string {
+	to := fmt.Sprintf("-d %v/%d", RejectAddr(r.family), RejectAddr(r.family).BitLen())
+	return []string{
+		to + " -p tcp " + reset, to + " -j REJECT",
+		"-m conntrack --ctstate DNAT -j RETURN",
+		toLink + " -p tcp " + reset, toLink + " -j REJECT",
+		r.unknownToIPVS(r.sets.Frontends, reset),
+	}
 }

@@ -115,22 +115,89 @@ func checkRule(t *testing.T, r iptables.Ruleset, table, rule string, sets []stri
 	}
 }
 
-// What others decide in a filter stands: none of our rules that comes before theirs accepts a frontend.
+// What others decide in a filter stands for the addresses that the node has. What is for an address that packets reach only for the
+// sake of a frontend no firewall's rule can mean, and is accepted first; but agents that enforce policies see it before.
 func TestFiltersOfOthersStand(t *testing.T) {
 	for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
 		for _, bind := range []bool{false, true} {
 			r := Rules(RulesConfig{Marks: MarksFor(14), Bind: bind}, family)
-			last := map[string]bool{}
+			first, last := 0, 0
 			for _, j := range r.Jumps {
-				last[j.Table+" "+j.To] = j.Last
-			}
-			for _, c := range r.Chains {
-				for _, rule := range c.Rules {
-					frontends := strings.Contains(rule, "--match-set "+SetsOf(family).Frontends.Name+" ")
-					if c.Table == "filter" && frontends && strings.HasSuffix(rule, "-j ACCEPT") && !last["filter "+c.Name] {
-						t.Errorf("%s: %q comes before what others decide", c.Name, rule)
-					}
+				if j.Table != "filter" || j.From != "INPUT" {
+					continue
 				}
+				if j.Last {
+					last += len(accepts(r, j.To, nil))
+					continue
+				}
+				if !slices.Equal(j.Behind, []string{"cali-INPUT", "KUBE-ROUTER-INPUT"}) {
+					t.Errorf("%v stands behind %v", j, j.Behind)
+				}
+				for _, path := range accepts(r, j.To, nil) {
+					checkAccepted(t, SetsOf(family), path)
+					first++
+				}
+			}
+			if first < 3 || last != 1 {
+				t.Errorf("%d ways to be accepted before what others decide, and %d behind it", first, last)
+			}
+		}
+	}
+}
+
+// accepts returns the ways that lead from a filter chain to ACCEPT, each with its rules.
+func accepts(r iptables.Ruleset, chain string, before []string) [][]string {
+	var out [][]string
+	for _, c := range r.Chains {
+		if c.Table != "filter" || c.Name != chain {
+			continue
+		}
+		for _, rule := range c.Rules {
+			path := append(slices.Clone(before), rule)
+			_, to, _ := strings.Cut(rule, "-j ")
+			if to == "ACCEPT" {
+				out = append(out, path)
+			} else {
+				out = append(out, accepts(r, to, path)...)
+			}
+		}
+	}
+	return out
+}
+
+// checkAccepted wants a way to ACCEPT to be for diverted or cluster addresses, or for health-check node ports.
+func checkAccepted(t *testing.T, sets Sets, path []string) {
+	t.Helper()
+	for _, set := range []string{sets.Local.Name + " dst ", sets.External.Name + " dst,dst ", sets.Health.Name + " dst,dst "} {
+		if strings.Contains(path[0], "-m set --match-set "+set) {
+			return
+		}
+	}
+	t.Errorf("%q comes before what others decide", path)
+}
+
+// Nobody else's translation takes a frontend, and no way to be translated by us comes behind the rule that accepts them all.
+func TestFrontendsAreNotTranslatedByOthers(t *testing.T) {
+	for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
+		sets := SetsOf(family)
+		r := Rules(RulesConfig{Marks: MarksFor(14), Detector: detectors[0].Detector}, family)
+		for _, chain := range []string{"KIPVS-PREROUTING", "KIPVS-OUTPUT"} {
+			i := slices.IndexFunc(r.Chains, func(c iptables.Chain) bool { return c.Table == "nat" && c.Name == chain })
+			want := []string{
+				fmt.Sprintf("-m set --match-set %s dst,dst -j DNAT --to-destination %v", sets.Rejected.Name, RejectAddr(family)),
+				fmt.Sprintf("-m set --match-set %s dst,dst -j NETMAP --to %v", sets.Internal.Name, AliasRange(family)),
+				fmt.Sprintf("-m set --match-set %s dst,dst -j ACCEPT", sets.Frontends.Name),
+				fmt.Sprintf("-m set --match-set %s dst -j DNAT --to-destination %v", sets.Local.Name, RejectAddr(family)),
+			}
+			if chain == "KIPVS-PREROUTING" {
+				pods := map[ipset.Family]string{ipset.IPv4: "10.244.0.0/16", ipset.IPv6: "fd00:244::/48"}[family]
+				want[1] = "-s " + pods + " " + want[1] // the node itself is internal anyway
+			}
+			if diff := cmp.Diff(want, r.Chains[i].Rules); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", chain, diff)
+			}
+			if j := slices.IndexFunc(r.Jumps, func(j iptables.Jump) bool { return j.Table == "nat" && j.To == chain }); j < 0 || r.Jumps[j].Last || r.Jumps[j].Behind != nil {
+				t.Errorf("the jump to %s does not come first", chain)
 			}
 		}
 	}
@@ -155,7 +222,7 @@ func TestRulesAreAConstant(t *testing.T) {
 			t.Errorf("bit %d: %d rules, want %d", bit, got, want)
 		}
 	}
-	if most := 50; want > most {
+	if most := 70; want > most {
 		t.Errorf("%d rules are more than %d", want, most)
 	}
 }
@@ -164,8 +231,8 @@ func TestSets(t *testing.T) {
 	seen := map[string]bool{}
 	for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
 		sets := SetsOf(family)
-		if len(sets.All()) != 8 {
-			t.Errorf("%d sets, want 8", len(sets.All()))
+		if len(sets.All()) != 11 {
+			t.Errorf("%d sets, want 11", len(sets.All()))
 		}
 		for _, s := range sets.All() {
 			if seen[s.Name] || !strings.HasPrefix(s.Name, SetPrefix) || len(s.Name) > 31 || s.Family != family {
@@ -173,8 +240,20 @@ func TestSets(t *testing.T) {
 			}
 			seen[s.Name] = true
 		}
-		if last := sets.All()[7]; last != sets.Frontends {
-			t.Errorf("%s comes last, want the frontends: they are turned on when all else stands", last.Name)
+		// What protects or serves a frontend stands before it is turned on; what takes packets to it comes behind.
+		place := func(s ipset.Set) int { return slices.Index(sets.All(), s) }
+		for _, before := range []ipset.Set{sets.Owned, sets.Allowed, sets.Ranged, sets.Hairpins, sets.Rejected} {
+			if place(before) < 0 || place(before) > place(sets.Frontends) {
+				t.Errorf("%s is filled behind the frontends", before.Name)
+			}
+		}
+		for _, behind := range []ipset.Set{sets.Internal, sets.External, sets.Local, sets.Addresses} {
+			if place(behind) < place(sets.Frontends) {
+				t.Errorf("%s is filled before the frontends", behind.Name)
+			}
+		}
+		if place(sets.Allowed) > place(sets.Ranged) {
+			t.Errorf("%s is filled before %s: nobody would be allowed for a moment", sets.Ranged.Name, sets.Allowed.Name)
 		}
 	}
 }

@@ -4,14 +4,17 @@ import "kube-ipvs/ipset"
 
 // Sets are the IP sets of one family. They are cut by what happens to a packet, never by a Service's type.
 type Sets struct {
-	Owned     ipset.Set // a ledger that no rule reads: every frontend whose server may be in IPVS is ours, and its number
-	Frontends ipset.Set // address and port of every frontend, with its treatment: being a member turns it on
-	Inside    ipset.Set // those with a second list for sources inside, with its number
+	Owned     ipset.Set // no rule reads it: the virtual servers that are ours
+	Frontends ipset.Set // address and port of every frontend, with its treatment
+	External  ipset.Set // those whose packets are diverted: being a member turns them on
+	Internal  ipset.Set // those with an alias for internal sources
+	Rejected  ipset.Set // those that take no new connections
 	Ranged    ipset.Set // those that only some sources may use
 	Allowed   ipset.Set // and these sources
 	Hairpins  ipset.Set // endpoints that may be sent their own packets
-	Addresses ipset.Set // in bind mode: addresses on the link
-	Probed    ipset.Set // where health-check node ports are asked
+	Local     ipset.Set // networks that are delivered to this host for the sake of frontends: what is none there is rejected
+	Addresses ipset.Set // in bind mode: addresses on the link, which answer pings
+	Health    ipset.Set // where health-check node ports are asked
 }
 
 // SetsOf returns the definitions of a family's sets.
@@ -24,14 +27,17 @@ func SetsOf(family ipset.Family) Sets {
 		return ipset.Set{Name: prefix + name, Type: of, Family: family, Marks: marks}
 	}
 	return Sets{
-		Owned:     set("OWNED", ipset.HashIPPort, true),
+		Owned:     set("OWNED", ipset.HashIPPort, false),
 		Frontends: set("FRONTENDS", ipset.HashIPPort, true),
-		Inside:    set("INSIDE", ipset.HashIPPort, true),
+		External:  set("EXTERNAL", ipset.HashIPPort, false),
+		Internal:  set("INTERNAL", ipset.HashIPPort, false),
+		Rejected:  set("REJECTED", ipset.HashIPPort, false),
 		Ranged:    set("RANGED", ipset.HashIPPort, false),
 		Allowed:   set("ALLOWED", ipset.HashIPPortNet, false),
 		Hairpins:  set("HAIRPINS", ipset.HashIPPortIP, false),
+		Local:     set("LOCAL", ipset.HashNet, false),
 		Addresses: set("ADDRESSES", ipset.HashIP, false),
-		Probed:    set("PROBED", ipset.HashIPPort, false),
+		Health:    set("HEALTH", ipset.HashIPPort, false),
 	}
 }
 
@@ -41,5 +47,5 @@ const SetPrefix = "KIPVS-"
 // All returns the sets in the order in which their members are added: what protects or serves a frontend stands before
 // the frontend is turned on. They are emptied in reverse.
 func (s Sets) All() []ipset.Set {
-	return []ipset.Set{s.Owned, s.Addresses, s.Allowed, s.Ranged, s.Hairpins, s.Probed, s.Inside, s.Frontends}
+	return []ipset.Set{s.Owned, s.Allowed, s.Ranged, s.Hairpins, s.Health, s.Rejected, s.Frontends, s.Internal, s.External, s.Local, s.Addresses}
 }

@@ -17,7 +17,7 @@ func ops(items []vip.Item) []string {
 	return out
 }
 
-// The marks of every --iptables-masquerade-bit.
+// The marks of every --iptables-masquerade-bit: three different bits in one half of the mark.
 func TestMarks(t *testing.T) {
 	for bit := range 32 {
 		t.Run(fmt.Sprintf("bit %d", bit), func(t *testing.T) {
@@ -25,23 +25,48 @@ func TestMarks(t *testing.T) {
 			if m.Masquerade != 1<<bit {
 				t.Errorf("masquerade %#x, want bit %d", m.Masquerade, bit)
 			}
-			if got := bits.OnesCount32(m.Masquerade | m.Divert | m.Inside | m.Numbers); got != 3+numberBits {
-				t.Errorf("%d different bits in %+x, want %d", got, m, 3+numberBits)
+			for _, one := range []uint32{m.Masquerade, m.Divert, m.Own} {
+				if bits.OnesCount32(one) != 1 {
+					t.Errorf("%#x in %+x is not one bit", one, m)
+				}
 			}
-			if bits.OnesCount32(m.Divert) != 1 || bits.OnesCount32(m.Inside) != 1 || bits.OnesCount32(m.Numbers) != numberBits {
-				t.Errorf("%+x: want one bit, one bit and %d", m, numberBits)
-			}
-			if (m.Divert|m.Inside|m.Numbers)&(1<<portmapBit) != 0 {
-				t.Errorf("%+x uses portmap's bit", m)
+			all := m.Masquerade | m.Divert | m.Own
+			if got := bits.OnesCount32(all); got != 3 {
+				t.Errorf("%d different bits in %+x, want 3", got, m)
 			}
 			half := uint32(0xffff)
 			if bit > 15 {
 				half <<= 16
 			}
-			if all := m.Mask() | m.Numbers; all&^half != 0 {
+			if all&^half != 0 {
 				t.Errorf("%#x is not in one half of the mark", all)
 			}
 		})
+	}
+}
+
+func TestMarksByDefault(t *testing.T) {
+	if got, want := MarksFor(14), (Marks{Masquerade: 0x4000, Divert: 0x1000, Own: 0x10}); got != want {
+		t.Errorf("marks %+x, want %+x", got, want)
+	}
+}
+
+// Bits that others use are not ours, but for the masquerade bit, which the operator chose. Those of Calico and of Tailscale are in the
+// upper half.
+func TestMarksOfOthers(t *testing.T) {
+	others := map[string]uint32{
+		"kubelet's (KUBE-MARK-DROP)": 0x8000,
+		"portmap's":                  0x2000,
+		"Cilium's":                   0x0f00,
+		"AWS's":                      0x0080,
+	}
+	for bit := range 16 {
+		m := MarksFor(bit)
+		for name, mask := range others {
+			if both := (m.Divert | m.Own) & mask; both != 0 {
+				t.Errorf("masquerade bit %d: %+x has %s %#x", bit, m, name, both)
+			}
+		}
 	}
 }
 
@@ -49,54 +74,26 @@ func TestTreatmentsAreTold(t *testing.T) {
 	for bit := range 32 {
 		m := MarksFor(bit)
 		seen := map[ipset.Mark]Treatment{}
-		for treatment := Plain; treatment <= DivertGuard; treatment++ {
+		for treatment := KeepSource; treatment <= MasqueradeExternal; treatment++ {
 			mark := m.Of(treatment)
-			if other, dup := seen[mark]; dup || mark.Mask != m.Mask() || mark.Value&^mark.Mask != 0 {
-				t.Errorf("bit %d: %v is %v; %v has the same", bit, treatment, mark, other)
+			if other, dup := seen[mark]; dup || mark.Mask != m.Masquerade|m.Own || mark.Value&^mark.Mask != 0 {
+				t.Errorf("bit %d: %v is %v; %v has the same, or other bits", bit, treatment, mark, other)
 			}
 			seen[mark] = treatment
-			diverts := mark.Value&m.Divert != 0
-			if want := treatment >= Divert; diverts != want {
-				t.Errorf("bit %d: %v diverts: %v", bit, treatment, diverts)
-			}
-			// A masquerade bit that nothing but MASQUERADE is meant by must not be set where the source is kept.
-			if keeps := treatment == Plain || treatment == Divert || treatment == GuardOutside || treatment == DivertCluster; keeps && mark.Value&m.Masquerade != 0 {
-				t.Errorf("bit %d: %v has the masquerade bit", bit, treatment)
+			// Masquerade needs no rule of its own: the bit is what POSTROUTING looks for.
+			if masquerades := treatment == Masquerade || treatment == MasqueradeExternal; masquerades != (mark.Value&m.Masquerade != 0) {
+				t.Errorf("bit %d: %v is %v", bit, treatment, mark)
 			}
 		}
-	}
-}
-
-func TestNumbers(t *testing.T) {
-	for bit := range 32 {
-		m := MarksFor(bit)
-		seen := map[uint32]uint32{}
-		for n := uint32(1); n <= Capacity; n++ {
-			mark := m.Number(n)
-			if other, dup := seen[mark]; dup {
-				t.Fatalf("bit %d: numbers %d and %d are both %#x", bit, n, other, mark)
-			}
-			seen[mark] = n
-			if mark&(m.Divert|m.Masquerade) != 0 || mark&m.Inside == 0 {
-				t.Fatalf("bit %d: number %d is %#x, with the bits of something else", bit, n, mark)
-			}
-			if got := m.NumberOf(mark); got != n {
-				t.Fatalf("bit %d: NumberOf(Number(%d)) = %d", bit, n, got)
-			}
-		}
-		for _, mark := range []uint32{0, m.Divert, m.Masquerade, m.Inside, m.Number(1) | m.Divert, m.Number(1) | m.Masquerade, m.Number(1) &^ m.Inside, ^uint32(0)} {
-			if got := m.NumberOf(mark); got != 0 {
-				t.Errorf("bit %d: NumberOf(%#x) = %d, want 0", bit, mark, got)
-			}
+		if m.Value(Masquerade) != m.Masquerade || m.Value(KeepSource) != 0 {
+			t.Errorf("bit %d: masquerade is %#x, and keep source %#x", bit, m.Value(Masquerade), m.Value(KeepSource))
 		}
 	}
 }
 
 func TestWords(t *testing.T) {
-	for treatment, want := range map[Treatment]string{Plain: "keep source", Refuse: "refuse", DivertGuard: "divert, drop outside"} {
-		if treatment.String() != want {
-			t.Errorf("%d is %q, want %q", treatment, treatment, want)
-		}
+	if got := fmt.Sprint(KeepSource, DropExternal, Masquerade, MasqueradeExternal); got != "keep source drop external masquerade masquerade external" {
+		t.Errorf("treatments are %q", got)
 	}
 	if got := fmt.Sprint(ClusterIP, NodePort, ExternalIP, LoadBalancerIP); got != "cluster IP node port external IP load-balancer IP" {
 		t.Errorf("kinds are %q", got)

@@ -69,6 +69,8 @@ func ipsetSamples(s ipset.Set) []ipset.Member {
 		return []ipset.Member{{Addr: first}, {Addr: second}}
 	case ipset.HashIPPort:
 		return []ipset.Member{{Addr: first, Proto: 6, Port: 80}, {Addr: first, Proto: 17, Port: 80}, {Addr: second, Proto: 132, Port: 65535}}
+	case ipset.HashNet:
+		return []ipset.Member{{Other: netip.MustParsePrefix(narrow)}, {Other: netip.MustParsePrefix(wide)}, {Other: netip.PrefixFrom(first, 12).Masked()}}
 	case ipset.HashIPPortIP:
 		return []ipset.Member{{Addr: first, Proto: 6, Port: 80, Other: host}, {Addr: second, Proto: 17, Port: 1, Other: host}}
 	}
@@ -81,7 +83,7 @@ func ipsetSamples(s ipset.Set) []ipset.Member {
 
 func ipsetKinds() []ipset.Set {
 	var sets []ipset.Set
-	for _, typ := range []ipset.Type{ipset.HashIP, ipset.HashIPPort, ipset.HashIPPortIP, ipset.HashIPPortNet} {
+	for _, typ := range []ipset.Type{ipset.HashIP, ipset.HashIPPort, ipset.HashIPPortIP, ipset.HashIPPortNet, ipset.HashNet} {
 		for _, family := range []ipset.Family{ipset.IPv4, ipset.IPv6} {
 			for _, marks := range []bool{false, true} {
 				sets = append(sets, ipset.Set{Name: fmt.Sprintf("KIPVS-%s-%d-%t", typ, family, marks), Type: typ, Family: family, Marks: marks})
@@ -153,6 +155,10 @@ func ipsetDefinitions(t *testing.T, k ipsetHost) {
 		if err := k.Create(t.Context(), tt.set); !errors.Is(err, tt.want) {
 			t.Errorf("%s: Create = %v, want %v", tt.name, err, tt.want)
 		}
+		differ, err := k.Differ(t.Context(), []ipset.Set{tt.set, {Name: "KIPVS-NONE", Type: ipset.HashIP, Family: ipset.IPv4}})
+		if want := tt.want == os.ErrExist; err != nil || errors.Is(differ[tt.set.Name], os.ErrExist) != want || len(differ) > 1 || len(differ) == 1 && !want {
+			t.Errorf("%s: Differ = %v, %v", tt.name, differ, err)
+		}
 	}
 	if _, err := k.Read(t.Context(), tests[0].set); !errors.Is(err, os.ErrExist) {
 		t.Errorf("Read as another type = %v, want os.ErrExist", err)
@@ -194,7 +200,9 @@ func ipsetTest(t *testing.T, k ipsetHost) {
 		there := ipsetSamples(s)[0]
 		ipsetDo(t, k, ipset.Op{Set: s, Member: there})
 		gone := there
-		gone.Addr = there.Addr.Next()
+		if gone.Addr = there.Addr.Next(); s.Type == ipset.HashNet {
+			gone.Other = netip.PrefixFrom(there.Other.Addr().Next(), there.Other.Bits())
+		}
 		none := s
 		none.Name = "KIPVS-NONE"
 		errs := k.Do(t.Context(), []ipset.Op{

@@ -68,8 +68,15 @@ func ipsetInvalid(t *testing.T, k ipsetHost) {
 		{"third part of the other family", ipset.HashIPPortIP, at(v4, "fd00::1/128")},
 		{"prefix length 0", ipset.HashIPPortNet, at(v4, "0.0.0.0/0")},
 		{"bits beyond the prefix", ipset.HashIPPortNet, at(v4, "10.0.0.1/8")},
+		{"no network", ipset.HashNet, ipset.Member{}},
+		{"an address for a network", ipset.HashNet, ipset.Member{Addr: v4}},
+		{"a network with an address", ipset.HashNet, ipset.Member{Addr: v4, Other: netip.MustParsePrefix("10.0.0.0/8")}},
+		{"a network with a port", ipset.HashNet, ipset.Member{Proto: 6, Port: 80, Other: netip.MustParsePrefix("10.0.0.0/8")}},
+		{"a network of the other family", ipset.HashNet, ipset.Member{Other: netip.MustParsePrefix("fd00::/8")}},
+		{"a network of prefix length 0", ipset.HashNet, ipset.Member{Other: netip.MustParsePrefix("0.0.0.0/0")}},
+		{"a network with bits beyond its prefix", ipset.HashNet, ipset.Member{Other: netip.MustParsePrefix("10.0.0.1/8")}},
 	}
-	for _, typ := range []ipset.Type{ipset.HashIP, ipset.HashIPPort, ipset.HashIPPortIP, ipset.HashIPPortNet} {
+	for _, typ := range []ipset.Type{ipset.HashIP, ipset.HashIPPort, ipset.HashIPPortIP, ipset.HashIPPortNet, ipset.HashNet} {
 		ipsetCreate(t, k, ipset.Set{Name: "KIPVS-" + string(typ), Type: typ, Family: ipset.IPv4})
 	}
 	for _, tt := range tests {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -37,7 +38,8 @@ func vipConforms(t *testing.T, open func(*testing.T) vipHost) {
 		"without the link":          vipNoLink,
 		"the link goes":             vipLinkGoes,
 		"the last address goes":     vipLastAddress,
-		"two marks":                 vipTwoMarks,
+		"rules that differ":         vipTwoRules,
+		"other sources":             vipSources,
 		"a stranger's route":        vipStranger,
 		"IPv6 disabled":             vipNoIPv6,
 		"items that cannot be":      vipInvalid,
@@ -50,34 +52,44 @@ func vipConforms(t *testing.T, open func(*testing.T) vipHost) {
 }
 
 func vipItem(kind vip.Kind, prefix string) vip.Item {
-	i := vip.Item{Kind: kind, Prefix: netip.MustParsePrefix(prefix)}
-	if kind == vip.Divert {
-		i.Mark = 0x8000
-	}
-	if kind == vip.Refuse {
-		i.Mark, i.Mask = 0x5000, 0xd000
-	}
-	return i
+	return vip.Item{Kind: kind, Prefix: netip.MustParsePrefix(prefix)}
+}
+
+// vipRules are the rules of a family.
+func vipRules(family string) []vip.Item {
+	return vip.Policies(netip.MustParsePrefix(family), 0x1000, 0x10)
 }
 
 // vipAll is an item of each kind and family, in the order in which they are made.
 func vipAll() []vip.Item {
-	return []vip.Item{
-		{Kind: vip.Link},
-		vipItem(vip.Divert, "0.0.0.0/0"), vipItem(vip.Divert, "::/0"),
-		vipItem(vip.LastResort, "0.0.0.0/0"), vipItem(vip.LastResort, "::/0"),
-		vipItem(vip.Refuse, "0.0.0.0/0"), vipItem(vip.Refuse, "::/0"),
-		vipItem(vip.Route, "10.96.0.0/12"), vipItem(vip.Route, "10.200.0.1/32"), vipItem(vip.Route, "fd00:96::/108"),
+	return slices.Concat([]vip.Item{{Kind: vip.Link}}, vipRules("0.0.0.0/0"), vipRules("::/0"), []vip.Item{
+		vipItem(vip.Refuse, "255.255.255.254/32"), vipItem(vip.Refuse, "1ff::fffe/128"),
+		vipItem(vip.Local, "10.96.0.0/12"), vipItem(vip.Local, "10.200.0.1/32"), vipItem(vip.Local, "fd00:96::/108"),
+		vipItem(vip.Divert, "203.0.113.7/32"), vipItem(vip.Divert, "2001:db8::7/128"),
 		vipItem(vip.LastRoute, "203.0.113.7/32"), vipItem(vip.LastRoute, "2001:db8::7/128"),
-		vipItem(vip.RefuseRoute, "0.0.0.0/0"), vipItem(vip.RefuseRoute, "::/0"),
 		vipItem(vip.Address, "10.96.0.10/32"), vipItem(vip.Address, "fd00:96::10/128"),
+	})
+}
+
+// vipSource is the source of an item in these tests: an address of the node, which has one of each family, where it is local.
+func vipSource(i vip.Item) netip.Addr {
+	switch {
+	case i.Kind != vip.Local:
+		return netip.Addr{}
+	case i.Prefix.Addr().Is4():
+		return netip.MustParseAddr("192.0.2.1")
 	}
+	return netip.MustParseAddr("2001:db8::1")
 }
 
 func vipOps(verb vip.Verb, items ...vip.Item) []vip.Op {
 	var ops []vip.Op
 	for _, i := range items {
-		ops = append(ops, vip.Op{Verb: verb, Item: i})
+		op := vip.Op{Verb: verb, Item: i}
+		if verb == vip.Add && i.Prefix.IsValid() {
+			op.Source = vipSource(i)
+		}
+		ops = append(ops, op)
 	}
 	return ops
 }
@@ -105,7 +117,10 @@ func vipRoundTrip(t *testing.T, k vipHost) {
 }
 
 func vipNoLink(t *testing.T, k vipHost) {
-	items := []vip.Item{vipItem(vip.Route, "10.96.0.0/12"), vipItem(vip.LastRoute, "2001:db8::7/128"), vipItem(vip.Address, "10.96.0.10/32")}
+	items := []vip.Item{
+		vipItem(vip.Refuse, "255.255.255.254/32"), vipItem(vip.Local, "10.96.0.0/12"), vipItem(vip.LastRoute, "2001:db8::7/128"),
+		vipItem(vip.Address, "10.96.0.10/32"),
+	}
 	for i, err := range k.Do(t.Context(), vipOps(vip.Add, items...)) {
 		if !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("add %v: %v, want os.ErrNotExist", items[i], err)
@@ -118,41 +133,80 @@ func vipNoLink(t *testing.T, k vipHost) {
 func vipLinkGoes(t *testing.T, k vipHost) {
 	vipDo(t, k, vipOps(vip.Add, vipAll()...)...)
 	vipDo(t, k, vip.Op{Verb: vip.Del, Item: vip.Item{Kind: vip.Link}})
-	vipHas(t, k, vipAll()[1:7]...) // rules need no link
+	// Rules need no link, and addresses are diverted to another.
+	vipHas(t, k, slices.DeleteFunc(vipAll(), func(i vip.Item) bool { return i.Kind != vip.Policy && i.Kind != vip.Divert })...)
 }
 
 // vipLastAddress removes all addresses, where the kernel would remove all routes of IPv4 over the link with the last.
 func vipLastAddress(t *testing.T, k vipHost) {
 	a, b := vipItem(vip.Address, "10.96.0.10/32"), vipItem(vip.Address, "10.96.0.11/32")
-	routes := []vip.Item{{Kind: vip.Link}, vipItem(vip.Route, "10.96.0.0/12"), vipItem(vip.LastRoute, "203.0.113.7/32")}
-	gone, come := vipItem(vip.Route, "10.7.0.0/16"), vipItem(vip.Route, "10.8.0.0/16")
-	vipDo(t, k, vipOps(vip.Add, append(routes, a, b, gone)...)...)
+	routes := []vip.Item{
+		{Kind: vip.Link}, vipItem(vip.Refuse, "255.255.255.254/32"), vipItem(vip.Local, "10.96.0.0/12"), vipItem(vip.Divert, "203.0.113.7/32"),
+		vipItem(vip.LastRoute, "203.0.113.7/32"),
+	}
+	gone, come := vipItem(vip.Local, "10.7.0.0/16"), vipItem(vip.Local, "10.8.0.0/16")
+	vipDo(t, k, vipOps(vip.Add, slices.Concat(routes, []vip.Item{a, b, gone})...)...)
 	vipDo(t, k, vipOps(vip.Del, a)...)
-	vipHas(t, k, append(routes, b, gone)...)
+	vipHas(t, k, slices.Concat(routes, []vip.Item{b, gone})...)
 	vipDo(t, k, append(vipOps(vip.Del, gone, b), vipOps(vip.Add, come)...)...)
-	vipHas(t, k, append(routes, come)...)
+	vipHas(t, k, slices.Concat(routes, []vip.Item{come})...)
 	vipDo(t, k, vipOps(vip.Add, a, b)...)
 	vipDo(t, k, vipOps(vip.Del, a, b)...)
-	vipHas(t, k, append(routes, come)...)
+	vipHas(t, k, slices.Concat(routes, []vip.Item{come})...)
 }
 
-func vipTwoMarks(t *testing.T, k vipHost) {
-	one, two := vipItem(vip.Divert, "0.0.0.0/0"), vipItem(vip.Divert, "0.0.0.0/0")
-	two.Mark = 0x4000
-	vipDo(t, k, vipOps(vip.Add, one, two)...)
-	vipHas(t, k, two, one)
-	vipDo(t, k, vipOps(vip.Del, one)...)
-	vipHas(t, k, two)
-	vipDo(t, k, vipOps(vip.Del, two)...)
-	vipHas(t, k)
+// vipTwoRules makes rules that differ in one thing each.
+func vipTwoRules(t *testing.T, k vipHost) {
+	first := vip.Item{Kind: vip.Policy, Prefix: netip.MustParsePrefix("0.0.0.0/0"), Rule: vip.Rule{Priority: 6, Mark: 0x1000, Mask: 0x1000, Table: vip.DivertTable}}
+	items := []vip.Item{first}
+	for _, change := range []func(*vip.Rule){
+		func(r *vip.Rule) { r.Priority = 5 },
+		func(r *vip.Rule) { r.Mark, r.Mask = 0x2000, 0x2000 },
+		func(r *vip.Rule) { r.Mask = 0x3000 },
+		func(r *vip.Rule) { r.Mark = 0 },
+		func(r *vip.Rule) { r.Mark, r.Mask = 0, 0 },
+		func(r *vip.Rule) { r.Table = vip.LastResortTable },
+		func(r *vip.Rule) { r.Table, r.Goto = 0, 7 },
+	} {
+		i := first
+		change(&i.Rule)
+		items = append(items, i)
+	}
+	vipDo(t, k, vipOps(vip.Add, items...)...)
+	vipHas(t, k, items...)
+	for len(items) > 0 {
+		vipDo(t, k, vipOps(vip.Del, items[0])...)
+		items = items[1:]
+		vipHas(t, k, items...)
+	}
+}
+
+// vipSources gives prefixes other sources.
+func vipSources(t *testing.T, k vipHost) {
+	vipDo(t, k, vip.Op{Item: vip.Item{Kind: vip.Link}})
+	for _, prefix := range []string{"10.96.0.0/12", "fd00:96::/108"} {
+		i := vipItem(vip.Local, prefix)
+		second := netip.MustParseAddr("192.0.2.2")
+		if i.Prefix.Addr().Is6() {
+			second = netip.MustParseAddr("2001:db8::2")
+		}
+		for _, source := range []netip.Addr{{}, vipSource(i), second, second, {}} {
+			vipDo(t, k, vip.Op{Item: i, Source: source})
+			items, err := k.Read(t.Context())
+			if got, ok := items[i]; err != nil || !ok || got != source {
+				t.Errorf("%v is there: %t, with the source %v (%v), want %v", prefix, ok, got, err, source)
+			}
+		}
+		vipDo(t, k, vip.Op{Verb: vip.Del, Item: i})
+	}
 }
 
 func vipStranger(t *testing.T, k vipHost) {
 	vipDo(t, k, vip.Op{Item: vip.Item{Kind: vip.Link}})
 	for _, prefix := range []string{"10.96.0.0/12", "fd00:96::/108"} {
-		i := vipItem(vip.Route, prefix)
+		i := vipItem(vip.Local, prefix)
 		k.stranger(i)
-		good := vipItem(vip.Route, "10.200.0.1/32")
+		good := vipItem(vip.Local, "10.200.0.1/32")
 		errs := k.Do(t.Context(), vipOps(vip.Add, i, good))
 		if len(errs) != 2 || !errors.Is(errs[0], os.ErrExist) || errs[1] != nil {
 			t.Errorf("add %v: %v, want os.ErrExist for it alone", i, errs)
@@ -164,17 +218,12 @@ func vipStranger(t *testing.T, k vipHost) {
 
 func vipNoIPv6(t *testing.T, k vipHost) {
 	k.noIPv6()
-	var ops []vip.Op
+	ops := vipOps(vip.Add, vipAll()...)
 	var want []vip.Item
-	for _, i := range vipAll() {
-		if i.Kind != vip.LastResort && i.Kind != vip.Refuse { // a rule alone needs no IPv6
-			ops = append(ops, vip.Op{Item: i})
-		}
-	}
 	errs := k.Do(t.Context(), ops)
 	for i, op := range ops {
 		switch {
-		case op.Item.Prefix.Addr().Is6():
+		case op.Item.Prefix.Addr().Is6() && op.Item.Kind != vip.Policy: // a rule alone needs no IPv6
 			if len(errs) == 0 || !errors.Is(errs[i], vip.ErrNoIPv6) {
 				t.Errorf("%v: want ErrNoIPv6 in %v", op, errs)
 			}
@@ -196,22 +245,32 @@ func vipInvalid(t *testing.T, k vipHost) {
 	}{
 		{"no such kind", vip.Item{Kind: 99}},
 		{"a link with a prefix", vipItem(vip.Link, "10.0.0.0/8")},
-		{"a mark of 0", vip.Item{Kind: vip.Divert, Prefix: netip.MustParsePrefix("0.0.0.0/0")}},
-		{"a mask where none belongs", vip.Item{Kind: vip.Divert, Prefix: netip.MustParsePrefix("0.0.0.0/0"), Mark: 1, Mask: 1}},
-		{"refusing unmarked packets", vip.Item{Kind: vip.Refuse, Prefix: netip.MustParsePrefix("0.0.0.0/0"), Mask: 1}},
-		{"diverting a part", vipItem(vip.Divert, "10.0.0.0/8")},
-		{"a last resort with a mark", vip.Item{Kind: vip.LastResort, Prefix: netip.MustParsePrefix("0.0.0.0/0"), Mark: 1}},
-		{"a route to nothing", vip.Item{Kind: vip.Route}},
-		{"bits beyond the prefix", vipItem(vip.Route, "10.0.0.1/8")},
-		{"a mapped address", vipItem(vip.Route, "::ffff:10.0.0.0/104")},
+		{"a rule that leads nowhere", vipItem(vip.Policy, "0.0.0.0/0")},
+		{"a rule for a part", vip.Item{Kind: vip.Policy, Prefix: netip.MustParsePrefix("10.0.0.0/8"), Rule: vip.Rule{Priority: 6, Table: vip.DivertTable}}},
+		{"a rule with bits beyond its mask", vip.Item{Kind: vip.Policy, Prefix: netip.MustParsePrefix("0.0.0.0/0"), Rule: vip.Rule{Priority: 6, Mark: 3, Mask: 1, Table: vip.DivertTable}}},
+		{"a rule that goes back", vip.Item{Kind: vip.Policy, Prefix: netip.MustParsePrefix("0.0.0.0/0"), Rule: vip.Rule{Priority: 6, Goto: 6}}},
+		{"a route with a rule", vip.Item{Kind: vip.Local, Prefix: netip.MustParsePrefix("10.0.0.0/8"), Rule: vip.Rule{Priority: 6, Table: vip.DivertTable}}},
+		{"a route to nothing", vip.Item{Kind: vip.Local}},
+		{"a network that is refused", vipItem(vip.Refuse, "10.0.0.0/8")},
+		{"bits beyond the prefix", vipItem(vip.Local, "10.0.0.1/8")},
+		{"a mapped address", vipItem(vip.Divert, "::ffff:10.0.0.0/104")},
 		{"an address with a network", vipItem(vip.Address, "10.0.0.0/8")},
 	}
 	vipDo(t, k, vip.Op{Item: vip.Item{Kind: vip.Link}})
-	good := vipItem(vip.Route, "10.96.0.0/12")
+	good := vipItem(vip.Local, "10.96.0.0/12")
 	for _, tt := range tests {
 		errs := k.Do(t.Context(), vipOps(vip.Add, tt.item, good))
 		if len(errs) != 2 || !errors.Is(errs[0], os.ErrInvalid) || errs[1] != nil {
 			t.Errorf("%s: Do = %v, want os.ErrInvalid and nil", tt.name, errs)
+		}
+	}
+	sources := []vip.Op{
+		{Item: good, Source: netip.MustParseAddr("2001:db8::1")},
+		{Item: vipItem(vip.Divert, "203.0.113.7/32"), Source: netip.MustParseAddr("192.0.2.1")},
+	}
+	for i, err := range k.Do(t.Context(), sources) {
+		if !errors.Is(err, os.ErrInvalid) {
+			t.Errorf("%v from %v: %v, want os.ErrInvalid", sources[i].Item, sources[i].Source, err)
 		}
 	}
 	vipHas(t, k, vip.Item{Kind: vip.Link}, good)
@@ -253,9 +312,9 @@ func vipDo(t *testing.T, k vip.Kernel, ops ...vip.Op) {
 
 func vipHas(t *testing.T, k vip.Kernel, want ...vip.Item) {
 	t.Helper()
-	items := make(map[vip.Item]struct{})
+	items := make(vip.Items)
 	for _, i := range want {
-		items[i] = struct{}{}
+		items[i] = vipOps(vip.Add, i)[0].Source
 	}
 	got, err := k.Read(t.Context())
 	if err != nil {

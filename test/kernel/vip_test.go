@@ -5,6 +5,7 @@ package kernel
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -27,6 +28,16 @@ func vipOpen(t *testing.T) *vip.Conn {
 	return k
 }
 
+// vipOpenNode connects to the kernel of a node that has the addresses of vipSource, and another of each family.
+func vipOpenNode(t *testing.T) *vip.Conn {
+	t.Helper()
+	k := vipOpen(t)
+	for _, a := range []string{"192.0.2.1/32", "192.0.2.2/32", "2001:db8::1/128", "2001:db8::2/128"} {
+		vipShell(t, "ip address add "+a+" dev lo")
+	}
+	return k
+}
+
 // vipShell runs a line of the shell in the test's network namespace.
 func vipShell(t *testing.T, line string) string {
 	t.Helper()
@@ -36,13 +47,13 @@ func vipShell(t *testing.T, line string) string {
 func TestVIPKernel(t *testing.T) {
 	vipConforms(t, func(t *testing.T) vipHost {
 		return vipHost{
-			Kernel: vipOpen(t),
+			Kernel: vipOpenNode(t),
 			stranger: func(i vip.Item) {
 				family := "-4"
 				if i.Prefix.Addr().Is6() {
 					family = "-6"
 				}
-				vipShell(t, "ip "+family+" route add "+i.Prefix.String()+" dev lo proto 199")
+				vipShell(t, "ip "+family+" route add local "+i.Prefix.String()+" dev lo table local proto 199")
 			},
 			noIPv6: func() {
 				vipShell(t, "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6; echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6")
@@ -53,17 +64,20 @@ func TestVIPKernel(t *testing.T) {
 
 // TestVIPCommands states in the words of ip(8) what the items are.
 func TestVIPCommands(t *testing.T) {
-	k := vipOpen(t)
+	k := vipOpenNode(t)
 	vipDo(t, k, vipOps(vip.Add, vipAll()...)...)
+	const rules = "3: from all fwmark 0x10/0x10 iif lo lookup 7598 4: from all fwmark 0x1000/0x1000 iif lo goto 7 " +
+		"6: from all fwmark 0x1000/0x1000 lookup 7598 7: from all lookup 7597 37599: from all lookup 7599"
 	tests := []struct{ command, want string }{
-		{"ip -4 rule show pref 7598", "7598: from all fwmark 0x8000/0x8000 lookup 7598 proto 175"},
-		{"ip -6 rule show pref 7598", "7598: from all fwmark 0x8000/0x8000 lookup 7598 proto 175"},
-		{"ip -4 rule show pref 37599", "37599: from all lookup 7599 proto 175"},
-		{"ip -6 rule show pref 37599", "37599: from all lookup 7599 proto 175"},
-		{"ip -4 route show table 7598", "local default dev lo proto 175 scope host"},
-		{"ip -6 route show table 7598", "local default dev lo proto 175 metric 1024 pref medium"},
-		{"ip -4 route show table main", "10.96.0.0/12 dev kube-ipvs0 proto 175 scope link 10.200.0.1 dev kube-ipvs0 proto 175 scope link"},
-		{"ip -6 route show table main", "fd00:96::/108 dev kube-ipvs0 proto 175 metric 1024 pref medium"},
+		{"ip -4 rule show proto 175", rules},
+		{"ip -6 rule show proto 175", rules},
+		{"ip -4 route show table 7597; ip -6 route show table 7597", ""},
+		{"ip -4 route show table 7598", "local 203.0.113.7 dev lo proto 175 scope host"},
+		{"ip -6 route show table 7598", "local 2001:db8::7 dev lo proto 175 metric 1024 pref medium"},
+		{"ip -4 route show table local proto 175", "local 10.96.0.0/12 dev kube-ipvs0 scope host src 192.0.2.1 local 10.200.0.1 dev kube-ipvs0 scope host src 192.0.2.1 " +
+			"255.255.255.254 dev kube-ipvs0 scope link"},
+		{"ip -6 route show table local proto 175", "1ff::fffe dev kube-ipvs0 metric 1024 pref medium local fd00:96::/108 dev kube-ipvs0 src 2001:db8::1 metric 1024 pref medium"},
+		{"ip -4 route show table main; ip -6 route show table main proto 175", ""},
 		{"ip -4 route show table 7599", "203.0.113.7 dev kube-ipvs0 proto 175 scope link"},
 		{"ip -6 route show table 7599", "2001:db8::7 dev kube-ipvs0 proto 175 metric 1024 pref medium"},
 		{"ip -brief address show dev kube-ipvs0", "kube-ipvs0 UNKNOWN 10.96.0.10/32 fd00:96::10/128"},
@@ -79,39 +93,77 @@ func TestVIPCommands(t *testing.T) {
 // TestVIPHands lets other hands change what is ours, and states what is read then and what is there after it was made
 // again and what is too much was removed.
 func TestVIPHands(t *testing.T) {
-	link, divert, route := vip.Item{Kind: vip.Link}, vipItem(vip.Divert, "0.0.0.0/0"), vipItem(vip.Route, "10.96.0.0/12")
-	left := vip.Item{Kind: vip.Divert, Prefix: divert.Prefix}
-	want := []vip.Item{link, divert, vipItem(vip.LastResort, "0.0.0.0/0"), route}
-	other := divert
-	other.Mark = 0x4000
+	link, refuse, local := vip.Item{Kind: vip.Link}, vipItem(vip.Refuse, "255.255.255.254/32"), vipItem(vip.Local, "10.96.0.0/12")
+	divert, last := vipItem(vip.Divert, "203.0.113.7/32"), vipItem(vip.LastRoute, "203.0.113.7/32")
+	want := slices.Concat([]vip.Item{link}, vipRules("0.0.0.0/0"), []vip.Item{refuse, local, divert, last})
+	rule := func(r vip.Rule) vip.Item {
+		return vip.Item{Kind: vip.Policy, Prefix: netip.MustParsePrefix("0.0.0.0/0"), Rule: r}
+	}
+	ofPriority := func(n uint32) vip.Item {
+		return want[slices.IndexFunc(want, func(i vip.Item) bool { return i.Rule.Priority == n })]
+	}
+	nothing := []vip.Item(nil)
 	tests := []struct {
-		name string
-		hand string
-		read []vip.Item // what is read of want, and beside it
+		name       string
+		hand       string
+		less, more []vip.Item // what is not read of want, and what is beside it
 	}{
-		{"nothing", "true", want},
-		{"the link is down", "ip link set kube-ipvs0 down", want[1:3]},
-		{"the link has ARP", "ip link set kube-ipvs0 arp on", want[1:]},
-		{"the link makes addresses", "ip link set kube-ipvs0 addrgenmode eui64", want[1:]},
-		{"the divert route is gone", "ip route flush table 7598", append([]vip.Item{left}, link, want[2], route)},
-		{"the divert route leads elsewhere", "ip route replace local default dev kube-ipvs0 table 7598", append([]vip.Item{left}, link, want[2], route)},
-		{"the divert rule is gone", "ip rule del pref 7598", append([]vip.Item{left}, link, want[2], route)},
-		{"another mark is diverted", "ip rule add pref 7598 fwmark 0x4000/0x4000 lookup 7598", append([]vip.Item{other}, want...)},
-		{"a rule of an older version", "ip rule add pref 99 fwmark 0x8000/0x8000 lookup 7598", append([]vip.Item{left}, want...)},
-		{"a rule with another mask", "ip rule add pref 7598 fwmark 0x8000/0xffff lookup 7598", append([]vip.Item{left}, want...)},
-		{"the last resort comes first", "ip rule del pref 37599; ip rule add pref 5 lookup 7599", []vip.Item{link, divert, route}},
-		{"our route leads elsewhere", "ip route change 10.96.0.0/12 dev lo scope link proto 175", want[:3]},
-		{"our route has another scope", "ip route change 10.96.0.0/12 dev kube-ipvs0 scope global proto 175", want[:3]},
-		{"one route too many", "ip route add 10.7.0.0/16 dev kube-ipvs0 proto 175", append([]vip.Item{vipItem(vip.Route, "10.7.0.0/16")}, want...)},
-		{"a stranger's route over the link", "ip route add 10.7.0.0/16 dev kube-ipvs0", want},
-		{"an address", "ip address add 10.9.0.1/24 dev kube-ipvs0", append([]vip.Item{{Kind: vip.Address, Prefix: netip.MustParsePrefix("10.9.0.1/24")}}, want...)},
+		{"nothing", "true", nothing, nothing},
+		{"the link is down", "ip link set kube-ipvs0 down", []vip.Item{link, refuse, last}, nothing},
+		{"the link has ARP", "ip link set kube-ipvs0 arp on", []vip.Item{link}, nothing},
+		{"the link makes addresses", "ip link set kube-ipvs0 addrgenmode eui64", []vip.Item{link}, nothing},
+		{"a diverted address is gone", "ip route flush table 7598", []vip.Item{divert}, nothing},
+		{"a diverted address leads elsewhere", "ip route replace local 203.0.113.7 dev kube-ipvs0 table 7598", []vip.Item{divert}, nothing},
+		{"a rule is gone", "ip rule del pref 6", []vip.Item{ofPriority(6)}, nothing},
+		{"the rule that another goes to is gone", "ip rule del pref 7", []vip.Item{ofPriority(7)}, nothing},
+		{"another mark is diverted", "ip rule add pref 6 fwmark 0x4000/0x4000 lookup 7598", nothing, []vip.Item{rule(vip.Rule{Priority: 6, Mark: 0x4000, Mask: 0x4000, Table: vip.DivertTable})}},
+		{"a rule of an older version", "ip rule add pref 7598 fwmark 0x8000/0x8000 lookup 7598", nothing, []vip.Item{rule(vip.Rule{Priority: 7598, Mark: 0x8000, Mask: 0x8000, Table: vip.DivertTable})}},
+		{"a rule with another mask", "ip rule add pref 6 fwmark 0x1000/0xffff lookup 7598", nothing, []vip.Item{rule(vip.Rule{Priority: 6, Mark: 0x1000, Mask: 0xffff, Table: vip.DivertTable})}},
+		{"a rule of ours that goes elsewhere", "ip rule add pref 5 goto 6 proto 175", nothing, []vip.Item{rule(vip.Rule{Priority: 5, Goto: 6})}},
+		{"the last resort comes first", "ip rule del pref 37599; ip rule add pref 5 lookup 7599", []vip.Item{ofPriority(37599)}, []vip.Item{rule(vip.Rule{Priority: 5, Table: vip.LastResortTable})}},
+		{"a local prefix leads elsewhere", "ip route change local 10.96.0.0/12 dev lo table local proto 175", []vip.Item{local}, nothing},
+		{"a route has another scope", "ip route change 203.0.113.7 dev kube-ipvs0 scope global table 7599", []vip.Item{last}, nothing},
+		{"one route too many", "ip route add local 10.7.0.0/16 dev kube-ipvs0 table local src 192.0.2.1 proto 175", nothing, []vip.Item{vipItem(vip.Local, "10.7.0.0/16")}},
+		{"a stranger's route over the link", "ip route add 10.7.0.0/16 dev kube-ipvs0", nothing, nothing},
+		{"an address", "ip address add 10.9.0.1/24 dev kube-ipvs0", nothing, []vip.Item{{Kind: vip.Address, Prefix: netip.MustParsePrefix("10.9.0.1/24")}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			k := vipOpen(t)
+			k := vipOpenNode(t)
 			vipDo(t, k, vipOps(vip.Add, want...)...)
 			vipShell(t, tt.hand)
-			vipHas(t, k, tt.read...)
+			read := slices.DeleteFunc(slices.Clone(want), func(i vip.Item) bool { return slices.Contains(tt.less, i) })
+			vipHas(t, k, append(read, tt.more...)...)
+			vipReconcile(t, k, want)
+			vipHas(t, k, want...)
+		})
+	}
+}
+
+// TestVIPHandsOnSources lets other hands change sources, and remove the address that is one: the kernel takes the routes with it.
+func TestVIPHandsOnSources(t *testing.T) {
+	local := vipItem(vip.Local, "10.96.0.0/12")
+	want := []vip.Item{{Kind: vip.Link}, local}
+	for _, tt := range []struct {
+		name, hand string
+		there      bool
+		source     netip.Addr
+	}{
+		{"another source", "ip route change local 10.96.0.0/12 dev kube-ipvs0 table local proto 175 src 192.0.2.2", true, netip.MustParseAddr("192.0.2.2")},
+		{"no source", "ip route change local 10.96.0.0/12 dev kube-ipvs0 table local proto 175", true, netip.Addr{}},
+		{"the source is no address of the node any more", "ip address del 192.0.2.1/32 dev lo", false, netip.Addr{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			k := vipOpenNode(t)
+			vipDo(t, k, vipOps(vip.Add, want...)...)
+			vipShell(t, tt.hand)
+			items, err := k.Read(t.Context())
+			if source, ok := items[local]; err != nil || ok != tt.there || source != tt.source {
+				t.Errorf("there: %t, from %v (%v), want %t, from %v", ok, source, err, tt.there, tt.source)
+			}
+			if !tt.there {
+				vipShell(t, "ip address add 192.0.2.1/32 dev lo")
+			}
 			vipReconcile(t, k, want)
 			vipHas(t, k, want...)
 		})
@@ -126,9 +178,10 @@ func vipReconcile(t *testing.T, k vip.Kernel, want []vip.Item) {
 		t.Fatal(err)
 	}
 	var ops []vip.Op
-	for _, i := range want {
-		if _, ok := there[i]; !ok {
-			ops = append(ops, vip.Op{Item: i})
+	for _, op := range vipOps(vip.Add, want...) {
+		i := op.Item
+		if source, ok := there[i]; !ok || source != op.Source {
+			ops = append(ops, op)
 		}
 		delete(there, i)
 	}
@@ -140,12 +193,12 @@ func vipReconcile(t *testing.T, k vip.Kernel, want []vip.Item) {
 
 // TestVIPStrangersStay removes all that is ours and sees that what is not is still there.
 func TestVIPStrangersStay(t *testing.T) {
-	k := vipOpen(t)
+	k := vipOpenNode(t)
 	vipDo(t, k, vipOps(vip.Add, vipAll()...)...)
-	vipShell(t, "ip route add 10.7.0.0/16 dev lo proto 199; ip route append 10.96.0.0/12 dev lo proto 199; ip rule add pref 7598 fwmark 1 lookup 99")
+	vipShell(t, "ip route add 10.7.0.0/16 dev lo proto 199; ip route append local 10.96.0.0/12 dev lo table local proto 199; ip rule add pref 6 fwmark 1 lookup 99; ip rule add pref 6 goto 7")
 	vipDo(t, k, vipOps(vip.Del, vipAll()[1:]...)...)
-	got := strings.Join(strings.Fields(vipShell(t, "ip -4 route show; ip -4 rule show pref 7598; ip -6 rule show | wc -l")), " ")
-	const want = "10.7.0.0/16 dev lo proto 199 scope link 10.96.0.0/12 dev lo proto 199 scope link 7598: from all fwmark 0x1 lookup 99 2"
+	got := strings.Join(strings.Fields(vipShell(t, "ip -4 route show proto 199; ip -4 route show table local proto 199; ip -4 rule show pref 6; ip -6 rule show | wc -l")), " ")
+	const want = "10.7.0.0/16 dev lo scope link local 10.96.0.0/12 dev lo scope host 6: from all fwmark 0x1 lookup 99 6: from all goto 7 [unresolved] 2"
 	if got != want {
 		t.Errorf("after removal:\n got %q\nwant %q", got, want)
 	}
@@ -161,12 +214,12 @@ func TestVIPStrangersStay(t *testing.T) {
 // TestVIPCost says what a route costs alone and as one of 10,000, and an address.
 func TestVIPCost(t *testing.T) {
 	const n = 10_000
-	k := vipOpen(t)
+	k := vipOpenNode(t)
 	vipDo(t, k, vip.Op{Item: vip.Item{Kind: vip.Link}})
 	ops := make([]vip.Op, n)
 	for i := range ops {
 		a := netip.AddrFrom4([4]byte{10, 96 + byte(i>>16), byte(i >> 8), byte(i)})
-		ops[i] = vip.Op{Item: vip.Item{Kind: vip.Route, Prefix: netip.PrefixFrom(a, 32)}}
+		ops[i] = vip.Op{Item: vip.Item{Kind: vip.Local, Prefix: netip.PrefixFrom(a, 32)}}
 	}
 	const few = 500
 	one := ipsetTime(func() {
@@ -176,7 +229,7 @@ func TestVIPCost(t *testing.T) {
 	}) / few
 	many := ipsetTime(func() { vipDo(t, k, ops...) })
 	again := ipsetTime(func() { vipDo(t, k, ops...) })
-	var there map[vip.Item]struct{}
+	var there vip.Items
 	var err error
 	read := ipsetTime(func() { there, err = k.Read(t.Context()) })
 	if err != nil || len(there) != n+1 {

@@ -18,10 +18,11 @@ import (
 
 // TestVIPWatch states which changes are reported.
 func TestVIPWatch(t *testing.T) {
-	k := vipOpen(t)
+	k := vipOpenNode(t)
 	vipDo(t, k, vipOps(vip.Add, vipAll()...)...)
 	calls := vipWatching(t, k.Watch)
-	own := vipItem(vip.Route, "10.8.0.0/16")
+	own, ownRule := vipItem(vip.Local, "10.8.0.0/16"), vipRules("0.0.0.0/0")[0]
+	ownRule.Rule.Priority = 8
 	ownAddress := vipItem(vip.Address, "10.96.0.99/32")
 	tests := []struct {
 		name  string
@@ -30,6 +31,8 @@ func TestVIPWatch(t *testing.T) {
 	}{
 		{"our own route comes", func() { vipDo(t, k, vipOps(vip.Add, own)...) }, false},
 		{"our own route goes", func() { vipDo(t, k, vipOps(vip.Del, own)...) }, false},
+		{"our own rule comes", func() { vipDo(t, k, vipOps(vip.Add, ownRule)...) }, false},
+		{"our own rule goes", func() { vipDo(t, k, vipOps(vip.Del, ownRule)...) }, false},
 		{"our own address comes", func() { vipDo(t, k, vipOps(vip.Add, ownAddress)...) }, false},
 		{"our own address goes", func() { vipDo(t, k, vipOps(vip.Del, ownAddress)...) }, false},
 		{"our own IPv6 address comes", func() { vipDo(t, k, vipOps(vip.Add, vipItem(vip.Address, "fd00:96::99/128"))...) }, false},
@@ -40,7 +43,11 @@ func TestVIPWatch(t *testing.T) {
 		{"a route that is not ours", func() { vipShell(t, "ip route add 10.7.0.0/16 dev lo") }, false},
 		{"a rule that is not ours", func() { vipShell(t, "ip rule add pref 9 lookup 9") }, false},
 		{"an address elsewhere", func() { vipShell(t, "ip address add 10.1.0.1/32 dev lo") }, false},
-		{"our route goes by another hand", func() { vipShell(t, "ip route del 10.96.0.0/12") }, true},
+		{"our route goes by another hand", func() { vipShell(t, "ip route del local 10.96.0.0/12 table local") }, true},
+		{"a local route that is not ours", func() { vipShell(t, "ip route add local 10.6.0.0/16 dev lo table local") }, false},
+		{"a diverted address of ours goes", func() { vipShell(t, "ip route flush table 7598") }, true},
+		{"a rule to a table of ours comes", func() { vipShell(t, "ip rule add pref 9 lookup 7598") }, true},
+		{"our rule that goes on is removed", func() { vipShell(t, "ip rule del pref 4") }, true},
 		{"our last route of IPv6 goes", func() { vipShell(t, "ip -6 route flush table 7599") }, true},
 		{"our rule goes", func() { vipShell(t, "ip -6 rule del pref 37599") }, true},
 		{"an address comes by another hand", func() { vipShell(t, "ip address add 10.1.0.2/32 dev kube-ipvs0") }, true},

@@ -40,30 +40,33 @@ var hands = []hand{
 	{"a virtual server is added in the range of cluster IPs", "ipvsadm -A -t 10.96.1.99:80 -s rr"},
 	{"a set is flushed", "ipset flush KIPVS-FRONTENDS"},
 	{"a member is removed", "ipset del KIPVS-FRONTENDS 10.96.1.1,tcp:80"},
-	{"a stranger's member is added", "ipset add KIPVS-FRONTENDS 10.96.1.77,tcp:80 skbmark 0x8000/0xd000"},
+	{"a stranger's member is added", "ipset add KIPVS-FRONTENDS 10.96.1.77,tcp:80 skbmark 0x4010/0x4010"},
 	{"all sets are flushed", "ipset flush"},
 	{"the jumps are removed", "iptables -t mangle -D PREROUTING -j KIPVS-PREROUTING; iptables -t nat -D POSTROUTING -j KIPVS-POSTROUTING"},
 	{"a chain is flushed", "iptables -t mangle -F KIPVS-PREROUTING"},
 	{"the nat table is flushed", "iptables -t nat -F"},
-	{"all tables are flushed", "for t in mangle nat filter; do iptables -t $t -F; iptables -t $t -X; ip6tables -t $t -F; ip6tables -t $t -X; done"},
-	{"rules are flushed and a set destroyed", "for t in mangle nat filter; do iptables -t $t -F; iptables -t $t -X; done; ipset flush KIPVS-FRONTENDS; ipset destroy KIPVS-FRONTENDS"},
+	{"all tables are flushed", "for t in raw mangle nat filter; do iptables -t $t -F; iptables -t $t -X; ip6tables -t $t -F; ip6tables -t $t -X; done"},
+	{"rules are flushed and a set destroyed", "for t in raw mangle nat filter; do iptables -t $t -F; iptables -t $t -X; done; ipset flush KIPVS-FRONTENDS; ipset destroy KIPVS-FRONTENDS"},
 	{"rules are flushed and all sets destroyed", noRules + "ipset destroy"},
 	{"everything is removed", "ipvsadm -C; " + noRules + "ipset destroy; ip link del kube-ipvs0; ip rule flush; ip rule add pref 32766 lookup main"},
 	{"the link is removed", "ip link del kube-ipvs0"},
 	{"the link is set down", "ip link set kube-ipvs0 down"},
 	{"the link is renamed", `printf 'link set kube-ipvs0 down\nlink set kube-ipvs0 name other0\nlink del other0\n' | ip -batch -`},
-	{"the divert rule is removed", "ip rule del pref 7598"},
-	{"the refuse rule is removed", "ip rule del pref 7597; ip -6 rule del pref 7597"},
+	{"the divert rule is removed", "ip rule del pref 6; ip -6 rule del pref 6"},
+	{"the rule of the node's own packets is removed", "ip rule del pref 3; ip -6 rule del pref 3"},
+	{"the rule for checks of the way back is removed", "ip rule del pref 4; ip rule del pref 7"},
+	{"the way of what is rejected is removed", "ip route del 255.255.255.254 table local; ip -6 route del 1ff:ffff:ffff:ffff:ffff:ffff:ffff:fffe table local"},
+	{"the route of aliases is removed", "ip route del local 255.0.0.0/8 table local; ip -6 route del local 100::/8 table local"},
 	{"the rule of last resort is removed", "ip rule del pref 37599"},
-	{"the divert route is removed", "ip route flush table 7598"},
-	{"the route of the service range is removed", "ip route del 10.96.0.0/12; ip -6 route del fd00:10:96::/112"},
+	{"the routes of diverted addresses are removed", "ip route flush table 7598"},
+	{"the route of the service range is removed", "ip route del local 10.96.0.0/12 table local; ip -6 route del local fd00:10:96::/112 table local"},
 	{"conntrack is switched off in IPVS", "sysctl -qw net.ipv4.vs.conntrack=0"},
 	{"forwarding is switched off", "sysctl -qw net.ipv4.ip_forward=0"},
 	{"an interface comes, has addresses and goes", "ip link add other0 type dummy; ip addr add 192.0.2.9/24 dev other0; ip link set other0 up; ip link del other0"},
 }
 
 // noRules removes all rules and chains so fast that nobody puts them back meanwhile.
-const noRules = `for i in iptables ip6tables; do printf '*mangle\nCOMMIT\n*nat\nCOMMIT\n*filter\nCOMMIT\n' | $i-restore; done; `
+const noRules = `for i in iptables ip6tables; do printf '*raw\nCOMMIT\n*mangle\nCOMMIT\n*nat\nCOMMIT\n*filter\nCOMMIT\n' | $i-restore; done; `
 
 // bindHands are those that need bound addresses.
 var bindHands = []hand{

@@ -20,7 +20,9 @@ import (
 //	ipset create OTHER hash:ip
 //	ipset add KIPVS-RANGED 10.96.0.10,tcp:80      (and del)
 //	ipset destroy KIPVS-OWNED
-//	ip route add 10.99.0.0/16 dev kube-ipvs0      (and del)
+//	ip route add local 10.99.0.0/16 dev kube-ipvs0 table local src 192.168.0.1      (and del)
+//	ip route add 198.18.0.10/32 dev kube-ipvs0 table 7599      (and del)
+//	ip rule add pref 6 fwmark 0x1000/0x1000 lookup 7598      (and del)
 //	ip link del kube-ipvs0
 func parseCommands(text string) ([]command, error) {
 	var out []command
@@ -141,16 +143,65 @@ func vipOp(words []string) vip.Op {
 	case "link":
 		op.Item.Kind = vip.Link
 	case "route":
-		op.Item = vip.Item{Kind: vip.Route, Prefix: netip.MustParsePrefix(words[2])}
-		if slices.Contains(words, "table") {
-			op.Item.Kind = vip.LastRoute
-		}
+		op.Item, op.Source = route(words[2:])
+	case "rule":
+		op.Item = vip.Item{Kind: vip.Policy, Prefix: netip.MustParsePrefix("0.0.0.0/0"), Rule: rule(words[2:])}
 	case "address":
 		op.Item = vip.Item{Kind: vip.Address, Prefix: netip.MustParsePrefix(words[2])}
 	default:
 		panic(words[0])
 	}
 	return op
+}
+
+// route is what stands behind "ip route add", with its source.
+func route(words []string) (i vip.Item, source netip.Addr) {
+	local := words[0] == "local"
+	if local {
+		words = words[1:]
+	}
+	i.Prefix = netip.MustParsePrefix(words[0])
+	table := ""
+	for j, w := range words {
+		switch w {
+		case "table":
+			table = words[j+1]
+		case "src":
+			source = netip.MustParseAddr(words[j+1])
+		}
+	}
+	kinds := map[string]vip.Kind{
+		"true local": vip.Local, "false local": vip.Refuse, "true " + strconv.Itoa(vip.DivertTable): vip.Divert, "false " + strconv.Itoa(vip.LastResortTable): vip.LastRoute,
+	}
+	kind, ok := kinds[fmt.Sprint(local, " ", table)]
+	if !ok {
+		panic("no such route")
+	}
+	i.Kind = kind
+	return i, source
+}
+
+// rule is what stands behind "ip rule add".
+func rule(words []string) (r vip.Rule) {
+	for j := 0; j+1 < len(words); j += 2 {
+		value := words[j+1]
+		switch words[j] {
+		case "pref":
+			r.Priority = number(value)
+		case "iif":
+			r.Own = value == "lo"
+		case "fwmark":
+			mark, mask, _ := strings.Cut(value, "/")
+			r.Mark, r.Mask = number(mark), number(mask)
+		case "lookup":
+			r.Table = number(value)
+		case "goto":
+			r.Goto = number(value)
+		default:
+			panic(words[j])
+		}
+	}
+	return r
 }
 
 // ours says that what the command makes or changes belongs to us: it is in a set of ours, or in the range of cluster IPs.

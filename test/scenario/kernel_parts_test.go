@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -30,7 +31,8 @@ type parts struct {
 func fakes() parts {
 	return parts{
 		new(ipvs.Fake), ipset.NewFake(), vip.NewFake(), new(iptables.Fake),
-		sysctl.NewFake(sysctl.Setting{Name: forward4, Value: "0"}, sysctl.Setting{Name: forward6, Value: "0"}),
+		sysctl.NewFake(sysctl.Setting{Name: forward4, Value: "0"}, sysctl.Setting{Name: forward6, Value: "0"},
+			sysctl.Setting{Name: "net/ipv6/conf/kube-ipvs0/disable_ipv6", Value: "0"}),
 		new(conntrack.Fake),
 	}
 }
@@ -43,7 +45,7 @@ func (p parts) dump(t *testing.T, f flags) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sets, ledger, err := p.dumpSets(ctx, plan.MarksFor(f.masqueradeBit))
+	sets, ledger, err := p.dumpSets(ctx, f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,17 +53,23 @@ func (p parts) dump(t *testing.T, f flags) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	maps.DeleteFunc(items, func(i vip.Item, _ struct{}) bool { return f.base(i) })
+	maps.DeleteFunc(items, func(i vip.Item, _ netip.Addr) bool { return f.base(i) })
 	return map[string]string{"ipvs": table.String(), "sets": sets, "ledger": ledger, "routes": vip.Text(items)}
 }
 
 // base says that an item is there whatever the Services are.
 func (f flags) base(i vip.Item) bool {
-	return i.Kind < vip.Route || i.Kind == vip.RefuseRoute || i.Kind == vip.Route && strings.Contains(","+f.serviceCIDRs+",", ","+i.Prefix.String()+",")
+	return i.Kind < vip.Local || i.Kind == vip.Local && f.isRange(i.Prefix)
 }
 
-// dumpSets returns the members of all sets, a line each, and those of the ledgers by themselves.
-func (p parts) dumpSets(ctx context.Context, marks plan.Marks) (sets, ledger string, err error) {
+// isRange says that a network is delivered to this host whatever the Services are: cluster IPs' and aliases'.
+func (f flags) isRange(p netip.Prefix) bool {
+	return p == plan.AliasRange(ipset.IPv4) || p == plan.AliasRange(ipset.IPv6) || strings.Contains(","+f.serviceCIDRs+",", ","+p.String()+",")
+}
+
+// dumpSets returns the members of all sets, a line each, and those of the ledgers by themselves. Networks that are always there are left
+// out.
+func (p parts) dumpSets(ctx context.Context, f flags) (sets, ledger string, err error) {
 	names, err := p.sets.Names(ctx)
 	if err != nil {
 		return "", "", err
@@ -78,7 +86,10 @@ func (p parts) dumpSets(ctx context.Context, marks plan.Marks) (sets, ledger str
 		}
 		var text strings.Builder
 		for _, m := range slices.SortedFunc(maps.Keys(members), ipset.Member.Compare) {
-			fmt.Fprintf(&text, "%s %v%s\n", name, m, inWords(set, members[m], marks))
+			if strings.HasSuffix(name, "LOCAL") && f.isRange(m.Other) {
+				continue
+			}
+			fmt.Fprintf(&text, "%s %v%s\n", name, m, inWords(set, members[m], plan.MarksFor(f.masqueradeBit)))
 		}
 		if strings.HasSuffix(name, "OWNED") {
 			ledger += text.String()
@@ -106,13 +117,13 @@ func inWords(set ipset.Set, mark ipset.Mark, marks plan.Marks) string {
 	case !set.Marks || mark == ipset.Mark{}:
 		return ""
 	case strings.HasSuffix(set.Name, "FRONTENDS"):
-		for t := plan.Plain; t <= plan.DivertGuard; t++ {
+		for t := plan.KeepSource; t <= plan.MasqueradeExternal; t++ {
 			if marks.Of(t) == mark {
 				return fmt.Sprintf(" skbmark %v # %v", mark, t)
 			}
 		}
 	}
-	return fmt.Sprintf(" skbmark %v # list %d", mark, marks.NumberOf(mark.Value))
+	return fmt.Sprintf(" skbmark %v # nothing of ours", mark)
 }
 
 // A command is what somebody types by hand.

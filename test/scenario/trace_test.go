@@ -152,7 +152,7 @@ func (t tracedSets) Do(ctx context.Context, ops []ipset.Op) []error {
 
 type tracedVIPs struct{ *trace }
 
-func (t tracedVIPs) Read(ctx context.Context) (items map[vip.Item]struct{}, err error) {
+func (t tracedVIPs) Read(ctx context.Context) (items vip.Items, err error) {
 	err = t.one("read routes", func() error { items, err = t.to.vips.Read(ctx); return err })
 	return items, err
 }

@@ -13,7 +13,8 @@ func TestTimeouts(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
 		{"", "86400 120 300"}, // two of them as the kernel has them
 		{"--ipvs-tcp-timeout=2h --ipvs-tcpfin-timeout=1m --ipvs-udp-timeout=10s", "7200 60 10"},
-		{"--ipvs-tcp-timeout=0s", "7200 60 10"},
+		{"--default-ipvs-tcp-timeout=0s", "7200 60 10"}, // as the kernel has it
+		{"--ipvs-tcp-timeout=0s", "86400 60 10"},        // as kubeadm writes it for kube-proxy's default
 	} {
 		args := w.Args
 		w.Args = append(w.Args, strings.Fields(tt.args)...)

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"net/netip"
+	"testing"
+
+	"kube-ipvs/internal/config"
+	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/plan"
+)
+
+// oneService is a source that has a Service with an external IP.
+type oneService struct{ source }
+
+func (oneService) Service(plan.Name) (plan.Service, []plan.Slice, bool) {
+	return plan.Service{ExternalIPs: []netip.Addr{netip.MustParseAddr("198.18.0.10")}, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10")}}, nil, true
+}
+
+func TestNoExternalIPs(t *testing.T) {
+	svc, _, ok := noExternalIPs{oneService{}}.Service(plan.Name{})
+	if !ok || len(svc.ExternalIPs) > 0 || len(svc.ClusterIPs) != 1 {
+		t.Errorf("%+v, %t", svc, ok)
+	}
+	for _, off := range []bool{false, true} {
+		cfg := *config.Default()
+		cfg.Manifests, cfg.FeatureGates = t.TempDir(), map[string]bool{"AllowServiceExternalIPs": !off}
+		p := &proxy{config: &cfg, sink: &sink{Queue: loop.NewQueue()}}
+		if err := p.newSource(); err != nil {
+			t.Fatal(err)
+		}
+		if _, is := p.source.(noExternalIPs); is != off {
+			t.Errorf("%T, with the gate off: %t", p.source, off)
+		}
+	}
+}

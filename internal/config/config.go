@@ -1,0 +1,120 @@
+// Package config holds the configuration of a node's proxy as values. Flags fill it, or kube-proxy's configuration file
+// (kubeproxy.config.k8s.io/v1alpha1): with the names, defaults, precedence and checks of kube-proxy 1.37, so that kube-ipvs
+// starts where kube-proxy did. Text is parsed here and nowhere else.
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	logsapi "k8s.io/component-base/logs/api/v1"
+	"k8s.io/kube-proxy/config/v1alpha1"
+)
+
+// Action is the purpose of a run of the program.
+type Action string
+
+// The actions, in the order in which they take precedence over each other.
+const (
+	ShowVersion Action = "show version" // --version
+	WriteConfig Action = "write config" // --write-config-to
+	Cleanup     Action = "clean up"     // --cleanup
+	InitOnly    Action = "init only"    // --init-only
+	Serve       Action = "serve"
+)
+
+// Mode selects how packets are forwarded.
+type Mode string
+
+// ModeIPVS is the only mode so far.
+const ModeIPVS Mode = "ipvs"
+
+// VIPMode selects how the node takes packets for service addresses.
+type VIPMode string
+
+// The ways to take packets.
+const (
+	Divert VIPMode = "divert" // route the packets of a Service's ports to IPVS
+	Bind   VIPMode = "bind"   // add the addresses to kube-ipvs0
+)
+
+// DetectMode selects how sources inside the cluster are told from others.
+type DetectMode string
+
+// The ways to recognise a pod as source.
+const (
+	ClusterCIDR         DetectMode = "ClusterCIDR"
+	NodeCIDR            DetectMode = "NodeCIDR"
+	BridgeInterface     DetectMode = "BridgeInterface"
+	InterfaceNamePrefix DetectMode = "InterfaceNamePrefix"
+)
+
+// Config is a valid configuration, complete with defaults. Nobody changes it after Load returned it.
+type Config struct {
+	Action        Action
+	RawVersion    bool   // with ShowVersion: details instead of one line
+	WriteConfigTo string // with WriteConfig: the file
+
+	File        string // of kube-proxy's configuration; empty: flags only
+	FileContent []byte // of that file when it was loaded, see Watch
+	Manifests   string // directory to serve instead of a cluster; empty: a cluster
+	ProcSys     string // where kernel settings are
+
+	Mode       Mode
+	VIPMode    VIPMode
+	DrainLimit time.Duration // connections of an unlisted endpoint end after it
+
+	Hostname    string     // the Node's name, normalised; empty: the host's, see NodeName
+	BindAddress netip.Addr // overrides the node's primary address, unless unspecified (0.0.0.0, ::); nothing binds to it
+	API         API
+
+	IPVS         IPVS
+	Masquerade   Masquerade
+	DetectLocal  DetectLocal
+	NodePorts    NodePorts
+	Conntrack    Conntrack
+	OOMScoreAdj  int
+	Healthz      netip.AddrPort // the zero value: no server
+	Metrics      netip.AddrPort // the zero value: no server
+	BindHardFail bool           // a server that cannot bind its address ends the program
+	Profiling    bool
+	FeatureGates map[string]bool // as given, see Enabled
+	Logging      logsapi.LoggingConfiguration
+
+	// KubeProxy is the configuration in kube-proxy's own form, complete with defaults: for /configz and --write-config-to.
+	KubeProxy *v1alpha1.KubeProxyConfiguration
+}
+
+// API is how to reach the API server.
+type API struct {
+	Kubeconfig         string // path; empty, as Master: the pod's service account
+	Master             string // URL; overrides the kubeconfig's
+	ContentType        string
+	AcceptContentTypes string
+	QPS                float32
+	Burst              int
+}
+
+// IPVS configures virtual servers.
+type IPVS struct {
+	Scheduler    string
+	SyncPeriod   time.Duration  // half of the time after which a change that is not programmed makes the node unhealthy
+	ExcludeCIDRs []netip.Prefix // virtual servers with these addresses are somebody else's
+	StrictARP    bool
+
+	// Timeouts of idle connections, in whole seconds. Zero: as the kernel has it.
+	TCPTimeout, TCPFinTimeout, UDPTimeout time.Duration
+}
+
+// Masquerade selects the packets that get the node's address as source.
+type Masquerade struct {
+	Bit int  // of the firewall mark, 0 to 31
+	All bool // also packets from inside the cluster to cluster IPs
+}
+
+// DetectLocal tells sources inside the cluster from others.
+type DetectLocal struct {
+	Mode         DetectMode
+	ClusterCIDRs []netip.Prefix // with ClusterCIDR: none, or one of a family, or one of each
+	Interface    string         // with BridgeInterface: its name; with InterfaceNamePrefix: the beginning of names
+}

@@ -1,0 +1,291 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-logr/logr/funcr"
+	"github.com/google/go-cmp/cmp"
+
+	"kube-ipvs/ipset"
+	"kube-ipvs/iptables"
+	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/sysctl"
+	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/plan"
+)
+
+// A noIP6Tables is a kernel without the tables of ip6tables.
+type noIP6Tables struct {
+	iptables.Kernel
+	mended *atomic.Bool
+}
+
+func (k noIP6Tables) Ensure(ctx context.Context, r iptables.Ruleset) error {
+	if r.Family == iptables.IPv6 && !k.mended.Load() {
+		return errors.New("no table nat")
+	}
+	return k.Kernel.Ensure(ctx, r)
+}
+
+// dual gives a Service cluster IPs of both families.
+func dual(n byte) func(*plan.Service) {
+	return func(s *plan.Service) {
+		s.ClusterIPs = []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, n}), netip.MustParseAddr(fmt.Sprintf("fd00::%x", n))}
+	}
+}
+
+// A log keeps the lines that a loop logs.
+type lines struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (l *lines) take() []string {
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := l.all
+	l.all = nil
+	return out
+}
+
+func (l *lines) on(r *rig) {
+	r.log = funcr.New(func(_, line string) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.all = append(l.all, line)
+	}, funcr.Options{})
+}
+
+// good reports whether the last of the attempts is one that the node is healthy after.
+func good(attempts []error) bool {
+	last := attempts[len(attempts)-1]
+	return last == nil || errors.Is(last, ErrObjects)
+}
+
+// Half an IPv6 is given up with one line in the log where no Service needs it, and IPv4 goes on as if nothing were; a Service
+// that needs it says so, and the node is unhealthy as long as there is one; when it works it is taken up.
+func TestHalfIPv6(t *testing.T) {
+	disabled := func(what string) error {
+		if strings.Contains(what, "ip route add 400::1/128 dev") || strings.Contains(what, "ip route add local 100::/8 dev") {
+			return vip.ErrNoIPv6
+		}
+		return nil
+	}
+	for _, tt := range []struct {
+		name   string
+		refuse func(string) error
+		mended bool // ip6tables work
+	}{{"no ip6tables", nil, false}, {"disabled for new links", disabled, true}, {"neither", disabled, false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.families, r.refuse = []ipset.Family{ipset.IPv4, ipset.IPv6}, tt.refuse
+				var mended atomic.Bool
+				mended.Store(tt.mended)
+				r.tweak = func(l *Loop) {
+					for _, rules := range l.rules {
+						rules.kernel = noIP6Tables{rules.kernel, &mended}
+					}
+				}
+				var log lines
+				log.on(r)
+				var serves []string
+				r.adjust = func(c *Config) { c.Serves = func(f []ipset.Family) { serves = append(serves, fmt.Sprint(f)) } }
+				r.set(1, pods(1, 2))
+				r.start()
+				r.queue.Synced()
+				time.Sleep(time.Hour)
+				attempts := r.attempts()
+				if i := slices.IndexFunc(attempts, func(err error) bool { return err != nil }); i >= 0 || len(attempts) < 50 {
+					t.Errorf("%d attempts without IPv6, one of them bad: %v", len(attempts), attempts[max(i, 0)])
+				}
+				if said := log.take(); len(said) != 1 || !strings.Contains(said[0], "left alone") {
+					t.Errorf("the log says %q", said)
+				}
+				if n := r.pending(); n != 0 {
+					t.Errorf("%v objects are pending", n)
+				}
+				if table, _ := r.ipvs.Read(t.Context()); len(table) != 1 {
+					t.Errorf("%d virtual servers of IPv4", len(table))
+				}
+
+				// A Service needs it.
+				r.change(2, pods(3), dual(2))
+				time.Sleep(5 * time.Second)
+				if good(r.attempts()) || len(r.reported()) != 0 {
+					t.Errorf("a moment after a Service needs IPv6: good, or reported: %q", r.reported())
+				}
+				time.Sleep(time.Minute)
+				if got := r.reported(); good(r.attempts()) || len(got) != 1 || !strings.Contains(got[0], "spec.ipFamilies: IPv6 does not work on this node") {
+					t.Errorf("after a minute good, or reported: %q", got)
+				}
+				r.remove(2)
+				time.Sleep(time.Minute)
+				if got := r.reported(); !good(r.attempts()) || len(got) != 1 || got[0] != "default/s00002 []" {
+					t.Errorf("when no Service needs IPv6 any more it is not good, or reported: %q", got)
+				}
+				log.take()
+
+				// It works.
+				mended.Store(true)
+				r.let(nil)
+				time.Sleep(time.Minute + time.Second)
+				if said := log.take(); len(said) != 1 || !strings.Contains(said[0], "taken up") {
+					t.Errorf("when it works the log says %q", said)
+				}
+				want := []string{"[2]", "[2 10]", "[2]", "[2 10]"}
+				if diff := cmp.Diff(want, serves); diff != "" {
+					t.Errorf("served families (-want +got):\n%s", diff)
+				}
+				r.attempts()
+				r.change(2, pods(3), dual(2))
+				time.Sleep(time.Minute)
+				_, err := r.ipvs.ReadServer(t.Context(), ipvs.Key{Addr: netip.MustParseAddr("fd00::2"), Proto: ipvs.TCP, Port: 80})
+				if err != nil || !good(r.attempts()) || len(r.reported()) != 0 {
+					t.Errorf("when IPv6 works: %v, %q", err, r.reported())
+				}
+			})
+		})
+	}
+}
+
+// The Services of a family that does not work are told, and told that it works again.
+func TestServicesHearOfTheirFamily(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.families = []ipset.Family{ipset.IPv4, ipset.IPv6}
+		var mended atomic.Bool
+		r.tweak = func(l *Loop) {
+			for _, rules := range l.rules {
+				rules.kernel = noIP6Tables{rules.kernel, &mended}
+			}
+		}
+		r.set(1, pods(1))
+		r.set(2, pods(2), dual(2))
+		r.start()
+		r.queue.Synced()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := r.reported(); len(got) != 1 || !strings.HasPrefix(got[0], "default/s00002") {
+			t.Errorf("reported: %q", got)
+		}
+		mended.Store(true)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := r.reported(); len(got) != 1 || got[0] != "default/s00002 []" || !good(r.attempts()) {
+			t.Errorf("when it works: %q", got)
+		}
+	})
+}
+
+// pending is how many objects are not as wanted.
+func (r *rig) pending() (n float64) {
+	families, err := r.seen.Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "kube_ipvs_pending_objects" {
+				n += m.GetGauge().GetValue()
+			}
+		}
+	}
+	return n
+}
+
+// Without any family that works nothing is given up.
+func TestLastFamilyIsNotGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.families = []ipset.Family{ipset.IPv4, ipset.IPv6}
+		r.let(refusing("ensure rules"))
+		r.start()
+		r.queue.Synced()
+		time.Sleep(time.Minute)
+		if good(r.attempts()) {
+			t.Error("the node is healthy without any rules")
+		}
+	})
+}
+
+// IPv6 is switched on for the link where the node has addresses of it, also when they come later, or the link is made anew.
+func TestIPv6IsAdmittedToTheLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.families = []ipset.Family{ipset.IPv4, ipset.IPv6}
+		settings := &linkSettings{Fake: sysctl.NewFake(sysctl.Setting{Name: linkIPv6, Value: "1"}), vips: r.vips}
+		r.adjust = func(c *Config) { c.Sysctl = settings }
+		r.refuse = func(what string) error {
+			if v, _ := settings.Read(context.Background(), []string{linkIPv6}); v[linkIPv6] != "0" && strings.Contains(what, "ip route add local 100::/8 dev kube-ipvs0") {
+				return vip.ErrNoIPv6
+			}
+			return nil
+		}
+		var log lines
+		log.on(r)
+		r.set(1, pods(1))
+		r.start()
+		r.queue.Synced()
+		time.Sleep(time.Second)
+		if said := log.take(); len(said) != 1 || settings.Ops() != 0 {
+			t.Errorf("without an address of the node's the log says %q, after %d settings", said, settings.Ops())
+		}
+		r.mu.Lock()
+		r.node.Own = append(r.node.Own, netip.MustParseAddr("2001:db8::1"))
+		r.mu.Unlock()
+		r.queue.Note(Addresses)
+		if said := log.take(); len(said) != 1 || !strings.Contains(said[0], "taken up") || settings.Ops() != 1 {
+			t.Errorf("with an address the log says %q, after %d settings", said, settings.Ops())
+		}
+		r.attempts()
+		// Somebody removes the link; the new one has IPv6 switched off again.
+		if errs := r.vips.Do(t.Context(), []vip.Op{{Verb: vip.Del, Item: vip.Item{Kind: vip.Link}}}); errs != nil {
+			t.Fatal(errs)
+		}
+		settings.Do(t.Context(), []sysctl.Setting{{Name: linkIPv6, Value: "1"}})
+		log.take()
+		r.queue.Note(Routes)
+		synctest.Wait()
+		if got := r.attempts(); settings.Ops() != 3 || slices.ContainsFunc(got, func(err error) bool { return err != nil }) {
+			t.Errorf("with a new link: %v, %d settings", got, settings.Ops())
+		}
+		// The node's address goes and comes.
+		for _, own := range [][]netip.Addr{{netip.MustParseAddr("192.168.0.1")}, {netip.MustParseAddr("2001:db8::2")}} {
+			r.mu.Lock()
+			r.node.Own = own
+			r.mu.Unlock()
+			r.queue.Note(Addresses)
+			synctest.Wait()
+			if got := r.attempts(); len(got) != 1 || got[0] != nil || settings.Ops() != 3 {
+				t.Errorf("with the addresses %v: %v, %d settings", own, got, settings.Ops())
+			}
+		}
+	})
+}
+
+// linkSettings are settings that exist as long as the link does.
+type linkSettings struct {
+	*sysctl.Fake
+	vips *vip.Fake
+}
+
+func (s *linkSettings) Read(ctx context.Context, names []string) (map[string]string, error) {
+	if items, err := s.vips.Read(ctx); err != nil {
+		return nil, err
+	} else if _, there := items[vip.Item{Kind: vip.Link}]; !there {
+		return s.Fake.Read(ctx, nil)
+	}
+	return s.Fake.Read(ctx, names)
+}

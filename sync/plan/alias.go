@@ -1,0 +1,53 @@
+package plan
+
+import (
+	"net/netip"
+
+	"kube-ipvs/ipset"
+)
+
+// An alias of a frontend is the same port at another address, where IPVS has the endpoints for internal sources: pods and the
+// node. Rules translate the address for them (NETMAP), which is one rule for all frontends, since an alias is the address with
+// other leading bits.
+//
+// IPVS could find a second list of real servers by a firewall mark, too. But it compares the whole mark, and other agents write
+// their own bits there up to the last moment: Calico's Felix in filter INPUT.
+
+// AliasRange returns the range of a family's aliases: the last network of 240.0.0.0/4, which is reserved (RFC 1112), and a network that
+// the IETF reserves (RFC 4291). Some clusters have pods in other parts of 240.0.0.0/4.
+func AliasRange(f ipset.Family) netip.Prefix {
+	if f == ipset.IPv4 {
+		return aliases4
+	}
+	return aliases6
+}
+
+// Alias returns the alias of an address.
+func Alias(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		b := a.As4()
+		b[0] = aliases4.Addr().As4()[0]
+		return netip.AddrFrom4(b)
+	}
+	b := a.As16()
+	b[0] = aliases6.Addr().As16()[0]
+	return netip.AddrFrom16(b)
+}
+
+// RejectAddr returns the address to which rules translate connections that are to be rejected. It is routed to kube-ipvs0, where
+// rules in FORWARD and OUTPUT reject them, so that nothing that listens on the node ever sees them, and IPVS neither: that
+// would complain of a virtual server without real servers in the kernel's log, and its ICMP error would be a second late. It
+// lies in networks that are reserved as those of the aliases are, and is nobody's alias.
+func RejectAddr(f ipset.Family) netip.Addr {
+	if f == ipset.IPv4 {
+		return rejectAddr4
+	}
+	return rejectAddr6
+}
+
+var (
+	aliases4    = netip.MustParsePrefix("255.0.0.0/8")
+	aliases6    = netip.MustParsePrefix("100::/8")
+	rejectAddr4 = netip.MustParseAddr("254.255.255.254")
+	rejectAddr6 = netip.MustParseAddr("400::1")
+)
