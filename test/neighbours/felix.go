@@ -148,8 +148,14 @@ func (f *Felix) calicoctl(ctx context.Context, input string, args ...string) err
 	return err
 }
 
-// Works is part of Neighbour: its policies are asked for by the test, as they take Services.
-func (f *Felix) Works(ctx context.Context) error { return f.chains(ctx) }
+// Works is part of Neighbour. Felix ends itself when kube-ipvs0 comes or goes, and its supervisor starts it again. Its policies are
+// asked for by the test, as they take Services.
+func (f *Felix) Works(ctx context.Context) error {
+	if f.program.Alive() != nil {
+		return f.Start(ctx)
+	}
+	return f.chains(ctx)
+}
 
 // Stop ends Felix as a supervisor does. Its rules stay.
 func (f *Felix) Stop(context.Context) error { return end(f.program) }

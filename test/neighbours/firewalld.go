@@ -64,7 +64,7 @@ func (f *firewalld) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	_, err = run(ctx, "firewall-offline-cmd", "--zone=public", "--add-service=ssh", "--add-port=6443/tcp", "--add-port=10250/tcp",
+	_, err = run(ctx, "firewall-offline-cmd", "--zone=public", "--add-port=22/tcp", "--add-port=6443/tcp", "--add-port=10250/tcp",
 		"--add-port=30000-32767/tcp", "--add-port=30000-32767/udp", "--add-port=80/tcp", "--add-port=80/udp")
 	_, err2 := run(ctx, "firewall-offline-cmd", "--zone=trusted", "--add-source=10.244.0.0/16", "--add-source=fd00:10:244::/48")
 	if err := errors.Join(err, err2); err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -68,6 +69,11 @@ func (h *neighbourhood) policies(t *testing.T) {
 				within(t, 20*time.Second, "policy holds without a Service", func() bool {
 					return h.directly("asker", "pod2") == step.to && h.directly("pod2", "pod1") == step.from
 				})
+			}
+			if out, err := exec.CommandContext(ctx, "iptables", "-w", "-S", "INPUT").CombinedOutput(); err != nil {
+				t.Error(err)
+			} else {
+				t.Logf("%s", out) // the order of agents' chains decides
 			}
 			n := h.expect(t, all(to, step.to)) + h.expect(t, all(from, step.from))
 			t.Logf("%d questions", n)
