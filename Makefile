@@ -15,7 +15,7 @@ test: packages build lint unit kernel cluster
 bench: packages build
 	@go build -o $(bin)/ ./test/bench
 	@cd test/kubernetes && go build -o $(bin)/kube-proxy k8s.io/kubernetes/cmd/kube-proxy
-	@$(bin)/inkernel -timeout 40m $(bin)/bench -docs docs
+	@$(bin)/inkernel -timeout 60m $(bin)/bench -docs docs
 
 build:
 	@mkdir -p $(bin)

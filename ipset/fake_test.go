@@ -31,7 +31,7 @@ add KIPVS-A 10.0.1.44,tcp:300 skbmark 0x8000/0xc000
 create KIPVS-B hash:ip,port,net family inet6 maxelem 16777216
 create KIPVS-D hash:net family inet maxelem 16777216
 add KIPVS-D 10.96.0.0/12
-add KIPVS-D 192.0.2.7/32
+add KIPVS-D 192.0.2.7
 `
 	if diff := cmp.Diff(want, f.String()); diff != "" {
 		t.Errorf("String (-want +got):\n%s", diff)

@@ -70,6 +70,8 @@ func (m Member) String() string {
 	case m.Proto != 0:
 	case m.Addr.IsValid():
 		return m.Addr.String()
+	case m.Other.IsSingleIP():
+		return m.Other.Addr().String()
 	default:
 		return m.Other.String()
 	}

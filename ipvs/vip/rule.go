@@ -57,7 +57,9 @@ func (r Rule) encode(b *bulk.Batch, verb Verb, family byte) {
 	} else {
 		b.Uint32(goToAttr, r.Goto)
 	}
-	b.Uint8(protocolAttr, RouteProtocol)
+	if verb == Add || r.Table == 0 { // whoever made it, a rule that looks up a table of ours is ours
+		b.Uint8(protocolAttr, RouteProtocol)
+	}
 	b.End()
 }
 

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -108,6 +109,30 @@ func TestForeignServer(t *testing.T) {
 			})
 		})
 	}
+}
+
+// However many Services want what somebody else serves, the node is as healthy as before: whoever may create Services could take
+// all of them from it.
+func TestForeignServersHinderNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		for i := range 2 * manyRefused {
+			a := fmt.Sprintf("203.0.113.%d", i)
+			r.direct(ipvs.AddrKey(ipvs.TCP, netip.AddrPortFrom(netip.MustParseAddr(a), 80)))
+			r.set(i, nil, func(s *plan.Service) { s.ClusterIPs = []netip.Addr{netip.MustParseAddr(a)} })
+		}
+		r.start()
+		r.queue.Synced()
+		time.Sleep(time.Hour)
+		for _, err := range r.attempts() {
+			if err != nil && !errors.Is(err, ErrObjects) {
+				t.Fatalf("unhealthy: %v", err)
+			}
+		}
+		if len(r.reports) != 2*manyRefused {
+			t.Errorf("%d Services were told", len(r.reports))
+		}
+	})
 }
 
 // When the other one goes, who waited is served. When the Service goes first, nothing is remembered.

@@ -93,8 +93,11 @@ func (l *tableLayer[K, V, Op]) unread() bool { return l.unreadable != nil }
 
 func (l *tableLayer[K, V, Op]) pending() int {
 	n := l.table.Pending()
-	for k := range l.failed {
-		if l.quiet != nil && l.quiet(k) {
+	if l.quiet == nil {
+		return n
+	}
+	for o := range l.table.Missing() {
+		if l.quiet(o.Key()) {
 			n--
 		}
 	}
@@ -126,11 +129,11 @@ func (l *tableLayer[K, V, Op]) trouble() error {
 const manyRefused = 10
 
 // hinders also reports a layer whose every change is refused: all of it where it holds nothing yet, or many new objects. One
-// object is never all of it: the kernel may have reasons of its own to refuse that one.
+// object is never all of it: the kernel may have reasons of its own to refuse that one. Foreign servers are no refusal of the kernel's.
 func (l *tableLayer[K, V, Op]) hinders() bool {
 	refused := 0
-	for k := range l.failed {
-		if _, excused := l.excused[k]; !excused && (l.quiet == nil || !l.quiet(k)) {
+	for k, f := range l.failed {
+		if _, excused := l.excused[k]; !excused && !errors.Is(f.error, errForeign) && (l.quiet == nil || !l.quiet(k)) {
 			refused++
 		}
 	}

@@ -24,12 +24,14 @@ func (l *Loop) layersOf() []layer {
 	l.setLayer = l.setsLayer()
 	l.settingLayer = l.settingsLayer()
 	layers := []layer{l.settingLayer, l.setLayer}
-	var on, last []layer
+	var on []layer
 	for _, f := range l.cfg.Families {
 		s := l.tables.families[f]
 		layers = append(layers, l.membersLayer(s.Owned, nil, l.servedNoMore))
 		l.members[s.Owned.Name].do = l.doOwned
-		for _, set := range []ipset.Set{s.Allowed, s.Hairpins, s.Health} {
+		// Networks stand before packets for them are delivered here, so that nothing that listens on the node gets any.
+		layers = append(layers, l.membersLayer(s.Local, nil, l.isUnbound))
+		for _, set := range []ipset.Set{s.Addresses, s.Allowed, s.Hairpins, s.Health} {
 			layers = append(layers, l.membersLayer(set, nil, nil))
 		}
 		layers = append(layers, l.membersLayer(s.Ranged, nil, l.offOrOpen(s)))
@@ -40,23 +42,14 @@ func (l *Loop) layersOf() []layer {
 			l.membersLayer(s.Frontends, l.mayTurnOn(s), l.isNotDiverted(s)),
 			l.membersLayer(s.Internal, l.aliasServes, nil),
 			l.membersLayer(s.External, l.isFrontend(s), nil))
-		// Networks come when the frontends in them are on: what is none is rejected.
-		last = append(last,
-			l.membersLayer(s.Local, nil, l.isUnbound),
-			l.membersLayer(s.Addresses, nil, nil))
 		frontends := l.members[s.Frontends.Name]
 		frontends.do, frontends.ready = l.doFrontends, func() bool { return l.stands(f) }
 	}
 	l.flows, l.serverLayer, l.realLayer = l.flowsLayer(), l.serversLayer(), l.realsLayer()
 	l.serverLayer.with, l.realLayer.with = l.realLayer, l.serverLayer // one table in the kernel
-	l.routes, l.addresses = l.vipLayer(vipsTitle, l.tables.vips, nil), l.vipLayer(boundTitle, l.tables.bound, l.mayBind)
-	routes := &routesLayer{tableLayer: l.routes}
-	for _, f := range l.cfg.Families {
-		routes.networks = append(routes.networks, l.members[l.tables.families[f].Local.Name])
-	}
-	layers = append(layers, routes, l.flows, l.serverLayer, l.realLayer)
-	layers = append(append(layers, on...), last...)
-	return append(layers, l.addresses)
+	l.routes, l.addresses = l.vipLayer(vipsTitle, l.tables.vips), l.vipLayer(boundTitle, l.tables.bound)
+	layers = append(layers, l.routes, l.flows, l.serverLayer, l.realLayer)
+	return append(append(layers, on...), l.addresses)
 }
 
 func (l *Loop) settingsLayer() *tableLayer[string, string, sysctl.Setting] {
@@ -99,25 +92,9 @@ const (
 	boundTitle = "addresses"
 )
 
-// A routesLayer is the layer of the routing without addresses. Networks in which everything else is rejected go when no route leads there
-// any more.
-type routesLayer struct {
-	*tableLayer[vip.Item, netip.Addr, vip.Op]
-	networks []layer
-}
-
-func (r *routesLayer) prune(ctx context.Context) {
-	r.tableLayer.prune(ctx)
-	for _, n := range r.networks {
-		if !n.unread() {
-			n.prune(ctx)
-		}
-	}
-}
-
-func (l *Loop) vipLayer(title string, table *delta.Table[vip.Item, netip.Addr], mayAdd func(vip.Item) bool) *tableLayer[vip.Item, netip.Addr, vip.Op] {
+func (l *Loop) vipLayer(title string, table *delta.Table[vip.Item, netip.Addr]) *tableLayer[vip.Item, netip.Addr, vip.Op] {
 	return &tableLayer[vip.Item, netip.Addr, vip.Op]{
-		title: title, table: table, compare: vip.Item.Compare, doubted: true, count: l.count.layer(title), mayAdd: mayAdd, quiet: l.isGivenUp,
+		title: title, table: table, compare: vip.Item.Compare, doubted: true, count: l.count.layer(title), mayAdd: l.mayDeliver, quiet: l.isGivenUp,
 		read: func(ctx context.Context) (iter.Seq2[vip.Item, netip.Addr], error) {
 			items, err := l.readVIPs(ctx)
 			return func(yield func(vip.Item, netip.Addr) bool) {
@@ -304,9 +281,12 @@ func (l *Loop) mayTurnOn(s plan.Sets) func(ipset.Member) bool {
 	}
 }
 
-// mayBind reports whether an address may be put on the link: what no Service claims there is rejected by now, and does not reach
-// what listens on all addresses of the node.
-func (l *Loop) mayBind(i vip.Item) bool {
+// mayDeliver reports whether packets for an item may be delivered to this host: what no frontend claims there is rejected by now, and
+// does not reach what listens on all addresses of the node. Diverted frontends are claimed one by one.
+func (l *Loop) mayDeliver(i vip.Item) bool {
+	if i.Kind != vip.Local && i.Kind != vip.Address {
+		return true
+	}
 	a := i.Prefix.Addr()
 	return l.members[l.tables.sets(a).Local.Name].present(ipset.Member{Other: i.Prefix}) && l.ruled(ipset.FamilyOf(a))
 }

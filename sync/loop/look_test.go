@@ -3,6 +3,7 @@ package loop
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
@@ -150,6 +151,44 @@ func TestLookIsQuiet(t *testing.T) {
 			t.Errorf("%d looks in five seconds", n)
 		}
 	})
+}
+
+// While nothing changes the kernel is asked the same questions with every look, however many Services there are, and nothing is
+// read whole. To look at everything takes longer the more there are, so it is done less often.
+func TestLookCostsTheSame(t *testing.T) {
+	const each = time.Millisecond // of each Service, when everything is looked at
+	ask := func(services int) (questions map[string]int, everything int) {
+		synctest.Test(t, func(t *testing.T) {
+			r := looking(t, services)
+			r.let(func(what string) error {
+				if what == "walk" {
+					time.Sleep(time.Duration(services) * each)
+				}
+				return nil
+			})
+			time.Sleep(time.Hour)
+			questions = map[string]int{}
+			for _, what := range r.take() {
+				if words := strings.Fields(what); len(words) == 4 && words[1] == "test" {
+					what = strings.Join(words[:3], " ") // any member will do
+				}
+				questions[what]++
+			}
+			everything = questions["walk"]
+			delete(questions, "walk")
+		})
+		return questions, everything
+	}
+	few, ofFew := ask(10)
+	many, ofMany := ask(300)
+	if len(few) != 4 || !maps.Equal(few, many) { // how many virtual servers there are, and a member of each of three sets
+		t.Errorf("asked with 10 Services %v, with 300 %v", few, many)
+	}
+	for services, walks := range map[int]int{10: ofFew, 300: ofMany} {
+		if took := time.Duration(walks*services) * each; walks == 0 || took > time.Hour/share+time.Duration(services)*each {
+			t.Errorf("%d Services were looked at %d times in an hour, for %v", services, walks, took)
+		}
+	}
 }
 
 // Rules that somebody changes as soon as they are made, before anything could be noted of them, are repaired.

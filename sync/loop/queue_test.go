@@ -1,12 +1,18 @@
 package loop
 
 import (
+	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/health"
 	"kube-ipvs/sync/plan"
 )
 
@@ -54,4 +60,51 @@ func TestQueueHoldsWhatExists(t *testing.T) {
 	if names, _ := q.take(); len(names) != 1 || len(q.wake) != 1 {
 		t.Error("a change after the queue was emptied is lost")
 	}
+}
+
+// A hanging kernel does not answer for a virtual server before it is released.
+type hangingTable struct {
+	ipvs.Kernel
+	at      func(ipvs.Op) bool
+	release chan struct{}
+}
+
+func (k hangingTable) Do(ctx context.Context, ops []ipvs.Op) []error {
+	if slices.ContainsFunc(ops, k.at) {
+		<-k.release
+	}
+	return k.Kernel.Do(ctx, ops)
+}
+
+// What comes during a turn waits from its end on, though that says that all is well: the next turn may hang.
+func TestWhatComesDuringATurnWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		first, second := make(chan struct{}), make(chan struct{})
+		state := health.NewState(time.Minute)
+		r.tweak = func(l *Loop) {
+			l.cfg.Queue.Queued, l.cfg.Converged = state.Queued, state.Converged
+			server := func(key string) func(ipvs.Op) bool {
+				return func(op ipvs.Op) bool { return op.Verb == ipvs.AddServer && op.Key.String() == key }
+			}
+			l.cfg.IPVS = hangingTable{hangingTable{l.cfg.IPVS, server("-t 10.96.0.1:80"), first}, server("-t 10.96.0.2:80"), second}
+		}
+		r.start()
+		r.queue.Synced()
+		synctest.Wait()
+		r.change(1, pods(1))
+		synctest.Wait() // the turn hangs
+		r.change(2, pods(1))
+		close(first)
+		synctest.Wait() // the next one hangs
+		time.Sleep(time.Hour)
+		if ok, _ := state.Healthy(); ok {
+			t.Error("healthy though a change waits for an hour")
+		}
+		close(second)
+		synctest.Wait()
+		if ok, _ := state.Healthy(); !ok {
+			t.Error("unhealthy though all is programmed")
+		}
+	})
 }

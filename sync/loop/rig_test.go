@@ -234,27 +234,6 @@ func (r *rig) let(refuse func(what string) error) {
 	r.refuse = refuse
 }
 
-// forget sets what is carried out without an answer from now on.
-func (r *rig) forget(lose func(what string) error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.lose = lose
-}
-
-// done returns an error if the answer to what was carried out is to be lost.
-func (r *rig) done(what string) error {
-	r.mu.Lock()
-	lose, after := r.lose, r.after
-	r.mu.Unlock()
-	if after != nil {
-		after(what)
-	}
-	if lose == nil {
-		return nil
-	}
-	return lose(what)
-}
-
 // refusing refuses one thing.
 func refusing(what ...string) func(string) error {
 	return func(asked string) error {

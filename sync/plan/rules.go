@@ -263,11 +263,7 @@ func (r rules) aliased() string {
 func (r rules) translate(aliased []string) []string {
 	out := []string{matchSet(r.sets.Rejected, "dst,dst") + " " + r.reject()}
 	out = append(out, aliased...)
-	out = append(out, matchSet(r.sets.Frontends, "dst,dst")+" -j ACCEPT")
-	if r.cfg.Bind {
-		out = append(out, r.pings()+" -j ACCEPT")
-	}
-	return append(out, matchSet(r.sets.Local, "dst")+" "+r.reject())
+	return append(out, matchSet(r.sets.Frontends, "dst,dst")+" -j ACCEPT")
 }
 
 // pings matches pings of bound addresses, which are for the host to answer.
@@ -321,8 +317,8 @@ func (r rules) filterInput() []string {
 	}
 }
 
-// filterLocal rejects what no frontend claims and was not rejected in nat, since it begins no connection. What was translated is for
-// an alias. Errors about a connection's way (RELATED) are for IPVS.
+// filterLocal rejects what no frontend claims, and nothing that listens on the node may have. What was translated is for an alias. Errors
+// about a connection's way (RELATED) are for IPVS.
 func (r rules) filterLocal() []string {
 	out := []string{
 		"-m conntrack --ctstate DNAT -j ACCEPT",
@@ -336,10 +332,12 @@ func (r rules) filterLocal() []string {
 }
 
 // filterOutput rejects what was translated to be rejected, and what was routed to the link since a frontend is off. Packets of other
-// translated connections still seem to go where they were routed first.
+// translated connections still seem to go where they were routed first. All of that begins connections; what IPVS sends on
+// for others comes by here, too.
 func (r rules) filterOutput() []string {
 	to := fmt.Sprintf("-d %v/%d", RejectAddr(r.family), RejectAddr(r.family).BitLen())
 	return []string{
+		known + " -j RETURN",
 		to + " -p tcp " + reset, to + " -j REJECT",
 		"-m conntrack --ctstate DNAT -j RETURN",
 		toLink + " -p tcp " + reset, toLink + " -j REJECT",

@@ -187,7 +187,6 @@ func TestFrontendsAreNotTranslatedByOthers(t *testing.T) {
 				fmt.Sprintf("-m set --match-set %s dst,dst -j DNAT --to-destination %v", sets.Rejected.Name, RejectAddr(family)),
 				fmt.Sprintf("-m set --match-set %s dst,dst -j NETMAP --to %v", sets.Internal.Name, AliasRange(family)),
 				fmt.Sprintf("-m set --match-set %s dst,dst -j ACCEPT", sets.Frontends.Name),
-				fmt.Sprintf("-m set --match-set %s dst -j DNAT --to-destination %v", sets.Local.Name, RejectAddr(family)),
 			}
 			if chain == "KIPVS-PREROUTING" {
 				pods := map[ipset.Family]string{ipset.IPv4: "10.244.0.0/16", ipset.IPv6: "fd00:244::/48"}[family]
@@ -242,12 +241,12 @@ func TestSets(t *testing.T) {
 		}
 		// What protects or serves a frontend stands before it is turned on; what takes packets to it comes behind.
 		place := func(s ipset.Set) int { return slices.Index(sets.All(), s) }
-		for _, before := range []ipset.Set{sets.Owned, sets.Allowed, sets.Ranged, sets.Hairpins, sets.Rejected} {
+		for _, before := range []ipset.Set{sets.Owned, sets.Local, sets.Addresses, sets.Allowed, sets.Ranged, sets.Hairpins, sets.Rejected} {
 			if place(before) < 0 || place(before) > place(sets.Frontends) {
 				t.Errorf("%s is filled behind the frontends", before.Name)
 			}
 		}
-		for _, behind := range []ipset.Set{sets.Internal, sets.External, sets.Local, sets.Addresses} {
+		for _, behind := range []ipset.Set{sets.Internal, sets.External} {
 			if place(behind) < place(sets.Frontends) {
 				t.Errorf("%s is filled before the frontends", behind.Name)
 			}

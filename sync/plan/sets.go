@@ -47,5 +47,5 @@ const SetPrefix = "KIPVS-"
 // All returns the sets in the order in which their members are added: what protects or serves a frontend stands before
 // the frontend is turned on. They are emptied in reverse.
 func (s Sets) All() []ipset.Set {
-	return []ipset.Set{s.Owned, s.Allowed, s.Ranged, s.Hairpins, s.Health, s.Rejected, s.Frontends, s.Internal, s.External, s.Local, s.Addresses}
+	return []ipset.Set{s.Owned, s.Local, s.Addresses, s.Allowed, s.Ranged, s.Hairpins, s.Health, s.Rejected, s.Frontends, s.Internal, s.External}
 }

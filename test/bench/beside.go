@@ -41,7 +41,11 @@ const (
 // the one of test/kubeproxy, which is nothing but lists and watches in the memory of this process.
 func beside(proxy string) part {
 	return func(ctx context.Context, s size) (measurement, error) {
-		b, err := newSide(ctx, s)
+		l, err := newLab(true)
+		if err != nil {
+			return measurement{}, err
+		}
+		b, err := newSide(l, s)
 		if err != nil {
 			return measurement{}, err
 		}
@@ -59,11 +63,9 @@ type side struct {
 	stop   func() error
 }
 
-func newSide(_ context.Context, s size) (b *side, err error) {
-	b = &side{size: s, target: service(s.Services - 1), stop: func() error { return nil }}
-	if b.Lab, err = newLab(true); err != nil {
-		return nil, err
-	}
+// newSide gives a laboratory an API server. After an error the laboratory is closed.
+func newSide(l *lab.Lab, s size) (b *side, err error) {
+	b = &side{Lab: l, size: s, target: service(s.Services - 1), stop: func() error { return nil }}
 	if b.api, err = kubeproxy.NewAPI(); err != nil {
 		return nil, errors.Join(err, b.Lab.Close())
 	}

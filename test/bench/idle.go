@@ -3,10 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"runtime"
+	"runtime/debug"
 	"runtime/metrics"
 	"time"
 
+	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/sync/loop"
 )
 
@@ -31,12 +32,28 @@ func idle(ctx context.Context, s size) (measurement, error) {
 	}
 	rest := func(ctx context.Context) (figures, error) {
 		f, err := p.rest(ctx)
-		if err == nil {
-			f["alone"], f["more"] = alone, f["machine"]-alone
+		if err != nil {
+			return nil, err
 		}
-		return f, err
+		// IPVS estimates the rates of all virtual and real servers every two seconds, whoever made them.
+		if err := p.estimate(ctx, false); err != nil {
+			return nil, err
+		}
+		own, err := busy(ctx, idleFor)
+		f["alone"], f["more"], f["own"] = alone, f["machine"]-alone, own-alone
+		f["estimates"] = f["more"] - f["own"]
+		return f, errors.Join(err, p.estimate(ctx, true))
 	}
 	return measurement{rest, p.end}, nil
+}
+
+// estimate lets IPVS estimate rates, or not.
+func (p *proxy) estimate(ctx context.Context, on bool) error {
+	setting := sysctl.Setting{Name: "net/ipv4/vs/run_estimation", Value: "0"}
+	if on {
+		setting.Value = "1"
+	}
+	return errors.Join(p.kernel.Settings.Do(ctx, []sysctl.Setting{setting})...)
 }
 
 // busy returns the share of its CPU, in percent, for which the machine has something to do in the time to come.
@@ -56,7 +73,7 @@ func busy(ctx context.Context, long time.Duration) (float64, error) {
 }
 
 func (p *proxy) rest(ctx context.Context) (figures, error) {
-	runtime.GC() // of the first programming, which is over
+	debug.FreeOSMemory() // of the first programming, which is over: the runtime would give it back for minutes
 	before, err := p.resting()
 	if err != nil {
 		return nil, err
@@ -74,6 +91,7 @@ func (p *proxy) rest(ctx context.Context) (figures, error) {
 	}
 	after["cpu"] *= 100 / idleFor.Seconds()
 	after["garbage"] *= 100 / idleFor.Seconds()
+	after["wakeups"] /= idleFor.Seconds()
 	after["machine"] = machine
 	return after, nil
 }
@@ -84,8 +102,9 @@ func (p *proxy) resting() (figures, error) {
 	reads, err2 := p.total("kube_ipvs_reads_total")
 	drift, err3 := p.total("kube_ipvs_drift_total")
 	processes, err4 := begun()
+	wakeups, err5 := wakeups()
 	garbage := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}}
 	metrics.Read(garbage)
-	return figures{"cpu": cpu.Seconds(), "garbage": garbage[0].Value.Float64(), "reads": reads, "drift": drift, "processes": processes},
-		errors.Join(err1, err2, err3, err4)
+	return figures{"cpu": cpu.Seconds(), "garbage": garbage[0].Value.Float64(), "reads": reads, "drift": drift, "processes": processes, "wakeups": wakeups},
+		errors.Join(err1, err2, err3, err4, err5)
 }

@@ -1,7 +1,7 @@
 // Command bench measures what kube-ipvs costs, in one boot of a kernel that has IPVS, and writes what it saw as a page
 // and plots.
 //
-//	inkernel -timeout 40m bench -docs docs [-only first,change,...] [-rounds N]
+//	inkernel -timeout 60m bench -docs docs [-only first,change,...] [-rounds N]
 //
 // Every measurement is made by a process of its own in a network namespace of its own: no IPVS table, no heap and nothing
 // that the kernel keeps aside of what was deleted is shared. What is compared is measured in turns, round by round, and of

@@ -49,10 +49,14 @@ type measurement struct {
 type part func(context.Context, size) (measurement, error)
 
 func parts() map[string]part {
-	return map[string]part{
+	all := map[string]part{
 		"writes": writes(false), "all writes": writes(true), "first": first, "warm": warm, "change": change, "idle": idle, "packets": packets,
 		ours: beside(ours), ipvsMode: beside(ipvsMode), iptablesMode: beside(iptablesMode),
 	}
+	for _, contender := range []string{nobody, conntrack, divert, bind, peerIPVS, peerRules} {
+		all["path, "+contender] = pathOf(contender)
+	}
+	return all
 }
 
 // be makes the measurement that this process is for: once for every line that it reads.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -67,6 +69,18 @@ func begun() (float64, error) {
 	}
 	threads, err := field("/proc/self/status", "Threads:", 0)
 	return all - threads, err
+}
+
+// wakeups is how often a thread of this process waited and was woken: of all that it costs to do nothing the one thing that can be
+// counted exactly.
+func wakeups() (float64, error) {
+	threads, err := filepath.Glob("/proc/self/task/*/status")
+	sum := 0.0
+	for _, status := range threads {
+		n, e := field(status, "voluntary_ctxt_switches:", 0)
+		sum, err = sum+n, errors.Join(err, e)
+	}
+	return sum, err
 }
 
 // unused is the seconds for which the CPU of the machine had nothing to do since the boot.

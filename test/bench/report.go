@@ -48,6 +48,12 @@ func spread(values []float64, unit func(float64) string) string {
 	return fmt.Sprintf("%s (%s to %s)", shown, unit(slices.Min(values)), unit(slices.Max(values)))
 }
 
+// middle shows the median of what many rounds saw, and between which values half of them were: among hundreds of short rounds
+// the lowest and the highest tell of the machine.
+func middle(values []float64, unit func(float64) string) string {
+	return fmt.Sprintf("%s (%s to %s)", unit(median(values)), unit(quantile(values, 0.25)), unit(quantile(values, 0.75)))
+}
+
 func (r row) cells() []string { return []string{r.what, r.seen, r.against, r.ratio, r.target} }
 
 var header = []string{"what", "seen", "against", "ratio", "target"}

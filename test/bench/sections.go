@@ -15,7 +15,7 @@ type section struct {
 }
 
 func sections() []section {
-	return []section{firstSection(), changeSection(), idleSection(), packetsSection(), besideSection()}
+	return []section{firstSection(), changeSection(), idleSection(), packetsSection(), pathSection(), besideSection()}
 }
 
 // measure makes the section's measurements, in so many rounds as it needs if none are said.

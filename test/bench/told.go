@@ -43,25 +43,34 @@ question. Against 200 Services.`,
 }
 
 func idleSection() section {
-	return section{name: "idle", rounds: 1, make: anew, trials: []trial{{"idle", large}}, tell: tellIdle}
+	return section{name: "idle", rounds: 1, make: anew, trials: []trial{{"idle", medium}, {"idle", large}}, tell: tellIdle}
 }
 
 func tellIdle(r results) finding {
-	t := trial{"idle", large}
 	f := finding{
 		title: "Nothing changes",
-		words: fmt.Sprintf(`For %v, with %v. The look at what the kernel tells nobody about runs every %v, and the Go
+		words: fmt.Sprintf(`For %v. The look at what the kernel tells nobody about runs every %v, and the Go
 runtime's collection of garbage, which it does at least every two minutes, is in it. A look reads the settings, asks each set for one member, and how many rules and virtual servers there are: some thirty system calls, whatever the
 number of Services. All virtual servers are listed, and members counted, for at most a thousandth of the time.
+IPVS itself estimates the rates of all virtual and real servers every two seconds, unless net.ipv4.vs.run_estimation is 0: that was measured for as long, too.
 This kernel counts a process's time by ticks, which what begins with a tick is always or never there for; so the time counts for which the machine
-had nothing to do.`, idleFor, large, loop.LookInterval),
+had nothing to do.`, idleFor, loop.LookInterval),
 	}
-	f.add(row{what: "the whole machine, kernel included, more of its CPU than before there was a proxy", seen: r.figure(t, "more", percent), target: "less than 0.2 %"})
-	f.add(row{what: "the whole machine before", seen: r.figure(t, "alone", percent)})
-	f.add(row{what: "the process, as the kernel counts", seen: r.figure(t, "cpu", percent)})
-	f.add(row{what: "of it, garbage collection", seen: r.figure(t, "garbage", percent)})
-	f.add(row{what: "whole layers read", seen: r.figure(t, "reads", whole), target: "none"})
-	f.add(row{what: "processes begun on the machine", seen: r.figure(t, "processes", whole), target: "none"})
+	for _, s := range []size{medium, large} {
+		t := trial{"idle", s}
+		add := func(what, figure string, unit func(float64) string, target string) {
+			f.add(row{what: fmt.Sprintf("%v: %s", s, what), seen: r.figure(t, figure, unit), target: target})
+		}
+		add("the whole machine, kernel included, more of its CPU than before there was a proxy", "more", percent, "")
+		add("of it, without IPVS's estimates", "own", percent, "less than 0.2 %")
+		add("of it, IPVS's estimates", "estimates", percent, "")
+		add("the whole machine before", "alone", percent, "")
+		add("the process, as the kernel counts", "cpu", percent, "")
+		add("of it, garbage collection", "garbage", percent, "")
+		add("times a second that a thread of it was woken", "wakeups", plain, "the same for all")
+		add("whole layers read", "reads", whole, "none")
+		add("processes begun on the machine", "processes", whole, "none")
+	}
 	return f
 }
 

@@ -56,7 +56,6 @@ func (p *process) turn() (seen figures, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s with %v: %w", p.part, p.size, err)
 	}
-	fmt.Fprintf(os.Stderr, "%s with %v: %v\n", p.part, p.size, seen)
 	return seen, nil
 }
 
@@ -65,6 +64,9 @@ func (p *process) end() error { return errors.Join(p.in.Close(), p.cmd.Wait()) }
 
 // Results are what was seen, round by round.
 type results map[trial][]figures
+
+// manyRounds are more than anybody wants to see each.
+const manyRounds = 100
 
 // inTurns makes every trial so many times, one after the other: what the machine does meanwhile falls on all of them. All
 // stand ready at the same time.
@@ -83,13 +85,16 @@ func inTurns(ctx context.Context, rounds int, trials []trial) (seen results, err
 		ready = append(ready, p)
 	}
 	seen = results{}
-	for range rounds {
+	for round := range rounds {
 		for _, p := range ready {
 			f, err := p.turn()
 			if err != nil {
 				return nil, err
 			}
 			seen[p.trial] = append(seen[p.trial], f)
+			if rounds < manyRounds || round == 0 {
+				fmt.Fprintf(os.Stderr, "%s with %v: %v\n", p.part, p.size, f)
+			}
 		}
 	}
 	return seen, nil

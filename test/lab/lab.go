@@ -41,6 +41,8 @@ type Config struct {
 	RemoteServices bool
 	// Forward makes the node forward IPv4 packets. It is off by default because the tested program does that itself.
 	Forward bool
+	// NotCounting lets servers not count what arrives, so that Arrived is always 0: counting takes as long as answering.
+	NotCounting bool
 
 	// Wait is how long Ask and Dial wait for an answer; default one second.
 	Wait time.Duration

@@ -40,7 +40,11 @@ func (l *Lab) Serve(host *Host, proto ipvs.Protocol, port uint16, name string) (
 		return nil, fmt.Errorf("serve: the name %q has spaces in it", name)
 	}
 	s := &Server{name: name, conns: map[*socket]struct{}{}}
-	if err := s.open(host, proto, port); err != nil {
+	err := s.open(host, proto, port)
+	if err == nil && !l.config.NotCounting {
+		s.sniffer, err = newSniffer(host, proto, port)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("serve %s %d on %s: %w", proto, port, host, err), s.Close())
 	}
 	for _, socket := range s.sockets {
@@ -80,9 +84,7 @@ func (s *Server) open(host *Host, proto ipvs.Protocol, port uint16) error {
 			return err
 		}
 	}
-	var err error
-	s.sniffer, err = newSniffer(host, proto, port)
-	return err
+	return nil
 }
 
 // Accepted returns how many connections were accepted so far, or datagrams received.
@@ -90,7 +92,13 @@ func (s *Server) Accepted() int { return int(s.accepted.Load()) }
 
 // Arrived returns how many packets that begin something came to the server's host and port so far: TCP SYNs, SCTP
 // INITs, UDP datagrams, each repetition included. They count when they enter the host, before its own rules see them.
-func (s *Server) Arrived() int { return s.sniffer.count() }
+// With NotCounting it is always 0.
+func (s *Server) Arrived() int {
+	if s.sniffer == nil {
+		return 0
+	}
+	return s.sniffer.count()
+}
 
 // Close ends the server and its connections. It returns the error of a server that had ended by itself.
 func (s *Server) Close() error {

@@ -76,9 +76,6 @@ var quirks = map[string][]quirk{
 	},
 }
 
-// external says that the cell asks an address that is neither the cluster's nor the node's.
-func (c cell) external() bool { return c.to == toExternalIP || c.to == toLoadBalancer }
-
 // sawService says that an endpoint that may answer saw a service address as the source.
 func (w wrongCell) sawService() bool {
 	may := slices.ContainsFunc(w.cell.want.who, func(e endpoint) bool { return e.pod == w.answer.Who })

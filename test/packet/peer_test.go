@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
-
 	"kube-ipvs/sync/node"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/kubeproxy"
@@ -78,13 +76,5 @@ func (p *peer) must(err error) {
 	if err != nil {
 		p.t.Helper()
 		p.t.Fatal(err)
-	}
-}
-
-// forget makes the kernel forget the connections of the proxy before, which another must not be held to.
-func forget(t *testing.T) {
-	t.Helper()
-	if err := netlink.ConntrackTableFlush(netlink.ConntrackTable); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -87,6 +87,9 @@ type cell struct {
 	want  outcome
 }
 
+// external reports whether the cell asks an address that is neither the cluster's nor the node's.
+func (c cell) external() bool { return c.to == toExternalIP || c.to == toLoadBalancer }
+
 func newTable(w *world, p subject, base rule) *truthTable {
 	return &truthTable{w: w, p: p, base: base, situations: situations, sources: sources, turns: 2, right: tally{}}
 }

@@ -1,0 +1,39 @@
+//go:build kernel && compare
+
+package packet
+
+import (
+	"slices"
+	"testing"
+
+	"kube-ipvs/test/kubeproxy"
+	"kube-ipvs/test/lab"
+)
+
+// TestCompareCircumstances asks kube-proxy in the same circumstances. Its iptables mode shows that they are fair: a node in such
+// a state is one on which a cluster works.
+func TestCompareCircumstances(t *testing.T) {
+	for _, mode := range []string{kubeproxy.IPTables, kubeproxy.IPVS} {
+		t.Run(mode, func(t *testing.T) {
+			for _, group := range []struct {
+				name          string
+				cfg           lab.Config
+				circumstances []circumstance
+			}{
+				{"plain", lab.Config{}, slices.Concat(othersRules, othersMarks, firewalls, hostPorts, othersRouting, othersSettings, othersLinks)},
+				{"bridge", lab.Config{Bridge: true}, bridges},
+			} {
+				t.Run(group.name, func(t *testing.T) {
+					group.cfg.Forward, group.cfg.NotCounting = true, true // kube-proxy's iptables mode leaves forwarding to others
+					w := newWorld(t, group.cfg)
+					tr := newTrial(t, w, startPeer(t, w, mode), mode, "eth0")
+					tr.forgive = func() { tr.excuse(quirks[mode]) }
+					tr.inAll(group.circumstances)
+				})
+			}
+			for _, c := range slices.Concat(before, otherUplinks) {
+				startIn(t, c, mode, func(t *testing.T, w *world) subject { return startPeer(t, w, mode) })
+			}
+		})
+	}
+}
