@@ -96,7 +96,7 @@ func (n neighbour) run(t *testing.T, number int) {
 		t.Fatal(err)
 	}
 	h.row = []string{n.name, version, h.n.How()}
-	h.p = start(t, setup{detector: clusterCIDR})
+	h.p = start(t, setup{detector: clusterCIDR, lookInterval: loop.LookInterval})
 	t.Cleanup(func() {
 		if err := h.n.Remove(context.Background()); err != nil {
 			t.Error(err)
@@ -121,6 +121,9 @@ func (n neighbour) run(t *testing.T, number int) {
 	h.write(t, number)
 }
 
+// mendTime is how long the proxy has to mend what a neighbour broke that starts, ends or is reloaded: firewalld flushes all tables.
+const mendTime = 3 * time.Second
+
 // phase changes something about the neighbour and asks.
 func (h *neighbourhood) phase(t *testing.T, name string, there bool, change func(context.Context) error) {
 	t.Run(name, func(t *testing.T) {
@@ -133,6 +136,7 @@ func (h *neighbourhood) phase(t *testing.T, name string, there bool, change func
 				cell = "it did not start or end"
 				t.Fatal(err)
 			}
+			time.Sleep(mendTime)
 		}
 		if there {
 			if err := h.n.Works(ctx); err != nil {
