@@ -115,7 +115,7 @@ func (n neighbour) run(t *testing.T, number int) {
 	})
 	h.phase(t, "proxy started after it", true, h.again)
 	if n.more != nil {
-		t.Run("more", func(t *testing.T) { n.more(h, t) })
+		h.lost = !t.Run("more", func(t *testing.T) { n.more(h, t) }) || h.lost
 	}
 	h.phase(t, "after its removal", false, h.n.Remove)
 	h.write(t, number)
@@ -183,7 +183,7 @@ func (h *neighbourhood) write(t *testing.T, number int) {
 	if *rowsFolder == "" {
 		return
 	}
-	if err := os.WriteFile(filepath.Join(*rowsFolder, fmt.Sprintf("%d.row", number)), []byte(line), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(*rowsFolder, fmt.Sprintf("%02d.row", number)), []byte(line), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

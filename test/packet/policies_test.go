@@ -4,9 +4,9 @@ package packet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -62,18 +62,13 @@ func (h *neighbourhood) policies(t *testing.T) {
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			if step.do != nil {
-				if err := step.do(ctx, step.policy); err != nil {
+				if err := errors.Join(felix.Works(ctx), step.do(ctx, step.policy)); err != nil {
 					t.Fatal(err)
 				}
 				// Nobody says when Felix has done it, but that pods ask each other without a Service.
 				within(t, 20*time.Second, "policy holds without a Service", func() bool {
 					return h.directly("asker", "pod2") == step.to && h.directly("pod2", "pod1") == step.from
 				})
-			}
-			if out, err := exec.CommandContext(ctx, "iptables", "-w", "-S", "INPUT").CombinedOutput(); err != nil {
-				t.Error(err)
-			} else {
-				t.Logf("%s", out) // the order of agents' chains decides
 			}
 			n := h.expect(t, all(to, step.to)) + h.expect(t, all(from, step.from))
 			t.Logf("%d questions", n)
