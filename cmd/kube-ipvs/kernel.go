@@ -23,14 +23,14 @@ import (
 	"kube-ipvs/sync/loop"
 )
 
-// modules are what the kernel needs where it is not built in. Most are loaded by the kernel when they are first used;
-// IPVS, the sets and the dummy link are not, or not in a container.
+// modules are the kernel modules to load unless they are built in. The kernel loads most modules on first use, but not
+// IPVS, the sets and the dummy link, or not from a container.
 var modules = []string{
 	"ip_vs", "dummy", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "ip_set_hash_net",
 	"xt_set", "xt_NETMAP", "xt_connmark", "nf_conntrack_netlink",
 }
 
-// A kernel is the running kernel's tables, open.
+// A kernel holds the open interfaces to the running kernel.
 type kernel struct {
 	ipvs     *ipvs.Conn
 	sets     *ipset.Conn
@@ -41,9 +41,9 @@ type kernel struct {
 	open     []func() error // closes each
 }
 
-// openKernel opens the kernel's tables. Each error says what is missing and what to do.
+// openKernel opens the interfaces to the kernel. Each error names the missing part and its remedy.
 func openKernel(ctx context.Context, cfg *config.Config) (k *kernel, err error) {
-	if err := capable(); err != nil {
+	if err := checkCapabilities(); err != nil {
 		return nil, err
 	}
 	loading := loadModules(ctx, modulesFor(cfg))
@@ -81,7 +81,7 @@ func openKernel(ctx context.Context, cfg *config.Config) (k *kernel, err error) 
 	return k, nil
 }
 
-// Close closes what is open.
+// Close closes them.
 func (k *kernel) Close() error {
 	var errs []error
 	for _, close := range k.open {
@@ -90,16 +90,16 @@ func (k *kernel) Close() error {
 	return errors.Join(errs...)
 }
 
-// config puts the kernel's tables into a loop's configuration.
+// config adds the kernel to a loop's configuration.
 func (k *kernel) config(cfg loop.Config) loop.Config {
 	cfg.IPVS, cfg.Sets, cfg.VIP, cfg.Flows = k.ipvs, k.sets, k.vips, k.flows
 	cfg.Rules, cfg.Sysctl = k.rules, k.settings
 	return cfg
 }
 
-// capable says which capability is missing (capabilities(7)): NET_ADMIN for netlink and iptables, NET_RAW for the socket
-// of legacy iptables.
-func capable() error {
+// checkCapabilities returns an error that names the missing capability (capabilities(7)): NET_ADMIN for netlink and
+// iptables, NET_RAW for the socket of legacy iptables.
+func checkCapabilities() error {
 	var data [2]unix.CapUserData
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	if err := unix.Capget(&header, &data[0]); err != nil {
@@ -116,21 +116,21 @@ func capable() error {
 	return nil
 }
 
-// loadModules asks modprobe for modules. Its error matters only if something is missing afterwards: a module may be built
-// in, and a container may have no modprobe.
+// loadModules loads modules with modprobe. Its error matters only if something is missing afterwards: a module may be
+// built in, and a container may lack modprobe.
 func loadModules(ctx context.Context, names []string) error {
 	cmd := exec.CommandContext(ctx, "modprobe", append([]string{"-a"}, names...)...)
-	var complaint bytes.Buffer
-	cmd.Stderr = &complaint
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {
-		said := strings.Join(strings.Fields(complaint.String()), " ")
-		return fmt.Errorf("modprobe could not help: %w: %.200s", err, said)
+		output := strings.Join(strings.Fields(stderr.String()), " ")
+		return fmt.Errorf("modprobe failed: %w: %.200s", err, output)
 	}
 	return nil
 }
 
-// families returns the address families that the kernel has. Whether IPv6 works, which somebody may switch on or off at any
-// time, is for the loop to find out.
+// families returns the address families that the kernel has. The loop finds out whether IPv6 works, as it may be enabled
+// or disabled at any time.
 func families(procSys string) []ipset.Family {
 	if _, err := os.Stat(filepath.Join(procSys, "net/ipv6")); err != nil {
 		return []ipset.Family{ipset.IPv4}
@@ -138,7 +138,7 @@ func families(procSys string) []ipset.Family {
 	return []ipset.Family{ipset.IPv4, ipset.IPv6}
 }
 
-// keptSettings are the kernel settings that the proxy needs, and keeps.
+// keptSettings returns the kernel settings that the proxy needs and keeps.
 func keptSettings(cfg *config.Config) []sysctl.Setting {
 	out := []sysctl.Setting{
 		{Name: "net/ipv4/ip_forward", Value: "1"},
@@ -155,11 +155,12 @@ func keptSettings(cfg *config.Config) []sysctl.Setting {
 	return out
 }
 
-// reuseMode is how IPVS treats a new connection from the port of an old one. From Linux 5.9 on it goes to another real
-// server without delay (kernel commit f0a5e4d7a594); before, that cost each such connection a second, and going on with
-// the old real server was the lesser evil. Nothing that can be read tells a kernel that has the change: it came without a
-// setting or a new version of IPVS, and distributions carry it back. What an old release costs where it is there anyway is
-// only that such connections stay with their real server; from 5.16 on not even with one of weight 0, whatever the mode.
+// reuseMode returns the treatment of a new connection from the port of an old one. From Linux 5.9 on it goes to another
+// real server without delay (kernel commit f0a5e4d7a594); before, that delayed each such connection by a second, and
+// keeping the old real server was the lesser evil. Nothing readable identifies a kernel with the change: it came without
+// a setting or a new version of IPVS, and distributions backport it. An old release with the backport only loses the
+// better choice: such connections stay with their real server; from 5.16 on, not even with one of weight 0, whatever the
+// mode.
 func reuseMode(release string) string {
 	var major, minor int
 	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n == 2 && (major < 5 || major == 5 && minor < 9) {
@@ -177,10 +178,11 @@ func release() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// probed is the virtual server that probe makes: no packet meets it, and nobody else's is like it.
+// probed is the virtual server that probe adds: no packet matches it, and its timeout identifies it.
 var probed = ipvs.Op{Verb: ipvs.AddServer, Key: ipvs.MarkKey(0xfffffffe, netip.IPv4Unspecified()), Server: ipvs.Server{Timeout: 0x6970}}
 
-// probe tries whether the kernel knows the scheduler. Where somebody else has a virtual server for the mark it takes the next.
+// probe checks that the kernel has the scheduler, by adding a virtual server. If a foreign one has the mark, it tries
+// the next mark.
 func probe(ctx context.Context, table ipvs.Kernel, scheduler string) error {
 	add := probed
 	add.Server.Scheduler = scheduler
@@ -191,24 +193,24 @@ func probe(ctx context.Context, table ipvs.Kernel, scheduler string) error {
 		}
 		left, readErr := table.ReadServer(ctx, add.Key)
 		if readErr != nil {
-			return fmt.Errorf("try IPVS: %w", readErr)
+			return fmt.Errorf("probe IPVS: %w", readErr)
 		}
 		if left.Server.Timeout != add.Server.Timeout || len(left.Reals) > 0 {
 			add.Key.Mark--
 			continue
 		}
 		if del := table.Do(ctx, []ipvs.Op{{Verb: ipvs.DelServer, Key: add.Key}}); del != nil { // of one that was killed
-			return fmt.Errorf("try IPVS: %w", del[0])
+			return fmt.Errorf("probe IPVS: %w", del[0])
 		}
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("--ipvs-scheduler=%s: this kernel does not have it: modprobe ip_vs_%[1]s (%w)", scheduler, err)
 	case err != nil:
-		return fmt.Errorf("try IPVS: %w", err)
+		return fmt.Errorf("probe IPVS: %w", err)
 	}
 	if del := table.Do(ctx, []ipvs.Op{{Verb: ipvs.DelServer, Key: add.Key}}); del != nil {
-		return fmt.Errorf("try IPVS: %w", del[0])
+		return fmt.Errorf("probe IPVS: %w", del[0])
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func TestAliasOrder(t *testing.T) {
 		ordered(t, r.take(), "ipset add KIPVS-OWNED 255.18.0.1,tcp:80", "ipvsadm -A -t 255.18.0.1:80 -s rr", "ipvsadm -a -t 255.18.0.1:80 -r 10.244.0.1:8080",
 			"ipvsadm -a -t 255.18.0.1:80 -r 10.244.0.2:8080", "ipset add KIPVS-FRONTENDS "+member, "ipset add KIPVS-INTERNAL "+member, "ipset add KIPVS-EXTERNAL "+member)
 		r.change(1, pods(2), atAddress("198.18.0.1")) // none is here: external sources are dropped, and one list is enough
-		ordered(t, r.take(), "ipset del KIPVS-INTERNAL "+member, "ipvsadm -d -t 255.18.0.1:80", "ipvsadm -D -t 255.18.0.1:80", "ipset del KIPVS-OWNED 255.18.0.1,tcp:80")
+		ordered(t, r.take(), "ipset del KIPVS-INTERNAL "+member, "ipvsadm -D -t 255.18.0.1:80", "ipset del KIPVS-OWNED 255.18.0.1,tcp:80")
 		r.let(refusing("ipvsadm -A -t 255.18.0.1:80 -s rr"))
 		r.change(1, hereAndElsewhere(), atAddress("198.18.0.1"))
 		if contains(r.take(), "ipset add KIPVS-INTERNAL "+member) {
@@ -116,9 +116,9 @@ func TestAliasOfTwo(t *testing.T) {
 		return e
 	}
 	alias := ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("255.18.0.1:80"))
-	busy := func(r *rig, active uint32) {
+	busy := func(r *rig) {
 		for _, at := range []string{"10.244.0.1:8080", "10.244.0.2:8080"} {
-			if err := r.ipvs.SetConnections(ipvs.RealKeyOf(alias, netip.MustParseAddrPort(at)), active, 0); err != nil {
+			if err := r.ipvs.SetConnections(ipvs.RealKeyOf(alias, netip.MustParseAddrPort(at)), 1, 0); err != nil {
 				r.t.Error(err)
 			}
 		}
@@ -142,14 +142,7 @@ func TestAliasOfTwo(t *testing.T) {
 			synctest.Wait()
 			r.change(1, hereAndElsewhere(), atAddress(first))
 		}, nil, ofSecond, false},
-		{"the first has connections that stay", func(r *rig) { busy(r, 1); r.remove(1) }, nil, nil, true},
-		{"and end", func(r *rig) {
-			busy(r, 1)
-			r.remove(1)
-			synctest.Wait()
-			busy(r, 0)
-			time.Sleep(3 * drainInterval)
-		}, nil, ofSecond, false},
+		{"the first has connections and goes", func(r *rig) { busy(r); r.remove(1) }, nil, ofSecond, false},
 		{"the second changes after the first went", func(r *rig) {
 			r.remove(1)
 			synctest.Wait()
@@ -272,8 +265,7 @@ func TestFlowsOfAnAlias(t *testing.T) {
 	}
 }
 
-// The families have aliases of their own: of TCP in one, whose real servers drain, and of UDP in the other, whose real servers go at
-// once.
+// The families have aliases of their own. Their real servers go at once, whatever connections they have: those go on without.
 func TestAliasesOfEachFamily(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -303,11 +295,13 @@ func TestAliasesOfEachFamily(t *testing.T) {
 		r.queue.ServiceChanged(setV6("fd00:244::3"))
 		synctest.Wait()
 		table := r.ipvs.Table()
-		if got, ok := table[tcp.Server].Reals[tcp.AddrPort()]; !ok || got.Weight != 0 {
-			t.Errorf("the TCP real server is %+v, %v; want it to drain", got, ok)
-		}
-		if got, ok := table[udp.Server].Reals[udp.AddrPort()]; ok {
-			t.Errorf("the UDP real server is there: %+v", got)
+		for _, k := range []ipvs.RealKey{tcp, udp} {
+			if got := table[k.Server].Reals; len(got) != 2 {
+				t.Errorf("%v has %v", k.Server, got)
+			}
+			if got, ok := table[k.Server].Reals[k.AddrPort()]; ok {
+				t.Errorf("the real server %v is there: %+v", k, got)
+			}
 		}
 	})
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"kube-ipvs/ipvs"
-	"kube-ipvs/sync/plan"
 )
 
 // A realsLayer is the layer of real servers. One that is wanted no more keeps the connections that it has: it gets
@@ -26,11 +25,9 @@ type realsLayer struct {
 	kernel ipvs.Kernel
 	limit  time.Duration
 	listed func(ipvs.RealKey) bool // the endpoint is still in a slice, so that it may take its time
-	abrupt func(ipvs.Key) bool     // the server's protocol has no connections to wait for
 
 	draining map[ipvs.RealKey]drain
-	look     bool                  // it is time to look at those that drain
-	left     map[ipvs.Key]struct{} // the virtual servers that have real servers which are wanted no more
+	look     bool // it is time to look at those that drain
 }
 
 // A drain is what is remembered of a real server that drains; the zero time: not so.
@@ -48,15 +45,15 @@ const quietLimit = drainInterval
 
 func (l *Loop) realsLayer() *realsLayer {
 	r := &realsLayer{
-		kernel: l.cfg.IPVS, limit: l.cfg.DrainLimit, listed: l.listed, abrupt: func(k ipvs.Key) bool { return k.Proto == ipvs.UDP }, draining: map[ipvs.RealKey]drain{},
+		kernel: l.cfg.IPVS, limit: l.cfg.DrainLimit, listed: l.listed, draining: map[ipvs.RealKey]drain{},
 	}
 	r.tableLayer = tableLayer[ipvs.RealKey, ipvs.Real, ipvs.Op]{
 		title: "reals", table: l.tables.reals, compare: ipvs.RealKey.Compare, doubted: true, count: l.count.layer("reals"),
 		mayAdd: func(k ipvs.RealKey) bool { return l.serverLayer.present(k.Server) },
-		// With a virtual server that goes the kernel removes its real servers. An alias waits for them.
+		// With a virtual server that goes the kernel removes its real servers.
 		mayDel: func(k ipvs.RealKey) bool {
 			_, wanted := l.tables.servers.Wanted(k.Server)
-			return wanted || inAliases(k.Server) && l.sendsNone(k.Server)
+			return wanted
 		},
 		read: func(ctx context.Context) (iter.Seq2[ipvs.RealKey, ipvs.Real], error) {
 			table, err := l.readTable(ctx)
@@ -95,11 +92,12 @@ func (r *realsLayer) prune(ctx context.Context) {
 	// The times of what is wanted again or gone are forgotten.
 	maps.DeleteFunc(r.draining, func(k ipvs.RealKey, _ drain) bool { return !busy[k] && r.failed[k] == nil })
 	r.look = false
-	r.left = map[ipvs.Key]struct{}{}
-	for k := range r.table.Extra() {
-		r.left[k.Server] = struct{}{}
-	}
 }
+
+// abrupt reports whether a virtual server has no connections to wait for: UDP has none, and those that were made through an alias need
+// it no more. Of what their clients send the first packet alone passed IPVS, which told connection tracking the endpoint
+// (ip_vs_update_conntrack in net/netfilter/ipvs/ip_vs_nfct.c): tracking sends all later ones there, in the place of the alias.
+func abrupt(k ipvs.Key) bool { return k.Proto == ipvs.UDP || inAliases(k) }
 
 // quiesce gives weight 0 to what is wanted no more and may have connections.
 func (r *realsLayer) quiesce(ctx context.Context) {
@@ -157,7 +155,7 @@ func (r *realsLayer) lookAt(ctx context.Context, server ipvs.Key, extras []ipvs.
 func (r *realsLayer) extras() iter.Seq[ipvs.RealKey] {
 	return func(yield func(ipvs.RealKey) bool) {
 		for k := range r.table.Extra() {
-			if r.mayDel(k) && r.failed[k] == nil && !r.abrupt(k.Server) && !yield(k) {
+			if r.mayDel(k) && r.failed[k] == nil && !abrupt(k.Server) && !yield(k) {
 				return
 			}
 		}
@@ -194,35 +192,8 @@ func (r *realsLayer) pending() int {
 	return n
 }
 
-// listed says that a slice still lists the endpoint of a real server that is wanted no more. With an alias that is needed no more
-// the endpoints that it served may serve the frontend.
+// listed reports whether a slice still lists the endpoint of a real server that is wanted no more.
 func (l *Loop) listed(k ipvs.RealKey) bool {
-	x, ok := l.claims.winner(l.frontendOf(k.Server))
-	switch {
-	case !ok:
-		return false
-	case inAliases(k.Server) && x.fe.Internal == nil:
-		return slices.Contains(x.fe.Reals, k.AddrPort()) || slices.Contains(x.fe.Draining, k.AddrPort())
-	case inAliases(k.Server):
-		return slices.Contains(x.fe.Internal.Draining, k.AddrPort())
-	}
-	return slices.Contains(x.fe.Draining, k.AddrPort())
-}
-
-// frontendOf returns the frontend that a virtual server is, or whose alias it is. Whose an alias was that is needed no more may have been
-// forgotten with a restart; then it is any that could have it.
-func (l *Loop) frontendOf(server ipvs.Key) ipvs.Key {
-	of, isAlias := l.tables.aliasOf(server)
-	switch {
-	case !isAlias:
-		return server
-	case of.Addr.IsValid():
-		return of
-	}
-	for key := range l.claims {
-		if key.Port == server.Port && key.Proto == server.Proto && plan.Alias(key.Addr) == server.Addr {
-			return key
-		}
-	}
-	return ipvs.Key{}
+	x, ok := l.claims.winner(k.Server)
+	return ok && slices.Contains(x.fe.Draining, k.AddrPort())
 }

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -259,50 +260,32 @@ func TestInactiveConnections(t *testing.T) {
 	})
 }
 
-// An alias that is not needed any more keeps the connections that were made through it, also across restarts and longer than
-// the limit: their endpoint is still one of the Service's.
-func TestAliasDrains(t *testing.T) {
+// An alias that is not needed any more goes at once, and nobody looks at its connections: they go on without, as those of its real
+// servers do.
+func TestAliasGoesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		local := func(s *plan.Service) {
-			s.ExternalLocal, s.ExternalIPs = true, []netip.Addr{netip.MustParseAddr("198.18.0.1")}
-		}
-		here := pods(1)
-		here[0].Node = "node1"
-		r.set(1, append(here, pods(2)...), local)
-		stop := r.start()
+		r.set(1, hereAndElsewhere(), atAddress("198.18.0.1"))
+		r.start()
 		r.queue.Synced()
 		synctest.Wait()
-		alias := func() (k ipvs.Key, e ipvs.Entry) {
-			synctest.Wait()
-			for k, e := range r.ipvs.Table() {
-				if inAliases(k) {
-					return k, e
-				}
+		alias := ipvs.AddrKey(ipvs.TCP, netip.MustParseAddrPort("255.18.0.1:80"))
+		for _, at := range []string{"10.244.0.1:8080", "10.244.0.2:8080"} {
+			if err := r.ipvs.SetConnections(ipvs.RealKeyOf(alias, netip.MustParseAddrPort(at)), 1, 1); err != nil {
+				t.Fatal(err)
 			}
-			return k, e
 		}
-		key, _ := alias()
-		at := netip.MustParseAddrPort("10.244.0.1:8080")
-		if err := r.ipvs.SetConnections(ipvs.RealKeyOf(key, at), 1, 0); err != nil {
-			t.Fatal(err)
-		}
-		r.change(1, here, local)
-		for range 3 {
-			time.Sleep(2 * time.Hour)
-			if _, e := alias(); len(e.Reals) != 1 || e.Reals[at] != (ipvs.RealState{Active: 1}) {
-				t.Errorf("the alias is %v, want one real server of weight 0 with its connection", e)
+		r.take()
+		r.change(1, append(hereAndElsewhere()[1:], pods(3)...), atAddress("198.18.0.1"))
+		got := r.take()
+		ordered(t, got, "ipvsadm -d -t 255.18.0.1:80 -r 10.244.0.2:8080")
+		r.change(1, hereAndElsewhere()[1:], atAddress("198.18.0.1"))
+		got = append(got, r.take()...)
+		ordered(t, got, "ipvsadm -D -t 255.18.0.1:80", "ipset del KIPVS-OWNED 255.18.0.1,tcp:80")
+		for _, what := range got {
+			if what == "read -t 255.18.0.1:80" || strings.HasPrefix(what, "ipvsadm -e -t 255.18.0.1:80") {
+				t.Errorf("%s: want the real server removed at once", what)
 			}
-			stop()
-			stop = r.start()
-			r.queue.Synced()
-		}
-		if err := r.ipvs.SetConnections(ipvs.RealKeyOf(key, at), 0, 0); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(5 * time.Second)
-		if key, e := alias(); key != (ipvs.Key{}) {
-			t.Errorf("%v is still there: %v", key, e)
 		}
 	})
 }

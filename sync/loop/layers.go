@@ -257,16 +257,9 @@ func (l *Loop) mayServe(k ipvs.Key) bool {
 	return l.members[l.tables.sets(k.Addr).Owned.Name].present(memberOf(k))
 }
 
-// isOff says that no packets are on their way to a virtual server. An alias that is needed no more waits for its real servers, too:
-// those whom it served are served by the frontend from now on, and keep their connections.
-func (l *Loop) isOff(k ipvs.Key) bool {
-	_, busy := l.realLayer.left[k]
-	return l.sendsNone(k) && !(inAliases(k) && (busy || l.realLayer.unread()))
-}
-
-// sendsNone reports whether a virtual server gets no new connections: its frontend is off, or the frontend whose alias it is sends
+// isOff reports whether no packets are on their way to a virtual server: its frontend is off, or the frontend whose alias it is sends
 // none there.
-func (l *Loop) sendsNone(k ipvs.Key) bool {
+func (l *Loop) isOff(k ipvs.Key) bool {
 	sets := l.tables.sets(k.Addr)
 	if of, ok := l.tables.aliasOf(k); ok {
 		return l.members[sets.Internal.Name].absent(memberOf(of))

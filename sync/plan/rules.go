@@ -183,13 +183,13 @@ func (r rules) divert() string {
 	return matchSet(r.sets.External, "dst,dst") + " " + turn(r.cfg.Marks.Divert, r.cfg.Marks.Divert)
 }
 
-// divertAgain is for those who write whole marks, or our bit: the mark of a connection tells that its packets were diverted, those
-// of one direction.
+// divertAgain is for those who write whole marks, or our bit: the mark of a connection tells that its packets were diverted. Answers
+// to them keep the bit if somebody restored it: where marks are saved, too, the connection would lose it.
 func (r rules) divertAgain() []string {
 	d := r.cfg.Marks.Divert
 	return []string{
 		r.connmark(d) + " " + r.divert(),
-		fmt.Sprintf("-m mark --mark %#x/%#[1]x %s %s", d, matchNoSet(r.sets.External, "dst,dst"), turn(0, d)),
+		fmt.Sprintf("-m mark --mark %#x/%#[1]x -m connmark ! --mark %#[1]x/%#[1]x %s %s", d, matchNoSet(r.sets.External, "dst,dst"), turn(0, d)),
 	}
 }
 

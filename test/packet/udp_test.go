@@ -146,7 +146,7 @@ func (st *stage) judgePhase(p phase, talkers []*talker) {
 		r := talker.between(p.begin, p.end, p.back)
 		sent += r.sent
 		concerned := p.back || p.pod != "" && r.before == p.pod
-		// With a second list that goes, its clients move, too.
+		// With an alias that goes, its clients move, too.
 		disturbed := concerned || st.svc.ExternalLocal
 		switch {
 		case p.pod == "" && !p.back:
@@ -184,7 +184,8 @@ func (st *stage) clean(pods ...string) {
 	}
 }
 
-// flowsTo describes the Service's flows that still go to pods.
+// flowsTo describes the Service's flows of UDP that still go to pods. A test before may have left closed connections over TCP to the same
+// node port.
 func (st *stage) flowsTo(pods []string) (out []string) {
 	st.t.Helper()
 	conns, err := os.ReadFile("/proc/net/ip_vs_conn")
@@ -200,6 +201,9 @@ func (st *stage) flowsTo(pods []string) (out []string) {
 			}
 			to := st.frontends(v6)
 			for _, f := range flows {
+				if f.Forward.Protocol != unix.IPPROTO_UDP {
+					continue
+				}
 				dst, _ := netip.AddrFromSlice(f.Forward.DstIP)
 				if f.Reverse.SrcIP.Equal(addr.AsSlice()) && slices.Contains(to, netip.AddrPortFrom(dst.Unmap(), f.Forward.DstPort)) {
 					out = append(out, fmt.Sprintf("%s still has a tracked flow: %v", pod, f))

@@ -250,18 +250,20 @@ func (r *run) check(what string) {
 		if _, err := r.kernel.ipvs.ReadServer(context.Background(), key); err != nil {
 			r.t.Errorf("%s: %v", what, err)
 		}
-	case c.set != nil && c.set.Verb == 0 && strings.HasSuffix(c.set.Set.Name, "INSIDE"):
-		key := ipvs.MarkKey(c.set.Mark.Value, c.set.Member.Addr)
+	case c.set != nil && c.set.Verb == 0 && strings.HasSuffix(c.set.Set.Name, "INTERNAL"):
+		key := ipvs.Key{Addr: plan.Alias(c.set.Member.Addr), Proto: ipvs.Protocol(c.set.Member.Proto), Port: c.set.Member.Port}
 		if _, err := r.kernel.ipvs.ReadServer(context.Background(), key); err != nil {
 			r.t.Errorf("%s: %v", what, err)
 		}
 	}
 }
 
-// schedules says that the real server of an op gets new connections: its weight is not 0. Datagrams are none.
+// schedules reports whether the real server of an op gets new connections that would not outlive it: its weight is not 0. Datagrams are
+// none, and those that are made through an alias need it no more.
 func (r *run) schedules(op ipvs.Op) bool {
 	entry, err := r.kernel.ipvs.ReadServer(context.Background(), op.Key)
-	return err == nil && op.Key.Mark == 0 && op.Key.Proto != ipvs.UDP && entry.Reals[op.Addr].Weight > 0
+	outlives := op.Key.Proto == ipvs.UDP || plan.AliasRange(ipset.FamilyOf(op.Key.Addr)).Contains(op.Key.Addr)
+	return err == nil && !outlives && entry.Reals[op.Addr].Weight > 0
 }
 
 func (r *run) inLedger(k ipvs.Key) bool { return r.isMember("OWNED", k) }

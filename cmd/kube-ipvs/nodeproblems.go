@@ -13,11 +13,12 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// forwardIPv6 lets the kernel forward IPv6, as pods need it. Kube-proxy leaves it to others.
+// forwardIPv6 makes the kernel forward IPv6, as pods need it. Kube-proxy leaves it to others.
 const forwardIPv6 = "net/ipv6/conf/all/forwarding"
 
-// spare returns why a setting must be left as it is. A kernel that begins to forward IPv6 drops the default routes that it has
-// from router advertisements, and heeds no more of them, but for links whose accept_ra is 2: the node would lose its way out.
+// spare returns the reason why a setting must be left alone for now. A kernel that begins to forward IPv6 drops the
+// default routes of router advertisements, and ignores later ones, except on links whose accept_ra is 2: the node would
+// lose its way out.
 func (p *proxy) spare(ctx context.Context, s sysctl.Setting) error {
 	if s.Name != forwardIPv6 {
 		return nil
@@ -49,21 +50,22 @@ func spareRoutes(ctx context.Context, settings sysctl.Kernel, links []string) er
 		" has from router advertisements; it is set after: %s", strings.Join(lost, "; "))
 }
 
-// bridgeProblems lists the families in which bridged packets pass iptables by though pods are on a bridge: the answers of a
-// pod on the same bridge go to the pod that asked without the Service's address. Kube-proxy warns of it too.
+// bridgeProblems returns a problem for each family in which bridged packets bypass iptables although pods are on a
+// bridge: a pod's response to another pod on the same bridge would then reach it with the pod's address in place of the
+// Service's. Kube-proxy warns of it, too.
 func (p *proxy) bridgeProblems(ctx context.Context, n object.Node) []plan.Problem {
 	name := ""
 	if p.config.DetectLocal.Mode == config.BridgeInterface {
 		name = p.config.DetectLocal.Interface
 	}
-	bridge, err := node.Bridged(name, slices.Concat(p.config.DetectLocal.ClusterCIDRs, n.PodCIDRs))
+	bridge, err := node.PodBridge(name, slices.Concat(p.config.DetectLocal.ClusterCIDRs, n.PodCIDRs))
 	if err != nil {
-		return nil // it is a hint, and comes with the next change
+		return nil // only a hint, repeated with the next change
 	}
 	return unbridged(ctx, p.kernel.settings, bridge, "Node "+n.Name)
 }
 
-// unbridged returns the problems of a bridge with pods, by the settings of the kernel.
+// unbridged returns the problems of a bridge with pods, given the kernel's settings.
 func unbridged(ctx context.Context, settings sysctl.Kernel, bridge node.Bridge, object string) []plan.Problem {
 	var out []plan.Problem
 	for _, family := range []struct {

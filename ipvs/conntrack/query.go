@@ -8,27 +8,27 @@ import (
 	"kube-ipvs/internal/netlink"
 )
 
-// maxDumps is how many frontends of a family are asked for one by one. A filtered dump costs the kernel a walk over the
-// table but sends next to nothing; beyond this number one dump of everything is cheaper.
+// maxDumps bounds the number of a family's frontends that get a dump each. A filtered dump costs the kernel a walk over
+// the table but sends next to nothing; beyond this number one dump of everything is cheaper.
 const maxDumps = 8
 
-// A question is one dump: the frontends of one family whose flows are wanted, and what the kernel may leave out. What
-// it sends beyond that does no harm: every flow is compared here.
-type question struct {
+// A query is one dump: the frontends of one family whose flows are wanted, and a filter for the kernel. Flows that pass
+// the filter needlessly do no harm: every flow is compared here.
+type query struct {
 	family uint8
 	wanted frontends
 	only   filter
 }
 
-// A filter is what all wanted flows have in common; a zero field is no limit.
+// A filter has the fields common to all wanted flows; a zero field matches any value.
 type filter struct {
 	dst   netip.Addr
 	port  uint16
 	proto uint8
 }
 
-// questions returns the dumps that show all flows of the frontends.
-func questions(list []Frontend) (out []question) {
+// queries returns the dumps that together show all flows of the frontends.
+func queries(list []Frontend) (out []query) {
 	var v4, v6 []Frontend
 	for _, f := range list {
 		if f.At.Addr().Is4() {
@@ -37,23 +37,23 @@ func questions(list []Frontend) (out []question) {
 			v6 = append(v6, f)
 		}
 	}
-	out = appendQuestions(out, unix.AF_INET, v4)
-	return appendQuestions(out, unix.AF_INET6, v6)
+	out = appendQueries(out, unix.AF_INET, v4)
+	return appendQueries(out, unix.AF_INET6, v6)
 }
 
-func appendQuestions(out []question, family uint8, list []Frontend) []question {
+func appendQueries(out []query, family uint8, list []Frontend) []query {
 	if len(list) > maxDumps {
-		return append(out, question{family: family, wanted: index(list), only: common(list)})
+		return append(out, query{family: family, wanted: index(list), only: common(list)})
 	}
 	for i := range list {
 		one := list[i : i+1]
-		out = append(out, question{family: family, wanted: index(one), only: common(one)})
+		out = append(out, query{family: family, wanted: index(one), only: common(one)})
 	}
 	return out
 }
 
 // common returns the filter for frontends of one family. It never has an IPv6 address: the kernel's comparison is
-// inverted there, so that it leaves out the very address that was asked for (ctnetlink_filter_match_tuple in
+// inverted there and drops exactly the requested address (ctnetlink_filter_match_tuple in
 // net/netfilter/nf_conntrack_netlink.c, up to Linux 7.2 at least). A port is compared only together with a protocol.
 func common(list []Frontend) filter {
 	f := filter{dst: list[0].At.Addr(), port: list[0].At.Port(), proto: list[0].Proto}
@@ -77,7 +77,7 @@ func common(list []Frontend) filter {
 	return f
 }
 
-// flags says which fields the kernel is to compare.
+// flags returns the kernel's flags for the fields to compare.
 func (f filter) flags() (flags uint32) {
 	if f.dst.IsValid() {
 		flags |= filterAddrDst
@@ -92,7 +92,7 @@ func (f filter) flags() (flags uint32) {
 }
 
 // appendTo encodes the dump.
-func (q question) appendTo(b *netlink.Batch) {
+func (q query) appendTo(b *netlink.Batch) {
 	begin(b, msgGet, unix.NLM_F_DUMP, q.family)
 	if q.only != (filter{}) {
 		q.only.appendTo(b)

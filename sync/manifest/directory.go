@@ -15,37 +15,37 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// maxFile is the largest file that is read, in bytes.
+// maxFile is the size limit of a file, in bytes.
 const maxFile = 64 << 20
 
 var errLarge = fmt.Errorf("is larger than %d MiB", maxFile>>20)
 
-// A folder is a folder's files as they were last read.
-type folder struct {
+// A directory holds the content of a directory's files when it was last read.
+type directory struct {
 	dir     string
 	decoder decoder
-	known   bool // it was read once
+	known   bool // it was read at least once
 	order   []string
 	files   map[string]*file
-	problem error // why it could not be read the last time
+	problem error // of the last read
 }
 
-// A file is what a file said.
+// A file holds the content of a file.
 type file struct {
 	sum      [sha256.Size]byte // of its content
-	good     []entry           // what it supplies
-	kept     []entry           // what it supplied before and no longer does, by mistake
+	good     []entry           // its objects
+	kept     []entry           // objects of an earlier version that a mistake hides now
 	problems []plan.Problem
 	ignored  []ignored
-	broken   bool // it has a document that cannot be used
+	broken   bool // it has an unusable document
 }
 
-func newFolder(dir string) folder {
-	return folder{dir: filepath.Clean(dir), decoder: newDecoder(), files: map[string]*file{}}
+func newDirectory(dir string) directory {
+	return directory{dir: filepath.Clean(dir), decoder: newDecoder(), files: map[string]*file{}}
 }
 
-// read reads the folder again. After an error it is what it was before.
-func (f *folder) read() error {
+// read reads the directory again. After an error its content is unchanged.
+func (f *directory) read() error {
 	list, err := os.ReadDir(f.dir)
 	if f.problem = err; err != nil {
 		return err
@@ -53,7 +53,7 @@ func (f *folder) read() error {
 	f.known, f.order = true, nil
 	files := make(map[string]*file)
 	for _, e := range list {
-		if !wanted(e.Name()) {
+		if !isManifest(e.Name()) {
 			continue
 		}
 		if now := f.readFile(e.Name()); now != nil {
@@ -65,13 +65,14 @@ func (f *folder) read() error {
 	return nil
 }
 
-// wanted says that a file is a manifest by its name. Names that begin with a dot are editors' and ConfigMap volumes' own.
-func wanted(name string) bool {
+// isManifest reports whether a file is a manifest by its name. Names that begin with a dot belong to editors and to
+// ConfigMap volumes.
+func isManifest(name string) bool {
 	return !strings.HasPrefix(name, ".") && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(name))
 }
 
-// readFile returns what a file says now, or nil if it has gone.
-func (f *folder) readFile(name string) *file {
+// readFile returns the content of a file, or nil if it is gone.
+func (f *directory) readFile(name string) *file {
 	before := f.files[name]
 	content, err := readRegular(filepath.Join(f.dir, name))
 	if err != nil {
@@ -92,7 +93,7 @@ func (f *folder) readFile(name string) *file {
 	return now
 }
 
-// keep takes over from what the file said before what it no longer says by mistake.
+// keep keeps the objects of an earlier version that a mistake hides now.
 func (f *file) keep(before *file) {
 	if !f.broken || before == nil {
 		return
@@ -132,13 +133,13 @@ func readRegular(path string) ([]byte, error) {
 	case len(out) > maxFile: // it has grown
 		return nil, errLarge
 	case len(out) == 0:
-		// Half of a rewrite, or what a full disk left of one. Who wants to say nothing removes the file.
+		// Half of a rewrite, or the result of a full disk. A file is removed to remove its objects.
 		return nil, errors.New("is empty")
 	}
 	return out, nil
 }
 
-// cause takes the path off an error; the problem names the file.
+// cause removes the path from an error; the problem names the file.
 func cause(err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) {

@@ -13,8 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// An answer is what /healthz or /livez says.
-type answer struct {
+// A response is the body of /healthz or /livez.
+type response struct {
 	Code         int
 	LastUpdated  time.Time `json:"lastUpdated"`
 	CurrentTime  time.Time `json:"currentTime"`
@@ -26,11 +26,11 @@ type answer struct {
 	} `json:"status"`
 }
 
-func ask(t *testing.T, a *Answers, path string) answer {
+func ask(t *testing.T, h *Handlers, path string) response {
 	t.Helper()
 	w := httptest.NewRecorder()
-	a.Mux().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
-	out := answer{Code: w.Code}
+	h.Mux().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	out := response{Code: w.Code}
 	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil {
 		t.Fatalf("%s: %v: %s", path, err, w.Body)
 	}
@@ -42,14 +42,14 @@ func ask(t *testing.T, a *Answers, path string) answer {
 	return out
 }
 
-// The proxy is healthy unless something waits for the limit or longer, and alive unless its loop is stuck; it is ready once
-// everything was programmed. Whether the node should be used counts for /healthz alone, and does not change what it says of
+// The proxy is healthy unless a change waits for the limit or longer, and alive unless its loop is stuck; it is ready once
+// everything was programmed. Whether the node should be used counts for /healthz alone, and does not change its statement on
 // the proxy.
-func TestAnswersOverTime(t *testing.T) {
+func TestHandlersOverTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		eligible := true
 		state := NewState(time.Minute)
-		a := &Answers{State: state, Eligible: func() bool { return eligible }, Families: func() []string { return []string{"IPv4", "IPv6"} }}
+		a := &Handlers{State: state, Eligible: func() bool { return eligible }, Families: func() []string { return []string{"IPv4", "IPv6"} }}
 		registry := prometheus.NewRegistry()
 		a.Register(registry)
 		var converged time.Time // when everything was last programmed
@@ -80,7 +80,7 @@ func TestAnswersOverTime(t *testing.T) {
 			tt.then()
 			for path, code := range map[string]int{"/healthz": tt.healthz, "/livez": tt.livez, "/readyz": tt.readyz} {
 				got := ask(t, a, path)
-				want := answer{Code: code, CurrentTime: time.Now(), LastUpdated: converged, Healthy: code == 200}
+				want := response{Code: code, CurrentTime: time.Now(), LastUpdated: converged, Healthy: code == 200}
 				if path == "/healthz" {
 					want.Healthy = code == 200 || !eligible && tt.readyz == 200
 				}

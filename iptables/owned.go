@@ -8,31 +8,31 @@ import (
 	"strings"
 )
 
-// Ours is what of ours stands in a family, as iptables-save prints it: the chains of ours, their rules, and the rules in
-// other chains that lead to them.
-type ours []line
+// owned has the owned rules of a family, as iptables-save prints them: owned chains, their rules, and the jumps to them
+// from other chains.
+type owned []line
 
 type line struct {
 	table string
-	chain string // the chain that is declared, or that the rule is in
-	rule  string // "" where the line declares the chain
+	chain string // of the declaration or the rule
+	rule  string // "" in the chain's declaration
 }
 
-// tables are those that we have chains in.
+// tables may have owned chains.
 var tables = []string{"raw", "mangle", "nat", "filter"}
 
-// unread is what iptables-nft-save prints instead of a table in which somebody made rules that only nft knows.
-var unread = regexp.MustCompile("^# Table `(.*)' is incompatible")
+// incompatible matches the output of iptables-nft-save for a table with rules that only nft can express.
+var incompatible = regexp.MustCompile("^# Table `(.*)' is incompatible")
 
-// parse picks what is ours from the output of iptables-save. It is an error if a table of ours is left out: jumps that
-// cannot be seen would be put in again and again.
-func parse(saved string) (ours, error) {
-	var out ours
+// parse picks the owned rules from the output of iptables-save. An unreadable table is an error: its jumps would be
+// inserted again and again.
+func parse(saved string) (owned, error) {
+	var out owned
 	table := ""
 	for text := range strings.Lines(saved) {
 		text = strings.TrimRight(text, "\n")
-		if m := unread.FindStringSubmatch(text); m != nil && slices.Contains(tables, m[1]) {
-			return nil, fmt.Errorf("iptables cannot read table %s: somebody made rules in it that only nft knows", m[1])
+		if m := incompatible.FindStringSubmatch(text); m != nil && slices.Contains(tables, m[1]) {
+			return nil, fmt.Errorf("iptables cannot read table %s: it has foreign rules that only nft can express", m[1])
 		}
 		switch {
 		case strings.HasPrefix(text, "*"):
@@ -42,7 +42,7 @@ func parse(saved string) (ours, error) {
 			out = append(out, line{table: table, chain: name})
 		case strings.HasPrefix(text, "-A "):
 			chain, rule, _ := strings.Cut(text[len("-A "):], " ")
-			if strings.HasPrefix(chain, Prefix) || leadsToUs(rule) {
+			if strings.HasPrefix(chain, Prefix) || jumpsToOwned(rule) {
 				out = append(out, line{table, chain, rule})
 			}
 		}
@@ -50,11 +50,11 @@ func parse(saved string) (ours, error) {
 	return out, nil
 }
 
-// quoted is an argument with blanks in it, such as a comment, which may say anything.
+// quoted matches an argument with blanks, such as a comment, whose text may look like other arguments.
 var quoted = regexp.MustCompile(`"(?:\\.|[^"\\])*"`)
 
-// leadsToUs says that a rule's target is a chain of ours.
-func leadsToUs(rule string) bool {
+// jumpsToOwned reports whether a rule's target is an owned chain.
+func jumpsToOwned(rule string) bool {
 	fields := strings.Fields(quoted.ReplaceAllString(rule, `""`))
 	for i, f := range fields[:max(len(fields)-1, 0)] {
 		if (f == "-j" || f == "-g") && strings.HasPrefix(fields[i+1], Prefix) {
@@ -64,9 +64,9 @@ func leadsToUs(rule string) bool {
 	return false
 }
 
-// place returns where in its chain a jump belongs, 1 for the first place, and whether it stands elsewhere, by the output of
-// iptables-save. Only a jump behind others' (Behind) must keep its place: directly behind the last of them, since others put
-// rules before ours that drop packets which they cannot know.
+// place returns a jump's desired place in its chain, 1 for the first, and whether it is elsewhere, given the output of
+// iptables-save. Only a jump with Behind must keep its place, directly behind the last of those jumps: foreign rules
+// inserted before it may drop packets that they do not know.
 func (j Jump) place(saved string) (place int, isMisplaced bool) {
 	table, others, before := "", 0, -1
 	place = 1
@@ -92,8 +92,8 @@ func (j Jump) place(saved string) (place int, isMisplaced bool) {
 	return place, j.Behind != nil && before >= 0 && before != place-1
 }
 
-// String returns the lines, to be compared.
-func (o ours) String() string {
+// String returns the lines in a form for comparisons.
+func (o owned) String() string {
 	var b strings.Builder
 	for _, l := range o {
 		fmt.Fprintf(&b, "%s %s %s\n", l.table, l.chain, l.rule)
@@ -101,14 +101,15 @@ func (o ours) String() string {
 	return b.String()
 }
 
-// has says that a jump is there.
-func (o ours) has(j Jump) bool { return slices.Contains(o, line{j.Table, j.From, "-j " + j.To}) }
+// has reports whether a jump exists.
+func (o owned) has(j Jump) bool { return slices.Contains(o, line{j.Table, j.From, "-j " + j.To}) }
 
-// lacks returns what of a ruleset is not there, or nil. How a rule is printed is the program's affair, so rules are counted.
-func (o ours) lacks(r Ruleset) error {
+// lacks returns an error that names a missing part of a ruleset, or nil. It counts rules, since iptables-save may print a
+// rule in another form.
+func (o owned) lacks(r Ruleset) error {
 	for _, j := range r.Jumps {
 		if !o.has(j) {
-			return fmt.Errorf("gone as soon as it was made: %v", j)
+			return fmt.Errorf("missing right after it was made: %v", j)
 		}
 	}
 	for _, c := range r.Chains {
@@ -119,14 +120,14 @@ func (o ours) lacks(r Ruleset) error {
 			}
 		}
 		if rules != len(c.Rules) {
-			return fmt.Errorf("chain %s of table %s had %d rules as soon as it was made with %d", c.Name, c.Table, rules, len(c.Rules))
+			return fmt.Errorf("chain %s of table %s had %d rules right after it was made with %d", c.Name, c.Table, rules, len(c.Rules))
 		}
 	}
 	return nil
 }
 
-// without leaves out what a ruleset has: chains with their rules, and jumps.
-func (o ours) without(r Ruleset) ours {
+// without leaves out the chains, with their rules, and the jumps of a ruleset.
+func (o owned) without(r Ruleset) owned {
 	return slices.DeleteFunc(slices.Clone(o), func(l line) bool {
 		if slices.ContainsFunc(r.Chains, func(c Chain) bool { return c.Table == l.table && c.Name == l.chain }) {
 			return true
@@ -135,9 +136,9 @@ func (o ours) without(r Ruleset) ours {
 	})
 }
 
-// removal returns what iptables-restore --noflush needs to remove the lines, or "" if there are none: a table at a time,
-// the jumps, then the emptied chains.
-func (o ours) removal() string {
+// removal returns the input of iptables-restore --noflush that removes the lines, or "" if there are none: a table at a
+// time, the jumps, then the emptied chains.
+func (o owned) removal() string {
 	var b strings.Builder
 	for start := 0; start < len(o); {
 		table := o[start].table
@@ -151,7 +152,7 @@ func (o ours) removal() string {
 	return b.String()
 }
 
-func removeFrom(b *strings.Builder, table string, lines ours) {
+func removeFrom(b *strings.Builder, table string, lines owned) {
 	fmt.Fprintf(b, "*%s\n", table)
 	for _, l := range lines {
 		if l.rule == "" {
@@ -173,22 +174,22 @@ func removeFrom(b *strings.Builder, table string, lines ours) {
 
 var atLine = regexp.MustCompile(`line:? (\d+)`)
 
-// explain returns a program's complaint, with the line of its input that it names.
-func explain(complaint, stdin string) string {
-	complaint = strings.TrimSpace(complaint)
-	if complaint == "" {
+// explain returns a command's error output, followed by the line of its input that the output refers to.
+func explain(stderr, stdin string) string {
+	stderr = strings.TrimSpace(stderr)
+	if stderr == "" {
 		return ""
 	}
-	const most = 300 // nft complains about every line that follows
-	complaint = ": " + strings.ReplaceAll(complaint, "\n", "; ")
-	if len(complaint) > most {
-		complaint = strings.ToValidUTF8(complaint[:most], "") + "…"
+	const maxLen = 300 // nft complains about every later line too
+	text := ": " + strings.ReplaceAll(stderr, "\n", "; ")
+	if len(text) > maxLen {
+		text = strings.ToValidUTF8(text[:maxLen], "") + "…"
 	}
-	if m := atLine.FindStringSubmatch(complaint); m != nil {
+	if m := atLine.FindStringSubmatch(text); m != nil {
 		lines := strings.Split(stdin, "\n")
 		if n, err := strconv.Atoi(m[1]); err == nil && n >= 1 && n <= len(lines) {
-			complaint += fmt.Sprintf(" (%s)", lines[n-1])
+			text += fmt.Sprintf(" (%s)", lines[n-1])
 		}
 	}
-	return complaint
+	return text
 }

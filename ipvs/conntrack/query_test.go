@@ -55,7 +55,7 @@ func TestQuestions(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var got []filter
 			asked := 0
-			for _, q := range questions(tt.list) {
+			for _, q := range queries(tt.list) {
 				got = append(got, q.only)
 				asked += len(q.wanted)
 			}

@@ -10,19 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A row is ops on rules, routes and addresses on their way to the kernel in one batch.
-type row struct {
-	conn *Conn
-	link linkState
-	ops  []Op
-	errs []error      // of the ops
-	at   []int        // the op of each message in the batch
-	goes []netip.Addr // of each message: the IPv6 address that it removes, if it does
+// A request is one batch of ops on rules, routes and addresses.
+type request struct {
+	conn     *Conn
+	link     linkState
+	ops      []Op
+	errs     []error      // of the ops
+	opOf     []int        // of each message in the batch, the index of its op
+	removals []netip.Addr // of each message, the result of Op.removes
 }
 
-// many carries out ops on rules, routes and addresses, all in as few sends as are safe, and writes their errors into errs.
-func (c *Conn) many(ctx context.Context, ops []Op, errs []error) {
-	r := row{conn: c, ops: ops, errs: errs}
+// doBatch carries out ops on rules, routes and addresses in as few sends as are safe, and writes their errors into errs.
+func (c *Conn) doBatch(ctx context.Context, ops []Op, errs []error) {
+	r := request{conn: c, ops: ops, errs: errs}
 	var err error
 	var lost Items
 	cause := -1
@@ -38,26 +38,26 @@ func (c *Conn) many(ctx context.Context, ops []Op, errs []error) {
 			r.put(i)
 		}
 	}
-	own := len(r.at)
+	own := len(r.opOf)
 	for item, source := range lost {
 		r.encode(cause, Op{Add, item, source})
 	}
-	r.settle(ctx, r.send(ctx, own))
+	r.resolve(ctx, r.send(ctx, own))
 }
 
-// put encodes an op, unless there is nothing to do or nothing to do it on.
-func (r *row) put(i int) {
+// put encodes an op, unless the link is missing and the op needs it.
+func (r *request) put(i int) {
 	op := r.ops[i]
 	switch noLink := r.link.index == 0; {
 	case noLink && op.Verb == Add && op.Item.onLink():
 		r.errs[i] = errNoLink
-	case noLink && op.Item.Kind == Address: // gone with the link
+	case noLink && op.Item.Kind == Address: // removed with the link
 	default:
 		r.encode(i, op)
 	}
 }
 
-func (r *row) encode(i int, op Op) {
+func (r *request) encode(i int, op Op) {
 	switch op.Item.Kind {
 	case Policy:
 		op.Item.Rule.encode(&r.conn.batch, op.Verb, familyOf(op.Item.Prefix))
@@ -66,42 +66,42 @@ func (r *row) encode(i int, op Op) {
 	default:
 		op.Item.route(r.link.index, op.Source).encode(&r.conn.batch, op.Verb)
 	}
-	r.at = append(r.at, i)
-	goes := op.removes()
-	if r.goes = append(r.goes, goes); goes.IsValid() {
-		r.conn.leaving.add(goes)
+	r.opOf = append(r.opOf, i)
+	removal := op.removes()
+	if r.removals = append(r.removals, removal); removal.IsValid() {
+		r.conn.removals.add(removal)
 	}
 }
 
-// do sends the batch and returns the error of each message. Of what is not removed nobody will be notified.
-func (r *row) do(ctx context.Context) []error {
+// do sends the batch and returns the error of each message. A failed removal causes no notification.
+func (r *request) do(ctx context.Context) []error {
 	errs := r.conn.bulk.Do(ctx, &r.conn.batch)
 	for j, err := range errs {
-		if err != nil && r.goes[j].IsValid() {
-			r.conn.leaving.take(r.goes[j])
+		if err != nil && r.removals[j].IsValid() {
+			r.conn.removals.take(r.removals[j])
 		}
 	}
 	return errs
 }
 
-// send sends the batch, of which the first messages are the ops' own and the others make lost routes again. It returns
-// the ops whose item, or something in its place, is there already.
-func (r *row) send(ctx context.Context, own int) (taken []int) {
+// send sends the batch. Its first messages, as many as own, are the ops; the others restore lost routes. It returns the
+// indices of the ops whose item, or another object in its place, exists already.
+func (r *request) send(ctx context.Context, own int) (taken []int) {
 	for j, err := range r.do(ctx) {
-		i := r.at[j]
+		i := r.opOf[j]
 		exists := errors.Is(err, unix.EEXIST)
 		switch {
 		case j >= own && !exists:
 			r.errs[i] = errors.Join(r.errs[i], err)
 		case j >= own:
 		case r.ops[i].Verb == Del:
-			if r.errs[i] = r.ops[i].Item.words(gone(err)); errors.Is(r.errs[i], ErrNoIPv6) {
-				r.errs[i] = nil // where there is no IPv6, nothing of it is left
+			if r.errs[i] = r.ops[i].Item.translate(ignoreMissing(err)); errors.Is(r.errs[i], ErrNoIPv6) {
+				r.errs[i] = nil // without IPv6 there are no such items
 			}
 		default:
-			r.errs[i] = r.ops[i].Item.words(err)
+			r.errs[i] = r.ops[i].Item.translate(err)
 			switch {
-			case exists && r.ops[i].Item.Kind == Policy: // the very same one
+			case exists && r.ops[i].Item.Kind == Policy: // exactly the same rule
 				r.errs[i] = nil
 			case exists:
 				taken = append(taken, i)
@@ -111,42 +111,41 @@ func (r *row) send(ctx context.Context, own int) (taken []int) {
 	return taken
 }
 
-// settle looks at what the kernel says is taken. Where it is the item itself, all is well. Where it is ours but not
-// right, such as a route over another link, it is taken away and made again. Else it is a stranger's, and the error
-// stays.
-func (r *row) settle(ctx context.Context, taken []int) {
+// resolve handles ops whose place is taken. The item itself is success. An owned but incorrect object, such as a route
+// over another link, is replaced. A foreign one stays, and so does the error.
+func (r *request) resolve(ctx context.Context, taken []int) {
 	if len(taken) == 0 {
 		return
 	}
-	there, err := r.there(ctx)
+	existing, err := r.existing(ctx)
 	r.conn.batch.Reset()
-	r.at, r.goes = nil, nil
+	r.opOf, r.removals = nil, nil
 	for _, i := range taken {
 		op := r.ops[i]
-		source, right := there[op.Item]
-		right = right && (op.Item.Kind != Local || source == op.Source)
-		if r.errs[i] = err; err == nil && !right {
+		source, inSync := existing[op.Item]
+		inSync = inSync && (op.Item.Kind != Local || source == op.Source)
+		if r.errs[i] = err; err == nil && !inSync {
 			r.encode(i, Op{Verb: Del, Item: op.Item})
 			r.encode(i, op)
 		}
 	}
 	for j, err := range r.do(ctx) {
-		if i := r.at[j]; j%2 == 1 { // the second of each two, the Add
-			r.errs[i] = r.ops[i].Item.words(err)
+		if i := r.opOf[j]; j%2 == 1 { // the second of each pair, the Add
+			r.errs[i] = r.ops[i].Item.translate(err)
 		}
 	}
 }
 
-// there returns the routes and addresses that are there and right.
-func (r *row) there(ctx context.Context) (Items, error) {
+// existing returns the owned and correct routes and addresses.
+func (r *request) existing(ctx context.Context) (Items, error) {
 	items := make(Items)
 	err := errors.Join(r.conn.readRoutes(ctx, r.link.index, items), r.conn.readAddresses(ctx, r.link.index, items))
 	return items, err
 }
 
 // removesFirst returns the index of the op that removes the link's first IPv4 address, or -1. As long as that stays, the
-// link does not lose its last, and listing thousands of addresses is spared.
-func (r *row) removesFirst() (int, error) {
+// link does not lose its last, and thousands of addresses need not be listed.
+func (r *request) removesFirst() (int, error) {
 	removes := func(op Op) bool { return op.Verb == Del && op.Item.Kind == Address && op.check() == nil }
 	if !slices.ContainsFunc(r.ops, removes) {
 		return -1, nil
@@ -156,19 +155,19 @@ func (r *row) removesFirst() (int, error) {
 }
 
 // losing returns the routes that the kernel will remove on its own: those of IPv4 over a link that loses its last IPv4
-// address (fib_inetaddr_event in net/ipv4/fib_frontend.c). Nobody is notified of that.
-func (r *row) losing(ctx context.Context) (Items, error) {
-	there, err := r.there(ctx)
+// address (fib_inetaddr_event in net/ipv4/fib_frontend.c). The kernel sends no notification of that.
+func (r *request) losing(ctx context.Context) (Items, error) {
+	existing, err := r.existing(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, op := range r.ops {
 		if op.Verb == Del {
-			delete(there, op.Item)
+			delete(existing, op.Item)
 		}
 	}
 	lost := Items{}
-	for i, source := range there {
+	for i, source := range existing {
 		switch {
 		case i.Prefix.Addr().Is6():
 		case i.Kind == Address: // one that stays

@@ -160,16 +160,16 @@ func FuzzParse(f *testing.F) {
 	f.Add("-A KIPVS-X\n:KIPVS-\n*\n-A INPUT -j")
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, l := range parsed(text) {
-			if !strings.HasPrefix(l.chain, Prefix) && !leadsToUs(l.rule) {
-				t.Errorf("took %+v, which is not ours", l)
+			if !strings.HasPrefix(l.chain, Prefix) && !jumpsToOwned(l.rule) {
+				t.Errorf("took %+v, which is not owned", l)
 			}
 		}
 		_ = parsed(text).removal()
 	})
 }
 
-// parsed is what of ours can be read.
-func parsed(saved string) ours {
+// parsed returns the owned rules that can be read.
+func parsed(saved string) owned {
 	out, _ := parse(saved)
 	return out
 }

@@ -1,8 +1,6 @@
 package vip
 
 import (
-	"context"
-	"encoding/binary"
 	"errors"
 	"net/netip"
 	"os"
@@ -12,65 +10,35 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kube-ipvs/internal/netlink"
+	"kube-ipvs/internal/netlink/netlinktest"
 )
 
-// A socket is a netlink socket with a kernel behind it that knows one link and routes, by table and prefix.
-type socket struct {
-	routes  map[route]bool
-	down    bool // the link
-	noIPv6  bool
-	mute    bool
-	replies [][]byte
+// A sim is the kernel behind a socket, with one link and routes, by table and prefix.
+type sim struct {
+	routes map[route]bool
+	down   bool // the link
+	noIPv6 bool
 }
 
-func (s *socket) Close() error { return nil }
-
-func (s *socket) Receive(ctx context.Context, p []byte) (int, error) {
-	if len(s.replies) == 0 {
-		return 0, errors.Join(ctx.Err(), os.ErrDeadlineExceeded)
-	}
-	n := copy(p, s.replies[0])
-	s.replies = s.replies[1:]
-	return n, nil
-}
-
-func (s *socket) Send(p []byte) error {
-	for len(p) >= unix.SizeofNlMsghdr && !s.mute {
-		n := binary.NativeEndian.Uint32(p)
-		s.message(p[:n:n])
-		p = p[(n+3)&^3:]
+func (s *sim) message(m netlinktest.Request) error {
+	switch {
+	case s.noIPv6 && m.Payload[0] == unix.AF_INET6 && (m.Type == unix.RTM_NEWROUTE || m.Type == unix.RTM_DELROUTE):
+		return unix.EOPNOTSUPP
+	case m.Type == unix.RTM_GETLINK:
+		m.Reply(unix.RTM_NEWLINK, 0, linkMessage(LinkName, "dummy", unix.IFF_UP|unix.IFF_NOARP, addrGenModeNone))
+	case m.Type == unix.RTM_GETROUTE:
+		for r := range s.routes {
+			m.Reply(unix.RTM_NEWROUTE, unix.NLM_F_MULTI, routeMessage(r))
+		}
+	case m.Type == unix.RTM_NEWROUTE:
+		return s.add(m.Payload)
+	case m.Type == unix.RTM_DELROUTE:
+		return s.del(m.Payload)
 	}
 	return nil
 }
 
-func (s *socket) message(p []byte) {
-	flags, payload := binary.NativeEndian.Uint16(p[6:]), p[unix.SizeofNlMsghdr:]
-	var errno unix.Errno
-	switch typ := binary.NativeEndian.Uint16(p[4:]); {
-	case s.noIPv6 && payload[0] == unix.AF_INET6 && (typ == unix.RTM_NEWROUTE || typ == unix.RTM_DELROUTE):
-		errno = unix.EOPNOTSUPP
-	case typ == unix.RTM_GETLINK:
-		s.reply(p, unix.RTM_NEWLINK, 0, linkMessage(LinkName, "dummy", unix.IFF_UP|unix.IFF_NOARP, addrGenModeNone))
-	case typ == unix.RTM_GETROUTE:
-		for r := range s.routes {
-			s.reply(p, unix.RTM_NEWROUTE, unix.NLM_F_MULTI, routeMessage(r))
-		}
-		s.reply(p, unix.NLMSG_DONE, unix.NLM_F_MULTI, number(0))
-		return
-	case typ == unix.RTM_GETADDR:
-		s.reply(p, unix.NLMSG_DONE, unix.NLM_F_MULTI, number(0))
-		return
-	case typ == unix.RTM_NEWROUTE:
-		errno = s.add(payload)
-	case typ == unix.RTM_DELROUTE:
-		errno = s.del(payload)
-	}
-	if errno != 0 || flags&unix.NLM_F_ACK != 0 {
-		s.reply(p, unix.NLMSG_ERROR, unix.NLM_F_CAPPED, append(number(uint32(-int32(errno))), p[:unix.SizeofNlMsghdr]...))
-	}
-}
-
-func (s *socket) add(payload []byte) unix.Errno {
+func (s *sim) add(payload []byte) error {
 	r, err := parseRoute(payload)
 	if err != nil {
 		return unix.EINVAL
@@ -84,10 +52,10 @@ func (s *socket) add(payload []byte) unix.Errno {
 		}
 	}
 	s.routes[r] = true
-	return 0
+	return nil
 }
 
-func (s *socket) del(payload []byte) unix.Errno {
+func (s *sim) del(payload []byte) error {
 	r, err := parseRoute(payload)
 	if err != nil {
 		return unix.EINVAL
@@ -95,18 +63,10 @@ func (s *socket) del(payload []byte) unix.Errno {
 	for there := range s.routes {
 		if there.table == r.table && there.prefix == r.prefix && (r.protocol == 0 || r.protocol == there.protocol) {
 			delete(s.routes, there)
-			return 0
+			return nil
 		}
 	}
 	return unix.ESRCH
-}
-
-func (s *socket) reply(request []byte, typ, flags uint16, payload []byte) {
-	p := binary.NativeEndian.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(payload)))
-	p = binary.NativeEndian.AppendUint16(p, typ)
-	p = binary.NativeEndian.AppendUint16(p, flags)
-	p = append(p, request[8:12]...) // the sequence number
-	s.replies = append(s.replies, append(append(p, 0, 0, 0, 0), payload...))
 }
 
 // TestRoutesInTheWay adds and removes routes where something else is.
@@ -145,8 +105,8 @@ func TestRoutesInTheWay(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &socket{routes: map[route]bool{tt.there: true}}
-			c := &Conn{bulk: netlink.New(s)}
+			s := &sim{routes: map[route]bool{tt.there: true}}
+			c := &Conn{bulk: netlink.New(&netlinktest.Socket{Handle: s.message})}
 			// Others around it are not concerned.
 			ops := []Op{{Verb: Add, Item: item(Local, "10.1.0.0/16")}, tt.op, {Verb: Del, Item: item(Local, "10.1.0.0/16")}}
 			errs := c.Do(t.Context(), ops)
@@ -166,8 +126,9 @@ func TestRoutesInTheWay(t *testing.T) {
 
 func TestEveryOpHasItsError(t *testing.T) {
 	ops := []Op{{Verb: Add, Item: item(Local, "10.1.0.0/16")}, {Verb: Del, Item: item(Local, "10.2.0.0/16")}, {Verb: Add, Item: item(LastRoute, "10.3.0.0/16")}}
-	s := &socket{routes: map[route]bool{}, down: true}
-	c := &Conn{bulk: netlink.New(s)}
+	s := &sim{routes: map[route]bool{}, down: true}
+	socket := &netlinktest.Socket{Handle: s.message}
+	c := &Conn{bulk: netlink.New(socket)}
 	errs := c.Do(t.Context(), ops)
 	if len(errs) != 3 || !errors.Is(errs[0], unix.ENETDOWN) || errs[1] != nil || !errors.Is(errs[2], unix.ENETDOWN) {
 		t.Errorf("with the link down: %v", errs)
@@ -178,7 +139,7 @@ func TestEveryOpHasItsError(t *testing.T) {
 	if len(errs) != 3 || !errors.Is(errs[0], ErrNoIPv6) || errs[1] != nil || errs[2] != nil {
 		t.Errorf("without IPv6: %v, want ErrNoIPv6 for the first alone", errs)
 	}
-	s.mute = true
+	socket.Handle = nil // never answers
 	for i, err := range c.Do(t.Context(), ops) {
 		if !errors.Is(err, netlink.ErrUnknown) {
 			t.Errorf("op %d without an answer: %v", i, err)

@@ -15,9 +15,10 @@ import (
 	"kube-ipvs/sync/node"
 	"kube-ipvs/sync/object"
 	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/source"
 )
 
-// Forwarding is not switched on where the kernel would drop a default route for it, and the reason says what to do.
+// Forwarding is not enabled where the kernel would drop a default route for it, and the reason names the remedy.
 func TestSpareRoutes(t *testing.T) {
 	settings := sysctl.NewFake(
 		sysctl.Setting{Name: "net/ipv6/conf/eth0/accept_ra", Value: "1"},
@@ -69,17 +70,17 @@ func TestUnbridged(t *testing.T) {
 	}
 }
 
-// What about the node is wrong is told once as long as it lasts, whichever part finds it.
+// A problem of the node is reported once as long as it lasts, whichever component finds it.
 func TestNodeReporter(t *testing.T) {
-	var told []kube.Notice
+	var posted []kube.Event
 	lines := 0
-	r := newNodeReporter(funcr.New(func(_, line string) { lines++ }, funcr.Options{}), func(n kube.Notice) { told = append(told, n) })
+	r := newNodeReporter(funcr.New(func(_, line string) { lines++ }, funcr.Options{}), func(n kube.Event) { posted = append(posted, n) })
 	one, two := plan.Problem{Field: "a", Reason: "is wrong"}, plan.Problem{Field: "b", Reason: "is wrong"}
 	for _, tt := range []struct {
-		part        string
-		problems    []plan.Problem
-		told, lines int
-		count       float64
+		part          string
+		problems      []plan.Problem
+		posted, lines int
+		count         float64
 	}{
 		{"loop", []plan.Problem{one}, 1, 1, 1},
 		{"loop", []plan.Problem{one}, 0, 0, 1},
@@ -89,28 +90,28 @@ func TestNodeReporter(t *testing.T) {
 		{"loop", nil, 0, 1, 1},
 		{"loop", []plan.Problem{one}, 1, 1, 2},
 	} {
-		told, lines = nil, 0
+		posted, lines = nil, 0
 		r.report(tt.part, tt.problems)
 		var count dto.Metric
 		if err := r.count.Write(&count); err != nil {
 			t.Fatal(err)
 		}
-		if len(told) != tt.told || lines != tt.lines || count.GetGauge().GetValue() != tt.count || tt.told > 0 && !told[0].Here {
-			t.Errorf("%s, %v: told %v, %d lines", tt.part, tt.problems, told, lines)
+		if len(posted) != tt.posted || lines != tt.lines || count.GetGauge().GetValue() != tt.count || tt.posted > 0 && !posted[0].NodeLocal {
+			t.Errorf("%s, %v: posted %v, %d lines", tt.part, tt.problems, posted, lines)
 		}
 	}
 }
 
-// A nodeSource is a source whose Node is as given.
+// A nodeSource is a source with a given Node.
 type nodeSource struct {
-	source
+	source.Source
 	node object.Node
 }
 
 func (s *nodeSource) Node() object.Node { return s.node }
 
-// With --nodeport-addresses=primary node ports are at the Node's first address of each family, and stay there while nothing is
-// known of the Node.
+// With --nodeport-addresses=primary node ports are at the Node's first address of each family, and stay there while the Node
+// is unknown.
 func TestPrimaryAddresses(t *testing.T) {
 	addrs := func(list ...string) (out []netip.Addr) {
 		for _, s := range list {
@@ -135,6 +136,7 @@ func TestPrimaryAddresses(t *testing.T) {
 		{"an address that the machine does not have", addrs("203.0.113.1", "10.0.0.1"), own, addrs("2001:db8::1", "2001:db8::2")},
 	} {
 		s.node.Addresses = tt.node
+		p.keepAddresses(s.Node())
 		if got := p.nodePortAddresses(tt.own); len(got)+len(tt.want) > 0 && !cmp.Equal(got, tt.want, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })) {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
