@@ -19,9 +19,6 @@ const (
 	addrGenModeNone = 1 // IN6_ADDR_GEN_MODE_NONE
 )
 
-// loopback is the index of lo in every network namespace (LOOPBACK_IFINDEX in include/net/flow.h).
-const loopback = 1
-
 // A linkState is the link in the kernel. The zero value is a missing link.
 type linkState struct {
 	index   uint32

@@ -102,7 +102,7 @@ func TestParseRoute(t *testing.T) {
 		{"a route that rejects", with(refuse, func(r *route) { r.typ = unix.RTN_UNREACHABLE }), Item{}},
 		{"a local prefix of another scope", with(local, func(r *route) { r.scope = unix.RT_SCOPE_UNIVERSE }), Item{}},
 		{"a diverted address that is not local", with(divert, func(r *route) { r.typ = unix.RTN_UNICAST }), Item{}},
-		{"a diverted address on kube-ipvs0", with(divert, func(r *route) { r.oif = link }), Item{}},
+		{"a diverted address on the loopback link", with(divert, func(r *route) { r.oif = 1 }), Item{}},
 		{"a diverted address with a source", with(divert, func(r *route) { r.source = node }), Item{}},
 	}
 	for _, tt := range tests {

@@ -29,7 +29,7 @@ func (i Item) route(link uint32, source netip.Addr) route {
 	case Local:
 		r.table, r.typ, r.scope, r.source = unix.RT_TABLE_LOCAL, unix.RTN_LOCAL, unix.RT_SCOPE_HOST, source
 	case Divert:
-		r.table, r.oif, r.typ, r.scope = DivertTable, loopback, unix.RTN_LOCAL, unix.RT_SCOPE_HOST
+		r.table, r.typ, r.scope = DivertTable, unix.RTN_LOCAL, unix.RT_SCOPE_HOST
 	case LastRoute:
 		r.table = LastResortTable
 	default:

@@ -25,7 +25,8 @@ const (
 	// Local delivers a prefix to this host, without an address on any link: a route in the local table. Its source is that
 	// of the node's own connections to the prefix.
 	Local
-	// Divert delivers an address to this host, if a Policy looks up the divert table.
+	// Divert delivers an address to this host, if a Policy looks up the divert table. It is over the link, like all that is
+	// local here: Calico's Felix takes local routes over others, of any table, for addresses of the host.
 	Divert
 	// LastRoute is a route over the link in the last-resort table: external addresses, so that connect() on a node
 	// without default route gets as far as IPVS.
@@ -47,7 +48,7 @@ func (i Item) Compare(o Item) int {
 }
 
 // onLink reports whether the item is on the link, or a route over it, and is removed with it.
-func (i Item) onLink() bool { return i.Kind >= Refuse && i.Kind != Divert }
+func (i Item) onLink() bool { return i.Kind >= Refuse }
 
 // A Rule is a rule of the routing policy: packets with this mark look up a table.
 type Rule struct {
@@ -166,7 +167,7 @@ func (op Op) String() string {
 		}
 		return fmt.Sprintf("ip route %s local %v dev %s table local", verb, p, LinkName)
 	case Divert:
-		return fmt.Sprintf("ip route %s local %v dev lo table %d", verb, p, DivertTable)
+		return fmt.Sprintf("ip route %s local %v dev %s table %d", verb, p, LinkName, DivertTable)
 	case LastRoute:
 		return fmt.Sprintf("ip route %s %v dev %s table %d", verb, p, LinkName, LastResortTable)
 	case Address:

@@ -190,7 +190,9 @@ func (c *Conn) Watch(ctx context.Context, changed func()) error {
 		return fmt.Errorf("watch: %w", err)
 	}
 	defer c.removals.end()
-	concerns := func(change Change) bool { return change.owned() && change.Port != port && !c.removals.takeChange(change) }
+	concerns := func(change Change) bool {
+		return change.owned() && change.Port != port && !c.removals.takeChange(change)
+	}
 	return Watch(ctx, groups, concerns, func() {
 		c.removals.begin()
 		changed()
