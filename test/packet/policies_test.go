@@ -76,10 +76,17 @@ func (h *neighbourhood) policies(t *testing.T) {
 	}
 }
 
-// directly is what comes of a question from pod to pod.
+// directly is the fate of questions from pod to pod, if it is the same for both families, which Felix programs one after the other.
 func (h *neighbourhood) directly(from, to string) string {
-	at := netip.AddrPortFrom(h.Pod(to).Addr(false), podPort)
-	return fate(h.Ask(context.Background(), h.Pod(from), ipvs.TCP, at, lab.Wait(time.Second)))
+	var fates [2]string
+	for i, v6 := range []bool{false, true} {
+		at := netip.AddrPortFrom(h.Pod(to).Addr(v6), podPort)
+		fates[i] = fate(h.Ask(context.Background(), h.Pod(from), ipvs.TCP, at, lab.Wait(time.Second)))
+	}
+	if fates[0] != fates[1] {
+		return ""
+	}
+	return fates[0]
 }
 
 // all expects one fate of all questions.
