@@ -173,13 +173,13 @@ func TestVIPs(t *testing.T) {
 	const (
 		local    = "10.96.0.10:80, not diverted [ip route add local 10.96.0.10/32 dev kube-ipvs0 table local]"
 		inRange  = "10.96.0.10:80, not diverted []"
-		lb       = "198.18.0.20:80, diverted [ip route add local 198.18.0.20/32 dev lo table 7598 ip route add 198.18.0.20/32 dev kube-ipvs0 table 7599]"
+		lb       = "198.18.0.20:80, diverted [ip route add local 198.18.0.20/32 dev kube-ipvs0 table 7598 ip route add 198.18.0.20/32 dev kube-ipvs0 table 7599]"
 		own      = "192.168.0.1:80, not diverted []"
 		nodePort = "192.168.0.1:30080, not diverted []"
 	)
 	const (
 		local6 = "[fd00::10]:80, not diverted [ip route add local fd00::10/128 dev kube-ipvs0 table local]"
-		lb6    = "[2001:db8::20]:80, diverted [ip route add local 2001:db8::20/128 dev lo table 7598 ip route add 2001:db8::20/128 dev kube-ipvs0 table 7599]"
+		lb6    = "[2001:db8::20]:80, diverted [ip route add local 2001:db8::20/128 dev kube-ipvs0 table 7598 ip route add 2001:db8::20/128 dev kube-ipvs0 table 7599]"
 	)
 	tests := []struct {
 		name string
@@ -201,7 +201,7 @@ func TestVIPs(t *testing.T) {
 		{"the load balancer's addresses are the node's, as of k3s", Config{}, addrs("192.168.0.1", "198.18.0.20", "2001:db8::20"),
 			[]string{local, "198.18.0.20:80, not diverted []", own, nodePort, local6, "[2001:db8::20]:80, not diverted []"}},
 		{"the external address is another node's", Config{}, addrs("192.168.0.2"), []string{local, lb,
-			"192.168.0.1:80, diverted [ip route add local 192.168.0.1/32 dev lo table 7598 ip route add 192.168.0.1/32 dev kube-ipvs0 table 7599]", nodePort, local6, lb6}},
+			"192.168.0.1:80, diverted [ip route add local 192.168.0.1/32 dev kube-ipvs0 table 7598 ip route add 192.168.0.1/32 dev kube-ipvs0 table 7599]", nodePort, local6, lb6}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
