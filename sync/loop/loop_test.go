@@ -220,7 +220,7 @@ func TestResults(t *testing.T) {
 		f.take()
 		time.Sleep(time.Minute - 1)
 		expect(t, "before the next", f.take())
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		expect(t, "next", f.take(), "sync")
 		time.Sleep(time.Hour)
 		expect(t, "nothing more", f.take())
