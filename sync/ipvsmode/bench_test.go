@@ -33,9 +33,10 @@ func (willing) ReadServer(context.Context, ipvs.Key) (ipvs.Entry, error) {
 
 type willingSets struct{ ipset.Kernel }
 
-func (willingSets) Names(context.Context) ([]string, error) { return nil, nil }
-func (willingSets) Create(context.Context, ipset.Set) error { return nil }
-func (willingSets) Do(context.Context, []ipset.Op) []error  { return nil }
+func (willingSets) Names(context.Context) ([]string, error)                       { return nil, nil }
+func (willingSets) Create(context.Context, ipset.Set) error                       { return nil }
+func (willingSets) Do(context.Context, []ipset.Op) []error                        { return nil }
+func (willingSets) Differ(context.Context, []ipset.Set) (map[string]error, error) { return nil, nil }
 func (willingSets) Read(context.Context, ipset.Set) (map[ipset.Member]ipset.Mark, error) {
 	return nil, nil
 }

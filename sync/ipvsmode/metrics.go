@@ -18,7 +18,8 @@ type Metrics struct {
 	pending    *prometheus.GaugeVec
 	draining   prometheus.Gauge
 
-	beat func()
+	asked bool // the kernel was asked for changes since the last sync
+	beat  func()
 }
 
 // NewMetrics returns the metrics, registered.
@@ -49,7 +50,7 @@ func (m *Metrics) layer(name string) *reconcile.Counters {
 		Operations: m.operations.WithLabelValues(name),
 		Failures:   m.failures.WithLabelValues(name),
 		Reads:      m.reads.WithLabelValues(name),
-		Beat:       func() { m.beat() },
+		Beat:       func() { m.asked = true; m.beat() },
 	}
 }
 

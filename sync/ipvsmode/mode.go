@@ -79,6 +79,8 @@ type Dataplane struct {
 	count      *Metrics
 	changed    map[ipvs.Key]struct{} // frontends whose status changed since the last sync
 	lookout    lookout
+	drifted    []string              // what others changed and is not repaired yet
+	refusals   map[ipvs.Key]*refusal // frontends of which the kernel refuses something
 
 	drainAt  time.Time // when draining real servers are looked at next, or zero
 	putOffAt time.Time // when what was put off is tried again, or zero
@@ -88,7 +90,7 @@ func newDataplane(cfg Config) *Dataplane {
 	d := &Dataplane{
 		cfg: cfg, frontends: map[ipvs.Key]*plan.Frontend{}, tables: newTables(cfg.Marks, cfg.Plan.Bind, cfg.Families), foreign: newForeign(),
 		settings: delta.New[string, string](), members: map[string]*reconcile.TableLayer[ipset.Member, ipset.Mark, ipset.Op]{},
-		forwarding: map[inet.Family]struct{}{}, fitness: map[inet.Family]*fitness{}, count: cfg.Metrics, changed: map[ipvs.Key]struct{}{},
+		forwarding: map[inet.Family]struct{}{}, fitness: map[inet.Family]*fitness{}, count: cfg.Metrics, changed: map[ipvs.Key]struct{}{}, refusals: map[ipvs.Key]*refusal{},
 	}
 	d.cfg.optional()
 	d.count.beat = d.cfg.Beat
@@ -229,7 +231,15 @@ func (d *Dataplane) Sync(ctx context.Context, update func()) loop.Result {
 		d.converge(ctx)
 		d.assess(ctx)
 	}
-	return d.result(time.Now())
+	err := d.layers.Err()
+	if err != nil || len(d.refusals) > 0 {
+		d.noteRefusals(time.Now())
+	}
+	r := d.result(err, time.Now())
+	if err == nil && !r.Busy {
+		d.tellDrift(ctx)
+	}
+	return r
 }
 
 // due does what a time came for.
@@ -251,8 +261,10 @@ func (d *Dataplane) converge(ctx context.Context) {
 }
 
 // result says how a sync ended, and when the next one is due.
-func (d *Dataplane) result(now time.Time) loop.Result {
-	r := loop.Result{Err: d.layers.Err(), Busy: d.unsettled(), Blocked: d.isBlocked()}
+func (d *Dataplane) result(err error, now time.Time) loop.Result {
+	r := loop.Result{Err: err, Busy: d.unsettled()}
+	r.Idle, d.count.asked = !d.count.asked, false
+	r.Blocked = r.Err != nil && d.isBlocked()
 	for k := range d.changed {
 		r.Changed = append(r.Changed, AddressOf(k))
 	}
@@ -324,6 +336,9 @@ func (d *Dataplane) Status(a plan.Address) loop.Status {
 		s.Family = f.String() + " does not work on this node: " + told
 	}
 	key := KeyOf(a)
+	if r := d.refusals[key]; r != nil && r.told {
+		r.status(&s)
+	}
 	if _, is := d.foreign.keys[key]; is {
 		s.Refused = errForeign
 	}

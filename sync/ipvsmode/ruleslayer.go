@@ -20,6 +20,7 @@ type rulesLayer struct {
 	rules   iptables.Ruleset
 	count   *reconcile.Counters
 	written func()          // called when the rules were written
+	drifted func()          // called when they were found changed
 	quiet   func() bool     // reports whether their failure is reported elsewhere
 	with    reconcile.Layer // invalidated when they could not be written: that of the sets that they refer to
 
@@ -30,8 +31,7 @@ type rulesLayer struct {
 	readErr  error          // why they could not be checked, or nil
 	writeErr error          // why they could not be written, or nil
 
-	differed bool               // they were found changed, and the lookout does not know yet
-	polls    reconcile.Throttle // of traces
+	polls reconcile.Throttle // of traces
 }
 
 // A rulesState is what is known of a family's rules.
@@ -66,7 +66,7 @@ func (d *Dataplane) rulesLayer(f inet.Family) *rulesLayer {
 	}, f)
 	return &rulesLayer{
 		kernel: d.cfg.Rules, rules: rules, count: d.count.layer("rules " + rules.Family.String()),
-		written: func() { d.suspectFlows(f) }, with: d.setLayer, quiet: func() bool { return d.givenUp(f) },
+		written: func() { d.suspectFlows(f) }, drifted: func() { d.drift("rules") }, with: d.setLayer, quiet: func() bool { return d.givenUp(f) },
 		job:   reconcile.Job{Start: d.cfg.Queue.Go},
 		polls: reconcile.Throttle{Min: pauseLeast, Max: pauseMost},
 	}
@@ -157,7 +157,8 @@ func (r *rulesLayer) checked(trace iptables.Trace, same bool, err error) {
 	}
 	r.trace, r.readErr = trace, nil
 	if !same {
-		r.state, r.differed = missing, true
+		r.state = missing
+		r.drifted()
 	}
 	r.polls.Checked(same)
 }
@@ -216,13 +217,9 @@ func (r *rulesLayer) remove(ctx context.Context) error {
 	return nil
 }
 
-// rulesDiffer says whether rules were found changed since the last look, and doubts those whose trace is another one.
-func (d *Dataplane) rulesDiffer(ctx context.Context) (bool, error) {
-	differ := false
+// pollRules makes rules stale whose trace is another one. Whether they differ a check finds out, which takes its time.
+func (d *Dataplane) pollRules(ctx context.Context) {
 	for _, r := range d.rules {
-		differ = differ || r.differed
-		r.differed = false
 		r.poll(ctx)
 	}
-	return differ, nil
 }

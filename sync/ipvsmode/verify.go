@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"k8s.io/klog/v2"
 )
 
 // A lookout looks, once in a while, at what the kernel tells nobody about: whether somebody else changed settings, sets,
@@ -17,7 +19,7 @@ import (
 // allows: with every look while there are some hundred Services, and after a minute or two where there are ten thousand;
 // and with the look after one that saw damage, since whoever did that may have done more. How long persistence is does not
 // show in the listing, nor does the mark of a member: who changes that alone is not seen until something else is. What
-// looks wrong is doubted, and so read whole with the turn that follows.
+// looks wrong is invalidated, and so read whole with the sync that follows.
 type lookout struct {
 	counted bool      // there was a look
 	others  int       // how many virtual servers were not of our making then
@@ -35,24 +37,38 @@ type part struct {
 
 // Verify implements loop.Dataplane: it reports whether anything looks wrong, or was not seen to stand yet.
 func (d *Dataplane) Verify(ctx context.Context) bool {
-	wrong := d.any(ctx, part{"settings", d.settingsDiffer}, part{"sets", d.samplesDiffer}, part{"rules", d.rulesDiffer},
-		part{"servers", d.countDiffers})
+	wrong := d.any(ctx, part{"settings", d.settingsDiffer}, part{"sets", d.samplesDiffer}, part{"servers", d.countDiffers})
+	d.pollRules(ctx)
 	if begin := time.Now(); !wrong && !begin.Before(d.lookout.due) {
 		wrong = d.any(ctx, part{"sets", d.countsDiffer}, part{"servers", d.tableDiffers})
 		d.lookout.due = begin.Add(share * time.Since(begin))
 	}
-	if wrong {
-		d.lookout.due = time.Time{}
-	}
 	return wrong || slices.ContainsFunc(d.rules, func(r *rulesLayer) bool { return r.stale })
 }
 
-// any says whether any of the parts differs.
+// drift notes that others changed a part. Whoever did that may have done more, so everything is looked at next.
+func (d *Dataplane) drift(part string) {
+	d.count.drift.WithLabelValues(part).Inc()
+	d.lookout.due = time.Time{}
+	d.drifted = append(d.drifted, part)
+}
+
+// tellDrift logs what others changed once it is repaired.
+func (d *Dataplane) tellDrift(ctx context.Context) {
+	if len(d.drifted) == 0 {
+		return
+	}
+	slices.Sort(d.drifted)
+	klog.FromContext(ctx).Info("Others changed objects of kube-ipvs; they are repaired", "parts", slices.Compact(d.drifted))
+	d.drifted = nil
+}
+
+// any reports whether any of the parts differs.
 func (d *Dataplane) any(ctx context.Context, parts ...part) bool {
 	wrong := false
 	for _, p := range parts {
 		if differ, err := p.differ(ctx); differ || err != nil {
-			d.count.drift.WithLabelValues(p.name).Inc()
+			d.drift(p.name)
 			wrong = true
 		}
 	}

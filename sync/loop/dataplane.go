@@ -44,6 +44,7 @@ type Result struct {
 	Err     error          // nil: the kernel is as it is to be, but for what a job goes on to do
 	Blocked bool           // more than single objects cannot be programmed
 	Busy    bool           // a job is under way that the result depends on; another sync follows when it ends
+	Idle    bool           // nothing was changed
 	Changed []plan.Address // whose Status is another one
 	Next    time.Time      // when the next sync is due of itself; zero: when something changes
 }

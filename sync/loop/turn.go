@@ -11,6 +11,7 @@ import (
 
 // turn plans what is dirty and has the data plane synced.
 func (l *Loop) turn(ctx context.Context) (Result, error) {
+	begin, isNews := time.Now(), len(l.dirty) > 0 || l.what&^Synced != 0
 	if l.what&Kernel != 0 {
 		l.dataplane.Invalidate(Everything)
 	}
@@ -29,11 +30,19 @@ func (l *Loop) turn(ctx context.Context) (Result, error) {
 	}
 	l.reviewAll(nil)
 	l.programmed()
-	if l.begun && !result.Busy {
+	l.measure(begin, isNews, result)
+	return result, verdict(lost, result)
+}
+
+// measure notes the end of an attempt. A turn that finds nothing to do is none.
+func (l *Loop) measure(begin time.Time, isNews bool, result Result) {
+	if l.attempt.IsZero() && (isNews || result.Busy || !result.Idle) {
+		l.attempt = begin
+	}
+	if l.begun && !result.Busy && !l.attempt.IsZero() {
 		l.count.synced(l.attempt)
 		l.attempt = time.Time{}
 	}
-	return result, verdict(lost, result)
 }
 
 // ErrObjects is what errors are that concern single objects alone: everything else is served, and goes on to be. A node
@@ -56,9 +65,6 @@ func verdict(lost error, result Result) error {
 
 // replanDirty plans the Services that changed.
 func (l *Loop) replanDirty() {
-	if l.attempt.IsZero() {
-		l.attempt = time.Now()
-	}
 	if !l.begun { // there are none yet; to grow maps step by step costs twice what they hold
 		l.services, l.owners = make(map[plan.Name]*service, len(l.dirty)), make(owners, len(l.dirty))
 	}
