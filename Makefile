@@ -1,5 +1,5 @@
 # Two commands are all that one needs: "make demo" and "make test". Both install what is missing.
-.PHONY: demo test compare bench soak nft lint build unit kernel cluster packages clean
+.PHONY: demo test compare bench soak nft neighbours lint build unit kernel cluster packages clean
 
 bin := $(CURDIR)/.bin
 inkernel := $(bin)/inkernel -timeout 41m
@@ -24,8 +24,8 @@ build:
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
 	go vet ./...
-	go vet -tags kernel,cluster,compare,soak,nft ./...
-	go tool staticcheck -tags kernel,cluster,compare,soak,nft ./...
+	go vet -tags kernel,cluster,compare,soak,nft,neighbours ./...
+	go tool staticcheck -tags kernel,cluster,compare,soak,nft,neighbours ./...
 
 unit:
 	go test -race ./...
@@ -59,6 +59,24 @@ nft: packages build
 	go test -v -count 1 -tags nft -run TestQEMU ./test/inkernel
 	go test -v -count 1 -tags kernel,nft -exec "$(inkernel) -kernel qemu" -timeout 40m -p 1 \
 	    -run 'TestIptables|TestOtherHands$$|TestRestart|TestDrain|TestTruth|TestFirewallOfNftables' ./test/kernel ./test/packet
+
+# Beside the programs that real nodes have: keepalived, ufw, CNI's portmap, WireGuard, NodeLocal DNSCache, Calico's Felix,
+# MetalLB, and in the emulated machine firewalld, which needs root. The result is docs/neighbours.md.
+neighbours: packages build
+	@test/neighbours/packages
+	@test/linux $(bin)/linux
+	@cd test/neighbours/cni && go build -o $(bin)/ github.com/containernetworking/plugins/plugins/meta/portmap
+	@cd test/neighbours/coredns && go build -o $(bin)/coredns .
+	@cd test/neighbours/felix && CGO_ENABLED=0 go build -ldflags '-s -w' -o $(bin)/ \
+	    github.com/projectcalico/calico/felix/cmd/calico-felix github.com/projectcalico/calico/calicoctl/calicoctl
+	@test/neighbours/metallb/build $(bin)
+	@rm -rf $(bin)/rows && mkdir $(bin)/rows
+	@status=0; \
+	go test -v -count 1 -tags kernel,neighbours -run 'TestNeighbours$$' -exec "$(inkernel) -mem 3G" -timeout 40m ./test/packet \
+	    -args -bin $(bin) -rows $(bin)/rows || status=1; \
+	go test -v -count 1 -tags kernel,neighbours -run 'TestNeighboursNFT$$' -exec "$(inkernel) -kernel qemu" -timeout 40m ./test/packet \
+	    -args -bin $(bin) -rows $(bin)/rows || status=1; \
+	cat test/neighbours/head.md $(bin)/rows/*.row >docs/neighbours.md; exit $$status
 
 packages:
 	@test/packages

@@ -13,11 +13,12 @@ import (
 	"kube-ipvs/internal/netlink"
 )
 
-// nfgenLen is the size of struct nfgenmsg, which is before the attributes of every message.
+// nfgenLen is the size of struct nfgenmsg, the header before the attributes of every message.
 const nfgenLen = 4
 
-// A Conn is the running kernel's sets, in the network namespace in which it was opened. It is safe for use by several
-// goroutines.
+// A Conn is a Kernel over netlink: the running kernel's sets in the network namespace in which it was opened. It is safe
+// for use by several goroutines. It is not github.com/vishvananda/netlink, which has neither the marks of skbinfo nor
+// several members in a message.
 type Conn struct {
 	mu        sync.Mutex
 	conn      *netlink.Conn
@@ -28,8 +29,8 @@ type Conn struct {
 
 var _ Kernel = (*Conn)(nil)
 
-// Open connects to the kernel. The error is errors.ErrUnsupported if the kernel has no sets, or speaks none of the
-// protocol versions 6 and 7 (Linux 3.0 and newer do), and os.ErrPermission without CAP_NET_ADMIN.
+// Open connects to the kernel. The error is errors.ErrUnsupported if the kernel has no sets or none of the protocol
+// versions 6 and 7 (Linux 3.0 and newer have one), and os.ErrPermission without CAP_NET_ADMIN.
 func Open() (*Conn, error) {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER)
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
@@ -45,7 +46,7 @@ func Open() (*Conn, error) {
 	return c, nil
 }
 
-// newConn returns a connection that has not yet agreed with the kernel on a version of the protocol.
+// newConn returns a connection before the agreement with the kernel on a version of the protocol.
 func newConn(conn *netlink.Conn) *Conn {
 	return &Conn{conn: conn, protocol: protocolMax, revisions: make(map[Type]uint8)}
 }
@@ -84,7 +85,7 @@ func (c *Conn) Create(ctx context.Context, s Set) error {
 		return c.compare(ctx, s)
 	}
 	if err != nil {
-		return fmt.Errorf("create set %s: %w", s.Name, words(err))
+		return fmt.Errorf("create set %s: %w", s.Name, translate(err))
 	}
 	return nil
 }
@@ -97,7 +98,7 @@ func (c *Conn) Destroy(ctx context.Context, name string) error {
 	c.batch.End()
 	err := errors.Join(c.conn.Do(ctx, &c.batch)...)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("destroy set %s: %w", name, words(err))
+		return fmt.Errorf("destroy set %s: %w", name, translate(err))
 	}
 	return nil
 }
@@ -118,7 +119,7 @@ func (c *Conn) Names(ctx context.Context) ([]string, error) {
 	return slices.Compact(names), nil
 }
 
-// Read implements Kernel. A set whose type or family is another is os.ErrExist, as in Create.
+// Read implements Kernel. For a set of another type or family the error is os.ErrExist, as in Create.
 func (c *Conn) Read(ctx context.Context, s Set) (map[Member]Mark, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -146,14 +147,14 @@ func (h header) into(members map[Member]Mark) error {
 	return h.members.Err()
 }
 
-// compare says whether the set of that name in the kernel can be used as s.
+// compare returns nil if the kernel's set of that name can be used as s, or os.ErrExist.
 func (c *Conn) compare(ctx context.Context, s Set) error {
 	err := c.list(ctx, s.Name, flagListHeader, func(h header) error {
 		d, err := h.definition()
 		if err != nil {
 			return err
 		}
-		return d.serves(s)
+		return d.satisfies(s)
 	})
 	if err != nil {
 		return fmt.Errorf("create set: %w", err)
@@ -168,7 +169,7 @@ func (c *Conn) list(ctx context.Context, name string, flags uint32, each func(he
 		c.batch.Uint32BE(attrFlags|netOrder, flags)
 	}
 	c.batch.End()
-	return words(c.conn.Query(ctx, &c.batch, func(_ uint16, payload []byte) error {
+	return translate(c.conn.Query(ctx, &c.batch, func(_ uint16, payload []byte) error {
 		h, err := parseHeader(payload)
 		if err != nil {
 			return err

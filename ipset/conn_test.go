@@ -146,11 +146,11 @@ func TestMessages(t *testing.T) {
 			for i := range tt.n {
 				ops = append(ops, tt.ops(i))
 			}
-			before := s.sent
+			before := s.Sent
 			if errs := c.Do(t.Context(), ops); errs != nil {
 				t.Fatal(errors.Join(errs...))
 			}
-			if got := s.sent - before; got != tt.want {
+			if got := s.Sent - before; got != tt.want {
 				t.Errorf("%d messages, want %d", got, tt.want)
 			}
 		})
@@ -206,7 +206,7 @@ func TestLostAnswerIsAnError(t *testing.T) {
 	f := NewFake()
 	s := newSocket(f)
 	c := openFake(t, s)
-	c.conn = netlink.New(mute{s})
+	s.Handle = nil // never answers
 	errs := c.Do(t.Context(), []Op{{Set: marked, Member: member(1)}, {Set: marked, Member: member(2)}})
 	for i, err := range errs {
 		if !errors.Is(err, netlink.ErrUnknown) {
@@ -218,11 +218,6 @@ func TestLostAnswerIsAnError(t *testing.T) {
 	}
 }
 
-// A mute socket never answers.
-type mute struct{ *socket }
-
-func (m mute) Send([]byte) error { return nil }
-
 func TestWords(t *testing.T) {
 	tests := []struct {
 		errno syscall.Errno
@@ -233,7 +228,7 @@ func TestWords(t *testing.T) {
 		{2, os.ErrNotExist}, {1, os.ErrPermission},
 	}
 	for _, tt := range tests {
-		if err := words(fmt.Errorf("do: %w", &netlink.Error{Errno: tt.errno})); !errors.Is(err, tt.want) {
+		if err := translate(fmt.Errorf("do: %w", &netlink.Error{Errno: tt.errno})); !errors.Is(err, tt.want) {
 			t.Errorf("error %d: %v, want %v", tt.errno, err, tt.want)
 		}
 	}

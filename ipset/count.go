@@ -7,7 +7,7 @@ import (
 	"kube-ipvs/internal/netlink"
 )
 
-// Counts implements Kernel: one dump of the sets' headers, without a member.
+// Counts implements Kernel with one dump of the sets' headers, without members.
 func (c *Conn) Counts(ctx context.Context) (map[string]int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

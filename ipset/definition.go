@@ -11,26 +11,26 @@ import (
 	"kube-ipvs/internal/netlink"
 )
 
-// A definition is what the kernel says of a set, beside its members.
+// A definition is a set in the kernel without its members.
 type definition struct {
 	typ     Type
 	family  inet.Family
 	flags   uint32 // IPSET_FLAG_WITH_*
 	maxElem uint32
 	timeout bool // members expire
-	netmask bool // addresses are cut
+	netmask bool // addresses are truncated
 }
 
-// A header is the attributes of one message of a dump up to the members. typ is empty in all but a set's first.
+// A header has the attributes of one message of a dump. typ is empty in all but a set's first.
 type header struct {
 	name    string
 	typ     Type
 	family  inet.Family
-	data    netlink.Attrs // the definition's other parts
+	data    netlink.Attrs // rest of the definition
 	members netlink.Attrs
 }
 
-// parseHeader parses a message of a dump. What it returns lies in payload.
+// parseHeader parses a message of a dump. The result aliases payload.
 func parseHeader(payload []byte) (header, error) {
 	if len(payload) < nfgenLen {
 		return header{}, fmt.Errorf("list of %d bytes: %w", len(payload), netlink.ErrMalformed)
@@ -77,12 +77,12 @@ func (h header) definition() (definition, error) {
 	return d, nil
 }
 
-// serves says whether a set that is there can be used as s: nil, or os.ErrExist with what differs. More room than is
-// needed, counters and comments do no harm.
-func (d definition) serves(s Set) error {
+// satisfies returns nil if an existing set can be used as s, or os.ErrExist with the differences. More room than needed,
+// counters and comments do no harm.
+func (d definition) satisfies(s Set) error {
 	var errs []error
-	differs := func(what string, got, want any) {
-		errs = append(errs, fmt.Errorf("it has %s %v, not %v", what, got, want))
+	differs := func(field string, got, want any) {
+		errs = append(errs, fmt.Errorf("it has %s %v, not %v", field, got, want))
 	}
 	if d.typ != s.Type {
 		differs("type", d.typ, s.Type)
@@ -105,7 +105,7 @@ func (d definition) serves(s Set) error {
 	return fmt.Errorf("set %s: %w: %w", s.Name, os.ErrExist, errors.Join(errs...))
 }
 
-// Differ implements Kernel: one dump of the sets' headers.
+// Differ implements Kernel with one dump of the sets' headers.
 func (c *Conn) Differ(ctx context.Context, sets []Set) (map[string]error, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -119,7 +119,7 @@ func (c *Conn) Differ(ctx context.Context, sets []Set) (map[string]error, error)
 		if err != nil {
 			return err
 		}
-		if err := d.serves(sets[i]); err != nil {
+		if err := d.satisfies(sets[i]); err != nil {
 			differ[h.name] = err
 		}
 		return nil
@@ -136,8 +136,8 @@ func (f *Fake) Differ(ctx context.Context, sets []Set) (map[string]error, error)
 	defer f.mu.Unlock()
 	differ := make(map[string]error)
 	for _, s := range sets {
-		if there, ok := f.sets[s.Name]; ok {
-			if err := there.definition().serves(s); err != nil {
+		if existing, ok := f.sets[s.Name]; ok {
+			if err := existing.definition().satisfies(s); err != nil {
 				differ[s.Name] = err
 			}
 		}

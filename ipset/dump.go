@@ -9,7 +9,7 @@ import (
 	"kube-ipvs/internal/inet"
 )
 
-// String returns the definition as ipset(8) would take it, such as "create KIPVS-X hash:ip,port family inet skbinfo".
+// String returns the definition in the syntax of ipset(8), such as "create KIPVS-X hash:ip,port family inet skbinfo".
 func (s Set) String() string {
 	family := "inet"
 	if s.Family == inet.IPv6 {
@@ -22,7 +22,8 @@ func (s Set) String() string {
 	return out
 }
 
-// Save returns a set and its members in the form of "ipset save", a line each, the members in the order of Compare.
+// Save returns a set and its members in the format of "ipset save", a line each, the members in the order of Compare. The
+// Fake prints with it, and tests of kernels compare with it.
 func Save(s Set, members map[Member]Mark) string {
 	var b strings.Builder
 	fmt.Fprintln(&b, s)
@@ -32,8 +33,8 @@ func Save(s Set, members map[Member]Mark) string {
 	return b.String()
 }
 
-// save returns the mark as "ipset save" appends it to a member: not at all if it changes nothing, and without a mask of
-// all ones.
+// save returns the mark as "ipset save" appends it to a member: nothing for the zero Mark, and without a mask of all
+// ones.
 func (m Mark) save() string {
 	switch m.Mask {
 	case 0:

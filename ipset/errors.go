@@ -9,24 +9,21 @@ import (
 	"kube-ipvs/internal/netlink"
 )
 
-// The errors of sets, beside those of package os.
+// The errors of sets, besides those of package os.
 var (
-	ErrFull  = errors.New("set is full")
-	ErrInUse = errors.New("set is in use by a rule")
-
-	// ErrNoMember says that what was tested is not in the set.
-	ErrNoMember = errors.New("not in the set")
+	ErrFull     = errors.New("set is full")
+	ErrInUse    = errors.New("set is in use by a rule")
+	ErrNoMember = errors.New("not in the set") // the result of a Test
 )
 
-// words replaces the kernel's own error numbers, which package syscall has no text for, by words and by errors that
-// errors.Is tells.
-func words(err error) error {
+// translate replaces ipset's own error numbers, unknown to package syscall, by texts and by targets of errors.Is.
+func translate(err error) error {
 	var e *netlink.Error
 	if !errors.As(err, &e) || e.Errno < errnoPrivate {
 		return err
 	}
 	switch e.Errno {
-	case errnoExist: // of IPSET_CMD_TEST; adding and deleting do not ask for it
+	case errnoExist: // of IPSET_CMD_TEST alone: Add and Del are sent without NLM_F_EXCL
 		return ErrNoMember
 	case errnoHashFull:
 		return ErrFull
@@ -35,12 +32,12 @@ func words(err error) error {
 	case errnoFindType:
 		return fmt.Errorf("%w: the kernel has no such set type", errors.ErrUnsupported)
 	case errnoMaxSets:
-		return errors.New("the kernel has as many sets as it can have")
+		return errors.New("the kernel has its maximum number of sets")
 	}
-	return fmt.Errorf("%w: %s", os.ErrInvalid, refusal(e.Errno))
+	return fmt.Errorf("%w: %s", os.ErrInvalid, invalidText(e.Errno))
 }
 
-func refusal(errno syscall.Errno) string {
+func invalidText(errno syscall.Errno) string {
 	switch errno {
 	case errnoProtocol:
 		return "the kernel does not understand the request for this set"

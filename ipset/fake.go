@@ -12,13 +12,13 @@ import (
 	"kube-ipvs/internal/ops"
 )
 
-// A Fake is a Kernel in memory that refuses what the kernel refuses. It is safe for use by several goroutines.
+// A Fake is a Kernel in memory with the kernel's checks. It is safe for use by several goroutines.
 type Fake struct {
+	ops.Counter
+
 	mu    sync.Mutex
 	sets  map[string]*fakeSet
 	limit int
-	ops   int
-	reads int
 }
 
 type fakeSet struct {
@@ -32,14 +32,14 @@ var _ Kernel = (*Fake)(nil)
 // NewFake returns a kernel without sets.
 func NewFake() *Fake { return &Fake{sets: make(map[string]*fakeSet), limit: MaxElem} }
 
-// SetLimit sets how many members each set may have, instead of MaxElem.
+// SetLimit bounds the members of each set, instead of MaxElem.
 func (f *Fake) SetLimit(members int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.limit = members
 }
 
-// SetInUse says whether a rule refers to the set of that name, as far as there is one.
+// SetInUse makes an existing set count as referred to by a rule, or not.
 func (f *Fake) SetInUse(name string, inUse bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -48,21 +48,7 @@ func (f *Fake) SetInUse(name string, inUse bool) {
 	}
 }
 
-// Ops returns how many ops Do was given so far.
-func (f *Fake) Ops() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.ops
-}
-
-// Reads returns how many times Read was called so far.
-func (f *Fake) Reads() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.reads
-}
-
-// String returns all sets with their members, sorted, in the form of "ipset save".
+// String returns all sets with their members, sorted, in the format of "ipset save".
 func (f *Fake) String() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -83,8 +69,8 @@ func (f *Fake) Create(ctx context.Context, s Set) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if there, ok := f.sets[s.Name]; ok {
-		return there.definition().serves(s)
+	if existing, ok := f.sets[s.Name]; ok {
+		return existing.definition().satisfies(s)
 	}
 	f.sets[s.Name] = &fakeSet{Set: s, members: make(map[Member]Mark)}
 	return nil
@@ -126,24 +112,24 @@ func (f *Fake) Names(ctx context.Context) ([]string, error) {
 func (f *Fake) Read(ctx context.Context, s Set) (map[Member]Mark, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.reads++
-	there := f.sets[s.Name]
+	f.CountRead()
+	existing := f.sets[s.Name]
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case there == nil:
+	case existing == nil:
 		return nil, fmt.Errorf("read set %s: %w", s.Name, os.ErrNotExist)
-	case there.Type != s.Type || there.Family != s.Family:
-		return nil, fmt.Errorf("read set %s: %w as %s of %v", s.Name, os.ErrExist, there.Type, there.Family)
+	case existing.Type != s.Type || existing.Family != s.Family:
+		return nil, fmt.Errorf("read set %s: %w as %s of %v", s.Name, os.ErrExist, existing.Type, existing.Family)
 	}
-	return maps.Clone(there.members), nil
+	return maps.Clone(existing.members), nil
 }
 
 // Do implements Kernel.
 func (f *Fake) Do(ctx context.Context, list []Op) []error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ops += len(list)
+	f.CountOps(len(list))
 	return ops.Each(list, func(op Op) error { return f.do(ctx, op) })
 }
 
@@ -169,7 +155,7 @@ func (f *Fake) do(ctx context.Context, op Op) error {
 		delete(s.members, op.Member)
 		return nil
 	case Test:
-		if _, there := s.members[op.Member]; !there {
+		if _, ok := s.members[op.Member]; !ok {
 			return ErrNoMember
 		}
 		return nil
@@ -181,7 +167,7 @@ func (s *fakeSet) add(op Op, limit int) error {
 	if op.Set.Marks && !s.Marks {
 		return fmt.Errorf("%w: the set has no marks", os.ErrInvalid)
 	}
-	if _, there := s.members[op.Member]; !there && len(s.members) >= limit {
+	if _, ok := s.members[op.Member]; !ok && len(s.members) >= limit {
 		return ErrFull
 	}
 	s.members[op.Member] = Mark{}

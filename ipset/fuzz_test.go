@@ -25,7 +25,7 @@ func FuzzList(f *testing.F) {
 			return
 		}
 		if d, err := h.definition(); err == nil {
-			_ = d.serves(marked)
+			_ = d.satisfies(marked)
 		}
 		members := make(map[Member]Mark)
 		if h.into(members) != nil {

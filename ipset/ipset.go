@@ -1,5 +1,5 @@
 // Package ipset holds the kernel's IP sets as values: sets, their members, and the operations that change them. A Kernel
-// keeps sets; Conn is the running kernel's, over netlink, and Fake one in memory.
+// keeps sets: Conn the running kernel's, over netlink, Fake some in memory.
 package ipset
 
 import (
@@ -11,10 +11,10 @@ import (
 	"kube-ipvs/internal/inet"
 )
 
-// A Type is a set's type: what a member consists of and how it is stored.
+// A Type is a set's type, which determines the fields of its members.
 type Type string
 
-// The types that the proxy uses, by their names in ipset(8).
+// The supported types, by their names in ipset(8).
 const (
 	HashIP        Type = "hash:ip"
 	HashIPPort    Type = "hash:ip,port"
@@ -23,7 +23,7 @@ const (
 	HashNet       Type = "hash:net"
 )
 
-// A Set is a set's definition. Sets with the same name are the same set; one whose definition differs cannot be used.
+// A Set is a set's definition. Sets with the same name are the same set; a different definition makes it unusable.
 type Set struct {
 	Name   string // at most 31 bytes
 	Type   Type
@@ -31,19 +31,19 @@ type Set struct {
 	Marks  bool // members carry a Mark (the skbinfo extension)
 }
 
-// MaxElem is the most members that a set may have. It is a limit and not a size: the kernel's hash grows with its
-// members. ipset's own default of 65536 is below what a large cluster needs (kubernetes/kubernetes#129389).
+// MaxElem is the maximum number of members of a set. It is a limit and not a size: the kernel's hash grows with its
+// members. ipset's default of 65536 is too small for a large cluster (kubernetes/kubernetes#129389).
 const MaxElem = 1 << 24
 
-// A Member is an element of a set. Which fields it has depends on the set's type; the others are zero.
+// A Member is an element of a set. The set's type determines its fields; the others are zero.
 type Member struct {
 	Addr  netip.Addr
-	Other netip.Prefix // of net; or the third part of ip,port,ip (a single address) and ip,port,net
+	Other netip.Prefix // of net; or the third field of ip,port,ip (a single address) and ip,port,net
 	Port  uint16
 	Proto uint8 // IP protocol number of the port
 }
 
-// Compare orders members by address, protocol, port and the third part.
+// Compare orders members by address, protocol, port and Other.
 func (m Member) Compare(o Member) int {
 	return cmp.Or(m.Addr.Compare(o.Addr), cmp.Compare(m.Proto, o.Proto), cmp.Compare(m.Port, o.Port),
 		m.Other.Addr().Compare(o.Other.Addr()), cmp.Compare(m.Other.Bits(), o.Other.Bits()))
@@ -82,24 +82,25 @@ func protoName(p uint8) string {
 	return fmt.Sprint(p)
 }
 
-// A Mark is what a member does to the firewall mark of a packet that the SET target maps: the bits of Mask become those
-// of Value. The zero Mark changes nothing.
+// A Mark is a member's change to the firewall mark of a packet, made by the SET target with --map-mark: the bits of Mask
+// become those of Value. The zero Mark changes nothing.
 type Mark struct{ Value, Mask uint32 }
 
 // String returns the mark as ipset(8) writes it, such as "0x8000/0xe000".
 func (m Mark) String() string { return fmt.Sprintf("0x%x/0x%x", m.Value, m.Mask) }
 
-// A Verb says what an Op does.
+// A Verb is the kind of an Op.
 type Verb uint8
 
-// Add puts a member into a set, or gives it another mark if it is there; Del takes it out; Test says whether it is there.
+// Add puts a member into a set, or changes the mark of an existing one; Del takes it out; Test reports whether it is in
+// the set.
 const (
 	Add Verb = iota
 	Del
 	Test
 )
 
-// An Op is one change to a set's members, or one question. It prints as the ipset command that would make it.
+// An Op is one change to a set's members, or one query. It prints as the equivalent ipset command.
 type Op struct {
 	Verb   Verb
 	Set    Set
@@ -107,7 +108,7 @@ type Op struct {
 	Mark   Mark // for Add, in sets with Marks
 }
 
-// String returns the op as an operator would type it.
+// String returns the equivalent ipset command.
 func (op Op) String() string {
 	switch {
 	case op.Verb == Del:
@@ -122,31 +123,32 @@ func (op Op) String() string {
 
 // A Kernel keeps IP sets.
 type Kernel interface {
-	// Create makes the set, or does nothing if it is there as defined. The error is os.ErrExist if a set of that
-	// name is there with another definition.
+	// Create makes the set, or does nothing if it exists as defined. The error is os.ErrExist if a set of that name
+	// has another definition.
 	Create(context.Context, Set) error
 
-	// Destroy removes the set of that name with its members. That it is not there is success. The error is ErrInUse
-	// if a rule refers to it.
+	// Destroy removes the set of that name with its members. A missing set is success. The error is ErrInUse if a
+	// rule refers to it.
 	Destroy(ctx context.Context, name string) error
 
 	// Names returns the names of all sets, in order.
 	Names(context.Context) ([]string, error)
 
-	// Differ returns those of the sets that are there with another definition, by name: what differs, which is
-	// os.ErrExist. No member is sent, as with Counts.
+	// Differ returns the differences of existing sets from these definitions, by name, each an os.ErrExist. It reads no
+	// members.
 	Differ(context.Context, []Set) (map[string]error, error)
 
-	// Read returns the set's members. The error is os.ErrNotExist if there is no such set. After an error what it
-	// returns means nothing: an unreadable set is not an empty one.
+	// Read returns the set's members. The error is os.ErrNotExist if there is no such set. After an error the result
+	// is meaningless: an unreadable set is not an empty one.
 	Read(context.Context, Set) (map[Member]Mark, error)
 
-	// Counts returns how many members each set has, by name. No member is sent, but the kernel looks at
-	// each (mtype_ext_size in net/netfilter/ipset/ip_set_hash_gen.h).
+	// Counts returns the number of members of each set, by name. The kernel sends no members, but visits each
+	// (mtype_ext_size in net/netfilter/ipset/ip_set_hash_gen.h).
 	Counts(context.Context) (map[string]int, error)
 
-	// Do carries out the ops in their order, set by set, and returns one error for each, or nil if all went well. One that fails
-	// stops no other. Adding what is there and deleting what is gone are success. errors.Is tells os.ErrNotExist (no
-	// such set), ErrFull and ErrNoMember (of Test). A Test costs the same however much is in the set.
+	// Do carries out the ops in order, set by set, and returns one error for each, or nil if all succeeded. A failed
+	// one does not stop the others. Adding an existing member and deleting a missing one are success. errors.Is
+	// matches os.ErrNotExist (no such set), os.ErrInvalid, ErrFull and ErrNoMember (of Test). A Test takes constant
+	// time.
 	Do(context.Context, []Op) []error
 }

@@ -13,87 +13,54 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/internal/netlink"
+	"kube-ipvs/internal/netlink/netlinktest"
 )
 
 // A socket is a netlink socket with a Fake for the kernel behind it. It answers byte for byte as ip_set_core.c does.
 type socket struct {
-	fake    *Fake
-	sent    int // messages
-	replies [][]byte
-	// What an odd kernel does.
+	netlinktest.Socket
+	fake *Fake
+	// Oddities of other kernels.
 	protocol, revision [2]byte // min, max
 	interrupt          bool    // dumps
 	perMessage         int     // members of a dump
 }
 
 func newSocket(f *Fake) *socket {
-	return &socket{fake: f, protocol: [2]byte{6, 7}, revision: [2]byte{0, 9}, perMessage: 3}
-}
-
-func (s *socket) Close() error { return nil }
-
-func (s *socket) Receive(ctx context.Context, p []byte) (int, error) {
-	if len(s.replies) == 0 {
-		if ctx.Err() != nil {
-			return 0, ctx.Err()
-		}
-		return 0, os.ErrDeadlineExceeded
-	}
-	n := copy(p, s.replies[0])
-	s.replies = s.replies[1:]
-	return n, nil
-}
-
-func (s *socket) Send(p []byte) error {
-	for len(p) >= unix.SizeofNlMsghdr {
-		n := binary.NativeEndian.Uint32(p)
-		s.message(p[:n:n])
-		p = p[(n+3)&^3:]
-		s.sent++
-	}
-	return nil
+	s := &socket{fake: f, protocol: [2]byte{6, 7}, revision: [2]byte{0, 9}, perMessage: 3}
+	s.Handle = func(r netlinktest.Request) error { return numbered(s.message(r)) }
+	return s
 }
 
 // message answers one request.
-func (s *socket) message(p []byte) {
-	cmd := binary.NativeEndian.Uint16(p[4:]) & 0xff
-	flags := binary.NativeEndian.Uint16(p[6:])
-	attrs := attributes(netlink.Parse(p[unix.SizeofNlMsghdr+nfgenLen:]))
+func (s *socket) message(r netlinktest.Request) error {
+	attrs := attributes(netlink.Parse(r.Payload[nfgenLen:]))
 	name := text(attrs[attrSetName])
-	var err error
-	switch cmd {
+	switch cmd := r.Type & 0xff; cmd {
 	case cmdProtocol:
-		s.data(p, attr(attrProtocol, s.protocol[1]), attr(attrVersionMin, s.protocol[0]))
+		data(r, attr(attrProtocol, s.protocol[1]), attr(attrVersionMin, s.protocol[0]))
 	case cmdType:
-		s.data(p, attr(attrRevision, s.revision[1]), attr(attrVersionMin, s.revision[0]))
+		data(r, attr(attrRevision, s.revision[1]), attr(attrVersionMin, s.revision[0]))
 	case cmdCreate:
 		set := Set{Name: name, Type: Type(text(attrs[attrTypeName])), Family: inet.Family(attrs[attrFamily][0])}
 		_, set.Marks = attributes(netlink.Parse(attrs[attrData]))[attrDataFlags]
 		if s.fake.sets[name] != nil {
-			err = unix.EEXIST
-		} else {
-			err = s.fake.Create(context.Background(), set)
+			return unix.EEXIST
 		}
+		return s.fake.Create(context.Background(), set)
 	case cmdDestroy:
-		if err = unix.ENOENT; s.fake.sets[name] != nil {
-			err = s.fake.Destroy(context.Background(), name)
-		}
-	case cmdAdd, cmdDel:
-		if s.lines(p, cmd, name, attrs) {
-			return // a line failed, and the answer is sent
-		}
 		if s.fake.sets[name] == nil {
-			err = unix.ENOENT
+			return unix.ENOENT
 		}
+		return s.fake.Destroy(context.Background(), name)
+	case cmdAdd, cmdDel:
+		return s.lines(r, cmd, name, attrs)
 	case cmdTest:
-		err = s.test(name, attrs)
+		return s.test(name, attrs)
 	case cmdList:
-		s.dump(p, name, attrs)
-		return
+		return s.dump(r, name, attrs)
 	}
-	if err != nil || flags&unix.NLM_F_ACK != 0 {
-		s.reply(p, unix.NLMSG_ERROR, unix.NLM_F_CAPPED, append(number(err), p[:unix.SizeofNlMsghdr]...))
-	}
+	return nil
 }
 
 func (s *socket) test(name string, attrs map[uint16][]byte) error {
@@ -108,11 +75,11 @@ func (s *socket) test(name string, attrs map[uint16][]byte) error {
 	return errors.Join(s.fake.Do(context.Background(), []Op{{Verb: Test, Set: set.Set, Member: m}})...)
 }
 
-// lines carries out the members of a container and says whether one failed.
-func (s *socket) lines(p []byte, cmd uint16, name string, attrs map[uint16][]byte) bool {
+// lines carries out the members of a container, up to the first refused one.
+func (s *socket) lines(r netlinktest.Request, cmd uint16, name string, attrs map[uint16][]byte) error {
 	set := s.fake.sets[name]
 	if set == nil {
-		return false
+		return unix.ENOENT
 	}
 	for a := netlink.Parse(attrs[attrADT]); a.Next(); {
 		m, mark, err := parseMember(a.Nested())
@@ -128,16 +95,15 @@ func (s *socket) lines(p []byte, cmd uint16, name string, attrs map[uint16][]byt
 			op.Verb = Del
 		}
 		if err := errors.Join(s.fake.Do(context.Background(), []Op{op})...); err != nil {
-			echo := slices.Clone(p)
+			echo := slices.Clone(r.Message)
 			copy(attributes(netlink.Parse(echo[unix.SizeofNlMsghdr+nfgenLen:]))[attrLine], line[attrLine])
-			s.reply(p, unix.NLMSG_ERROR, 0, append(number(err), echo...))
-			return true
+			return netlinktest.Echo{Errno: errnoOf(err), Message: echo}
 		}
 	}
-	return false
+	return nil
 }
 
-func (s *socket) dump(p []byte, name string, attrs map[uint16][]byte) {
+func (s *socket) dump(r netlinktest.Request, name string, attrs map[uint16][]byte) error {
 	names := []string{name}
 	if name == "" {
 		names = slices.Sorted(maps.Keys(s.fake.sets))
@@ -149,14 +115,13 @@ func (s *socket) dump(p []byte, name string, attrs map[uint16][]byte) {
 	for _, name := range names {
 		set := s.fake.sets[name]
 		if set == nil {
-			s.reply(p, unix.NLMSG_ERROR, unix.NLM_F_CAPPED, append(number(unix.ENOENT), p[:unix.SizeofNlMsghdr]...))
-			return
+			return unix.ENOENT
 		}
 		for _, payload := range set.dump(s.perMessage, len(attrs[attrFlags]) == 0) {
-			s.reply(p, subsystem<<8|cmdList, flags, payload)
+			r.Reply(subsystem<<8|cmdList, flags, payload)
 		}
 	}
-	s.reply(p, unix.NLMSG_DONE, unix.NLM_F_MULTI, number(nil))
+	return nil
 }
 
 // dump returns the payloads of a dump's messages: the definition is in the first alone.
@@ -206,36 +171,34 @@ func memberAttrs(m Member, mark Mark) []byte {
 }
 
 // data replies with attributes.
-func (s *socket) data(p []byte, attrs ...[]byte) {
-	s.reply(p, subsystem<<8, 0, append([]byte{unix.AF_INET, 0, 0, 0}, slices.Concat(attrs...)...))
+func data(r netlinktest.Request, attrs ...[]byte) {
+	r.Reply(subsystem<<8, 0, append([]byte{unix.AF_INET, 0, 0, 0}, slices.Concat(attrs...)...))
 }
 
-func (s *socket) reply(request []byte, typ, flags uint16, payload []byte) {
-	p := binary.NativeEndian.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(payload)))
-	p = binary.NativeEndian.AppendUint16(p, typ)
-	p = binary.NativeEndian.AppendUint16(p, flags)
-	p = append(p, request[8:12]...) // the sequence number
-	p = append(p, 0, 0, 0, 0)
-	s.replies = append(s.replies, append(p, payload...))
+// numbered returns an error of the Fake as the kernel's.
+func numbered(err error) error {
+	var echo netlinktest.Echo
+	if err == nil || errors.As(err, &echo) {
+		return err
+	}
+	return errnoOf(err)
 }
 
-// number is the kernel's number for an error of the Fake.
-func number(err error) []byte {
+func errnoOf(err error) syscall.Errno {
 	var errno syscall.Errno
 	switch {
-	case err == nil || errors.As(err, &errno):
+	case errors.As(err, &errno):
+		return errno
 	case errors.Is(err, ErrFull):
-		errno = errnoHashFull
+		return errnoHashFull
 	case errors.Is(err, ErrInUse):
-		errno = errnoBusy
+		return errnoBusy
 	case errors.Is(err, ErrNoMember):
-		errno = errnoExist
+		return errnoExist
 	case errors.Is(err, os.ErrInvalid):
-		errno = errnoSkbInfo
-	default:
-		panic(err)
+		return errnoSkbInfo
 	}
-	return binary.NativeEndian.AppendUint32(nil, uint32(-int32(errno)))
+	panic(err)
 }
 
 func attr(typ uint16, data ...byte) []byte {

@@ -8,7 +8,8 @@ import (
 	"kube-ipvs/internal/netlink"
 )
 
-// encodeMember appends the attributes of a member. The kernel wants addresses and ports in network order, marked so.
+// encodeMember appends the attributes of a member. The kernel wants addresses and ports in network order, and flagged
+// so.
 func encodeMember(b *netlink.Batch, m Member) {
 	if !m.Addr.IsValid() {
 		encodeAddr(b, attrIP, m.Other.Addr())
@@ -48,7 +49,7 @@ func encodeMark(b *netlink.Batch, m Mark) {
 	b.Data(attrSkbMark|netOrder, v[:])
 }
 
-// parseMember parses one member of a dump. Extensions that the proxy does not use, such as counters, are passed over.
+// parseMember parses one member of a dump. It skips unsupported extensions, such as counters.
 func parseMember(a netlink.Attrs) (Member, Mark, error) {
 	var m Member
 	var mark Mark
@@ -93,7 +94,7 @@ func parseMember(a netlink.Attrs) (Member, Mark, error) {
 	return m, mark, nil
 }
 
-// parseAddr parses an address, which says its family by its type.
+// parseAddr parses an address, whose type gives its family.
 func parseAddr(a netlink.Attrs) (netip.Addr, error) {
 	if a.Next() {
 		v4 := a.Type() == attrIPv4 && len(a.Data()) == 4

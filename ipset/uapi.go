@@ -54,7 +54,7 @@ const (
 	attrSkbMark   = 27
 )
 
-// Attributes inside of an address.
+// Attributes of an address.
 const (
 	attrIPv4 = 1
 	attrIPv6 = 2
@@ -68,7 +68,7 @@ const (
 	flagWithSkbInfo = 1 << 6
 )
 
-// Numbers in network order say so in their type.
+// netOrder flags numbers in network order in their type.
 const netOrder = unix.NLA_F_NET_BYTEORDER
 
 // The kernel's errors: enum ipset_errno, and those of the hash types in ip_set_hash.h.

@@ -8,7 +8,7 @@ import (
 	"kube-ipvs/internal/inet"
 )
 
-// check says what is wrong with a set's definition: os.ErrInvalid.
+// check returns os.ErrInvalid for a faulty definition.
 func (s Set) check() error {
 	switch {
 	case s.Name == "" || len(s.Name) > maxNameLen:
@@ -21,8 +21,8 @@ func (s Set) check() error {
 	return nil
 }
 
-// checkMember says why a set of this definition cannot hold the member: os.ErrInvalid. It refuses what the kernel
-// refuses, and what the kernel would store as something else.
+// checkMember returns os.ErrInvalid if a set of this definition cannot hold the member: the kernel would refuse it or
+// store another one.
 func (s Set) checkMember(m Member) error {
 	reason := ""
 	if s.Type != HashNet {
@@ -61,7 +61,7 @@ func (s Set) checkAddr(a netip.Addr) string {
 	return ""
 }
 
-// checkAlone says what is wrong with a member of one address.
+// checkAlone returns the fault of a member of one address, or "".
 func (m Member) checkAlone() string {
 	switch {
 	case m.Proto != 0 || m.Port != 0 || m.Other.IsValid():
@@ -80,15 +80,15 @@ func (s Set) checkOther(p netip.Prefix) string {
 		return ""
 	}
 	if s.Type == HashIPPortIP && p.IsValid() && !p.IsSingleIP() {
-		return "third part: not a single address"
+		return "third field: not a single address"
 	}
 	if reason := s.checkNet(p); reason != "" {
-		return "third part: " + reason
+		return "third field: " + reason
 	}
 	return ""
 }
 
-// checkNet returns why a set cannot hold a network.
+// checkNet returns the fault of a network, or "".
 func (s Set) checkNet(p netip.Prefix) string {
 	if reason := s.checkAddr(p.Addr()); reason != "" {
 		return reason
@@ -102,14 +102,14 @@ func (s Set) checkNet(p netip.Prefix) string {
 	return ""
 }
 
-// hasPorts says whether the kernel keeps the port of a protocol (ip_set_proto_with_ports in
+// hasPorts reports whether the kernel keeps the port of a protocol (ip_set_proto_with_ports in
 // include/linux/netfilter/ipset/ip_set_getport.h): TCP, UDP, SCTP and UDP-Lite.
 func hasPorts(proto uint8) bool {
 	return proto == 6 || proto == 17 || proto == 132 || proto == 136
 }
 
-// revision returns the type's revision that brought skbinfo (Linux 3.18), or 0 for a type that is unknown here. Sets are
-// created with the lowest revision that has what is needed, so that older versions of ipset(8) can list them.
+// revision returns the type's first revision with skbinfo (Linux 3.18), or 0 for an unsupported type. Sets are created
+// with the lowest sufficient revision, so that older versions of ipset(8) can list them.
 func (t Type) revision() uint8 {
 	switch t {
 	case HashIP:

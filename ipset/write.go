@@ -15,14 +15,14 @@ import (
 )
 
 const (
-	// maxLines is how many ops share a message. More gain nothing, and the kernel sends all of it back if one fails.
+	// maxLines bounds the ops in a message. More gain nothing, and the kernel sends all of it back if one fails.
 	maxLines = 1000
-	// maxLineLen is the length of the longest op: ip,port,net of IPv6 with a mark.
+	// maxLineLen is the length of the longest op, in bytes: ip,port,net of IPv6 with a mark.
 	maxLineLen = 96
 )
 
-// Do implements Kernel. Neighbouring ops of one verb on one set share a message. To have many of them, ops are taken set
-// by set, in the order in which the sets appear; those on one set keep their order.
+// Do implements Kernel. Neighbouring ops of one verb on one set share a message. To have more of them, Do takes the ops
+// set by set, in the order of the sets' first ops; those on one set keep their order.
 func (c *Conn) Do(ctx context.Context, ops []Op) []error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -38,7 +38,7 @@ func (c *Conn) Do(ctx context.Context, ops []Op) []error {
 	return w.errs
 }
 
-// setBySet returns the indices of ops, those on the same set behind each other.
+// setBySet returns the indices of ops, grouped by set.
 func setBySet(ops []Op) []int {
 	order, rank := make([]int, len(ops)), make(map[string]int)
 	for i := range ops {
@@ -59,13 +59,13 @@ func setBySet(ops []Op) []int {
 type writer struct {
 	conn  *Conn
 	ops   []Op
-	order []int   // indices of ops in the order in which they are carried out
+	order []int   // indices of ops in the order of their execution
 	errs  []error // of the ops; nil before the first
-	next  int     // the first in order that is not done
-	lines int     // how many to try at once
+	next  int     // index in order of the first unfinished op
+	lines int     // maximum of the next message
 }
 
-// refuse gives an error to the ops that no set could carry out. They are not sent.
+// refuse gives invalid ops an error. They are not sent.
 func (w *writer) refuse() {
 	for i := range w.ops {
 		op := &w.ops[i]
@@ -79,9 +79,9 @@ func (w *writer) refuse() {
 	}
 }
 
-// step sends one message and takes note of what became of its ops. The kernel stops at the first op that it refuses,
-// and says which it was; what came after it goes into the next message. Since the kernel sends a refused message back
-// whole, what follows an error is tried in small pieces first.
+// step sends one message and records the errors of its ops. The kernel stops at the first op that it refuses and returns
+// its number; the ops after it go into the next message. Since the kernel sends a refused message back whole, messages
+// after an error are short at first and then grow.
 func (w *writer) step(ctx context.Context) {
 	end := w.encode()
 	err := errors.Join(w.conn.conn.Do(ctx, &w.conn.batch)...)
@@ -90,25 +90,25 @@ func (w *writer) step(ctx context.Context) {
 	case err == nil:
 		w.next, w.lines = end, min(4*w.lines, maxLines)
 	case w.next <= at && at < end:
-		w.fail(w.order[at], words(err))
+		w.fail(w.order[at], translate(err))
 		w.next, w.lines = at+1, 1
-	default: // an error of the whole message, such as that there is no such set
+	default: // an error of the whole message, such as a missing set
 		for ; w.next < end; w.next++ {
-			w.fail(w.order[w.next], words(err))
+			w.fail(w.order[w.next], translate(err))
 		}
 	}
 }
 
-// test sends the questions that come next, a message each, in one go.
+// test sends the next run of Tests, a message each, in one batch.
 func (w *writer) test(ctx context.Context) {
-	b, asked := &w.conn.batch, []int{}
+	b, sent := &w.conn.batch, []int{}
 	b.Reset()
 	for ; w.next < len(w.order) && w.ops[w.order[w.next]].Verb == Test; w.next++ {
 		i := w.order[w.next]
 		if w.failed(i) {
 			continue
 		}
-		asked = append(asked, i)
+		sent = append(sent, i)
 		w.conn.add(cmdTest, 0, w.ops[i].Set.Name)
 		nest := b.Nest(attrData)
 		encodeMember(b, w.ops[i].Member)
@@ -117,12 +117,12 @@ func (w *writer) test(ctx context.Context) {
 	}
 	for at, err := range w.conn.conn.Do(ctx, b) {
 		if err != nil {
-			w.fail(asked[at], words(err))
+			w.fail(sent[at], translate(err))
 		}
 	}
 }
 
-// encode makes a message of the next ops, as many as fit and have verb and set in common, and returns where it ends.
+// encode makes a message of the next ops, as many as fit and have verb and set in common, and returns its end in order.
 func (w *writer) encode() int {
 	b, first := &w.conn.batch, w.ops[w.order[w.next]]
 	w.conn.begin(first.Verb.command(), 0, first.Set.Name)
@@ -155,7 +155,7 @@ func encodeLine(b *netlink.Batch, op *Op, line uint32) {
 	b.Unnest(nest)
 }
 
-// failedLine returns the place in order of the op that the kernel says it refused, or -1 if it says none (call_ad in
+// failedLine returns the index in order of the refused op, or -1 without one (call_ad in
 // net/netfilter/ipset/ip_set_core.c writes the line's number into the request that it sends back).
 func failedLine(err error) int {
 	var e *netlink.Error

@@ -11,18 +11,18 @@ import (
 
 // A Fake is a Kernel in memory. It is safe for use by several goroutines. The zero Fake is ready for use.
 type Fake struct {
-	// Fail, if set, is asked before each call and may refuse it.
+	// Fail, if set, is called before each call of a method of Kernel, which then returns its error.
 	Fail func() error
 
-	mu       sync.Mutex
-	standing map[inet.Family]bool // as it was ensured
-	ensured  int
-	changes  int
+	mu      sync.Mutex
+	inSync  map[inet.Family]bool // since Ensure
+	ensured int
+	changes int
 }
 
 var _ Kernel = (*Fake)(nil)
 
-// Ensure is part of Kernel.
+// Ensure implements Kernel.
 func (f *Fake) Ensure(ctx context.Context, r Ruleset) error {
 	if err := f.refused(ctx); err != nil {
 		return err
@@ -34,10 +34,10 @@ func (f *Fake) Ensure(ctx context.Context, r Ruleset) error {
 			return errors.New(j.String() + ": no such chain")
 		}
 	}
-	if f.standing == nil {
-		f.standing = map[inet.Family]bool{}
+	if f.inSync == nil {
+		f.inSync = map[inet.Family]bool{}
 	}
-	f.standing[r.Family] = true
+	f.inSync[r.Family] = true
 	f.ensured++
 	f.changes++
 	return nil
@@ -52,43 +52,43 @@ func hasChain(r Ruleset, table, name string) bool {
 	return false
 }
 
-// Stands is part of Kernel.
+// Stands implements Kernel.
 func (f *Fake) Stands(ctx context.Context, family inet.Family) (bool, error) {
 	if err := f.refused(ctx); err != nil {
 		return false, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.standing[family], nil
+	return f.inSync[family], nil
 }
 
-// Remove is part of Kernel.
+// Remove implements Kernel.
 func (f *Fake) Remove(ctx context.Context, family inet.Family) error {
 	if err := f.refused(ctx); err != nil {
 		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.standing, family)
+	delete(f.inSync, family)
 	return nil
 }
 
-// Change lets somebody else change the rules of a family.
+// Change simulates a foreign change to the owned rules of a family.
 func (f *Fake) Change(family inet.Family) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.standing, family)
+	delete(f.inSync, family)
 	f.changes++
 }
 
-// Touch lets somebody else change rules of their own.
+// Touch simulates a change to foreign rules.
 func (f *Fake) Touch() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.changes++
 }
 
-// Trace is part of Kernel.
+// Trace implements Kernel.
 func (f *Fake) Trace(ctx context.Context, _ inet.Family) (Trace, error) {
 	if err := f.refused(ctx); err != nil {
 		return "", err
@@ -98,7 +98,7 @@ func (f *Fake) Trace(ctx context.Context, _ inet.Family) (Trace, error) {
 	return Trace(fmt.Sprint(f.changes)), nil
 }
 
-// Ensured returns how many times Ensure succeeded.
+// Ensured returns the number of successful calls of Ensure.
 func (f *Fake) Ensured() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

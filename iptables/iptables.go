@@ -1,6 +1,5 @@
-// Package iptables keeps chains of ours in the kernel's packet filter. A Ruleset is a constant: whole chains, and the
-// jumps that lead to them from the built-in ones. It is put in place in one go, and what stands is read back to see
-// whether somebody changed it.
+// Package iptables keeps owned chains in the kernel's packet filter. A Ruleset is a constant: whole chains, and the jumps
+// to them from the built-in ones. It is installed in one transaction a table and read back to detect foreign changes.
 package iptables
 
 import (
@@ -11,28 +10,28 @@ import (
 	"kube-ipvs/internal/inet"
 )
 
-// Prefix begins the name of every chain of ours; a chain is ours by nothing else.
+// Prefix begins the name of every owned chain, and of no other chain.
 const Prefix = "KIPVS-"
 
-// A Chain is a chain of ours with all of its rules.
+// A Chain is an owned chain with all of its rules.
 type Chain struct {
 	Table string   // "raw", "mangle", "nat" or "filter"
 	Name  string   // begins with Prefix, at most 28 bytes
-	Rules []string // each as iptables-restore takes it, without "-A NAME"
+	Rules []string // each in the syntax of iptables-restore, without "-A NAME"
 }
 
-// A Jump is a rule in a built-in chain that leads all packets to a chain of ours. It is put in first, or last, and is left
-// wherever it is found, but for one with Behind: that is put back when others put rules before it.
+// A Jump is a rule in a built-in chain that leads all packets to an owned chain. It is inserted first, or last, and is
+// left wherever it is found, but for one with Behind: that is put back when others insert rules before it.
 type Jump struct {
 	Table, From, To string
-	Last            bool     // behind all that others decide
-	Behind          []string // first, but behind jumps to these chains of others; not nil: it must keep this place
+	Last            bool     // behind all foreign rules
+	Behind          []string // first, but behind jumps to these foreign chains; not nil: it must keep this place
 }
 
-// String returns the jump as an operator would type it.
+// String returns the equivalent iptables command.
 func (j Jump) String() string { return fmt.Sprintf("iptables -t %s %s", j.Table, j.rule(1)) }
 
-// rule returns the jump as iptables-restore takes it, with its place in the chain, 1 for the first.
+// rule returns the jump in the syntax of iptables-restore, for a place in the chain, 1 for the first.
 func (j Jump) rule(place int) string {
 	switch {
 	case j.Last:
@@ -43,7 +42,7 @@ func (j Jump) rule(place int) string {
 	return fmt.Sprintf("-I %s -j %s", j.From, j.To)
 }
 
-// A Ruleset is all that stands in one family.
+// A Ruleset has all owned rules of one family.
 type Ruleset struct {
 	Family inet.Family
 	Chains []Chain
@@ -63,11 +62,11 @@ func (r Ruleset) Tables() []string {
 	return out
 }
 
-// String returns the ruleset as iptables-restore --noflush takes it, with all of its jumps.
+// String returns the ruleset as input of iptables-restore --noflush, with all of its jumps.
 func (r Ruleset) String() string { return r.restore(r.Jumps, "") }
 
-// restore returns the chains as iptables-restore --noflush takes them, with the jumps that are missing: each chain is made
-// if it is not there, emptied and filled, and the jumps put in, a table at a time and all or nothing. Saved is the output of
+// restore returns the chains and the missing jumps as input of iptables-restore --noflush: it creates each chain if
+// necessary, empties and fills it, and inserts the jumps, all in one transaction a table. saved is the output of
 // iptables-save, for the places of jumps.
 func (r Ruleset) restore(missing []Jump, saved string) string {
 	var b strings.Builder
@@ -100,7 +99,7 @@ func (r Ruleset) restore(missing []Jump, saved string) string {
 	return b.String()
 }
 
-// Count returns how many rules the ruleset has, jumps included.
+// Count returns the number of rules of the ruleset, jumps included.
 func (r Ruleset) Count() int {
 	n := len(r.Jumps)
 	for _, c := range r.Chains {
@@ -109,23 +108,23 @@ func (r Ruleset) Count() int {
 	return n
 }
 
-// A Trace stands for a state of a family's rules.
+// A Trace is a fingerprint of a family's rules.
 type Trace string
 
 // A Kernel keeps rulesets, one in each family.
 type Kernel interface {
-	// Ensure makes the ruleset stand as it is given. What it does not name is left alone, but for chains of ours that
-	// it no longer has: they are removed. The sets that rules refer to must be there.
+	// Ensure installs the ruleset. It removes owned chains that the ruleset lacks, and leaves all foreign ones alone.
+	// The sets of its rules must exist.
 	Ensure(context.Context, Ruleset) error
 
-	// Stands says whether all of the last ensured ruleset of the family is still as Ensure left it. After an error
-	// its answer means nothing.
+	// Stands reports whether the last ensured ruleset of the family is still as Ensure left it. After an error the
+	// result is meaningless.
 	Stands(context.Context, inet.Family) (bool, error)
 
-	// Trace returns a value that is another whenever rules of the family may have changed, by whomever. It is cheap and
-	// starts no process; where there is no such value it is the same always.
+	// Trace returns a fingerprint that differs whenever rules of the family, owned or foreign, may have changed. It is
+	// cheap and starts no process. A kernel without fingerprints always returns the same one.
 	Trace(context.Context, inet.Family) (Trace, error)
 
-	// Remove removes all chains of ours in the family and the jumps to them. That there are none is success.
+	// Remove removes all owned chains of the family and the jumps to them. It is safe to repeat.
 	Remove(context.Context, inet.Family) error
 }

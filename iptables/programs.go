@@ -16,42 +16,44 @@ import (
 	"github.com/coreos/go-iptables/iptables"
 )
 
-// Programs is the running kernel's packet filter, through the programs of the iptables package. Each use starts
-// processes, so it is used at start and to repair, and not otherwise. It is safe for use by several goroutines.
+// Programs is the running kernel's packet filter, through the commands of iptables. Each call starts processes, so it
+// serves the start, repairs and rare checks. It is safe for use by several goroutines.
+//
+// The commands are run here and not by github.com/coreos/go-iptables, which changes one rule a process, without
+// transactions.
 type Programs struct {
-	variant string // what stands between "iptables" and "-save": "-nft", "-legacy", or "" for what the node calls iptables
-	nft     bool   // whether that is iptables on nft
-	run     runner
-	tracer  tracer
+	infix        string // between "iptables" and "-save": "-nft", "-legacy", or "" for the node's default
+	nft          bool   // the backend is nft
+	run          runner
+	fingerprints fingerprints
 
-	mu       sync.Mutex
-	standing map[inet.Family]string // what Ensure left, as iptables-save prints it
-	jumps    map[inet.Family][]Jump
+	mu      sync.Mutex
+	ensured map[inet.Family]string // the rules after Ensure, as iptables-save prints them
+	jumps   map[inet.Family][]Jump
 }
 
 var _ Kernel = (*Programs)(nil)
 
-// A runner runs a program with that standard input and returns its standard output.
+// A runner runs a command with that standard input and returns its standard output.
 type runner func(ctx context.Context, stdin, name string, arg ...string) (string, error)
 
-// The limits of one program: how long it waits for the lock that all iptables programs share, how long it may take in all,
-// and how long what it started may hold its output open after it was killed. (Where iptables is a script, to kill it ends
-// the shell alone.)
+// The timeouts of one command. If iptables is a script, killing it ends the shell alone; waitDelay bounds the wait for
+// its children, which hold its output open.
 const (
-	lockWait  = "5"
+	lockWait  = "5" // seconds, for the lock that all iptables commands share
 	runLimit  = 30 * time.Second
 	waitDelay = time.Second
 )
 
-// Open finds out which iptables this node uses: nft or legacy. Both may work, but rules in one that nobody else uses are
-// rules that nobody finds. Kubelet leaves a hint since 1.26 (KEP-3178); without it the node's default counts. The error
-// is exec.ErrNotFound if iptables is not installed.
+// Open detects this node's backend of iptables: nft or legacy. Both may work, but nobody finds rules in the unused one.
+// Kubelet leaves a hint since 1.26 (KEP-3178); without it the node's default counts. The error is exec.ErrNotFound if
+// iptables is not installed.
 func Open(ctx context.Context) (*Programs, error) { return open(ctx, run) }
 
 func open(ctx context.Context, run runner) (*Programs, error) {
 	for _, p := range []*Programs{programs("-nft", true, run), programs("-legacy", false, run)} {
-		// All tables are read, not only the one with the hint: to ask for a legacy table makes it where there is none.
-		out, err := run(ctx, "", p.program(inet.IPv4, "-save"))
+		// All tables are read, not only the one with the hint: reading a missing legacy table by name creates it.
+		out, err := run(ctx, "", p.command(inet.IPv4, "-save"))
 		if err == nil && (strings.Contains(out, "KUBE-IPTABLES-HINT") || strings.Contains(out, "KUBE-KUBELET-CANARY")) {
 			return p, nil
 		}
@@ -70,14 +72,14 @@ func open(ctx context.Context, run runner) (*Programs, error) {
 	return nil, fmt.Errorf("no iptables works here: %w", errors.Join(errs...))
 }
 
-// probe makes a chain and removes it again: reading alone succeeds also where the kernel lacks what is needed to write.
+// probe makes a chain and removes it again: reading alone also succeeds on kernels without support for writing.
 const probe = "*mangle\n:KIPVS-PROBE - [0:0]\n-X KIPVS-PROBE\nCOMMIT\n"
 
-func programs(variant string, nft bool, run runner) *Programs {
-	return &Programs{variant: variant, nft: nft, run: run, standing: map[inet.Family]string{}, jumps: map[inet.Family][]Jump{}}
+func programs(infix string, nft bool, run runner) *Programs {
+	return &Programs{infix: infix, nft: nft, run: run, ensured: map[inet.Family]string{}, jumps: map[inet.Family][]Jump{}}
 }
 
-// other is the iptables that this node does not use.
+// other returns the unused backend.
 func (p *Programs) other() *Programs {
 	if p.nft {
 		return programs("-legacy", false, p.run)
@@ -85,10 +87,10 @@ func (p *Programs) other() *Programs {
 	return programs("-nft", true, p.run)
 }
 
-// Close closes what Trace opened. The rules stay.
-func (p *Programs) Close() error { return p.tracer.close() }
+// Close closes the sockets of Trace. The rules stay.
+func (p *Programs) Close() error { return p.fingerprints.close() }
 
-// Variant returns the iptables in use: "nft" or "legacy".
+// Variant returns the backend: "nft" or "legacy".
 func (p *Programs) Variant() string {
 	if p.nft {
 		return "nft"
@@ -96,17 +98,17 @@ func (p *Programs) Variant() string {
 	return "legacy"
 }
 
-// HasRandomFully says whether MASQUERADE takes --random-fully, which iptables does since 1.6.2.
+// HasRandomFully reports whether MASQUERADE supports --random-fully, as iptables does since 1.6.2. The check of the
+// version is that of go-iptables, the only use of that package.
 func (p *Programs) HasRandomFully() (bool, error) {
-	tables, err := iptables.New(iptables.Path(p.program(inet.IPv4, "")))
+	tables, err := iptables.New(iptables.Path(p.command(inet.IPv4, "")))
 	if err != nil {
 		return false, fmt.Errorf("version of iptables: %w", err)
 	}
 	return tables.HasRandomFully(), nil
 }
 
-// Ensure is part of Kernel. Chains and the jumps that are missing are one transaction in each table: there is no moment in
-// which packets meet half of it.
+// Ensure implements Kernel. Chains and missing jumps are one transaction in each table: no packet meets a part of them.
 func (p *Programs) Ensure(ctx context.Context, r Ruleset) error {
 	saved, err := p.save(ctx, r.Family)
 	if err != nil {
@@ -126,32 +128,32 @@ func (p *Programs) Ensure(ctx context.Context, r Ruleset) error {
 	if err := p.restore(ctx, r.Family, found.without(r).removal()); err != nil {
 		return err
 	}
-	if !p.ensured(r.Family) { // what an earlier run left in the other iptables
+	if !p.hasEnsured(r.Family) { // remove rules of an earlier run on the other backend
 		if err := p.other().removeReadable(ctx, r.Family); err != nil {
 			return err
 		}
 	}
-	// What somebody removed meanwhile would be missing for good if this were taken for what is to stand.
-	left, err := p.found(ctx, r.Family)
+	// Rules that others removed meanwhile would stay missing if the current state became the reference of Stands.
+	after, err := p.read(ctx, r.Family)
 	if err != nil {
 		return err
 	}
-	if err := left.lacks(r); err != nil {
+	if err := after.lacks(r); err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.standing[r.Family], p.jumps[r.Family] = left.String(), r.Jumps
+	p.ensured[r.Family], p.jumps[r.Family] = after.String(), r.Jumps
 	return nil
 }
 
-func (p *Programs) ensured(f inet.Family) bool {
+func (p *Programs) hasEnsured(f inet.Family) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.standing[f] != ""
+	return p.ensured[f] != ""
 }
 
-// Stands is part of Kernel.
+// Stands implements Kernel.
 func (p *Programs) Stands(ctx context.Context, f inet.Family) (bool, error) {
 	saved, err := p.save(ctx, f)
 	if err != nil {
@@ -164,29 +166,30 @@ func (p *Programs) Stands(ctx context.Context, f inet.Family) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	misplaced := slices.ContainsFunc(p.jumps[f], func(j Jump) bool { _, is := j.place(saved); return is })
-	return found.String() == p.standing[f] && !misplaced, nil
+	return found.String() == p.ensured[f] && !misplaced, nil
 }
 
-// Remove is part of Kernel.
+// Remove implements Kernel.
 func (p *Programs) Remove(ctx context.Context, f inet.Family) error {
-	found, err := p.found(ctx, f)
+	found, err := p.read(ctx, f)
 	if err != nil {
 		return err
 	}
 	return errors.Join(p.restore(ctx, f, found.removal()), p.other().removeReadable(ctx, f))
 }
 
-// removeReadable removes what can be seen of ours. What cannot is not there: the kernel or the node lacks this iptables.
+// removeReadable removes owned rules, if rules can be read. If not, there are none: the kernel or the node lacks this
+// backend.
 func (p *Programs) removeReadable(ctx context.Context, f inet.Family) error {
-	found, err := p.found(ctx, f)
+	found, err := p.read(ctx, f)
 	if err != nil {
 		return ctx.Err()
 	}
 	return p.restore(ctx, f, found.removal())
 }
 
-// found reads what of ours stands.
-func (p *Programs) found(ctx context.Context, f inet.Family) (ours, error) {
+// read returns the owned rules.
+func (p *Programs) read(ctx context.Context, f inet.Family) (owned, error) {
 	saved, err := p.save(ctx, f)
 	if err != nil {
 		return nil, err
@@ -195,38 +198,38 @@ func (p *Programs) found(ctx context.Context, f inet.Family) (ours, error) {
 }
 
 func (p *Programs) save(ctx context.Context, f inet.Family) (string, error) {
-	return p.run(ctx, "", p.program(f, "-save"))
+	return p.run(ctx, "", p.command(f, "-save"))
 }
 
 func (p *Programs) restore(ctx context.Context, f inet.Family, text string) error {
 	if text == "" {
 		return nil
 	}
-	_, err := p.run(ctx, text, p.program(f, "-restore"), "--noflush", "--wait", lockWait)
+	_, err := p.run(ctx, text, p.command(f, "-restore"), "--noflush", "--wait", lockWait)
 	return err
 }
 
-func (p *Programs) program(f inet.Family, suffix string) string {
+func (p *Programs) command(f inet.Family, suffix string) string {
 	if f == inet.IPv6 {
-		return "ip6tables" + p.variant + suffix
+		return "ip6tables" + p.infix + suffix
 	}
-	return "iptables" + p.variant + suffix
+	return "iptables" + p.infix + suffix
 }
 
-// run runs a program, and kills it when the context ends. Its complaint becomes the error, with the rule that it names by
-// its line.
+// run runs a command, and kills it when the context is done. The error has the command's error output and the rule at
+// the line that it refers to.
 func run(ctx context.Context, stdin, name string, arg ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, runLimit)
 	defer cancel()
-	var out, complaint bytes.Buffer
+	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, arg...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &complaint
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
 	cmd.WaitDelay = waitDelay
 	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil { // or it would only say that it was killed
+		if ctx.Err() != nil { // the cause of "signal: killed"
 			err = fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
-		return "", fmt.Errorf("%s: %w%s", strings.Join(append([]string{name}, arg...), " "), err, explain(complaint.String(), stdin))
+		return "", fmt.Errorf("%s: %w%s", strings.Join(append([]string{name}, arg...), " "), err, explain(stderr.String(), stdin))
 	}
-	return out.String(), nil
+	return stdout.String(), nil
 }

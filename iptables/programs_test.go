@@ -28,8 +28,8 @@ func TestRemovedWhileMade(t *testing.T) {
 	for _, tt := range []struct{ name, left, want string }{
 		{"nothing", whole, ""},
 		{"a jump", without("-A POSTROUTING -j KIPVS-POSTROUTING"), "iptables -t nat -I POSTROUTING -j KIPVS-POSTROUTING"},
-		{"a rule", without("-A KIPVS-POSTROUTING -s 192.0.2.1/32 -j ACCEPT"), "had 0 rules as soon as it was made with 1"},
-		{"everything", "*nat\nCOMMIT\n", "gone as soon as it was made"},
+		{"a rule", without("-A KIPVS-POSTROUTING -s 192.0.2.1/32 -j ACCEPT"), "had 0 rules right after it was made with 1"},
+		{"everything", "*nat\nCOMMIT\n", "missing right after it was made"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			saved := whole // before: all of it stands

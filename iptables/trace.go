@@ -13,27 +13,27 @@ import (
 	"kube-ipvs/internal/sockopt"
 )
 
-// A tracer asks the kernel for traces, over sockets that it opens when it first needs them and keeps: a trace is asked for
-// again and again. The zero tracer is ready for use.
-type tracer struct {
+// fingerprints reads fingerprints from the kernel. It keeps its sockets from first use on, since fingerprints are read
+// often. The zero value is ready for use.
+type fingerprints struct {
 	mu     sync.Mutex
 	legacy map[inet.Family]int // raw sockets
 	nft    *netlink.Conn
 }
 
-// Trace is part of Kernel. With nft it is the number of the ruleset's generation; with legacy tables the number and size
-// of each table's entries, so that a rule which took the place of one just as long is not noticed.
+// Trace implements Kernel. With nft it is the number of the ruleset's generation; with legacy tables the number and size
+// of each table's entries, so that replacing a rule by one of the same length goes unnoticed.
 func (p *Programs) Trace(ctx context.Context, f inet.Family) (Trace, error) {
-	p.tracer.mu.Lock()
-	defer p.tracer.mu.Unlock()
+	p.fingerprints.mu.Lock()
+	defer p.fingerprints.mu.Unlock()
 	if p.nft {
-		generation, err := p.tracer.generation(ctx)
+		generation, err := p.fingerprints.generation(ctx)
 		if err != nil {
 			return "", fmt.Errorf("generation of the nft ruleset: %w", err)
 		}
 		return Trace(generation), nil
 	}
-	sizes, err := p.tracer.sizes(f)
+	sizes, err := p.fingerprints.sizes(f)
 	if err != nil {
 		return "", fmt.Errorf("sizes of the legacy tables: %w", err)
 	}
@@ -41,24 +41,24 @@ func (p *Programs) Trace(ctx context.Context, f inet.Family) (Trace, error) {
 }
 
 // close closes the sockets.
-func (t *tracer) close() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (p *fingerprints) close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	var errs []error
-	for _, fd := range t.legacy {
+	for _, fd := range p.legacy {
 		errs = append(errs, unix.Close(fd))
 	}
-	if t.nft != nil {
-		errs = append(errs, t.nft.Close())
+	if p.nft != nil {
+		errs = append(errs, p.nft.Close())
 	}
-	t.legacy, t.nft = nil, nil
+	p.legacy, p.nft = nil, nil
 	return errors.Join(errs...)
 }
 
 // getInfo is IPT_SO_GET_INFO and IP6T_SO_GET_INFO (include/uapi/linux/netfilter_ipv4/ip_tables.h).
 const getInfo = 64
 
-// A tableInfo is struct ipt_getinfo, and ip6t_getinfo, which is the same.
+// A tableInfo is struct ipt_getinfo, which equals ip6t_getinfo.
 type tableInfo struct {
 	name    [32]byte
 	_       uint32    // valid_hooks
@@ -68,13 +68,13 @@ type tableInfo struct {
 	size    uint32
 }
 
-// sizes asks for the sizes of the legacy tables that we have chains in. A kernel without such a table has none there.
-func (t *tracer) sizes(f inet.Family) (string, error) {
+// sizes reads the sizes of the legacy tables that may have owned chains. It leaves missing tables out.
+func (p *fingerprints) sizes(f inet.Family) (string, error) {
 	level := unix.SOL_IP
 	if f == inet.IPv6 {
 		level = unix.SOL_IPV6
 	}
-	fd, err := t.raw(f)
+	fd, err := p.raw(f)
 	if errors.Is(err, unix.EAFNOSUPPORT) {
 		return "", nil
 	}
@@ -96,9 +96,9 @@ func (t *tracer) sizes(f inet.Family) (string, error) {
 	return out, nil
 }
 
-// raw returns the socket of a family that legacy tables are asked for over.
-func (t *tracer) raw(f inet.Family) (int, error) {
-	if fd, ok := t.legacy[f]; ok {
+// raw returns the raw socket for the legacy tables of a family.
+func (p *fingerprints) raw(f inet.Family) (int, error) {
+	if fd, ok := p.legacy[f]; ok {
 		return fd, nil
 	}
 	family := unix.AF_INET
@@ -109,24 +109,23 @@ func (t *tracer) raw(f inet.Family) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if t.legacy == nil {
-		t.legacy = map[inet.Family]int{}
+	if p.legacy == nil {
+		p.legacy = map[inet.Family]int{}
 	}
-	t.legacy[f] = fd
+	p.legacy[f] = fd
 	return fd, nil
 }
 
-// getGeneration is the message that asks for the generation of the nft ruleset
-// (include/uapi/linux/netfilter/nf_tables.h).
+// getGeneration requests the generation of the nft ruleset (include/uapi/linux/netfilter/nf_tables.h).
 const getGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN
 
-// nfgenLen is the size of struct nfgenmsg, which is before the attributes of every message.
+// nfgenLen is the size of struct nfgenmsg, the header before the attributes of every message.
 const nfgenLen = 4
 
-// generation asks for the generation of the nft ruleset, which every change of any table makes another. A kernel without
-// nf_tables has none.
-func (t *tracer) generation(ctx context.Context) (string, error) {
-	if t.nft == nil {
+// generation reads the generation of the nft ruleset, which every change of any table increments. It is "" without
+// nf_tables.
+func (p *fingerprints) generation(ctx context.Context) (string, error) {
+	if p.nft == nil {
 		conn, err := netlink.Dial(unix.NETLINK_NETFILTER)
 		if errors.Is(err, unix.EPROTONOSUPPORT) {
 			return "", ctx.Err()
@@ -134,14 +133,14 @@ func (t *tracer) generation(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		t.nft = conn
+		p.nft = conn
 	}
-	var ask netlink.Batch
-	ask.Begin(getGeneration, 0)
-	ask.Raw(unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0)
-	ask.End()
+	var get netlink.Batch
+	get.Begin(getGeneration, 0)
+	get.Raw(unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0)
+	get.End()
 	out := ""
-	err := t.nft.Query(ctx, &ask, func(_ uint16, reply []byte) error {
+	err := p.nft.Query(ctx, &get, func(_ uint16, reply []byte) error {
 		if len(reply) < nfgenLen {
 			return netlink.ErrMalformed
 		}

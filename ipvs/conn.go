@@ -15,16 +15,16 @@ import (
 	"kube-ipvs/internal/netlink"
 )
 
-// Conn is the running kernel's table, in the network namespace of the thread that opened it; who reads it must be in the
-// same. It may be used by many goroutines.
+// Conn is the running kernel's table, in the network namespace of the thread that opened it. Threads that read it must
+// be in the same one. It is safe for use by several goroutines.
 type Conn struct {
-	mu     sync.Mutex // guards what follows: one exchange at a time
+	mu     sync.Mutex // guards the next fields: one exchange at a time
 	nl     *netlink.Conn
 	batch  netlink.Batch
-	family uint16 // the kernel's number for IPVS; another one after the module was loaded anew
+	family uint16 // the kernel's number for IPVS; reloading the module changes it
 	older  int    // a socket for the older interface, kept from the first Count on; -1: none yet
 
-	listing  func() (io.ReadCloser, error) // the text of /proc/net/ip_vs
+	listing  func() (io.ReadCloser, error) // opens /proc/net/ip_vs
 	messages atomic.Uint64
 	dumps    atomic.Uint64
 	errors   atomic.Uint64
@@ -32,14 +32,14 @@ type Conn struct {
 
 var _ Kernel = (*Conn)(nil)
 
-// Stats counts what a Conn did since it was opened.
+// Stats counts the work of a Conn since it was opened.
 type Stats struct {
 	Messages uint64 // messages sent
-	Dumps    uint64 // dumps asked for, readings of /proc/net/ip_vs included
-	Errors   uint64 // messages that the kernel refused, and dumps that failed
+	Dumps    uint64 // dumps requested, readings of /proc/net/ip_vs included
+	Errors   uint64 // refused messages and failed dumps
 }
 
-// Open connects to the running kernel. The error is ErrNoModule if it has no IPVS, and os.ErrPermission without
+// Open connects to the running kernel. The error is ErrNoModule if the kernel has no IPVS, and os.ErrPermission without
 // CAP_NET_ADMIN.
 func Open() (*Conn, error) {
 	nl, err := netlink.Dial(unix.NETLINK_GENERIC)
@@ -79,24 +79,24 @@ func (c *Conn) Close() error {
 	return err
 }
 
-// Stats returns what the connection did so far.
+// Stats returns the connection's counters.
 func (c *Conn) Stats() Stats {
 	return Stats{Messages: c.messages.Load(), Dumps: c.dumps.Load(), Errors: c.errors.Load()}
 }
 
 // Do implements Kernel.
 //
-// The kernel keeps a deleted real server aside for two minutes, and every AddReal looks through all of them
-// (ip_vs_trash_get_dest in net/netfilter/ipvs/ip_vs_ctl.c). Whoever deletes 100,000 real servers and adds them again
-// waits for milliseconds each: change a table in place.
+// The kernel sets a deleted real server aside for two minutes, and every AddReal searches all of those
+// (ip_vs_trash_get_dest in net/netfilter/ipvs/ip_vs_ctl.c). Adding 100,000 real servers after deleting as many takes
+// milliseconds each: change a table in place.
 func (c *Conn) Do(ctx context.Context, ops []Op) []error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	answers := c.send(ctx, ops)
-	if again := indexes(answers, unix.ENOENT); again != nil {
-		c.retry(ctx, ops, answers, again)
+	if missing := indexes(answers, unix.ENOENT); missing != nil {
+		c.retry(ctx, ops, answers, missing)
 	}
-	errs := judge(ops, func(i int) error {
+	errs := opErrors(ops, func(i int) error {
 		if answers == nil {
 			return nil
 		}
@@ -110,10 +110,10 @@ func (c *Conn) Do(ctx context.Context, ops []Op) []error {
 	return errs
 }
 
-// perBatch bounds the memory of a batch. More messages at a time would not be faster.
+// perBatch bounds the memory of a batch, in messages. Larger batches are not faster.
 const perBatch = 1024
 
-// send encodes and sends the ops and returns the kernel's answers, or nil if all are yes.
+// send encodes and sends the ops and returns the kernel's answers, or nil if all succeeded.
 func (c *Conn) send(ctx context.Context, ops []Op) (answers []error) {
 	c.messages.Add(uint64(len(ops)))
 	sent := 0
@@ -133,15 +133,15 @@ func (c *Conn) send(ctx context.Context, ops []Op) (answers []error) {
 	return answers
 }
 
-// retry sends what failed for want of something once more, if that something was the family: the module was loaded anew
+// retry sends the ops that failed with ENOENT once more if the missing object was the family: the module was reloaded
 // and has another number.
-func (c *Conn) retry(ctx context.Context, ops []Op, errs []error, again []int) {
+func (c *Conn) retry(ctx context.Context, ops []Op, errs []error, missing []int) {
 	changed, err := c.changed(ctx)
 	if err == nil && !changed {
 		return
 	}
 	var retried []Op
-	for _, i := range again {
+	for _, i := range missing {
 		errs[i] = err
 		retried = append(retried, ops[i])
 	}
@@ -149,11 +149,11 @@ func (c *Conn) retry(ctx context.Context, ops []Op, errs []error, again []int) {
 		return
 	}
 	for i, err := range c.send(ctx, retried) {
-		errs[again[i]] = err
+		errs[missing[i]] = err
 	}
 }
 
-// changed asks the kernel again for the family's number and says whether it is another one.
+// changed resolves the family again and reports whether its number has changed.
 func (c *Conn) changed(ctx context.Context) (bool, error) {
 	before := c.family
 	err := c.resolve(ctx)
@@ -188,7 +188,7 @@ func (c *Conn) version(ctx context.Context) (version uint32, err error) {
 	return version, err
 }
 
-// query sends the question in the batch.
+// query sends the query in the batch.
 func (c *Conn) query(ctx context.Context, fn func(uint16, []byte) error) error {
 	c.messages.Add(1)
 	err := c.nl.Query(ctx, &c.batch, fn)

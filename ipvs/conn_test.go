@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -17,6 +16,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/internal/netlink"
+	"kube-ipvs/internal/netlink/netlinktest"
 )
 
 var (
@@ -139,7 +139,7 @@ func mustDo(t *testing.T, k Kernel, ops ...Op) {
 
 func TestReadFailsWhole(t *testing.T) {
 	s, c := filled(t)
-	s.dumpErr = unix.ENOMEM
+	s.DumpErrno = unix.ENOMEM
 	if table, err := c.Read(t.Context()); err == nil || table != nil {
 		t.Errorf("Read: %v, %v; want an error alone", table, err)
 	}
@@ -239,27 +239,16 @@ func TestSetTimeoutsErrors(t *testing.T) {
 }
 
 func TestOpenErrors(t *testing.T) {
-	if _, err := open(netlink.New(&sim{}), nil); !errors.Is(err, ErrNoModule) {
+	if _, err := open(new(sim).dial(), nil); !errors.Is(err, ErrNoModule) {
 		t.Errorf("without the module: %v, want ErrNoModule", err)
 	}
-	if _, err := open(netlink.New(&sim{family: 30, version: 1<<16 | 2<<8}), nil); err == nil {
+	if _, err := open((&sim{family: 30, version: 1<<16 | 2<<8}).dial(), nil); err == nil {
 		t.Error("with a table of version 1.2.0: nil error")
 	}
-	denied := &deniedSocket{sim: newSim()}
+	denied := &netlinktest.Socket{Handle: func(netlinktest.Request) error { return unix.EPERM }}
 	if _, err := open(netlink.New(denied), nil); !errors.Is(err, os.ErrPermission) {
 		t.Errorf("without privilege: %v, want os.ErrPermission", err)
 	}
-}
-
-// deniedSocket is a kernel that says EPERM to everything.
-type deniedSocket struct{ *sim }
-
-func (s *deniedSocket) Send(p []byte) error {
-	messages, err := syscall.ParseNetlinkMessage(p)
-	for _, m := range messages {
-		s.reply(m, unix.NLMSG_ERROR, number(unix.EPERM))
-	}
-	return err
 }
 
 func TestDoneContext(t *testing.T) {

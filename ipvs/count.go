@@ -10,8 +10,8 @@ import (
 	"kube-ipvs/internal/sockopt"
 )
 
-// getInfo is IP_VS_SO_GET_INFO (include/uapi/linux/ip_vs.h): the older interface to IPVS, by socket options, is the only
-// one that says how many virtual servers there are without listing them.
+// getInfo is IP_VS_SO_GET_INFO (include/uapi/linux/ip_vs.h). Only the older interface to IPVS, by socket options, counts
+// virtual servers without listing them.
 const getInfo = 64 + 1024 + 64 + 1
 
 // info is struct ip_vs_getinfo.

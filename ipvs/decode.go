@@ -12,7 +12,7 @@ import (
 	"kube-ipvs/internal/netlink"
 )
 
-// nested returns the walk over the attributes inside the first attribute of a type in a generic netlink payload.
+// nested returns an iterator over the attributes inside the first attribute of a type in a generic netlink payload.
 func nested(payload []byte, typ uint16) (netlink.Attrs, error) {
 	a := netlink.ParseGeneric(payload)
 	for a.Next() {
@@ -40,7 +40,7 @@ func parseService(payload []byte) (Key, Server, error) {
 	return key, raw.server(), nil
 }
 
-// A rawService is a virtual server's attributes as they are sent.
+// A rawService has a virtual server's attributes as the kernel encodes them.
 type rawService struct {
 	family, proto, port  uint16
 	mark, flags, timeout uint32
@@ -71,7 +71,7 @@ func (r *rawService) take(a *netlink.Attrs) {
 	}
 }
 
-// schedulerName spares a copy of the name that nearly all servers have.
+// schedulerName avoids a copy of the most common name.
 func schedulerName(a *netlink.Attrs) string {
 	if string(a.Data()) == "rr\x00" {
 		return "rr"
@@ -100,7 +100,7 @@ func (r *rawService) server() Server {
 	return s
 }
 
-// address takes as many bytes as the family has. The kernel sends 16 for both (union nf_inet_addr).
+// address returns the family's address in p. The kernel sends 16 bytes for both families (union nf_inet_addr).
 func address(family uint16, p []byte) (netip.Addr, error) {
 	switch {
 	case family == unix.AF_INET && len(p) >= 4:
@@ -111,8 +111,8 @@ func address(family uint16, p []byte) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("address of %d bytes in family %d: %w", len(p), family, netlink.ErrMalformed)
 }
 
-// parseDest parses one message of the reply to GET_DEST about a virtual server of the given family, which a kernel
-// before 3.18 does not send.
+// parseDest parses one message of the reply to GET_DEST. Kernels before 3.18 omit the family: it is the virtual
+// server's, given here.
 func parseDest(payload []byte, family uint16) (netip.AddrPort, RealState, error) {
 	a, err := nested(payload, attrDest)
 	if err != nil {

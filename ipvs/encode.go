@@ -11,14 +11,14 @@ import (
 	"kube-ipvs/internal/netlink"
 )
 
-// commands of the verbs.
+// commands maps verbs to IPVS_CMD_*.
 var commands = [...]uint8{
 	AddServer: cmdNewService, SetServer: cmdSetService, DelServer: cmdDelService,
 	AddReal: cmdNewDest, SetReal: cmdSetDest, DelReal: cmdDelDest,
 }
 
-// invalid says what of an op cannot be said to the kernel. It is asked because an address without bytes would be taken
-// for the unspecified address.
+// invalid returns os.ErrInvalid for an op that netlink cannot express. Without this check the kernel would take an
+// address without bytes for the unspecified address.
 func (op Op) invalid() error {
 	switch {
 	case int(op.Verb) >= len(commands):
@@ -31,8 +31,8 @@ func (op Op) invalid() error {
 	return nil
 }
 
-// appendOp encodes an op as one message. One that cannot be said becomes a message that does nothing, so that the
-// numbers of messages stay those of the ops.
+// appendOp encodes an op as one message. An invalid op becomes a no-op message, so that messages and ops have the same
+// indices.
 func appendOp(b *netlink.Batch, family uint16, op Op) {
 	if op.invalid() != nil {
 		b.Begin(unix.NLMSG_NOOP, 0)
@@ -52,7 +52,7 @@ func appendOp(b *netlink.Batch, family uint16, op Op) {
 	b.End()
 }
 
-// appendGet encodes a question about one virtual server. GET_DEST is a dump by nature.
+// appendGet encodes a query about one virtual server. GET_DEST is always a dump.
 func appendGet(b *netlink.Batch, family uint16, cmd uint8, key Key) {
 	var flags uint16
 	if cmd == cmdGetDest {
@@ -93,7 +93,7 @@ func appendServer(b *netlink.Batch, family netip.Addr, s Server) {
 	}
 }
 
-// flagsAndMask is struct ip_vs_flags: the flags, and which of them are meant.
+// flagsAndMask is struct ip_vs_flags: the flags, and a mask of the flags to set.
 func flagsAndMask(flags uint32) (p [8]byte) {
 	binary.NativeEndian.PutUint32(p[:], flags)
 	binary.NativeEndian.PutUint32(p[4:], ^uint32(0))

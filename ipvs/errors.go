@@ -8,23 +8,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoModule says that the running kernel has no IPVS. Loading its module is what helps.
+// ErrNoModule means that the running kernel has no IPVS; loading its module helps.
 var ErrNoModule = errors.New("the kernel has no IPVS (modprobe ip_vs)")
 
-// atEdge turns the kernel's numbers into the errors of package os and keeps their text. ENOENT, EEXIST, EPERM and EACCES
-// are known to package syscall; the kernel also says ESRCH for a virtual server that is not there
-// (ip_vs_genl_set_cmd in net/netfilter/ipvs/ip_vs_ctl.c).
-func atEdge(err error) error {
+// translate adds the errors of package os to the kernel's numbers. Package syscall does that for ENOENT, EEXIST, EPERM
+// and EACCES; the kernel also returns ESRCH for a missing virtual server (ip_vs_genl_set_cmd in
+// net/netfilter/ipvs/ip_vs_ctl.c).
+func translate(err error) error {
 	if errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("%w: %w", os.ErrNotExist, err)
 	}
 	return err
 }
 
-// judge returns what the kernel's answers to ops are to the caller, or nil if all is well.
-func judge(ops []Op, answer func(i int) error) (errs []error) {
+// opErrors returns the errors of ops, given the kernel's answers, or nil if all succeeded.
+func opErrors(ops []Op, answer func(i int) error) (errs []error) {
 	for i, op := range ops {
-		err := op.verdict(answer(i))
+		err := op.error(answer(i))
 		if err != nil && errs == nil {
 			errs = make([]error, len(ops))
 		}
@@ -35,11 +35,11 @@ func judge(ops []Op, answer func(i int) error) (errs []error) {
 	return errs
 }
 
-// verdict returns what the kernel's answer to an op is to the caller: nothing where a deletion found nothing to delete.
-func (op Op) verdict(answer error) error {
+// error returns the error of an op, given the kernel's answer. Deleting a missing object is none.
+func (op Op) error(answer error) error {
 	err := op.invalid()
 	if err == nil {
-		err = atEdge(answer)
+		err = translate(answer)
 	}
 	if err == nil || op.deletes() && errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -49,7 +49,7 @@ func (op Op) verdict(answer error) error {
 
 func (op Op) deletes() bool { return op.Verb == DelServer || op.Verb == DelReal }
 
-// indexes returns where the errors are of a kind.
+// indexes returns the indices of the errors that match target.
 func indexes(errs []error, target error) (at []int) {
 	for i, err := range errs {
 		if errors.Is(err, target) {

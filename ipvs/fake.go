@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Fake is a table in memory that refuses what the kernel refuses, with the same errors. It may be used by many
-// goroutines. The zero Fake is an empty table.
+// Fake is a table in memory with the kernel's checks and errors. It is safe for use by several goroutines. The zero
+// Fake is an empty table.
 type Fake struct {
 	mu    sync.Mutex
 	table Table
@@ -25,7 +25,7 @@ type Fake struct {
 
 var _ Kernel = (*Fake)(nil)
 
-// Calls counts what a Fake was asked.
+// Calls counts the calls of a Fake's methods.
 type Calls struct {
 	Do         int // calls of Do
 	Ops        int // ops in them
@@ -35,21 +35,21 @@ type Calls struct {
 	Walk       int // calls of Walk
 }
 
-// Calls returns what the table was asked so far.
+// Calls returns the number of calls so far.
 func (f *Fake) Calls() Calls {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.calls
 }
 
-// Table returns a copy of the table. It is not counted as a Read.
+// Table returns a copy of the table. It does not count as a Read.
 func (f *Fake) Table() Table {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.table.clone()
 }
 
-// SetConnections sets how many connections a real server has. The error is os.ErrNotExist if it is not there.
+// SetConnections sets a real server's numbers of connections. The error is os.ErrNotExist without that real server.
 func (f *Fake) SetConnections(key RealKey, active, inactive uint32) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -83,7 +83,7 @@ func (f *Fake) ReadServer(ctx context.Context, key Key) (Entry, error) {
 	}
 	entry, ok := f.table[key]
 	if !ok {
-		return Entry{}, fmt.Errorf("read %v: %w", key, atEdge(unix.ESRCH))
+		return Entry{}, fmt.Errorf("read %v: %w", key, translate(unix.ESRCH))
 	}
 	return entry.clone(), nil
 }
@@ -127,7 +127,7 @@ func (f *Fake) Do(ctx context.Context, ops []Op) []error {
 	if f.table == nil {
 		f.table = make(Table)
 	}
-	return judge(ops, func(i int) error {
+	return opErrors(ops, func(i int) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -140,7 +140,7 @@ func (t Table) apply(op Op) error {
 	entry, ok := t[op.Key]
 	switch {
 	case op.invalid() != nil:
-		return nil // is told before the kernel is asked
+		return nil // reported without asking the kernel
 	case op.Verb == AddServer && ok:
 		return unix.EEXIST
 	case op.Verb != AddServer && !ok:
@@ -156,10 +156,10 @@ func (t Table) apply(op Op) error {
 	return entry.apply(op)
 }
 
-// schedulers are those that Linux has; "none" is a server without one.
+// schedulers are those of Linux; "none" is a server without one.
 var schedulers = []string{"none", "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh"}
 
-// put adds a server, or gives it other settings.
+// put adds a server or changes its settings.
 func (t Table) put(op Op, entry Entry) error {
 	if len(op.Server.Scheduler) > 15 { // IP_VS_SCHEDNAME_MAXLEN and the final zero
 		return unix.ERANGE
@@ -200,7 +200,7 @@ func (e Entry) apply(op Op) error {
 	return nil
 }
 
-// reachable says whether the kernel takes an address for a real server's (ip_vs_new_dest).
+// reachable reports whether the kernel accepts an address for a real server (ip_vs_new_dest).
 func reachable(a netip.Addr) bool {
 	switch {
 	case a.IsMulticast() || a.IsUnspecified():

@@ -1,6 +1,5 @@
 // Package ipvs holds the kernel's IPVS table as values: virtual servers, their real servers, and the operations that
-// change them. A Kernel is such a table; Conn is the running kernel's and Fake one in memory that refuses what the
-// kernel refuses.
+// change them. A Kernel is such a table: Conn the running kernel's, Fake one in memory with the same checks.
 package ipvs
 
 import (
@@ -12,10 +11,10 @@ import (
 	"kube-ipvs/internal/inet"
 )
 
-// A Key identifies a virtual server; no two servers of a table share one. A server is found by its frontend (Proto,
-// Addr, Port), or by the firewall mark of a packet, which the kernel looks up before the address.
+// A Key identifies a virtual server; no two servers of a table share one. The kernel finds a packet's server by the
+// firewall mark, or else by the frontend (Proto, Addr, Port).
 type Key struct {
-	Addr  netip.Addr    // the virtual address; in the key of a mark, the unspecified address of the family
+	Addr  netip.Addr    // virtual address; in the key of a mark, the unspecified address of the family
 	Mark  uint32        // the firewall mark, or 0
 	Port  uint16        // 0 in the key of a mark
 	Proto inet.Protocol // 0 in the key of a mark
@@ -26,7 +25,7 @@ func AddrKey(proto inet.Protocol, at netip.AddrPort) Key {
 	return Key{Addr: at.Addr(), Port: at.Port(), Proto: proto}
 }
 
-// MarkKey returns the key of the server for a firewall mark. Addr says the family: IPv6 if it is an IPv6 address.
+// MarkKey returns the key of the server for a firewall mark, in the family of an address.
 func MarkKey(mark uint32, family netip.Addr) Key {
 	if family.Is6() {
 		return Key{Addr: netip.IPv6Unspecified(), Mark: mark}
@@ -52,8 +51,8 @@ func (k Key) String() string {
 	return "-t " + k.AddrPort().String()
 }
 
-// Compare orders keys by protocol, address, port and mark, so that every listing is repeatable. The first difference ends it:
-// all real servers are ordered at the start.
+// Compare orders keys by protocol, address, port and mark, so that listings are repeatable. It stops at the first
+// difference: the start sorts all real servers with it.
 func (k Key) Compare(o Key) int {
 	if c := cmp.Compare(k.Proto, o.Proto); c != 0 {
 		return c
@@ -67,14 +66,14 @@ func (k Key) Compare(o Key) int {
 	return cmp.Compare(k.Mark, o.Mark)
 }
 
-// A Server is what a virtual server is set to.
+// A Server has the settings of a virtual server.
 type Server struct {
-	Scheduler string // the scheduler's name, such as "rr": at most 15 bytes
-	Timeout   uint32 // seconds for which a client stays with its real server; 0: no persistence
+	Scheduler string // name, such as "rr": at most 15 bytes
+	Timeout   uint32 // of persistence, a client's stay with its real server, in seconds; 0: none
 	Flags     Flags  // scheduler flags
 }
 
-// Flags are a virtual server's scheduler flags (include/uapi/linux/ip_vs.h, IP_VS_SVC_F_SCHED1 to 3). What they mean
+// Flags are a virtual server's scheduler flags (include/uapi/linux/ip_vs.h, IP_VS_SVC_F_SCHED1 to 3). Their meaning
 // depends on the scheduler. The kernel's own flags (persistent, hashed) never appear here.
 type Flags uint32
 
@@ -85,7 +84,7 @@ const (
 	Flag3 Flags = 0x20
 )
 
-// A RealKey identifies a real server: the virtual server that it belongs to, and its own address and port.
+// A RealKey identifies a real server by its virtual server and its own address and port.
 type RealKey struct {
 	Server Key
 	Addr   netip.Addr
@@ -111,12 +110,12 @@ func (k RealKey) Compare(o RealKey) int {
 	return cmp.Compare(k.Port, o.Port)
 }
 
-// A Real is what a real server is set to. Packets to it are forwarded by NAT ("masquerading" in ipvsadm).
+// A Real has the settings of a real server. Packets to it are forwarded by NAT ("masquerading" in ipvsadm).
 type Real struct {
-	Weight uint32 // share of new connections relative to its siblings; 0: none, established ones go on
+	Weight uint32 // share of new connections relative to its siblings; 0: none, but established ones continue
 }
 
-// A RealState is a real server as the kernel reports it.
+// A RealState has a real server's settings and the kernel's count of its connections.
 type RealState struct {
 	Real
 	Active   uint32 // connections in an established state
@@ -129,13 +128,13 @@ type Entry struct {
 	Reals  map[netip.AddrPort]RealState
 }
 
-// A Table is all of a kernel's virtual servers.
+// A Table has all virtual servers of a kernel.
 type Table map[Key]Entry
 
-// A Verb says what an Op does.
+// A Verb is the kind of an Op.
 type Verb uint8
 
-// The verbs, in the order in which a server comes and goes.
+// The verbs, for virtual servers and for real servers.
 const (
 	AddServer Verb = iota
 	SetServer
@@ -145,7 +144,7 @@ const (
 	DelReal
 )
 
-// An Op is one change to a table. It prints as the ipvsadm command that would make it.
+// An Op is one change to a table. It prints as the equivalent ipvsadm command.
 type Op struct {
 	Verb   Verb
 	Key    Key
@@ -154,7 +153,7 @@ type Op struct {
 	Real   Real           // for AddReal and SetReal
 }
 
-// String returns the op as an operator would type it.
+// String returns the equivalent ipvsadm command.
 func (op Op) String() string {
 	switch op.Verb {
 	case AddServer:
@@ -189,26 +188,26 @@ func (s Server) String() string {
 
 // A Kernel is an IPVS table that can be read and changed.
 type Kernel interface {
-	// Read returns the whole table. After an error what it returns means nothing: an unreadable table is not an
-	// empty one.
+	// Read returns the whole table. After an error the result is meaningless: an unreadable table is not an empty
+	// one.
 	Read(context.Context) (Table, error)
 
 	// ReadServer returns one virtual server with its real servers. The error is os.ErrNotExist if there is none.
 	ReadServer(context.Context, Key) (Entry, error)
 
-	// Count returns how many IPv4 virtual servers there are, at a cost that does not depend on how many. The error is
-	// errors.ErrUnsupported where the kernel does not say.
+	// Count returns the number of IPv4 virtual servers, in constant time. The error is errors.ErrUnsupported if the
+	// kernel cannot count them.
 	Count(context.Context) (int, error)
 
-	// Walk reads the table once and calls fn for each virtual server of our protocols with its real servers. It keeps
-	// nothing, and fn may not keep the real servers. What the kernel's listing does not say is missing: flags, how long
-	// persistence is, where only 0 tells that there is none (the listing has ticks, whose length nobody tells), and marks
-	// without real servers. Like every listing it may miss what others move meanwhile.
+	// Walk reads the table once and calls fn for each virtual server of TCP, UDP, SCTP or a mark, with its real
+	// servers, which fn may not keep. The kernel's listing lacks some data: flags are always 0; a Timeout other than 0
+	// only means that there is persistence (the listing has ticks of unknown length); marks without real servers are
+	// left out. Like every listing it may miss servers while others change the table.
 	Walk(ctx context.Context, fn func(Key, Entry)) error
 
-	// Do carries out the ops in their order and returns one error for each, or nil if all went well. One that fails
-	// stops no other. Deleting what is gone is success. errors.Is tells os.ErrExist (an add of what is there),
-	// os.ErrNotExist (a change of what is not, a real server of a server that is not, an unknown scheduler) and
-	// os.ErrPermission.
+	// Do carries out the ops in order and returns one error for each, or nil if all succeeded. A failed one does not
+	// stop the others. Deleting a missing object is success. errors.Is matches os.ErrExist (adding an existing
+	// object), os.ErrNotExist (changing a missing one, a real server of a missing virtual server, an unknown
+	// scheduler), os.ErrInvalid and os.ErrPermission.
 	Do(context.Context, []Op) []error
 }

@@ -14,8 +14,8 @@ import (
 	"kube-ipvs/internal/inet"
 )
 
-// openListing opens the kernel's own listing of the table, which has the real servers of all virtual servers: one
-// reading instead of a dump for each. A process's other threads may be in other network namespaces.
+// openListing opens the kernel's listing of the table. It has the real servers of all virtual servers, which otherwise
+// take a dump each. It is the calling thread's: other threads may be in other network namespaces.
 func openListing() (io.ReadCloser, error) { return os.Open("/proc/thread-self/net/ip_vs") }
 
 // reals are the real servers of virtual servers.
@@ -31,8 +31,8 @@ type reals map[Key]map[netip.AddrPort]RealState
 //	TCP  [fd00:0000:0000:0000:0000:0000:0000:000a]:0050 rr
 //	FWM  00000001 rr
 //
-// The line of a mark does not say the family: it is that of its real servers, and a mark without any is left out. So are
-// servers of protocols that are not ours.
+// The line of a mark lacks the family: it is that of its real servers, and a mark without any is left out. So are
+// servers of other protocols.
 func parseListing(text io.Reader) (reals, error) {
 	found := make(reals)
 	err := walkListing(text, func(key Key, e Entry) { found[key] = maps.Clone(e.Reals) })
@@ -42,7 +42,7 @@ func parseListing(text io.Reader) (reals, error) {
 	return found, nil
 }
 
-// walkListing calls fn for each virtual server of the listing. The real servers are good until fn returns.
+// walkListing calls fn for each virtual server of the listing. The real servers are valid until fn returns.
 func walkListing(text io.Reader, fn func(Key, Entry)) error {
 	l := listing{found: fn, entry: Entry{Reals: make(map[netip.AddrPort]RealState)}}
 	lines := bufio.NewScanner(text)
@@ -61,11 +61,11 @@ func walkListing(text io.Reader, fn func(Key, Entry)) error {
 	return nil
 }
 
-// A listing is what of the text was taken since the last virtual server.
+// A listing collects one virtual server at a time.
 type listing struct {
 	found func(Key, Entry)
 	begun bool // there was a virtual server
-	key   Key  // of the virtual server whose real servers come; without Addr for a mark, zero for one that is left out
+	key   Key  // of the current virtual server; without Addr for a mark, zero for one to leave out
 	entry Entry
 }
 
@@ -86,11 +86,11 @@ func (l *listing) take(line []byte) error {
 	return l.server(rest)
 }
 
-// server takes the settings of a virtual server, "rr persistent 1080000 FFFFFFFF". The time is in ticks of the kernel, which
-// tells nobody how many of them are a second.
+// server parses the settings of a virtual server, "rr persistent 1080000 FFFFFFFF". The time is in ticks of the kernel,
+// whose frequency user space cannot read.
 func (l *listing) server(line []byte) error {
 	name, rest := word(line)
-	if string(name) != l.entry.Server.Scheduler { // most are the same, and one string is enough for them
+	if string(name) != l.entry.Server.Scheduler { // most are the same and share one string
 		l.entry.Server.Scheduler = string(name)
 	}
 	l.entry.Server.Timeout = 0
@@ -133,7 +133,7 @@ func (l *listing) real(line []byte) error {
 	return nil
 }
 
-// flush files the virtual server whose last line was taken.
+// flush reports the current virtual server.
 func (l *listing) flush() {
 	if l.key.Addr.IsValid() {
 		l.found(l.key, l.entry)
@@ -141,7 +141,7 @@ func (l *listing) flush() {
 	if l.key.Mark == 0 {
 		return
 	}
-	// A mark with real servers of both families (tunnelled ones) is found twice; no dump has one of the keys.
+	// A mark with real servers of both families (tunnelled ones) is reported twice; no dump has one of the keys.
 	var seen [2]bool
 	for at := range l.entry.Reals {
 		family := 0
@@ -155,7 +155,7 @@ func (l *listing) flush() {
 	}
 }
 
-// parseListedKey parses the beginning of a virtual server's line, and returns the rest.
+// parseListedKey parses the beginning of a virtual server's line and returns the rest.
 func parseListedKey(line []byte) (key Key, rest []byte, err error) {
 	proto, rest := word(line)
 	at, rest := word(rest)
@@ -195,7 +195,7 @@ func parseListedAddr(p []byte) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addr, uint16(port)), err
 }
 
-// word returns the first word of a line and what is behind it.
+// word returns the first word of a line and the rest.
 func word(p []byte) (first, rest []byte) {
 	p = bytes.TrimLeft(p, " ")
 	if i := bytes.IndexByte(p, ' '); i >= 0 {

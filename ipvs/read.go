@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Read implements Kernel. It costs one dump of the virtual servers and one reading of /proc/net/ip_vs. Neither is a
-// snapshot: while someone else writes, either can miss a server (ip_vs_genl_dump_services goes on by position). A
-// server that only one of the two has, or all if there is no listing, is asked for by itself.
+// Read implements Kernel. It takes one dump of the virtual servers and one reading of /proc/net/ip_vs. Neither is a
+// snapshot: during foreign changes either can miss a server (ip_vs_genl_dump_services continues by position). Read
+// queries each server that only one of the two has, or all if there is no listing.
 func (c *Conn) Read(ctx context.Context) (Table, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -40,7 +40,7 @@ func (c *Conn) Walk(ctx context.Context, fn func(Key, Entry)) error {
 	return errors.Join(ctx.Err(), walkListing(text, fn))
 }
 
-// listed returns the real servers of the listing, or none if it cannot be read: then each server is asked for.
+// listed returns the real servers of the listing, or none if it cannot be read; Read then queries each server.
 func (c *Conn) listed() reals {
 	c.dumps.Add(1)
 	found, err := c.readListing()
@@ -60,12 +60,12 @@ func (c *Conn) readListing() (reals, error) {
 	return parseListing(text)
 }
 
-// join gives the servers their real servers and returns the keys of those that only one side has.
-func (t Table) join(found reals) (odd []Key) {
+// join gives the servers their real servers and returns the keys that only one side has.
+func (t Table) join(found reals) (unmatched []Key) {
 	for key, entry := range t {
 		reals, ok := found[key]
 		if !ok {
-			odd = append(odd, key)
+			unmatched = append(unmatched, key)
 			continue
 		}
 		entry.Reals = reals
@@ -73,10 +73,10 @@ func (t Table) join(found reals) (odd []Key) {
 	}
 	for key := range found {
 		if _, ok := t[key]; !ok {
-			odd = append(odd, key)
+			unmatched = append(unmatched, key)
 		}
 	}
-	return odd
+	return unmatched
 }
 
 // readInto brings one server of the table up to date.
@@ -105,20 +105,20 @@ func (c *Conn) readServer(ctx context.Context, key Key) (Entry, error) {
 		return Entry{}, fmt.Errorf("read %v: virtual address: %w", key, os.ErrInvalid)
 	}
 	entry := Entry{Reals: make(map[netip.AddrPort]RealState)}
-	err := c.ask(ctx, key, cmdGetService, func(_ uint16, p []byte) (err error) {
+	err := c.get(ctx, key, cmdGetService, func(_ uint16, p []byte) (err error) {
 		_, entry.Server, err = parseService(p)
 		return err
 	})
 	if err != nil {
-		return Entry{}, fmt.Errorf("read %v: %w", key, atEdge(err))
+		return Entry{}, fmt.Errorf("read %v: %w", key, translate(err))
 	}
-	err = c.ask(ctx, key, cmdGetDest, func(_ uint16, p []byte) error {
+	err = c.get(ctx, key, cmdGetDest, func(_ uint16, p []byte) error {
 		at, state, err := parseDest(p, addressFamily(key.Addr))
 		entry.Reals[at] = state
 		return err
 	})
 	if err != nil {
-		return Entry{}, fmt.Errorf("read real servers of %v: %w", key, atEdge(err))
+		return Entry{}, fmt.Errorf("read real servers of %v: %w", key, translate(err))
 	}
 	return entry, nil
 }
@@ -127,7 +127,7 @@ func (c *Conn) readServer(ctx context.Context, key Key) (Entry, error) {
 func (c *Conn) servers(ctx context.Context) (Table, error) {
 	table := make(Table)
 	c.dumps.Add(1)
-	err := c.again(ctx, func() error {
+	err := c.resolving(ctx, func() error {
 		clear(table)
 		c.batch.Reset()
 		c.batch.BeginGeneric(c.family, unix.NLM_F_DUMP, cmdGetService, familyVersion)
@@ -141,21 +141,21 @@ func (c *Conn) servers(ctx context.Context) (Table, error) {
 	return table, err
 }
 
-// ask asks about one virtual server. To GET_DEST there is an answer, an empty one, even where the server is not there.
-func (c *Conn) ask(ctx context.Context, key Key, cmd uint8, fn func(uint16, []byte) error) error {
+// get queries one virtual server. GET_DEST of a missing server succeeds with an empty reply.
+func (c *Conn) get(ctx context.Context, key Key, cmd uint8, fn func(uint16, []byte) error) error {
 	if cmd == cmdGetDest {
 		c.dumps.Add(1)
 	}
-	return c.again(ctx, func() error {
+	return c.resolving(ctx, func() error {
 		c.batch.Reset()
 		appendGet(&c.batch, c.family, cmd, key)
 		return c.query(ctx, fn)
 	})
 }
 
-// again asks a second time where the first found no family of that number and there is another by now.
-func (c *Conn) again(ctx context.Context, question func() error) error {
-	err := question()
+// resolving runs a query, and once more if the family has another number by now.
+func (c *Conn) resolving(ctx context.Context, query func() error) error {
+	err := query()
 	if !errors.Is(err, unix.ENOENT) {
 		return err
 	}
@@ -164,7 +164,7 @@ func (c *Conn) again(ctx context.Context, question func() error) error {
 	case resolveErr != nil:
 		return resolveErr
 	case changed:
-		return question()
+		return query()
 	}
 	return err
 }

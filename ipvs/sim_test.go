@@ -1,40 +1,40 @@
 package ipvs
 
 import (
-	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"kube-ipvs/internal/netlink"
+	"kube-ipvs/internal/netlink/netlinktest"
 )
 
-// A sim is the kernel's side of the socket: it takes the bytes apart and answers from a Fake. It is as strict as the
-// kernel about the family's number.
+// A sim is the kernel behind a socket: it parses requests and answers from a Fake. It is as strict as the kernel about
+// the family's number.
 type sim struct {
+	netlinktest.Socket
 	fake    Fake
 	family  uint16 // 0: no module
 	version uint32
-	queue   [][]byte
-	dumpErr syscall.Errno // at the end of every dump
-	onDump  func()        // after a dump of virtual servers was answered
+	onDump  func() // after a dump of virtual servers was answered
 }
 
 func newSim() *sim { return &sim{family: 30, version: oldestVersion} }
 
+func (s *sim) dial() *netlink.Conn {
+	s.Handle = s.message
+	return netlink.New(&s.Socket)
+}
+
 // conn returns a connection to the simulated kernel.
 func (s *sim) conn(t *testing.T) *Conn {
 	t.Helper()
-	c, err := open(netlink.New(s), func() (io.ReadCloser, error) { return text(listingOf(s.fake.Table())), nil })
+	c, err := open(s.dial(), func() (io.ReadCloser, error) { return text(listingOf(s.fake.Table())), nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,68 +43,26 @@ func (s *sim) conn(t *testing.T) *Conn {
 
 func text(s string) io.ReadCloser { return io.NopCloser(strings.NewReader(s)) }
 
-func (s *sim) Close() error { return nil }
-
-func (s *sim) Receive(ctx context.Context, p []byte) (int, error) {
-	if len(s.queue) == 0 {
-		return 0, errors.Join(ctx.Err(), os.ErrDeadlineExceeded)
-	}
-	n := copy(p, s.queue[0])
-	s.queue = s.queue[1:]
-	return n, nil
-}
-
-func (s *sim) Send(p []byte) error {
-	messages, err := syscall.ParseNetlinkMessage(p)
-	for _, m := range messages {
-		errno, ok := s.message(m).(syscall.Errno)
-		dump := m.Header.Flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP
-		switch {
-		case ok && errno != 0:
-			s.reply(m, unix.NLMSG_ERROR, number(errno))
-		case dump:
-			s.reply(m, unix.NLMSG_DONE, number(s.dumpErr))
-		case m.Header.Flags&unix.NLM_F_ACK != 0:
-			s.reply(m, unix.NLMSG_ERROR, number(0))
-		}
-	}
-	return err
-}
-
-// number is the beginning of struct nlmsgerr, whose rest may be missing.
-func number(errno syscall.Errno) []byte {
-	return binary.NativeEndian.AppendUint32(nil, uint32(-int32(errno)))
-}
-
-func (s *sim) reply(to syscall.NetlinkMessage, typ uint16, payload []byte) {
-	p := binary.NativeEndian.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(payload)))
-	p = binary.NativeEndian.AppendUint16(p, typ)
-	p = binary.NativeEndian.AppendUint16(p, 0)
-	p = binary.NativeEndian.AppendUint32(p, to.Header.Seq)
-	p = binary.NativeEndian.AppendUint32(p, 0)
-	s.queue = append(s.queue, append(p, payload...))
-}
-
 // answer replies with a generic netlink message of the attributes that fill appends.
-func (s *sim) answer(to syscall.NetlinkMessage, fill func(*netlink.Batch)) {
+func (s *sim) answer(to netlinktest.Request, fill func(*netlink.Batch)) {
 	var b netlink.Batch
 	b.BeginGeneric(s.family, 0, 1, familyVersion)
 	fill(&b)
 	b.End()
-	s.reply(to, s.family, b.Bytes()[unix.SizeofNlMsghdr:])
+	to.Reply(s.family, 0, b.Bytes()[unix.SizeofNlMsghdr:])
 }
 
-func (s *sim) message(m syscall.NetlinkMessage) error {
+func (s *sim) message(m netlinktest.Request) error {
 	switch {
-	case m.Header.Type == unix.NLMSG_NOOP:
+	case m.Type == unix.NLMSG_NOOP:
 		return nil
-	case m.Header.Type == unix.GENL_ID_CTRL && s.family != 0:
+	case m.Type == unix.GENL_ID_CTRL && s.family != 0:
 		s.answer(m, func(b *netlink.Batch) { b.Uint16(unix.CTRL_ATTR_FAMILY_ID, s.family) })
 		return nil
-	case m.Header.Type != s.family:
+	case m.Type != s.family:
 		return unix.ENOENT
 	}
-	switch cmd := m.Data[0]; cmd {
+	switch cmd := m.Payload[0]; cmd {
 	case cmdGetInfo:
 		s.answer(m, func(b *netlink.Batch) { b.Uint32(attrInfoVersion, s.version) })
 		return nil
@@ -113,14 +71,14 @@ func (s *sim) message(m syscall.NetlinkMessage) error {
 	case cmdGetDest:
 		return s.getDest(m)
 	default:
-		return s.change(Verb(slices.Index(commands[:], cmd)), m.Data)
+		return s.change(Verb(slices.Index(commands[:], cmd)), m.Payload)
 	}
 }
 
-func (s *sim) getService(m syscall.NetlinkMessage) error {
+func (s *sim) getService(m netlinktest.Request) error {
 	table := s.fake.Table()
-	if m.Header.Flags&unix.NLM_F_DUMP == 0 {
-		key, _, err := parseService(m.Data)
+	if m.Flags&unix.NLM_F_DUMP == 0 {
+		key, _, err := parseService(m.Payload)
 		entry, ok := table[key]
 		if err != nil || !ok {
 			return unix.ESRCH
@@ -137,7 +95,7 @@ func (s *sim) getService(m syscall.NetlinkMessage) error {
 	return nil
 }
 
-func (s *sim) service(m syscall.NetlinkMessage, key Key, entry Entry) {
+func (s *sim) service(m netlinktest.Request, key Key, entry Entry) {
 	s.answer(m, func(b *netlink.Batch) {
 		nest := b.Nest(attrService)
 		appendKey(b, key)
@@ -148,8 +106,8 @@ func (s *sim) service(m syscall.NetlinkMessage, key Key, entry Entry) {
 	})
 }
 
-func (s *sim) getDest(m syscall.NetlinkMessage) error {
-	key, _, err := parseService(m.Data)
+func (s *sim) getDest(m netlinktest.Request) error {
+	key, _, err := parseService(m.Payload)
 	for at, state := range s.fake.Table()[key].Reals {
 		s.answer(m, func(b *netlink.Batch) {
 			nest := b.Nest(attrDest)

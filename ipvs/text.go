@@ -9,14 +9,14 @@ import (
 	"slices"
 )
 
-// String returns the table as text in the order of its keys, one line each for a virtual server and a real server:
+// String returns the table as text in the order of its keys, with a line for each virtual and each real server:
 //
 //	tcp 10.96.0.10:80 rr persistent 10800
 //	  -> 10.244.1.2:8080 w1
 //	mark 5 ipv6 mh flag-1
 //	  -> [fd00::2]:8080 w0 active 3 inactive 1
 //
-// Connections are written where there are any.
+// Connections are left out if there are none.
 func (t Table) String() string {
 	var b bytes.Buffer
 	for _, key := range slices.SortedFunc(maps.Keys(t), Key.Compare) {

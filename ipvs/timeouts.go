@@ -9,7 +9,7 @@ import (
 	"github.com/moby/ipvs"
 )
 
-// Timeouts are how long the table keeps an idle connection, in whole seconds.
+// Timeouts are the lifetimes of idle connections in the table, in whole seconds.
 type Timeouts struct {
 	TCP    time.Duration // established
 	TCPFin time.Duration // after a FIN
@@ -53,8 +53,9 @@ func (c *Conn) SetTimeouts(ctx context.Context, t Timeouts) error {
 	return nil
 }
 
-// handle opens a moby/ipvs handle. That package looks the family up once for the process; without IPVS it goes on with
-// number 0, to which the kernel says yes to everything. So it is asked for here first.
+// handle opens a handle of moby/ipvs, which only serves the timeouts: once, at start, it saves encoding two commands
+// here. That package resolves the family once for the process; without IPVS it continues with number 0, and the kernel
+// then accepts everything. So the family is resolved here first.
 func (c *Conn) handle(ctx context.Context) (*ipvs.Handle, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

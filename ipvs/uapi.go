@@ -5,7 +5,7 @@ const (
 	familyName    = "IPVS"
 	familyVersion = 1
 
-	// oldestVersion of the table (1.2.1) is the first that speaks generic netlink, since Linux 2.6.28.
+	// oldestVersion of the table (1.2.1) is the first with generic netlink, since Linux 2.6.28.
 	oldestVersion = 1<<16 | 2<<8 | 1
 )
 

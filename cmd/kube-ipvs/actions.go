@@ -15,7 +15,7 @@ import (
 	"kube-ipvs/ipvs/sysctl"
 )
 
-// writeConfig writes the configuration as a file that kube-proxy reads too.
+// writeConfig writes the configuration as a file that kube-proxy can read, too.
 func writeConfig(cfg *config.Config, stdout io.Writer) error {
 	text, err := config.Encode(cfg.KubeProxy)
 	if err != nil {
@@ -28,8 +28,8 @@ func writeConfig(cfg *config.Config, stdout io.Writer) error {
 	return nil
 }
 
-// initialize makes what needs more rights than serving does, for an init container: modules, kernel settings, timeouts. It asks
-// no API server.
+// initialize does the work that needs more rights than serving, for an init container: modules, kernel settings,
+// timeouts. It needs no API server.
 func initialize(ctx context.Context, cfg *config.Config) (err error) {
 	loading := loadModules(ctx, modulesFor(cfg))
 	settings := &sysctl.Files{Root: cfg.ProcSys}
@@ -44,18 +44,18 @@ func initialize(ctx context.Context, cfg *config.Config) (err error) {
 	return errors.Join(errs...)
 }
 
-// tune makes settings that kube-proxy makes. Serving goes on without them.
+// tune applies the settings that kube-proxy applies, too. Serving continues without them.
 func tune(ctx context.Context, cfg *config.Config, settings sysctl.Kernel) {
 	log := klog.FromContext(ctx)
 	if err := tuneConntrack(ctx, settings, hashSizeFile, cpus(), cfg.Conntrack); err != nil {
-		log.Info("Connection tracking is not set up as configured; a container with --init-only and the rights can do that", "err", err)
+		log.Info("Connection tracking is not configured as requested; an init container with --init-only and the necessary rights can do it", "err", err)
 	}
 	if err := setOOMScore(oomScoreFile, cfg.OOMScoreAdj); err != nil {
-		log.Info("The OOM score is not set; that needs CAP_SYS_RESOURCE", "oomScoreAdj", cfg.OOMScoreAdj, "err", err)
+		log.Info("Cannot set the OOM score; this needs CAP_SYS_RESOURCE", "oomScoreAdj", cfg.OOMScoreAdj, "err", err)
 	}
 }
 
-// cpus returns the number of the node's CPUs, whatever share of them this process may use.
+// cpus returns the number of the node's CPUs, regardless of this process's share.
 func cpus() int {
 	n, err := cpuset.NumCPU()
 	if err != nil || n < 1 {

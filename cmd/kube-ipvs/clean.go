@@ -10,9 +10,9 @@ import (
 	"kube-ipvs/sync/ipvsmode"
 )
 
-// clean removes all that is ours from this node.
+// clean removes all objects of kube-ipvs from this node.
 func clean(ctx context.Context, cfg *config.Config, stdout io.Writer) (err error) {
-	unlock, err := lock()
+	unlock, err := lock(ctx, 0)
 	if err != nil {
 		return err
 	}
@@ -23,8 +23,8 @@ func clean(ctx context.Context, cfg *config.Config, stdout io.Writer) (err error
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
 	if err := ipvsmode.Clean(ctx, k.Kernel()); err != nil {
-		return fmt.Errorf("not everything could be removed: %w", err)
+		return fmt.Errorf("cleanup incomplete: %w", err)
 	}
-	fmt.Fprintln(stdout, "Everything of kube-ipvs was removed from this node.")
+	fmt.Fprintln(stdout, "Removed all objects of kube-ipvs from this node.")
 	return nil
 }

@@ -4,13 +4,16 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/go-logr/logr"
+
 	"kube-ipvs/internal/config"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/source"
 )
 
-// oneService is a source that has a Service with an external IP.
-type oneService struct{ source }
+// oneService is a source with a Service with an external IP.
+type oneService struct{ source.Source }
 
 func (oneService) Service(plan.Name) (plan.Service, []plan.Slice, bool) {
 	return plan.Service{ExternalIPs: []netip.Addr{netip.MustParseAddr("198.18.0.10")}, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10")}}, nil, true
@@ -24,7 +27,7 @@ func TestNoExternalIPs(t *testing.T) {
 	for _, off := range []bool{false, true} {
 		cfg := *config.Default()
 		cfg.Manifests, cfg.FeatureGates = t.TempDir(), map[string]bool{"AllowServiceExternalIPs": !off}
-		p := &proxy{config: &cfg, sink: &sink{Queue: loop.NewQueue()}}
+		p := &proxy{config: &cfg, handler: newHandler(loop.NewQueue(), logr.Discard())}
 		if err := p.newSource(); err != nil {
 			t.Fatal(err)
 		}

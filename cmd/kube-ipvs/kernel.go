@@ -20,8 +20,8 @@ import (
 	"kube-ipvs/sync/ipvsmode"
 )
 
-// modules are what the kernel needs where it is not built in. Most are loaded by the kernel when they are first used;
-// IPVS, the sets and the dummy link are not, or not in a container.
+// modules are the kernel modules to load unless they are built in. The kernel loads most modules on first use, but not
+// IPVS, the sets and the dummy link, or not from a container.
 var modules = []string{
 	"ip_vs", "dummy", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "ip_set_hash_net",
 	"xt_set", "xt_NETMAP", "xt_connmark", "nf_conntrack_netlink",
@@ -29,7 +29,7 @@ var modules = []string{
 
 // openKernel opens the kernel's tables. Each error says what is missing and what to do.
 func openKernel(ctx context.Context, cfg *config.Config) (*ipvsmode.Connection, error) {
-	if err := capable(); err != nil {
+	if err := checkCapabilities(); err != nil {
 		return nil, err
 	}
 	loading := loadModules(ctx, modulesFor(cfg))
@@ -40,9 +40,9 @@ func openKernel(ctx context.Context, cfg *config.Config) (*ipvsmode.Connection, 
 	return k, err
 }
 
-// capable says which capability is missing (capabilities(7)): NET_ADMIN for netlink and iptables, NET_RAW for the socket
-// of legacy iptables.
-func capable() error {
+// checkCapabilities returns an error that names the missing capability (capabilities(7)): NET_ADMIN for netlink and
+// iptables, NET_RAW for the socket of legacy iptables.
+func checkCapabilities() error {
 	var data [2]unix.CapUserData
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	if err := unix.Capget(&header, &data[0]); err != nil {
@@ -59,21 +59,21 @@ func capable() error {
 	return nil
 }
 
-// loadModules asks modprobe for modules. Its error matters only if something is missing afterwards: a module may be built
-// in, and a container may have no modprobe.
+// loadModules loads modules with modprobe. Its error matters only if something is missing afterwards: a module may be
+// built in, and a container may lack modprobe.
 func loadModules(ctx context.Context, names []string) error {
 	cmd := exec.CommandContext(ctx, "modprobe", append([]string{"-a"}, names...)...)
-	var complaint bytes.Buffer
-	cmd.Stderr = &complaint
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {
-		said := strings.Join(strings.Fields(complaint.String()), " ")
-		return fmt.Errorf("modprobe could not help: %w: %.200s", err, said)
+		output := strings.Join(strings.Fields(stderr.String()), " ")
+		return fmt.Errorf("modprobe failed: %w: %.200s", err, output)
 	}
 	return nil
 }
 
-// families returns the address families that the kernel has. Whether IPv6 works, which somebody may switch on or off at any
-// time, is for the loop to find out.
+// families returns the address families that the kernel has. The loop finds out whether IPv6 works, as it may be enabled
+// or disabled at any time.
 func families(procSys string) []inet.Family {
 	if _, err := os.Stat(filepath.Join(procSys, "net/ipv6")); err != nil {
 		return []inet.Family{inet.IPv4}
@@ -81,7 +81,7 @@ func families(procSys string) []inet.Family {
 	return []inet.Family{inet.IPv4, inet.IPv6}
 }
 
-// keptSettings are the kernel settings that the proxy needs, and keeps.
+// keptSettings returns the kernel settings that the proxy needs and keeps.
 func keptSettings(cfg *config.Config) []sysctl.Setting {
 	out := ipvsmode.DefaultSettings(ipvsmode.Release())
 	if cfg.IPVS.StrictARP {
@@ -92,10 +92,11 @@ func keptSettings(cfg *config.Config) []sysctl.Setting {
 	return out
 }
 
-// probed is the virtual server that probe makes: no packet meets it, and nobody else's is like it.
+// probed is the virtual server that probe adds: no packet matches it, and its timeout identifies it.
 var probed = ipvs.Op{Verb: ipvs.AddServer, Key: ipvs.MarkKey(0xfffffffe, netip.IPv4Unspecified()), Server: ipvs.Server{Timeout: 0x6970}}
 
-// probe tries whether the kernel knows the scheduler. Where somebody else has a virtual server for the mark it takes the next.
+// probe checks that the kernel has the scheduler, by adding a virtual server. If a foreign one has the mark, it tries
+// the next mark.
 func probe(ctx context.Context, table ipvs.Kernel, scheduler string) error {
 	add := probed
 	add.Server.Scheduler = scheduler
@@ -106,24 +107,24 @@ func probe(ctx context.Context, table ipvs.Kernel, scheduler string) error {
 		}
 		left, readErr := table.ReadServer(ctx, add.Key)
 		if readErr != nil {
-			return fmt.Errorf("try IPVS: %w", readErr)
+			return fmt.Errorf("probe IPVS: %w", readErr)
 		}
 		if left.Server.Timeout != add.Server.Timeout || len(left.Reals) > 0 {
 			add.Key.Mark--
 			continue
 		}
 		if del := table.Do(ctx, []ipvs.Op{{Verb: ipvs.DelServer, Key: add.Key}}); del != nil { // of one that was killed
-			return fmt.Errorf("try IPVS: %w", del[0])
+			return fmt.Errorf("probe IPVS: %w", del[0])
 		}
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("--ipvs-scheduler=%s: this kernel does not have it: modprobe ip_vs_%[1]s (%w)", scheduler, err)
 	case err != nil:
-		return fmt.Errorf("try IPVS: %w", err)
+		return fmt.Errorf("probe IPVS: %w", err)
 	}
 	if del := table.Do(ctx, []ipvs.Op{{Verb: ipvs.DelServer, Key: add.Key}}); del != nil {
-		return fmt.Errorf("try IPVS: %w", del[0])
+		return fmt.Errorf("probe IPVS: %w", del[0])
 	}
 	return nil
 }

@@ -13,8 +13,8 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// listen answers HTTP at an address until the context ends; the zero value is no address. One that is in use is tried again, as
-// the program that this one replaces may still have it, unless that is to be an error.
+// listen serves HTTP at an address until the context ends; the zero address means not at all. It retries an address in
+// use, as the predecessor of this process may still have it, unless hardFail makes that an error.
 func listen(ctx context.Context, address netip.AddrPort, hardFail bool, handler http.Handler) error {
 	if !address.IsValid() {
 		<-ctx.Done()
@@ -27,17 +27,17 @@ func listen(ctx context.Context, address netip.AddrPort, hardFail bool, handler 
 			return fmt.Errorf("bindAddressHardFail: %w", err)
 		}
 		if err == nil {
-			err = answer(ctx, l, handler)
+			err = serveHTTP(ctx, l, handler)
 		}
 		if ctx.Err() == nil {
-			klog.FromContext(ctx).Error(err, "Cannot answer HTTP", "address", address, "retryAfter", retry)
+			klog.FromContext(ctx).Error(err, "HTTP server failed", "address", address, "retryAfter", retry)
 			wait(ctx, retry)
 		}
 	}
 	return nil
 }
 
-func answer(ctx context.Context, l net.Listener, handler http.Handler) error {
+func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler) error {
 	s := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
@@ -47,8 +47,8 @@ func answer(ctx context.Context, l net.Listener, handler http.Handler) error {
 	return nil
 }
 
-// profile answers what the tool pprof asks: go tool pprof http://ADDRESS/debug/pprof/heap.
-func profile(mux *http.ServeMux) {
+// handleProfiles adds the handlers of pprof: go tool pprof http://ADDRESS/debug/pprof/heap.
+func handleProfiles(mux *http.ServeMux) {
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)

@@ -9,7 +9,7 @@ import (
 
 func TestProfile(t *testing.T) {
 	mux := http.NewServeMux()
-	profile(mux)
+	handleProfiles(mux)
 	for path, want := range map[string]string{
 		"/debug/pprof/":                   "goroutine",
 		"/debug/pprof/heap?gc=1&debug=1":  "# HeapAlloc = ",

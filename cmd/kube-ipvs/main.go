@@ -1,4 +1,4 @@
-// Kube-ipvs is an IPVS service proxy for Kubernetes: it takes the place of kube-proxy --proxy-mode=ipvs.
+// Kube-ipvs is an IPVS service proxy for Kubernetes: it replaces kube-proxy --proxy-mode=ipvs.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 // version is set when a release is built: -ldflags "-X main.version=v1.2.3".
 var version = "devel"
 
-// failed is the exit status of whatever goes wrong, as kube-proxy has it; the last lines tell the reason.
+// failed is the exit status of every failure, as kube-proxy has it; the last lines of output give the reason.
 const failed = 1
 
 func main() {
@@ -56,7 +56,7 @@ func program(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// noArguments refuses arguments that are no flags. Empty ones pass, as with kube-proxy: scripts make them.
+// noArguments rejects arguments other than flags. Empty ones pass, as with kube-proxy: scripts produce them.
 func noArguments(args []string) error {
 	for _, arg := range args {
 		if arg != "" {
@@ -66,7 +66,7 @@ func noArguments(args []string) error {
 	return nil
 }
 
-// do loads the configuration and does what it asks for.
+// do loads the configuration and performs its action.
 func do(ctx context.Context, fs *pflag.FlagSet, flags *config.Flags, stdout io.Writer) error {
 	cfg, notes, err := flags.Load()
 	if err != nil {
@@ -95,7 +95,7 @@ func do(ctx context.Context, fs *pflag.FlagSet, flags *config.Flags, stdout io.W
 	return serve(ctx, cfg)
 }
 
-// printVersion prints the version in a line, or raw: with that of the compiler and the platform.
+// printVersion prints the version in a line, or raw: with the compiler's version and the platform.
 func printVersion(stdout io.Writer, raw bool) {
 	if raw {
 		fmt.Fprintln(stdout, "kube-ipvs", version, runtime.Version(), runtime.GOOS+"/"+runtime.GOARCH)

@@ -104,7 +104,7 @@ func TestDetector(t *testing.T) {
 	}
 }
 
-// A refusing table refuses to do one thing, if there is an error for it.
+// A refusing table fails one kind of operation, if it has an error for it.
 type refusing struct {
 	*ipvs.Fake
 	verb ipvs.Verb
@@ -118,20 +118,20 @@ func (r refusing) Do(ctx context.Context, ops []ipvs.Op) []error {
 	return r.Fake.Do(ctx, ops)
 }
 
-// The probe says in one line why IPVS cannot be used, and leaves nothing behind.
+// The probe returns the reason in one line, and leaves nothing behind.
 func TestProbe(t *testing.T) {
 	for _, tt := range []struct {
 		name, scheduler string
 		verb            ipvs.Verb
 		with            error
-		left            bool // one that was killed left its virtual server
+		left            bool // a killed process left its virtual server
 		want            string
 	}{
 		{name: "all is well", scheduler: "rr"},
 		{name: "somebody was killed while he tried", scheduler: "rr", left: true},
 		{name: "a scheduler that is no module", scheduler: "best", want: "--ipvs-scheduler=best: this kernel does not have it: modprobe ip_vs_best"},
-		{name: "nothing can be added", scheduler: "rr", verb: ipvs.AddServer, with: os.ErrPermission, want: "try IPVS: permission denied"},
-		{name: "nothing can be removed", scheduler: "rr", verb: ipvs.DelServer, with: os.ErrPermission, want: "try IPVS: permission denied"},
+		{name: "nothing can be added", scheduler: "rr", verb: ipvs.AddServer, with: os.ErrPermission, want: "probe IPVS: permission denied"},
+		{name: "nothing can be removed", scheduler: "rr", verb: ipvs.DelServer, with: os.ErrPermission, want: "probe IPVS: permission denied"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			table := refusing{new(ipvs.Fake), tt.verb, tt.with}
@@ -151,7 +151,7 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// What somebody else has for the probe's mark stays as it is.
+// A foreign virtual server of the probe's mark stays.
 func TestProbeOfForeignMarks(t *testing.T) {
 	table := new(ipvs.Fake)
 	real := netip.MustParseAddrPort("192.0.2.20:80")
@@ -174,7 +174,7 @@ func TestProbeOfForeignMarks(t *testing.T) {
 	}
 }
 
-// The written configuration is kube-proxy's, and starts again as it was.
+// The written configuration is kube-proxy's, and reads as the same configuration.
 func TestWriteConfig(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "config.conf")
 	var out, err bytes.Buffer

@@ -9,7 +9,7 @@ import (
 	"kube-ipvs/sync/ipvsmode"
 )
 
-// detector returns how pods are told from other sources. PodCIDRs are this node's.
+// detector returns the distinction of pods from other sources. PodCIDRs are this node's.
 func detector(d config.DetectLocal, podCIDRs []netip.Prefix) ipvsmode.Detector {
 	switch d.Mode {
 	case config.NodeCIDR:

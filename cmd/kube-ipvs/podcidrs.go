@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// podCIDRWait is how long the Node may be without pod ranges at the start.
+// podCIDRWait is the longest time at the start without pod ranges of the Node.
 const podCIDRWait = 5 * time.Minute
 
 // awaitPodCIDRs waits for the Node's pod ranges.
@@ -27,8 +27,8 @@ func awaitPodCIDRs(ctx context.Context, get func() []netip.Prefix) ([]netip.Pref
 	}
 }
 
-// keepPodCIDRs fails when the Node has other pod ranges than at the start: the rules were written for those, and a new
-// start writes them anew. A Node that is gone has none, which says nothing about its pods.
+// keepPodCIDRs fails when the Node's pod ranges differ from those at the start: the rules depend on them, and a restart
+// writes new ones. A Node that is gone has none, which means nothing for its pods.
 func keepPodCIDRs(ctx context.Context, had []netip.Prefix, get func() []netip.Prefix) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -39,7 +39,7 @@ func keepPodCIDRs(ctx context.Context, had []netip.Prefix, get func() []netip.Pr
 			return nil
 		}
 		if now := get(); len(now) > 0 && !slices.Equal(now, had) {
-			return fmt.Errorf("--detect-local-mode=NodeCIDR: the Node's spec.podCIDRs were %v and are %v now: a new start is needed", had, now)
+			return fmt.Errorf("--detect-local-mode=NodeCIDR: the Node's spec.podCIDRs were %v and are %v now: a restart is needed", had, now)
 		}
 	}
 }

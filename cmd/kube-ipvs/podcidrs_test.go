@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// nodeWhose returns a Node's pod ranges, which are the first until the time, then the second.
+// nodeWhose returns the pod ranges of a Node: the first until the time, then the second.
 func nodeWhose(first, second []netip.Prefix, after time.Duration) func() []netip.Prefix {
 	start := time.Now()
 	return func() []netip.Prefix {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"iter"
-	"slices"
 	"sync"
 
 	"github.com/go-logr/logr"
@@ -14,7 +13,7 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// The reasons of Events on Services. The last is kube-proxy's (pkg/proxy/healthcheck).
+// The reasons of Events. FailedToStartServiceHealthcheck is kube-proxy's (pkg/proxy/healthcheck).
 const (
 	notServed     = "NotServed"
 	nonStandard   = "NonStandardValue"
@@ -22,49 +21,50 @@ const (
 	nodeProblem   = "KubeIPVSProblem" // on the Node
 )
 
-// A reporter tells the users of Services what is not served, and notes what is odd: each thing once, as long as it lasts.
-// Its methods are called one at a time.
+// A reporter reports the problems of Services in the log and as Events: each once, as long as it lasts. Its methods are
+// called one at a time.
 type reporter struct {
-	log    logr.Logger
-	notify func(plan.Name, kube.Notice)
-	told   map[plan.Name]map[plan.Problem]struct{}
+	log      logr.Logger
+	post     func(plan.Name, kube.Event)
+	reported reported[plan.Name]
 }
 
-func newReporter(log logr.Logger, notify func(plan.Name, kube.Notice)) *reporter {
-	return &reporter{log: log, notify: notify, told: map[plan.Name]map[plan.Problem]struct{}{}}
+func newReporter(log logr.Logger, post func(plan.Name, kube.Event)) *reporter {
+	return &reporter{log: log, post: post, reported: reported[plan.Name]{}}
 }
 
-// mostTold is how much is told of one Service at a time. Whoever writes its slices may put a thousand wrong addresses in each.
-const mostTold = 20
+// maxProblems is the number of problems of a Service that are reported. The author of its slices may put a thousand
+// invalid addresses in each.
+const maxProblems = 20
 
-// report tells what is new among all that there is about a Service, or of a long list the first: what is not served goes
-// before what is odd.
+// report reports the new ones of all problems of a Service.
 func (r *reporter) report(name plan.Name, problems []plan.Problem) {
-	told, now := r.told[name], map[plan.Problem]struct{}{}
-	for p := range byWeight(problems) {
-		if _, again := now[p]; again {
+	added, _ := r.reported.replace(name, foremost(name, problems))
+	for _, p := range added {
+		r.reportOne(name, p)
+	}
+}
+
+// foremost returns the first problems, each once: errors before notes. A last one stands for the rest of a long list.
+func foremost(name plan.Name, problems []plan.Problem) []plan.Problem {
+	seen := map[plan.Problem]struct{}{}
+	var out []plan.Problem
+	for p := range errorsFirst(problems) {
+		if _, again := seen[p]; again {
 			continue
 		}
-		if len(now) == mostTold {
-			p = plan.Problem{Object: "Service " + name.String(), Field: "problems", Reason: fmt.Sprintf("there are more than these %d", mostTold), Note: p.Note}
+		if len(out) == maxProblems {
+			rest := plan.Problem{Object: "Service " + name.String(), Field: "problems", Reason: fmt.Sprintf("there are more than these %d", maxProblems), Note: p.Note}
+			return append(out, rest)
 		}
-		now[p] = struct{}{}
-		if _, known := told[p]; !known {
-			r.tell(name, p)
-		}
-		if len(now) > mostTold {
-			break
-		}
+		seen[p] = struct{}{}
+		out = append(out, p)
 	}
-	if len(now) == 0 {
-		delete(r.told, name)
-		return
-	}
-	r.told[name] = now
+	return out
 }
 
-// byWeight yields what is not served, then what is a note.
-func byWeight(problems []plan.Problem) iter.Seq[plan.Problem] {
+// errorsFirst yields the errors, then the notes.
+func errorsFirst(problems []plan.Problem) iter.Seq[plan.Problem] {
 	return func(yield func(plan.Problem) bool) {
 		for _, note := range []bool{false, true} {
 			for _, p := range problems {
@@ -76,53 +76,49 @@ func byWeight(problems []plan.Problem) iter.Seq[plan.Problem] {
 	}
 }
 
-func (r *reporter) tell(name plan.Name, p plan.Problem) {
-	n := kube.Notice{Type: corev1.EventTypeWarning, Reason: notServed, Note: p.Field + ": " + p.Reason, Here: p.Here}
+func (r *reporter) reportOne(name plan.Name, p plan.Problem) {
+	e := kube.Event{Type: corev1.EventTypeWarning, Reason: notServed, Note: p.Field + ": " + p.Reason, NodeLocal: p.Here}
 	message := "Part of a Service is not served"
 	if p.Note {
-		n.Type, n.Reason = corev1.EventTypeNormal, nonStandard
-		message = "Part of a Service is written in an odd way"
+		e.Type, e.Reason = corev1.EventTypeNormal, nonStandard
+		message = "Part of a Service has a non-standard value"
 	}
 	if p.Object != "Service "+name.String() { // but one of its slices
-		n.Note = p.String()
+		e.Note = p.String()
 	}
 	r.log.Info(message, "service", name, "object", p.Object, "field", p.Field, "reason", p.Reason)
-	r.notify(name, n)
+	r.post(name, e)
 }
 
-// A nodeReporter tells what about this node keeps Services from being served: each thing once, as long as it lasts. Several
-// parts find out about such things. Its methods may be called from any goroutine.
+// A nodeReporter reports the problems of this node that keep Services from being served: each once, as long as it lasts.
+// Several components find such problems. Its methods may be called from any goroutine.
 type nodeReporter struct {
-	log    logr.Logger
-	notify func(kube.Notice)
-	count  prometheus.Gauge
+	log   logr.Logger
+	post  func(kube.Event)
+	count prometheus.Gauge
 
-	mu   sync.Mutex
-	told map[string][]plan.Problem // by part
+	mu       sync.Mutex
+	reported reported[string] // by component
 }
 
-func newNodeReporter(log logr.Logger, notify func(kube.Notice)) *nodeReporter {
+func newNodeReporter(log logr.Logger, post func(kube.Event)) *nodeReporter {
 	return &nodeReporter{
-		log: log, notify: notify, told: map[string][]plan.Problem{}, count: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "kube_ipvs_node_problems", Help: "Problems of this node that keep Services from being served."}),
+		log: log, post: post, reported: reported[string]{}, count: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "kube_ipvs_node_problems", Help: "Current problems of this node that keep Services from being served."}),
 	}
 }
 
-// report tells what is new among all that a part finds, and logs what is over.
-func (r *nodeReporter) report(part string, problems []plan.Problem) {
+// report reports the new ones of all problems that a component finds, and logs the solved ones.
+func (r *nodeReporter) report(component string, problems []plan.Problem) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, p := range problems {
-		if !slices.Contains(r.told[part], p) {
-			r.log.Info("Something about this node keeps Services from being served", "field", p.Field, "reason", p.Reason)
-			r.notify(kube.Notice{Type: corev1.EventTypeWarning, Reason: nodeProblem, Note: p.Field + ": " + p.Reason, Here: true})
-		}
+	added, solved := r.reported.replace(component, problems)
+	for _, p := range added {
+		r.log.Info("A problem of this node keeps Services from being served", "field", p.Field, "reason", p.Reason)
+		r.post(kube.Event{Type: corev1.EventTypeWarning, Reason: nodeProblem, Note: p.Field + ": " + p.Reason, NodeLocal: true})
 	}
-	for _, p := range r.told[part] {
-		if !slices.Contains(problems, p) {
-			r.log.Info("Something about this node is in order again", "field", p.Field)
-		}
+	for _, p := range solved {
+		r.log.Info("A problem of this node is solved", "field", p.Field)
 	}
-	r.count.Add(float64(len(problems) - len(r.told[part])))
-	r.told[part] = problems
+	r.count.Set(float64(r.reported.len()))
 }

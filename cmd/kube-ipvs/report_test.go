@@ -18,46 +18,46 @@ func TestReport(t *testing.T) {
 	odd := plan.Problem{Object: "Service default/web", Field: "spec.externalIPs[1]", Reason: "is odd", Note: true}
 	here := plan.Problem{Object: "Service default/web", Field: "node port", Reason: "is taken", Here: true}
 	endpoint := plan.Problem{Object: "EndpointSlice default/web-1", Field: "endpoints[0]", Reason: "is wrong"}
-	var told []kube.Notice
+	var posted []kube.Event
 	var lines []string
-	r := newReporter(funcr.New(func(_, line string) { lines = append(lines, line) }, funcr.Options{}), func(name plan.Name, n kube.Notice) {
+	r := newReporter(funcr.New(func(_, line string) { lines = append(lines, line) }, funcr.Options{}), func(name plan.Name, n kube.Event) {
 		if name != web {
-			t.Errorf("%v was told", name)
+			t.Errorf("%v got an Event", name)
 		}
-		told = append(told, n)
+		posted = append(posted, n)
 	})
 	for _, tt := range []struct {
 		name string
 		all  []plan.Problem
-		want []kube.Notice
+		want []kube.Event
 	}{
-		{"something is not served", []plan.Problem{wrong}, []kube.Notice{{Type: "Warning", Reason: "NotServed", Note: "spec.externalIPs[0]: is wrong"}}},
-		{"something is odd, too", []plan.Problem{wrong, odd}, []kube.Notice{{Type: "Normal", Reason: "NonStandardValue", Note: "spec.externalIPs[1]: is odd"}}},
+		{"something is not served", []plan.Problem{wrong}, []kube.Event{{Type: "Warning", Reason: "NotServed", Note: "spec.externalIPs[0]: is wrong"}}},
+		{"something is odd, too", []plan.Problem{wrong, odd}, []kube.Event{{Type: "Normal", Reason: "NonStandardValue", Note: "spec.externalIPs[1]: is odd"}}},
 		{"the same in another order", []plan.Problem{odd, wrong}, nil},
 		{"all is well", nil, nil},
-		{"something of this node's own", []plan.Problem{here}, []kube.Notice{{Type: "Warning", Reason: "NotServed", Note: "node port: is taken", Here: true}}},
-		{"something in a slice", []plan.Problem{here, endpoint}, []kube.Notice{
+		{"something of this node's own", []plan.Problem{here}, []kube.Event{{Type: "Warning", Reason: "NotServed", Note: "node port: is taken", NodeLocal: true}}},
+		{"something in a slice", []plan.Problem{here, endpoint}, []kube.Event{
 			{Type: "Warning", Reason: "NotServed", Note: "EndpointSlice default/web-1: endpoints[0]: is wrong"}}},
-		{"the first again", []plan.Problem{wrong}, []kube.Notice{{Type: "Warning", Reason: "NotServed", Note: "spec.externalIPs[0]: is wrong"}}},
+		{"the first again", []plan.Problem{wrong}, []kube.Event{{Type: "Warning", Reason: "NotServed", Note: "spec.externalIPs[0]: is wrong"}}},
 	} {
-		told, lines = nil, nil
+		posted, lines = nil, nil
 		r.report(web, tt.all)
-		if diff := cmp.Diff(tt.want, told); diff != "" || len(lines) != len(tt.want) {
-			t.Errorf("%s: logged %q; told (-want +got)\n%s", tt.name, lines, diff)
+		if diff := cmp.Diff(tt.want, posted); diff != "" || len(lines) != len(tt.want) {
+			t.Errorf("%s: logged %q; posted (-want +got)\n%s", tt.name, lines, diff)
 		}
 	}
 	r.report(web, nil)
-	if len(r.told) > 0 {
-		t.Errorf("remembered of what is over: %v", r.told)
+	if len(r.reported) > 0 {
+		t.Errorf("remembered of what is over: %v", r.reported)
 	}
 }
 
-// Whoever writes a Service's slices decides how much there is to tell: of a long list the first is told, what is not served
-// before what is odd, and what was told before costs no comparison with each of the others.
+// The author of a Service's slices decides how many problems there are. Of a long list the first are reported, errors before
+// notes, and reported ones cost no comparison with each of the others.
 func TestReportOfALongList(t *testing.T) {
 	web := plan.Name{Namespace: "default", Name: "web"}
-	var told []kube.Notice
-	r := newReporter(logr.Discard(), func(_ plan.Name, n kube.Notice) { told = append(told, n) })
+	var posted []kube.Event
+	r := newReporter(logr.Discard(), func(_ plan.Name, n kube.Event) { posted = append(posted, n) })
 	problems := func(n int, note bool) (out []plan.Problem) {
 		for i := range n {
 			out = append(out, plan.Problem{Object: "EndpointSlice default/web-1", Field: fmt.Sprintf("endpoints[%d]", i), Reason: "is wrong", Note: note})
@@ -70,20 +70,20 @@ func TestReportOfALongList(t *testing.T) {
 		want int
 		last string
 	}{
-		{"as many as are told", problems(mostTold, false), mostTold, "EndpointSlice default/web-1: endpoints[19]: is wrong"},
-		{"one more", problems(mostTold+1, false), 1, "problems: there are more than these 20"},
+		{"as many as are posted", problems(maxProblems, false), maxProblems, "EndpointSlice default/web-1: endpoints[19]: is wrong"},
+		{"one more", problems(maxProblems+1, false), 1, "problems: there are more than these 20"},
 		{"many more", problems(100_000, false), 0, ""},
-		{"as many as are told", problems(mostTold, false), 0, ""},
+		{"as many as are posted", problems(maxProblems, false), 0, ""},
 		{"none", nil, 0, ""},
-		{"many that are odd, and one that is wrong", append(problems(100_000, true), problems(1, false)...), mostTold + 1, "problems: there are more than these 20"},
+		{"many that are odd, and one that is wrong", append(problems(100_000, true), problems(1, false)...), maxProblems + 1, "problems: there are more than these 20"},
 	} {
-		told = nil
+		posted = nil
 		r.report(web, tt.all)
-		if len(told) != tt.want || tt.want > 0 && told[tt.want-1].Note != tt.last {
-			t.Errorf("%s: told %d, want %d: %v", tt.name, len(told), tt.want, told)
+		if len(posted) != tt.want || tt.want > 0 && posted[tt.want-1].Note != tt.last {
+			t.Errorf("%s: posted %d, want %d: %v", tt.name, len(posted), tt.want, posted)
 		}
 	}
-	if first := told[0]; first.Reason != notServed {
+	if first := posted[0]; first.Reason != notServed {
 		t.Errorf("first: %v", first)
 	}
 }

@@ -27,39 +27,36 @@ import (
 	"kube-ipvs/sync/node"
 	"kube-ipvs/sync/object"
 	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/source"
 )
 
-// A source is an API server or a folder.
-type source interface {
-	loop.Source
-	Run(context.Context) error
-	Node() object.Node
-	ServiceCIDRs() []netip.Prefix
-	Problems() []plan.Problem
-}
-
-// A proxy is all the parts that run, wired.
+// A proxy holds the components of the program and their connections.
 type proxy struct {
 	config    *config.Config
 	kernel    *ipvsmode.Connection
 	families  []inet.Family
 	queue     *loop.Queue
-	sink      *sink
-	source    source
-	notify    func(plan.Name, kube.Notice) // tells the users of a Service, where the source can
+	handler   *handler
+	source    source.Source
+	postEvent func(plan.Name, kube.Event) // posts an Event on a Service, if the source can
 	problems  *nodeReporter
 	serving   atomic.Pointer[[]inet.Family] // the families that work, or are needed
-	addresses []netip.Addr                  // the Node's own addresses, as they were last known
+	addresses []netip.Addr                  // the Node's last known addresses
 	state     *health.State
 	ports     *health.NodePorts
+	handlers  *health.Handlers
 	registry  *prometheus.Registry
 	metrics   *ipvsmode.Metrics
 }
 
-// serve runs the proxy until the context ends. The data plane is left standing.
+// serve runs the proxy until the context ends. The kernel keeps its state.
 func serve(ctx context.Context, cfg *config.Config) (err error) {
 	log := klog.FromContext(ctx)
-	unlock, err := lock()
+	unlock, err := lock(ctx, lockWait)
+	if ctx.Err() != nil {
+		log.Info("kube-ipvs stops before it began")
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -81,11 +78,11 @@ func serve(ctx context.Context, cfg *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	log.Info("kube-ipvs starts", "version", version, "node", p.source.Node().Name, "vipMode", cfg.VIPMode,
+	log.Info("Starting kube-ipvs", "version", version, "node", p.source.Node().Name, "vipMode", cfg.VIPMode,
 		"scheduler", cfg.IPVS.Scheduler, "iptables", k.Rules.Variant())
 	err = p.run(ctx)
 	if ctx.Err() != nil {
-		log.Info("kube-ipvs stops; what is programmed stays")
+		log.Info("Stopping kube-ipvs; the state of the kernel stays")
 		return nil
 	}
 	return err
@@ -98,18 +95,25 @@ func newProxy(ctx context.Context, cfg *config.Config, k *ipvsmode.Connection) (
 	}
 	p.serving.Store(&p.families)
 	p.queue.Queued = p.state.Queued
-	p.sink = &sink{Queue: p.queue, log: klog.FromContext(ctx)}
+	p.handler = newHandler(p.queue, klog.FromContext(ctx))
 	if err := p.newSource(); err != nil {
 		return nil, err
 	}
-	p.sink.problems = p.source.Problems
-	p.registry.MustRegister(p.problems.count)
-	p.metrics = ipvsmode.NewMetrics(p.registry) // all of them from the start, also while the loop waits
-	p.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	p.handler.problems = p.source.Problems
+	p.handlers = &health.Handlers{State: p.state, Families: p.familyNames, Eligible: func() bool { return p.source.Node().Eligible }}
+	p.registerMetrics(p.registry)
 	return p, nil
 }
 
-// newSource opens the folder, or the API server.
+// registerMetrics registers all metrics but the source's: from the start, also while the loop waits. They are listed in
+// docs/metrics.md.
+func (p *proxy) registerMetrics(r prometheus.Registerer) {
+	p.metrics = ipvsmode.NewMetrics(r)
+	p.handlers.Register(r)
+	r.MustRegister(p.problems.count, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+}
+
+// newSource opens the source, restricted by the feature gates.
 func (p *proxy) newSource() error {
 	if err := p.openSource(); err != nil {
 		return err
@@ -120,6 +124,7 @@ func (p *proxy) newSource() error {
 	return nil
 }
 
+// openSource opens the directory of manifests, or the API server.
 func (p *proxy) openSource() error {
 	cfg := p.config
 	name, err := nodeName(cfg.Hostname)
@@ -127,9 +132,9 @@ func (p *proxy) openSource() error {
 		return err
 	}
 	if cfg.Manifests != "" {
-		p.source = manifest.New(cfg.Manifests, name, p.sink)
-		p.notify = func(plan.Name, kube.Notice) {}
-		p.problems = newNodeReporter(p.sink.log, func(kube.Notice) {})
+		p.source = manifest.New(cfg.Manifests, name, p.handler)
+		p.postEvent = func(plan.Name, kube.Event) {}
+		p.problems = newNodeReporter(p.handler.log, func(kube.Event) {})
 		return nil
 	}
 	connection := kube.Connection{
@@ -138,56 +143,55 @@ func (p *proxy) openSource() error {
 	}
 	client, err := connection.Client()
 	if err != nil {
-		return fmt.Errorf("%w (give --kubeconfig, or --manifests to run without a cluster)", err)
+		return fmt.Errorf("%w (set --kubeconfig, or --manifests to run without a cluster)", err)
 	}
 	events, err := connection.Events()
 	if err != nil {
 		return err
 	}
-	s := kube.New(kube.Config{
-		Client: client, Events: events, NodeName: name, NodeWait: 30 * time.Second, Patience: 10 * time.Second,
-	}, p.sink)
-	s.Register(p.registry)
-	p.source, p.notify = s, s.Notify
-	p.problems = newNodeReporter(p.sink.log, s.NotifyNode)
+	src := kube.New(kube.Config{
+		Client: client, Events: events, NodeName: name, NodeWait: 30 * time.Second, WaitLogInterval: 10 * time.Second,
+	}, p.handler)
+	src.Register(p.registry)
+	p.source, p.postEvent = src, src.PostEvent
+	p.problems = newNodeReporter(p.handler.log, src.PostNodeEvent)
 	return nil
 }
 
-// run runs all parts until the context ends or one fails.
+// run runs all components until the context ends or one fails.
 func (p *proxy) run(ctx context.Context) error {
 	parts, ctx := errgroup.WithContext(ctx)
 	log := klog.FromContext(ctx)
-	changed := func(what loop.Changed) func() { return func() { p.queue.Note(what) } }
+	changed := func(c loop.Changed) func() { return func() { p.queue.Note(c) } }
 
 	parts.Go(func() error { return config.Watch(ctx, p.config) })
 
-	// What is wanted.
+	// The desired state.
 	parts.Go(func() error { return p.source.Run(ctx) })
 	parts.Go(func() error { return node.Watch(ctx, changed(loop.Addresses)) })
 
-	// What is there.
+	// The actual state.
 	parts.Go(func() error { return p.kernel.VIP.Watch(ctx, changed(loop.Routes)) })
 
-	// Answers.
+	// HTTP.
 	own, err := node.Addresses(ctx)
 	if err != nil {
 		return fmt.Errorf("this node's addresses: %w", err)
 	}
+	p.keepAddresses(p.source.Node())
 	p.ports = health.NewNodePorts(p.state, p.healthAddresses(own), func(name plan.Name, err error) {
-		log.Error(err, "A health-check node port cannot be served", "service", name)
-		p.notify(name, kube.Notice{Type: corev1.EventTypeWarning, Reason: noHealthCheck, Note: err.Error(), Here: true})
+		log.Error(err, "Cannot serve a health-check node port", "service", name)
+		p.postEvent(name, kube.Event{Type: corev1.EventTypeWarning, Reason: noHealthCheck, Note: err.Error(), NodeLocal: true})
 	})
 	parts.Go(func() error { return p.ports.Run(ctx) })
-	answers := &health.Answers{State: p.state, Families: p.familyNames, Eligible: func() bool { return p.source.Node().Eligible }}
-	answers.Register(p.registry)
 	metrics := http.NewServeMux()
 	metrics.Handle("/metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
 	metrics.HandleFunc("/proxyMode", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, p.config.Mode) })
 	metrics.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
 	if p.config.Profiling {
-		profile(metrics)
+		handleProfiles(metrics)
 	}
-	parts.Go(func() error { return listen(ctx, p.config.Healthz, p.config.BindHardFail, answers.Mux()) })
+	parts.Go(func() error { return listen(ctx, p.config.Healthz, p.config.BindHardFail, p.handlers.Mux()) })
 	parts.Go(func() error { return listen(ctx, p.config.Metrics, p.config.BindHardFail, metrics) })
 
 	// The loop between them.
@@ -211,7 +215,7 @@ func (p *proxy) run(ctx context.Context) error {
 	return parts.Wait()
 }
 
-// loopConfig returns what the loop needs. The rules depend on the Node's pod ranges, if at all.
+// loopConfig returns the loop's configuration. Its rules may depend on the Node's pod ranges.
 func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (ipvsmode.Config, error) {
 	cfg := p.config
 	detector := detector(cfg.DetectLocal, podCIDRs)
@@ -220,15 +224,15 @@ func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (ipvsmo
 		return ipvsmode.Config{}, err
 	}
 	if !detector.Detects(true) && !detector.Detects(false) {
-		klog.FromContext(ctx).Info("No pod can be told from other sources: cluster-IP traffic is not masqueraded, and Local policies hold for pods too. Give --cluster-cidr")
+		klog.FromContext(ctx).Info("Cannot tell pods from other sources: traffic to cluster IPs is not masqueraded, and Local policies apply to pods too; set --cluster-cidr")
 	}
-	reports := newReporter(klog.FromContext(ctx), p.notify)
+	reports := newReporter(klog.FromContext(ctx), p.postEvent)
 	return ipvsmode.Config{
 		Config: loop.Config{
 			Source: p.source, Queue: p.queue,
 			Plan:         plan.Config{Scheduler: cfg.IPVS.Scheduler, MasqueradeAll: cfg.Masquerade.All, Bind: cfg.VIPMode == config.Bind},
 			LookInterval: loop.LookInterval,
-			Node:         p.node,
+			Node:         p.refreshNode,
 			Health:       p.ports.Set,
 			Report:       reports.report,
 			Converged:    p.converged,
@@ -247,7 +251,8 @@ func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (ipvsmo
 	}, nil
 }
 
-// converged notes how an attempt ended. Of single objects that are not as wanted metrics and the log tell.
+// converged notes the result of a sync. Single objects that the kernel refuses appear in metrics and the log, and do not
+// make the proxy unhealthy.
 func (p *proxy) converged(err error) {
 	if errors.Is(err, loop.ErrObjects) {
 		err = nil
@@ -255,29 +260,34 @@ func (p *proxy) converged(err error) {
 	p.state.Converged(err)
 }
 
-// node returns what the plan needs to know of this node.
-func (p *proxy) node(ctx context.Context) (plan.Node, []netip.Prefix, error) {
+// refreshNode reads this node anew, applies it to all that depends on it, and returns the plan's view of it with the
+// service CIDRs. It is called by one goroutine at a time.
+func (p *proxy) refreshNode(ctx context.Context) (plan.Node, []netip.Prefix, error) {
 	own, err := node.Addresses(ctx)
 	if err != nil {
 		return plan.Node{}, nil, fmt.Errorf("this node's addresses: %w", err)
 	}
 	n := p.source.Node()
+	p.keepAddresses(n)
+	p.ports.SetAddresses(p.healthAddresses(own))
 	p.problems.report("bridge", p.bridgeProblems(ctx, n))
-	p.ports.Listen(p.healthAddresses(own))
 	return plan.Node{Name: n.Name, Zone: n.Zone, Own: own, Addresses: p.nodePortAddresses(own), Primary: n.Addresses}, p.source.ServiceCIDRs(), nil
 }
 
-// nodePortAddresses returns those of the node's addresses that serve node ports. A Node object that is away, or has no
-// addresses for a moment, says nothing: what was known of it stands. It is called by one goroutine at a time.
-func (p *proxy) nodePortAddresses(own []netip.Addr) []netip.Addr {
-	if now := p.source.Node().Addresses; len(now) > 0 {
-		p.addresses = now
+// keepAddresses keeps the addresses of the Node object. An object that is missing, or has none for a moment, changes nothing.
+func (p *proxy) keepAddresses(n object.Node) {
+	if len(n.Addresses) > 0 {
+		p.addresses = n.Addresses
 	}
+}
+
+// nodePortAddresses returns those of the node's own addresses that serve node ports.
+func (p *proxy) nodePortAddresses(own []netip.Addr) []netip.Addr {
 	return p.config.NodePorts.Select(own, config.NodeIPs(p.config.BindAddress, p.addresses))
 }
 
-// healthAddresses returns where health-check node ports listen: everywhere, which is nil, unless --nodeport-addresses says
-// otherwise. Then it may be nowhere.
+// healthAddresses returns the addresses of health-check node ports: nil, which means all, unless --nodeport-addresses
+// restricts them, possibly to none.
 func (p *proxy) healthAddresses(own []netip.Addr) []netip.Addr {
 	if p.config.NodePorts.Everywhere() {
 		return nil

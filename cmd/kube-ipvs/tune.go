@@ -12,20 +12,20 @@ import (
 	"kube-ipvs/ipvs/sysctl"
 )
 
-// Files of the machine that are not below /proc/sys.
+// Files of the machine outside /proc/sys.
 const (
 	hashSizeFile = "/sys/module/nf_conntrack/parameters/hashsize"
 	oomScoreFile = "/proc/self/oom_score_adj"
 )
 
-// tuneConntrack sets the kernel's connection tracking up. hashFile is where the size of its hash table is. The error joins one for
-// each thing that could not be done.
+// tuneConntrack configures the kernel's connection tracking. HashFile holds the size of its hash table. The error joins
+// one for each setting that failed.
 func tuneConntrack(ctx context.Context, settings sysctl.Kernel, hashFile string, cpus int, want config.Conntrack) error {
 	var now config.ConntrackNow
 	if values, err := settings.Read(ctx, []string{config.MaxSetting}); err == nil {
 		now.Max, _ = strconv.Atoi(values[config.MaxSetting]) // 0, not known, is set
 	}
-	hashSize, unread := readNumber(hashFile)
+	hashSize, readErr := readNumber(hashFile)
 	now.HashSize = hashSize
 	wanted, larger := want.Settings(cpus, now)
 	var errs []error
@@ -37,7 +37,7 @@ func tuneConntrack(ctx context.Context, settings sysctl.Kernel, hashFile string,
 		errs = settings.Do(ctx, settable)
 	}
 	if larger > 0 {
-		err := unread
+		err := readErr
 		if err == nil {
 			err = writeNumber(hashFile, larger)
 		}
@@ -64,7 +64,7 @@ func readNumber(file string) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(string(text)))
 }
 
-// writeNumber writes a file that exists.
+// writeNumber writes a number to an existing file.
 func writeNumber(file string, n int) error {
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {

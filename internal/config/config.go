@@ -23,22 +23,22 @@ const (
 	Serve       Action = "serve"
 )
 
-// Mode selects how packets are forwarded.
+// Mode selects the method of forwarding.
 type Mode string
 
 // ModeIPVS is the only mode so far.
 const ModeIPVS Mode = "ipvs"
 
-// VIPMode selects how the node takes packets for service addresses.
+// VIPMode selects the way in which the node accepts packets for service addresses.
 type VIPMode string
 
-// The ways to take packets.
+// The ways to accept packets.
 const (
 	Divert VIPMode = "divert" // route the packets of a Service's ports to IPVS
 	Bind   VIPMode = "bind"   // add the addresses to kube-ipvs0
 )
 
-// DetectMode selects how sources inside the cluster are told from others.
+// DetectMode selects the way to tell sources inside the cluster from others.
 type DetectMode string
 
 // The ways to recognise a pod as source.
@@ -58,7 +58,7 @@ type Config struct {
 	File        string // of kube-proxy's configuration; empty: flags only
 	FileContent []byte // of that file when it was loaded, see Watch
 	Manifests   string // directory to serve instead of a cluster; empty: a cluster
-	ProcSys     string // where kernel settings are
+	ProcSys     string // directory of the kernel settings
 
 	Mode       Mode
 	VIPMode    VIPMode
@@ -85,7 +85,7 @@ type Config struct {
 	KubeProxy *v1alpha1.KubeProxyConfiguration
 }
 
-// API is how to reach the API server.
+// API configures the connection to the API server.
 type API struct {
 	Kubeconfig         string // path; empty, as Master: the pod's service account
 	Master             string // URL; overrides the kubeconfig's
@@ -99,10 +99,10 @@ type API struct {
 type IPVS struct {
 	Scheduler    string
 	SyncPeriod   time.Duration  // half of the time after which a change that is not programmed makes the node unhealthy
-	ExcludeCIDRs []netip.Prefix // virtual servers with these addresses are somebody else's
+	ExcludeCIDRs []netip.Prefix // virtual servers with these addresses are foreign
 	StrictARP    bool
 
-	// Timeouts of idle connections, in whole seconds. Zero: as the kernel has it.
+	// Timeouts of idle connections, in whole seconds. Zero: the kernel's.
 	TCPTimeout, TCPFinTimeout, UDPTimeout time.Duration
 }
 

@@ -19,17 +19,17 @@ type Conntrack struct {
 // Setting is a kernel setting: the path of its file below /proc/sys, and its value.
 type Setting struct{ Name, Value string }
 
-// ConntrackNow is what the kernel has. Zero: not known.
+// ConntrackNow has the kernel's current values. Zero: not known.
 type ConntrackNow struct{ Max, HashSize int }
 
-// MaxSetting is the name of the setting that ConntrackNow.Max is the value of.
+// MaxSetting is the name of the setting with the value ConntrackNow.Max.
 const MaxSetting = "net/netfilter/nf_conntrack_max"
 
-// maxEntries bounds the memory that many CPUs would ask for.
+// maxEntries bounds the memory on nodes with many CPUs.
 const maxEntries = 1 << 20
 
-// Settings returns the kernel settings to make on a node with so many CPUs, and the size that the hash table needs (a
-// parameter of the module nf_conntrack, no setting); 0: it is large enough. The table only grows: somebody may have made it
+// Settings returns the kernel settings for a node with so many CPUs, and the desired size of the hash table (a parameter of
+// the module nf_conntrack, no setting); 0: it is large enough. The table only grows: an administrator may have made it
 // larger than kube-proxy would.
 func (c Conntrack) Settings(cpus int, now ConntrackNow) (settings []Setting, hashSize int) {
 	set := func(name string, value int) { settings = append(settings, Setting{name, strconv.Itoa(value)}) }
@@ -56,8 +56,8 @@ func (c Conntrack) Settings(cpus int, now ConntrackNow) (settings []Setting, has
 	return settings, hashSize
 }
 
-// limit returns how many entries the table is to hold; 0: as many as it does. The bound holds for what is counted by CPUs: a
-// larger Min is somebody's decision, and counts where the CPUs stay below the bound, as in kube-proxy.
+// limit returns the desired number of entries of the table; 0: the current one. The bound applies to the number by CPUs: a
+// larger Min is the user's decision, and counts if the CPUs stay below the bound, as in kube-proxy.
 func (c Conntrack) limit(cpus int) int {
 	if c.MaxPerCore == 0 {
 		return 0

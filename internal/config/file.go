@@ -18,13 +18,13 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Ports of the servers, where the configuration names none.
+// Default ports of the servers.
 const (
 	healthzPort = 10256
 	metricsPort = 10249
 )
 
-// decoder finds the faults of a file that kube-proxy ignores, and returns the object nevertheless.
+// decoder reports the faults of a file that kube-proxy ignores, and returns the object nevertheless.
 var decoder = func() runtime.Decoder {
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
@@ -61,7 +61,7 @@ func oneLine(s string) string {
 	return strings.Join(strings.Fields(strings.TrimPrefix(s, "yaml: unmarshal errors:")), " ")
 }
 
-// Encode writes a configuration as a file that kube-proxy reads too.
+// Encode returns a configuration as a file, readable by kube-proxy too.
 func Encode(cfg *v1alpha1.KubeProxyConfiguration) ([]byte, error) {
 	if cfg == nil {
 		return nil, errors.New("no configuration to write")
@@ -71,7 +71,7 @@ func Encode(cfg *v1alpha1.KubeProxyConfiguration) ([]byte, error) {
 	return yaml.Marshal(typed)
 }
 
-// setDefaults gives fields without a value the one that kube-proxy gives them.
+// setDefaults gives fields without a value kube-proxy's default.
 func setDefaults(c *v1alpha1.KubeProxyConfiguration) {
 	fill(&c.BindAddress, "0.0.0.0")
 	setServerDefaults(c)
@@ -118,7 +118,7 @@ func setConntrackDefaults(c *v1alpha1.KubeProxyConntrackConfiguration) {
 	fill(&c.TCPCloseWaitTimeout, &metav1.Duration{Duration: time.Hour})
 }
 
-// fill sets a field that has no value.
+// fill sets a field without a value.
 func fill[T comparable](field *T, value T) {
 	var none T
 	if *field == none {
@@ -126,7 +126,7 @@ func fill[T comparable](field *T, value T) {
 	}
 }
 
-// withPort adds a port to an address that has none. Other text stays as it is: it is refused later.
+// withPort adds a port to an address without one. Other text stays as it is: it is refused later.
 func withPort(address string, port int) string {
 	if netutils.ParseIPSloppy(address) == nil {
 		return address

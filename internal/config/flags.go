@@ -17,7 +17,7 @@ type Flags struct {
 	set   *pflag.FlagSet
 	proxy *v1alpha1.KubeProxyConfiguration
 
-	// Flags of kube-proxy that no field of its file stands for.
+	// Flags of kube-proxy without a field in its file.
 	file          string
 	writeConfigTo string
 	cleanup       bool
@@ -41,7 +41,7 @@ type Flags struct {
 	serveMetrics bool
 }
 
-// AddFlags declares the flags in a set. Load is for when the set has been parsed.
+// AddFlags declares the flags in a set. Parse the set before Load.
 func AddFlags(fs *pflag.FlagSet) *Flags {
 	f := &Flags{set: fs, proxy: &v1alpha1.KubeProxyConfiguration{}}
 	setDefaults(f.proxy)
@@ -57,7 +57,7 @@ func AddFlags(fs *pflag.FlagSet) *Flags {
 	return f
 }
 
-// addControl declares the flags that decide what the program does.
+// addControl declares the flags of the program's purpose.
 func (f *Flags) addControl() {
 	fs := f.set
 	fs.StringVar(&f.file, "config", "", "Path to a configuration file of kube-proxy (kubeproxy.config.k8s.io/v1alpha1). Most flags that kube-proxy has too are ignored then.")
@@ -108,7 +108,7 @@ func (f *Flags) addIPVS() {
 	fs.DurationVar(&p.IPVS.SyncPeriod.Duration, "ipvs-sync-period", p.IPVS.SyncPeriod.Duration, "Health timeout, halved: the node reports unhealthy if a change stays unprogrammed for twice this period.")
 	fs.DurationVar(&p.IPVS.MinSyncPeriod.Duration, "ipvs-min-sync-period", p.IPVS.MinSyncPeriod.Duration, "Accepted without effect: each change is programmed at once.")
 	fs.DurationVar(&p.IPVS.TCPTimeout.Duration, "ipvs-tcp-timeout", 0, "Timeout of idle TCP connections, in whole seconds; 0: see --default-ipvs-tcp-timeout.")
-	// IPVS's own 15 minutes end connections that conntrack keeps and whose ends do not learn of it.
+	// IPVS's default of 15 minutes silently ends connections that conntrack keeps.
 	fs.DurationVar(&f.defaultTCP, "default-ipvs-tcp-timeout", 24*time.Hour, "Timeout of idle TCP connections where --ipvs-tcp-timeout or ipvs.tcpTimeout is 0; 0: as the kernel has it.")
 	fs.DurationVar(&p.IPVS.TCPFinTimeout.Duration, "ipvs-tcpfin-timeout", 0, "Timeout of TCP connections after a FIN, in whole seconds; 0: as the kernel has it.")
 	fs.DurationVar(&p.IPVS.UDPTimeout.Duration, "ipvs-udp-timeout", 0, "Timeout of idle UDP flows, in whole seconds; 0: as the kernel has it.")
@@ -148,7 +148,7 @@ func (f *Flags) addServers() {
 	}
 }
 
-// addOther declares what is accepted from other versions and of other components.
+// addOther declares the accepted flags of other versions and components.
 func (f *Flags) addOther() {
 	fs := f.set
 	fs.Var(cliflag.NewMapStringBool(&f.proxy.FeatureGates), "feature-gates", "Feature gates of Kubernetes, as Name=true,Other=false. Every name is accepted; those that mean something here: "+list(knownGates())+".")
@@ -156,7 +156,7 @@ func (f *Flags) addOther() {
 	fs.StringVar(&f.machineIDFile, "machine-id-file", "", "Accepted without effect: kube-proxy had it until 1.36.")
 }
 
-// ignored returns the flags that were given and do not count beside a file, as --name, sorted.
+// ignored returns the given flags without effect beside a file, as --name, sorted.
 func (f *Flags) ignored() []string {
 	beside := map[string]bool{
 		"config": true, "write-config-to": true, "cleanup": true, "init-only": true, "version": true, "master": true, "hostname-override": true,
@@ -186,7 +186,7 @@ func list[S ~string](names []S) string {
 	return b.String()
 }
 
-// A stringFlag is a flag whose empty value leaves the default, as kube-proxy's flags of addresses do.
+// A stringFlag keeps its default if the value is empty, as kube-proxy's flags of addresses do.
 type stringFlag struct {
 	value *string
 	kind  string

@@ -8,10 +8,10 @@ import (
 	logsapi "k8s.io/component-base/logs/api/v1"
 )
 
-// A Gate is a feature of Kubernetes that can be switched.
+// A Gate is a feature gate of Kubernetes.
 type Gate string
 
-// The gates that mean something here. Those of client-go are named in ClientGates.
+// The gates with an effect here. Those of client-go are named in ClientGates.
 const (
 	AllowServiceExternalIPs Gate = "AllowServiceExternalIPs"
 	ComponentFlagz          Gate = "ComponentFlagz"
@@ -28,7 +28,7 @@ var gateDefaults = map[Gate]bool{
 	ContextualLogging: true, LoggingAlphaOptions: false, LoggingBetaOptions: true,
 }
 
-// ClientGates are the gates of client-go, which people set to work around faults of clients.
+// ClientGates are the gates of client-go, which users set to work around faults of clients.
 func ClientGates() []string {
 	return []string{
 		"AtomicFIFO", "ClientsAllowCARotation", "ClientsAllowCBOR", "ClientsAllowTLSCacheGC", "ClientsPreferCBOR", "InOrderInformers",
@@ -36,7 +36,7 @@ func ClientGates() []string {
 	}
 }
 
-// knownGates returns the names of all gates that mean something here, sorted.
+// knownGates returns the names of all gates with an effect here, sorted.
 func knownGates() []string {
 	names := ClientGates()
 	for gate := range gateDefaults {
@@ -54,7 +54,7 @@ func (c *Config) Enabled(gate Gate) bool {
 	return gateDefaults[gate]
 }
 
-// LoggingGates returns the gates that the logging library asks for, as it wants them.
+// LoggingGates returns the gates of the logging library, in its type.
 func (c *Config) LoggingGates() featuregate.FeatureGate {
 	gates := featuregate.NewFeatureGate()
 	values := map[string]bool{}

@@ -10,14 +10,14 @@ import (
 	"k8s.io/kube-proxy/config/v1alpha1"
 )
 
-// Load returns the configuration that the parsed flags make, with the file that they name, and the notes for the log. The error
-// joins all problems, in an order that is always the same; notes are returned with it too.
+// Load returns the configuration of the parsed flags and of the file that they name, and the notes for the log. The error
+// joins all problems, in a fixed order; notes are returned with it too.
 func (f *Flags) Load() (*Config, []Note, error) {
 	if f.action() == ShowVersion {
 		return &Config{Action: ShowVersion, RawVersion: f.version == versionRaw}, nil, nil
 	}
 	if f.file == "" {
-		return f.judge(f.proxy.DeepCopy(), new(review))
+		return f.convert(f.proxy.DeepCopy(), new(review))
 	}
 	data, err := os.ReadFile(f.file)
 	if err != nil {
@@ -42,7 +42,7 @@ func (f *Flags) loadFile(data []byte) (*Config, []Note, error) {
 	if err := f.copyLogging(&proxy.Logging); err != nil {
 		return nil, nil, err
 	}
-	cfg, notes, err := f.judge(proxy, r)
+	cfg, notes, err := f.convert(proxy, r)
 	if err != nil {
 		err = fmt.Errorf("--config=%s:\n%w", f.file, err)
 	}
@@ -52,8 +52,8 @@ func (f *Flags) loadFile(data []byte) (*Config, []Note, error) {
 	return cfg, notes, err
 }
 
-// copyLogging overrides the file's settings of the log with those that flags were given for. Patterns of --vmodule come before
-// the file's.
+// copyLogging overrides the file's settings of the log with those of given flags. Patterns of --vmodule come before the
+// file's.
 func (f *Flags) copyLogging(to *logsapi.LoggingConfiguration) error {
 	patterns := to.VModule
 	to.VModule = nil
@@ -73,7 +73,7 @@ func (f *Flags) copyLogging(to *logsapi.LoggingConfiguration) error {
 	return err
 }
 
-// action returns what the flags ask for.
+// action returns the purpose of the run.
 func (f *Flags) action() Action {
 	switch {
 	case f.version != versionNone:
@@ -97,8 +97,8 @@ func Default() *Config {
 	return cfg
 }
 
-// judge turns a complete configuration of kube-proxy's type and our own flags into ours.
-func (f *Flags) judge(proxy *v1alpha1.KubeProxyConfiguration, r *review) (*Config, []Note, error) {
+// convert returns the Config of a complete configuration of kube-proxy's type and of the flags of our own.
+func (f *Flags) convert(proxy *v1alpha1.KubeProxyConfiguration, r *review) (*Config, []Note, error) {
 	f.takePorts(proxy, r)
 	c := &Config{
 		Action: f.action(), WriteConfigTo: f.writeConfigTo, File: f.file, Manifests: f.manifests, ProcSys: f.procSys,
@@ -110,7 +110,7 @@ func (f *Flags) judge(proxy *v1alpha1.KubeProxyConfiguration, r *review) (*Confi
 		DrainLimit: f.drainLimit, BindHardFail: proxy.BindAddressHardFail, Profiling: proxy.EnableProfiling,
 		OOMScoreAdj: int(*proxy.OOMScoreAdj),
 	}
-	r.ours(f, c)
+	r.ownFlags(f, c)
 	r.mode(f, proxy, c)
 	r.node(f, proxy, c)
 	r.detectLocal(proxy, c)

@@ -65,7 +65,7 @@ type NodePorts struct {
 // Everywhere reports whether node ports are served at all of the node's addresses.
 func (n NodePorts) Everywhere() bool { return !n.Primary && len(n.Ranges) == 0 }
 
-// Select returns those of a node's addresses that serve node ports. The order stays. As in kube-proxy, a family is restricted
+// Select returns the node's addresses that serve node ports, in the given order. As in kube-proxy, a family is restricted
 // only by addresses of that family. Unlike kube-proxy, which waits for the Node, it selects none as long as it is to be the
 // Node's own addresses and those are not known.
 func (n NodePorts) Select(own []netip.Addr, nodeIPs [2]netip.Addr) []netip.Addr {

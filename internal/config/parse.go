@@ -42,7 +42,7 @@ func parseAddrPort(s string) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(a, uint16(n)), ok && err == nil && n > 0
 }
 
-// prefixes parses ranges and reports each that is none.
+// prefixes parses ranges and reports each malformed one.
 func (r *review) prefixes(s setting, given []string) []netip.Prefix {
 	var out []netip.Prefix
 	for _, text := range given {

@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// Problem is one thing that is wrong with a configuration.
+// Problem is one fault of a configuration.
 type Problem struct {
 	Setting string // the flag as given on a command line, "--vip-mode", or the field's path in the file, "ipvs.scheduler"
 	Value   string
-	Message string // the rule that it breaks, or the remedy
+	Message string // the broken rule, or the remedy
 	Path    string // kube-proxy's name of the field in its own messages, if the value came from a file and it has one
 }
 
@@ -26,7 +26,7 @@ func (p *Problem) Error() string {
 	return s
 }
 
-// Note is something that a user may not expect: a setting that is accepted and has no effect, or another than in kube-proxy.
+// Note warns the user of a setting that is accepted without effect, or with another effect than in kube-proxy.
 type Note struct {
 	Setting string // as in Problem
 	Value   string
@@ -41,7 +41,7 @@ func (n Note) String() string {
 	return n.Setting + ": " + n.Value + ": " + n.Message
 }
 
-// A review collects the problems of a configuration, and the notes, in the order in which they are found.
+// A review collects the problems of a configuration, and the notes, in order.
 type review struct {
 	fromFile bool // fields were given by a file, not by flags
 	problems []error
@@ -67,7 +67,7 @@ func (r *review) err() error { return errors.Join(r.problems...) }
 // isField reports whether the setting's value is a field of the file.
 func (r *review) isField(s setting) bool { return r.fromFile && s.field != "" || s.flag == "" }
 
-// name returns the setting's name where its value came from.
+// name returns the setting's name in the source of its value.
 func (r *review) name(s setting) string {
 	if r.isField(s) {
 		return s.field

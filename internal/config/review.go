@@ -16,14 +16,14 @@ var (
 	schedulers  = []string{"rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "dh", "mh", "sed", "nq", "fo", "ovf", "twos"}
 )
 
-// maxTimeout is less than what the kernel takes, whatever its clock (ip_vs_set_timeout in net/netfilter/ipvs/ip_vs_ctl.c).
+// maxTimeout is below the kernel's limit at any clock rate (ip_vs_set_timeout in net/netfilter/ipvs/ip_vs_ctl.c).
 const maxTimeout = 500 * time.Hour
 
 // maxInterfaceName is the length of an interface's name (IFNAMSIZ, less the zero byte).
 const maxInterfaceName = 15
 
-// ours checks the flags that kube-proxy does not have.
-func (r *review) ours(f *Flags, c *Config) {
+// ownFlags checks the flags that kube-proxy lacks.
+func (r *review) ownFlags(f *Flags, c *Config) {
 	if c.VIPMode = VIPMode(f.vipMode); c.VIPMode != Divert && c.VIPMode != Bind {
 		r.bad(setVIPMode, f.vipMode, "must be %s or %s", Divert, Bind)
 	}
@@ -76,7 +76,7 @@ func (r *review) node(f *Flags, proxy *v1alpha1.KubeProxyConfiguration, c *Confi
 	}
 }
 
-// detectLocal checks how pods are told from other sources.
+// detectLocal checks the detection of pods as sources.
 func (r *review) detectLocal(proxy *v1alpha1.KubeProxyConfiguration, c *Config) {
 	fill(&proxy.DetectLocalMode, v1alpha1.LocalMode(ClusterCIDR))
 	d := &c.DetectLocal

@@ -8,7 +8,7 @@ import (
 	"k8s.io/kube-proxy/config/v1alpha1"
 )
 
-// takePorts adds the ports of the deprecated flags to addresses that have none.
+// takePorts adds the ports of the deprecated flags to addresses without port.
 func (f *Flags) takePorts(proxy *v1alpha1.KubeProxyConfiguration, r *review) {
 	if r.fromFile {
 		return
@@ -63,14 +63,14 @@ func (r *review) server(s setting, address string, serve bool) netip.AddrPort {
 	return a
 }
 
-// previousMinor returns the minor version of Kubernetes before the one whose kube-proxy this package follows.
+// previousMinor returns the minor version of Kubernetes before that of the kube-proxy which this package follows.
 func previousMinor() string {
 	const major = "1."
 	minor, _ := strconv.Atoi(version.DefaultKubeBinaryVersion[len(major):])
 	return major + strconv.Itoa(minor-1)
 }
 
-// withoutEffect notes the settings that are accepted and do nothing, unless they have kube-proxy's defaults.
+// withoutEffect notes the settings without effect, unless they have kube-proxy's defaults.
 func (r *review) withoutEffect(f *Flags, proxy *v1alpha1.KubeProxyConfiguration) {
 	var defaults v1alpha1.KubeProxyConfiguration
 	setDefaults(&defaults)

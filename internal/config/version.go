@@ -43,5 +43,5 @@ func (v *versionFlag) String() string {
 // Type implements pflag.Value.
 func (v *versionFlag) Type() string { return "version" }
 
-// IsBoolFlag implements what the standard library's flags ask for.
+// IsBoolFlag marks a boolean flag for the standard library.
 func (v *versionFlag) IsBoolFlag() bool { return true }

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// watchInterval is the time between two looks at the file. A look costs a read of a few kilobytes.
+// watchInterval is the time between two checks of the file. A check reads a few kilobytes.
 const watchInterval = 2 * time.Second
 
-// Watch returns an error as soon as the configuration's file has other content than Load read there, and nil when the context
-// ends or if there is no file. It reads the file again and again: that way it does not matter whether somebody writes into the
-// file, renames another over it or swaps the symlink of a ConfigMap's volume. Content counts once it was the same twice, so
-// that a write is complete; a file that is missing counts as unchanged.
+// Watch returns an error as soon as the configuration's file differs from the content that Load read, and nil when the context
+// is done or without a file. It polls the file, which covers writes into it, renames over it and the swapped symlink of a
+// ConfigMap's volume alike. New content counts after two equal reads, so that a write is complete; a missing file counts as
+// unchanged.
 func Watch(ctx context.Context, c *Config) error {
 	if c.File == "" {
 		return nil

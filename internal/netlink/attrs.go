@@ -9,17 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrMalformed says that bytes are not what netlink or the protocol on top of it allows.
+// ErrMalformed means that bytes violate the format of netlink or of the protocol on top of it.
 var ErrMalformed = errors.New("malformed netlink message")
 
-// Attrs walks a row of attributes:
+// Attrs iterates over a sequence of attributes:
 //
 //	for a := netlink.Parse(p); a.Next(); {
 //		switch a.Type() { ... a.Uint32() ... }
 //	}
 //
-// It allocates nothing (Text apart) and takes any bytes without a panic. Whoever must know that he saw all of them
-// asks Err after the walk.
+// It allocates nothing (Text apart) and never panics, whatever the bytes. After the last Next, Err reports whether the
+// walk was complete.
 type Attrs struct {
 	rest []byte
 	data []byte
@@ -27,10 +27,10 @@ type Attrs struct {
 	bad  bool
 }
 
-// Parse returns the walk over the attributes in p, which must stay as it is meanwhile.
+// Parse returns an iterator over the attributes in p, which must not change meanwhile.
 func Parse(p []byte) Attrs { return Attrs{rest: p} }
 
-// Next goes to the next attribute and says whether there is one.
+// Next advances to the next attribute and reports whether there is one.
 func (a *Attrs) Next() bool {
 	if len(a.rest) == 0 {
 		return false
@@ -56,14 +56,14 @@ func (a *Attrs) stop() bool {
 // Type returns the attribute's type without the flags NLA_F_NESTED and NLA_F_NET_BYTEORDER.
 func (a *Attrs) Type() uint16 { return a.typ }
 
-// Data returns the attribute's bytes. They lie in what Parse was given: copy what is to stay.
+// Data returns the attribute's bytes. They alias the argument of Parse: copy them to keep them.
 func (a *Attrs) Data() []byte { return a.data }
 
-// Nested returns the walk over the attributes inside this one. Its Err is its own.
+// Nested returns an iterator over the attributes inside this one. Its Err is separate.
 func (a *Attrs) Nested() Attrs { return Parse(a.data) }
 
-// Err returns ErrMalformed if the walk ended at something that is no attribute, or if a value that was asked for had
-// not the size of its type.
+// Err returns ErrMalformed if the walk ended before the end of the bytes, or if a requested value had the wrong size
+// for its type.
 func (a *Attrs) Err() error {
 	if a.bad {
 		return ErrMalformed
@@ -71,7 +71,7 @@ func (a *Attrs) Err() error {
 	return nil
 }
 
-// Uint8 returns the attribute's one byte, or 0 if it has another size; then Err says so.
+// Uint8 returns the attribute's one byte, or 0 if it has another size; Err then returns ErrMalformed.
 func (a *Attrs) Uint8() uint8 {
 	if !a.sized(1) {
 		return 0
@@ -117,7 +117,7 @@ func (a *Attrs) Text() string {
 	return string(s)
 }
 
-// Addr returns the attribute's address, of 4 or 16 bytes, or the zero Addr if it has another size; then Err says so.
+// Addr returns the attribute's address, of 4 or 16 bytes, or the zero Addr if it has another size; see Uint8.
 func (a *Attrs) Addr() netip.Addr {
 	addr, ok := netip.AddrFromSlice(a.data)
 	a.bad = a.bad || !ok

@@ -18,24 +18,23 @@ const (
 	seqOffset     = 8 // of nlmsg_seq in a header
 )
 
-// A Batch is messages that are encoded, one behind the other, into one buffer. The zero Batch is empty and ready.
-// Between Begin and End come the message's fixed header (Raw) and its attributes. A Batch that is Reset and used again
-// allocates nothing.
+// A Batch encodes messages one after the other into one buffer. The zero Batch is empty and ready. Between Begin and
+// End come the message's fixed header (Raw) and its attributes. Reusing a Batch after Reset allocates nothing.
 //
-// Numbers are in the machine's byte order unless the method says otherwise. Attribute types may carry
+// Numbers are in the machine's byte order, except in the methods that end in BE. Attribute types may carry
 // unix.NLA_F_NESTED and unix.NLA_F_NET_BYTEORDER.
 //
-// An attribute of more than 65,535 bytes cannot be said in netlink. To encode one is a mistake of the program, like an
+// Netlink limits an attribute to 65,535 bytes, header included. Encoding a longer one is a programming error, like an
 // index out of range, and panics.
 type Batch struct {
 	buf    []byte
-	starts []int // where each message begins
+	starts []int // offset of each message
 }
 
-// maxKept is how many bytes of buffer an empty batch keeps.
+// maxKept bounds the buffer of an empty batch, in bytes.
 const maxKept = 1 << 20
 
-// Reset empties the batch. It keeps the buffer, unless that has grown beyond what most batches need.
+// Reset empties the batch. It keeps the buffer, unless that has grown beyond 1 MiB, more than most batches need.
 func (b *Batch) Reset() {
 	if cap(b.buf) > maxKept {
 		*b = Batch{}
@@ -49,10 +48,10 @@ func (b *Batch) Len() int { return len(b.starts) }
 // Size returns the number of bytes of all messages so far, the unfinished one included.
 func (b *Batch) Size() int { return len(b.buf) }
 
-// Bytes returns the messages as encoded so far. The slice is the batch's own.
+// Bytes returns the messages as encoded so far. The slice aliases the batch's buffer.
 func (b *Batch) Bytes() []byte { return b.buf }
 
-// Begin starts a message of a type with the given flags beside NLM_F_REQUEST. Do and Query decide on NLM_F_ACK.
+// Begin starts a message of a type with NLM_F_REQUEST and the given flags. Do and Query decide on NLM_F_ACK.
 func (b *Batch) Begin(typ, flags uint16) {
 	b.starts = append(b.starts, len(b.buf))
 	p := b.grow(headerLen)
@@ -67,8 +66,7 @@ func (b *Batch) End() {
 	binary.NativeEndian.PutUint32(b.buf[start:], uint32(len(b.buf)-start))
 }
 
-// Raw appends bytes as they are, padded: the header that the protocol puts before the attributes, such as genlmsghdr or
-// nfgenmsg.
+// Raw appends bytes as they are, padded: the protocol's header before the attributes, such as genlmsghdr or nfgenmsg.
 func (b *Batch) Raw(p ...byte) {
 	q := b.grow(align(len(p)))
 	clear(q[copy(q, p):])
@@ -77,7 +75,7 @@ func (b *Batch) Raw(p ...byte) {
 // Data appends an attribute of any bytes.
 func (b *Batch) Data(typ uint16, p []byte) { copy(b.attr(typ, len(p)), p) }
 
-// Flag appends an attribute without a value, whose presence says it all.
+// Flag appends an attribute without a value.
 func (b *Batch) Flag(typ uint16) { b.attr(typ, 0) }
 
 // Uint8 appends an attribute of one byte.
@@ -95,7 +93,7 @@ func (b *Batch) Uint16BE(typ, v uint16) { binary.BigEndian.PutUint16(b.attr(typ,
 // Uint32BE appends an attribute of four bytes in network order.
 func (b *Batch) Uint32BE(typ uint16, v uint32) { binary.BigEndian.PutUint32(b.attr(typ, 4), v) }
 
-// Text appends an attribute of a string and the zero byte that ends it.
+// Text appends an attribute of a string and a terminating zero byte.
 func (b *Batch) Text(typ uint16, s string) {
 	p := b.attr(typ, len(s)+1)
 	p[copy(p, s)] = 0
@@ -115,19 +113,19 @@ func (b *Batch) Addr(typ uint16, a netip.Addr) {
 	}
 }
 
-// Nest starts an attribute that holds the attributes up to the matching Unnest, which wants what Nest returned.
+// Nest starts an attribute that holds the attributes up to the matching Unnest. Pass its result to Unnest.
 func (b *Batch) Nest(typ uint16) int {
 	at := len(b.buf)
 	b.attr(typ|unix.NLA_F_NESTED, 0)
 	return at
 }
 
-// Unnest ends the attribute that Nest started.
+// Unnest ends the attribute of the matching Nest.
 func (b *Batch) Unnest(nest int) {
 	binary.NativeEndian.PutUint16(b.buf[nest:], attrLen(len(b.buf)-nest))
 }
 
-// attr appends an attribute's header and returns the room for its n bytes of value. The padding is zero.
+// attr appends an attribute's header and n bytes of value, which it returns. The padding is zero.
 func (b *Batch) attr(typ uint16, n int) []byte {
 	p := b.grow(attrHeaderLen + align(n))
 	binary.NativeEndian.PutUint16(p, attrLen(attrHeaderLen+n))
@@ -136,14 +134,14 @@ func (b *Batch) attr(typ uint16, n int) []byte {
 	return p[attrHeaderLen : attrHeaderLen+n]
 }
 
-// grow makes the buffer n bytes longer and returns these bytes, which hold whatever was there.
+// grow extends the buffer by n bytes and returns them, with arbitrary contents.
 func (b *Batch) grow(n int) []byte {
 	old := len(b.buf)
 	b.buf = slices.Grow(b.buf, n)[:old+n]
 	return b.buf[old:]
 }
 
-// end returns where message i ends.
+// end returns the offset of the end of message i.
 func (b *Batch) end(i int) int {
 	if i+1 < len(b.starts) {
 		return b.starts[i+1]
@@ -151,8 +149,8 @@ func (b *Batch) end(i int) int {
 	return len(b.buf)
 }
 
-// seal gives the messages first to last, not included, sequence numbers from seq on, asks for an acknowledgement of
-// the last alone, and returns their bytes.
+// seal numbers the messages from first up to but not including last with sequence numbers from seq on, requests an
+// acknowledgement of the final one alone, and returns their bytes.
 func (b *Batch) seal(first, last int, seq uint32) []byte {
 	for i := first; i < last; i++ {
 		p := b.buf[b.starts[i]:]

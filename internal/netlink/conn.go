@@ -1,8 +1,11 @@
-// Package netlink talks to the kernel in bulk: many messages in one send, an acknowledgement asked for only at the last,
-// and the errors matched to their messages. The kernel goes on after a message that fails and always reports a failure
-// (netlink_rcv_skb in net/netlink/af_netlink.c), so silence about a message before the acknowledged one is success.
+// Package netlink talks to the kernel in bulk: many messages in one send, an acknowledgement requested only for the
+// last, and the errors matched to their messages. The kernel continues after a failed message and always reports a
+// failure (netlink_rcv_skb in net/netlink/af_netlink.c), so silence about a message before the acknowledged one is
+// success.
 //
-// Encoding (Batch) and parsing (Attrs) allocate nothing per message.
+// Encoding (Batch) and parsing (Attrs) allocate nothing per message. That is the reason not to use
+// github.com/mdlayher/netlink: it acknowledges and allocates each message, 2,800 ns against 100, and cannot tell an
+// unknown outcome (ErrUnknown) from a refusal.
 package netlink
 
 import (
@@ -13,28 +16,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Conn exchanges messages with the kernel. It is used by one goroutine at a time.
+// A Conn exchanges messages with the kernel. It may be used by one goroutine at a time.
 type Conn struct {
 	socket Socket
 	limits limits
 	buf    []byte
 	seq    uint32 // of the next message
-	dirty  bool   // replies to what was given up may still come
+	dirty  bool   // replies to an abandoned request may still arrive
 }
 
-// limits are the bytes that the kernel takes in one send, and those that unread replies may take on its side. They are
-// what keeps replies from being lost.
+// limits bound one send and the kernel's buffer for its unread replies, in bytes, so that no reply is lost.
 type limits struct{ send, replies int }
 
 const (
-	// replyCost is what one small reply takes of a receive buffer: the default of 212,992 bytes holds 256.
+	// replyCost is one small reply's share of a receive buffer: the default of 212,992 bytes holds 256.
 	replyCost = 832
-	// minBuffer is more than the 32 KiB that the kernel puts into a datagram of a dump.
+	// minBuffer exceeds the kernel's 32 KiB for a datagram of a dump.
 	minBuffer = 64 << 10
 )
 
 // Dial opens a connection of a netlink protocol, such as unix.NETLINK_GENERIC, in the network namespace of the calling
-// thread.
+// thread. Errors are those of socket(2), such as unix.EPROTONOSUPPORT.
 func Dial(protocol int) (*Conn, error) {
 	s, l, err := dialSocket(protocol)
 	if err != nil {
@@ -43,7 +45,7 @@ func Dial(protocol int) (*Conn, error) {
 	return &Conn{socket: s, limits: l}, nil
 }
 
-// New returns a connection over a socket, with the kernel's default limits.
+// New returns a connection over a socket, with the kernel's default limits. It serves tests with a simulated kernel.
 func New(s Socket) *Conn {
 	return &Conn{socket: s, limits: limits{send: 212_960, replies: 212_992}}
 }
@@ -52,10 +54,10 @@ func New(s Socket) *Conn {
 func (c *Conn) Close() error { return c.socket.Close() }
 
 // Do sends all messages of a batch, in as few sends as are safe, and returns one error for each message, or nil if all
-// went well. One that fails stops no other. Messages must not be ones that the kernel answers with data.
+// succeeded. A failed message does not stop the others. Messages that the kernel answers with data belong to Query.
 //
-// A refusal is an *Error. ErrUnknown says that the kernel may or may not have carried the message out. Any other error
-// says that the message was not sent: the context's if it was done before. The batch stays as it is, for another try.
+// A refusal is an *Error. After ErrUnknown the kernel may or may not have carried the message out. After any other
+// error the message was not sent; it is the context's if that was done before. The batch may be sent again.
 func (c *Conn) Do(ctx context.Context, b *Batch) []error {
 	r := results{n: b.Len()}
 	for first := 0; first < r.n; {
@@ -66,8 +68,8 @@ func (c *Conn) Do(ctx context.Context, b *Batch) []error {
 	return r.errs
 }
 
-// cut returns the end of the longest row of messages from first on that is safe to send at once. It is never empty: a
-// message that is too big by itself is the kernel's to refuse.
+// cut returns the end of the longest run of messages from first on that is safe to send at once. The run is never
+// empty: refusing a single message as too big is left to the kernel.
 func (l limits) cut(b *Batch, first int) int {
 	replies, start := 0, b.starts[first]
 	last := first
@@ -81,7 +83,7 @@ func (l limits) cut(b *Batch, first int) int {
 	return last
 }
 
-// A span is the messages first to last, not included, of a batch.
+// A span is a range of a batch's messages: from first up to but not including last.
 type span struct{ first, last int }
 
 func (c *Conn) exchange(ctx context.Context, b *Batch, s span, r *results) {
@@ -103,7 +105,8 @@ func (c *Conn) exchange(ctx context.Context, b *Batch, s span, r *results) {
 	}
 }
 
-// acks collects the replies to a span whose first message has the sequence number seq, until that of its last.
+// acks collects the replies to a span up to the acknowledgement of its last message; seq is the sequence number of its
+// first.
 func (c *Conn) acks(ctx context.Context, seq uint32, s span, r *results) error {
 	n := uint32(s.last - s.first)
 	for done := false; !done; {
@@ -112,7 +115,7 @@ func (c *Conn) acks(ctx context.Context, seq uint32, s span, r *results) error {
 			return err
 		}
 		for m := (walk{rest: p}); m.next(); {
-			i := m.seq - seq // far beyond n for a reply to what was given up
+			i := m.seq - seq // far beyond n for a reply to an abandoned request
 			if i >= n || m.typ != unix.NLMSG_ERROR {
 				continue
 			}
@@ -125,8 +128,8 @@ func (c *Conn) acks(ctx context.Context, seq uint32, s span, r *results) error {
 	return nil
 }
 
-// ready says whether a message may be sent now. Replies to what was given up are thrown away first; they would fill the
-// receive buffer, and a dump that was left keeps the kernel from starting another.
+// ready prepares for a send: it discards replies to an abandoned request. They would fill the receive buffer, and an
+// unfinished dump keeps the kernel from starting another.
 func (c *Conn) ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil || !c.dirty {
 		return err
@@ -146,7 +149,7 @@ func (c *Conn) ready(ctx context.Context) error {
 	return nil
 }
 
-// reserve makes the buffer hold a reply to n bytes, which a protocol may send back whole.
+// reserve makes room for the reply to n bytes; a protocol may send them all back.
 func (c *Conn) reserve(n int) {
 	if n = max(minBuffer, n+replyCost); len(c.buf) < n {
 		c.buf = make([]byte, n)

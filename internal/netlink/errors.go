@@ -10,22 +10,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrUnknown says that nobody knows what the kernel did or holds: its answer was lost, cut short, late or interrupted.
-// Read back before you go on.
+// ErrUnknown means that the kernel's state is unknown: its answer was lost, truncated, late or interrupted. Read the
+// state back before going on.
 var ErrUnknown = errors.New("outcome unknown")
 
-// An Error is the kernel's refusal of one message. It unwraps to its Errno, so errors.Is tells both the numbers of
-// package unix and os.ErrExist, os.ErrNotExist and os.ErrPermission.
+// An Error is the kernel's refusal of one message. It unwraps to its Errno, so errors.Is matches the numbers of package
+// unix as well as os.ErrExist, os.ErrNotExist and os.ErrPermission.
 type Error struct {
 	Errno syscall.Errno // above 4095 the numbers are the protocol's own, such as ipset's
-	Text  string        // what the kernel says about it, or empty (NLMSGERR_ATTR_MSG)
+	Text  string        // the kernel's explanation, or empty (NLMSGERR_ATTR_MSG)
 
-	// Request is what the error message carries of the refused message behind its header. Most protocols send
-	// nothing (the socket asks for that, NETLINK_CAP_ACK); ipset sends all, with the failed line filled in.
+	// Request is the refused message without its header, as far as the error carries it. Most protocols send nothing
+	// back (the socket requests that, NETLINK_CAP_ACK); ipset sends all, with the failed line filled in.
 	Request []byte
 }
 
-// Error returns the number's text, and the kernel's own if it has one.
+// Error returns the number's text, followed by the kernel's explanation if there is one.
 func (e *Error) Error() string {
 	if e.Text == "" {
 		return e.Errno.Error()
@@ -54,7 +54,7 @@ func parseError(flags uint16, p []byte) error {
 	return e
 }
 
-// splitRequest splits what follows the number into the refused message's payload and the attributes behind it.
+// splitRequest splits the bytes after the number into the refused message's payload and the attributes behind it.
 func splitRequest(flags uint16, p []byte) (request, rest []byte) {
 	if len(p) < headerLen {
 		return nil, nil

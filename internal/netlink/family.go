@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// genlHeaderLen is the size of struct genlmsghdr, which is before the attributes of every generic netlink message.
+// genlHeaderLen is the size of struct genlmsghdr, the header before the attributes of every generic netlink message.
 const genlHeaderLen = unix.GENL_HDRLEN
 
 // BeginGeneric starts a message of a generic netlink family with its header: a command and the family's version.
@@ -17,7 +17,7 @@ func (b *Batch) BeginGeneric(family uint16, flags uint16, cmd, version uint8) {
 	b.Raw(cmd, version, 0, 0)
 }
 
-// ParseGeneric returns the walk over the attributes of a generic netlink message's payload.
+// ParseGeneric returns an iterator over the attributes of a generic netlink message's payload.
 func ParseGeneric(payload []byte) Attrs {
 	if len(payload) < genlHeaderLen {
 		return Attrs{bad: true}
@@ -25,8 +25,8 @@ func ParseGeneric(payload []byte) Attrs {
 	return Parse(payload[genlHeaderLen:])
 }
 
-// Family returns the number by which the kernel knows a generic netlink family now; it is another one after the module
-// was loaded anew. It is never 0. The error is os.ErrNotExist if there is no such family.
+// Family returns the kernel's current number of a generic netlink family, never 0; reloading the module changes it. The
+// error is os.ErrNotExist if there is no such family.
 func (c *Conn) Family(ctx context.Context, name string) (uint16, error) {
 	var b Batch
 	b.BeginGeneric(unix.GENL_ID_CTRL, 0, unix.CTRL_CMD_GETFAMILY, 1)

@@ -2,7 +2,7 @@ package netlink
 
 import "encoding/binary"
 
-// A walk goes through the messages of a datagram. What is no message ends it.
+// A walk iterates over the messages of a datagram. It ends at the first malformed one.
 type walk struct {
 	rest    []byte
 	payload []byte
@@ -28,7 +28,7 @@ func (w *walk) next() bool {
 	return true
 }
 
-// results are the errors of n messages. There is no list before the first error.
+// results are the errors of n messages. The list is allocated with the first error.
 type results struct {
 	errs []error
 	n    int
@@ -41,7 +41,7 @@ func (r *results) set(i int, err error) {
 	r.errs[i] = err
 }
 
-// fill gives an error to those of a span that have none.
+// fill gives an error to the messages of a span without one.
 func (r *results) fill(s span, err error) {
 	for i := s.first; i < s.last; i++ {
 		if r.errs == nil || r.errs[i] == nil {

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Port returns the number (nl_pid, see netlink(7)) by which the kernel knows this connection. A notification of a change
-// that was made over it carries the number in the header, as far as the protocol cares to say. The error is
-// errors.ErrUnsupported if the connection's socket is not the kernel's.
+// Port returns the kernel's number for this connection (nl_pid, see netlink(7)). Notifications of changes made over it
+// carry the number in their header, if the protocol fills it in. The error is errors.ErrUnsupported over a simulated
+// socket.
 func (c *Conn) Port() (uint32, error) {
 	s, ok := c.socket.(*fileSocket)
 	if !ok {

@@ -10,34 +10,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Socket carries datagrams of netlink messages to and from the kernel. Tests put a kernel of their own in its place.
+// A Socket carries datagrams of netlink messages to and from the kernel. Tests simulate the kernel behind it (package
+// netlinktest).
 type Socket interface {
-	// Send sends one datagram. After an error the kernel has seen nothing of it.
+	// Send sends one datagram. After an error the kernel has not seen any of it.
 	Send([]byte) error
 
-	// Receive reads one datagram into p and returns its length. A datagram that fills p may have been longer. What
-	// is there is returned even if the context is done; otherwise its error is returned. unix.ENOBUFS says that
-	// datagrams were lost, os.ErrDeadlineExceeded that none came for long.
+	// Receive reads one datagram into p and returns its length. A datagram that fills p may have been longer. A
+	// queued datagram is returned even if the context is done; without one the error is the context's.
+	// unix.ENOBUFS means that datagrams were lost, os.ErrDeadlineExceeded that none arrived within a timeout.
 	Receive(ctx context.Context, p []byte) (int, error)
 
+	// Close closes the socket.
 	Close() error
 }
 
 const (
-	// receiveBuffer is asked for; what is had instead bounds what is sent at a time.
+	// receiveBuffer is the requested size, in bytes; the granted size bounds a send.
 	receiveBuffer = 4 << 20
-	// patience is how long a reply may take. The kernel answers before a send returns, so this is for the
-	// unexpected only.
-	patience = 10 * time.Second
-	// pollSlice is how soon a wait notices that its context is done.
+	// timeout bounds the wait for a reply. The kernel answers before a send returns, so it only guards against the
+	// unexpected.
+	timeout = 10 * time.Second
+	// pollSlice bounds the delay until a wait notices that its context is done.
 	pollSlice = 50 * time.Millisecond
 )
 
-// A fileSocket is a netlink socket of the kernel. It does not block, and it stays in the network namespace in which it
-// was opened.
+// A fileSocket is a non-blocking netlink socket of the kernel. It stays in the network namespace in which it was opened.
 type fileSocket struct{ fd int }
 
-// dialSocket opens a socket and returns it with the room for unread replies and for one send, in bytes.
+// dialSocket opens a socket and returns it with its limits.
 func dialSocket(protocol int) (*fileSocket, limits, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
 	if err != nil {
@@ -53,7 +54,7 @@ func dialSocket(protocol int) (*fileSocket, limits, error) {
 
 func (s *fileSocket) setUp() (limits, error) {
 	if unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
-		// Refused in a user namespace. What the system's limit leaves of it is read below.
+		// Refused in a user namespace. The system's limit applies then; the granted size is read below.
 		_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 	}
 	for _, opt := range []int{unix.NETLINK_CAP_ACK, unix.NETLINK_EXT_ACK} {
@@ -61,7 +62,7 @@ func (s *fileSocket) setUp() (limits, error) {
 			return limits{}, fmt.Errorf("setsockopt(SOL_NETLINK, %d): %w", opt, err)
 		}
 	}
-	// Connected to port 0, the kernel, the socket refuses what other programs send to it.
+	// Connected to port 0, the kernel, the socket refuses messages from other programs.
 	if err := unix.Connect(s.fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return limits{}, fmt.Errorf("connect: %w", err)
 	}
@@ -99,7 +100,7 @@ func (s *fileSocket) Receive(ctx context.Context, p []byte) (int, error) {
 		case ctx.Err() != nil:
 			return 0, ctx.Err()
 		case deadline.IsZero():
-			deadline = time.Now().Add(patience)
+			deadline = time.Now().Add(timeout)
 		case time.Now().After(deadline):
 			return 0, os.ErrDeadlineExceeded
 		}

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Get reads an option of a socket into value, whose type is laid out as the kernel's structure. What value holds before is
-// what the kernel is asked about, where the option has questions. The error is a unix.Errno.
+// Get reads an option of a socket into value, whose type must be laid out as the kernel's structure. For an option with
+// arguments, such as the name of a table, value holds them beforehand. The error is a unix.Errno.
 func Get[T any](fd, level, name int, value *T) error {
 	size := uint32(unsafe.Sizeof(*value))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name),

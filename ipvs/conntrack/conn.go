@@ -12,26 +12,26 @@ import (
 	"kube-ipvs/internal/netlink"
 )
 
-// Conn is the running kernel's table, in the network namespace of the thread that opened it. It may be used by many
-// goroutines.
+// Conn is the running kernel's table, in the network namespace of the thread that opened it. It is safe for use by
+// several goroutines.
 type Conn struct {
-	mu        sync.Mutex // guards what follows: one exchange at a time
-	nl        *netlink.Conn
-	ask, gone netlink.Batch
+	mu            sync.Mutex // guards the next fields: one exchange at a time
+	nl            *netlink.Conn
+	get, deletion netlink.Batch
 
 	dumps, seen, deleted atomic.Uint64
 }
 
 var _ Kernel = (*Conn)(nil)
 
-// Stats counts what a Conn did since it was opened.
+// Stats counts the work of a Conn since it was opened.
 type Stats struct {
-	Dumps   uint64 // dumps asked for
+	Dumps   uint64 // dumps requested
 	Seen    uint64 // flows that the kernel sent
 	Deleted uint64 // flows that were deleted
 }
 
-// Open connects to the running kernel.
+// Open connects to the running kernel. Errors are those of socket(2), such as unix.EPROTONOSUPPORT.
 func Open() (*Conn, error) {
 	nl, err := netlink.Dial(unix.NETLINK_NETFILTER)
 	if err != nil {
@@ -47,18 +47,18 @@ func (c *Conn) Close() error {
 	return c.nl.Close()
 }
 
-// Stats returns what the connection did so far.
+// Stats returns the connection's counters.
 func (c *Conn) Stats() Stats {
 	return Stats{Dumps: c.dumps.Load(), Seen: c.seen.Load(), Deleted: c.deleted.Load()}
 }
 
-// Delete implements Kernel. The errors are the kernel's, such as os.ErrPermission without CAP_NET_ADMIN.
+// Delete implements Kernel. Errors are the kernel's, such as os.ErrPermission without CAP_NET_ADMIN.
 func (c *Conn) Delete(ctx context.Context, list []Frontend) (deleted int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var errs []error
-	for _, q := range questions(list) {
-		n, err := c.answer(ctx, q)
+	for _, q := range queries(list) {
+		n, err := c.run(ctx, q)
 		deleted += n
 		errs = append(errs, err)
 	}
@@ -69,8 +69,8 @@ func (c *Conn) Delete(ctx context.Context, list []Frontend) (deleted int, err er
 	return deleted, nil
 }
 
-// answer deletes the flows of one dump that are astray.
-func (c *Conn) answer(ctx context.Context, q question) (deleted int, err error) {
+// run deletes the stale flows of one dump.
+func (c *Conn) run(ctx context.Context, q query) (deleted int, err error) {
 	err = c.dump(ctx, q)
 	if refused := (*netlink.Error)(nil); errors.As(err, &refused) && !errors.Is(err, netlink.ErrUnknown) {
 		q.only = filter{} // perhaps it was the filter; without it the refusal is final
@@ -79,39 +79,39 @@ func (c *Conn) answer(ctx context.Context, q question) (deleted int, err error) 
 	if err != nil {
 		return 0, err
 	}
-	return c.deleteGone(ctx)
+	return c.deleteStale(ctx)
 }
 
-// dump encodes the deletion of what is astray while the kernel sends it.
-func (c *Conn) dump(ctx context.Context, q question) error {
-	c.ask.Reset()
-	c.gone.Reset()
-	q.appendTo(&c.ask)
+// dump encodes the deletion of stale flows while the kernel sends them.
+func (c *Conn) dump(ctx context.Context, q query) error {
+	c.get.Reset()
+	c.deletion.Reset()
+	q.appendTo(&c.get)
 	c.dumps.Add(1)
-	return c.nl.Query(ctx, &c.ask, func(_ uint16, p []byte) error {
+	return c.nl.Query(ctx, &c.get, func(_ uint16, p []byte) error {
 		c.seen.Add(1)
 		t, err := parseFlow(p)
-		if err == nil && q.wanted.astray(t.Flow) {
-			appendDelete(&c.gone, q.family, t)
+		if err == nil && q.wanted.stale(t.Flow) {
+			appendDelete(&c.deletion, q.family, t)
 		}
 		return err
 	})
 }
 
-// deleteGone sends the deletions. A flow that went meanwhile, or became another one, is not counted.
-func (c *Conn) deleteGone(ctx context.Context) (deleted int, err error) {
-	errs := c.nl.Do(ctx, &c.gone)
+// deleteStale sends the deletions. It does not count a flow that has ended or been replaced meanwhile.
+func (c *Conn) deleteStale(ctx context.Context) (deleted int, err error) {
+	errs := c.nl.Do(ctx, &c.deletion)
 	if errs == nil {
-		return c.gone.Len(), nil
+		return c.deletion.Len(), nil
 	}
-	var left []error
+	var failed []error
 	for _, err := range errs {
 		switch {
 		case err == nil:
 			deleted++
 		case !errors.Is(err, unix.ENOENT):
-			left = append(left, err)
+			failed = append(failed, err)
 		}
 	}
-	return deleted, errors.Join(left...)
+	return deleted, errors.Join(failed...)
 }

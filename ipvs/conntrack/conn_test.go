@@ -9,8 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
-
-	"kube-ipvs/internal/netlink"
 )
 
 const udp = unix.IPPROTO_UDP
@@ -52,7 +50,7 @@ func TestDelete(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.flows = []Flow{stays, strays, strays6, other}
-			c := &Conn{nl: netlink.New(s)}
+			c := s.conn()
 			n, err := c.Delete(t.Context(), []Frontend{dns, dns6})
 			if n != 2 || err != nil {
 				t.Errorf("Delete: %d, %v; want 2, nil", n, err)
@@ -69,7 +67,7 @@ func TestDelete(t *testing.T) {
 func TestDeleteWhatIsGone(t *testing.T) {
 	s := &sim{flows: []Flow{strays, strays6}}
 	s.afterDump = func() { s.flows = []Flow{strays6} }
-	c := &Conn{nl: netlink.New(s)}
+	c := s.conn()
 	if n, err := c.Delete(t.Context(), []Frontend{dns}); n != 0 || err != nil {
 		t.Errorf("Delete: %d, %v; want 0, nil", n, err)
 	}
@@ -78,7 +76,7 @@ func TestDeleteWhatIsGone(t *testing.T) {
 
 func TestDeleteErrors(t *testing.T) {
 	s := &sim{flows: []Flow{strays}, deleteErrno: unix.EPERM}
-	c := &Conn{nl: netlink.New(s)}
+	c := s.conn()
 	if n, err := c.Delete(t.Context(), []Frontend{dns}); n != 0 || !errors.Is(err, os.ErrPermission) {
 		t.Errorf("refused: %d, %v; want 0, os.ErrPermission", n, err)
 	}

@@ -1,6 +1,5 @@
-// Package conntrack deletes the flows that still go to endpoints which are gone. IPVS forgets a real server at once; the
-// kernel's connection tracking keeps a UDP client's flow as long as the client sends, and with it the address that its
-// packets are sent to.
+// Package conntrack deletes stale flows: those to removed endpoints. IPVS forgets a real server at once; the kernel's
+// connection tracking keeps a UDP client's flow, and with it the endpoint's address, as long as the client sends.
 package conntrack
 
 import (
@@ -9,32 +8,32 @@ import (
 	"net/netip"
 )
 
-// A Frontend is where clients send to, with the endpoints that their flows may go to.
+// A Frontend is a service's address and port, with the endpoints that its flows may keep.
 type Frontend struct {
 	Proto uint8          // IP protocol number: TCP 6, UDP 17, SCTP 132
 	At    netip.AddrPort // original destination of the flows
 	Keep  map[netip.AddrPort]struct{}
 }
 
-// String returns the frontend as an operator would look for its flows.
+// String returns the command that lists the frontend's flows.
 func (f Frontend) String() string {
 	return fmt.Sprintf("conntrack -L -p %d --orig-dst %v --orig-port-dst %d", f.Proto, f.At.Addr(), f.At.Port())
 }
 
 // A Kernel is a table of tracked flows.
 type Kernel interface {
-	// Delete deletes the flows that are addressed to one of the frontends and answered by an endpoint that it does
-	// not keep, and returns how many. It is safe to repeat. After an error some may be left. Frontends must differ in
+	// Delete deletes the flows addressed to one of the frontends and answered by an endpoint that it does not keep,
+	// and returns their number. It is safe to repeat. After an error some may be left. Frontends must differ in
 	// protocol, address or port.
 	Delete(context.Context, []Frontend) (deleted int, err error)
 }
 
-// A Flow is a tracked flow as far as it matters here.
+// A Flow is a tracked flow.
 type Flow struct {
 	Proto    uint8
 	Client   netip.AddrPort // original source
 	Frontend netip.AddrPort // original destination
-	Endpoint netip.AddrPort // source of the replies; the frontend itself where nothing translates
+	Endpoint netip.AddrPort // source of the replies; the frontend itself without translation
 }
 
 // String returns the flow with the client first.
@@ -42,7 +41,7 @@ func (f Flow) String() string {
 	return fmt.Sprintf("protocol %d: %v to %v by %v", f.Proto, f.Client, f.Frontend, f.Endpoint)
 }
 
-// frontends are looked up for every flow.
+// frontends index the endpoints to keep, for one lookup per flow.
 type frontends map[destination]map[netip.AddrPort]struct{}
 
 type destination struct {
@@ -58,8 +57,8 @@ func index(list []Frontend) frontends {
 	return out
 }
 
-// astray says whether a flow goes from one of the frontends to an endpoint that it does not keep.
-func (fs frontends) astray(f Flow) bool {
+// stale reports whether a flow goes from one of the frontends to an endpoint that it does not keep.
+func (fs frontends) stale(f Flow) bool {
 	keep, ok := fs[destination{at: f.Frontend, proto: f.Proto}]
 	if !ok {
 		return false

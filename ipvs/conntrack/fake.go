@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// Fake is a table in memory. It may be used by many goroutines. The zero Fake is empty.
+// Fake is a table in memory. It is safe for use by several goroutines. The zero Fake is empty.
 type Fake struct {
 	mu    sync.Mutex
 	flows []Flow
@@ -23,14 +23,14 @@ func (f *Fake) Add(flows ...Flow) {
 	f.flows = append(f.flows, flows...)
 }
 
-// Flows returns the flows that are tracked, in the order in which they were added.
+// Flows returns the tracked flows in the order in which they were added.
 func (f *Fake) Flows() []Flow {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.flows)
 }
 
-// Calls returns what Delete was asked for, call by call.
+// Calls returns the argument of each call of Delete.
 func (f *Fake) Calls() [][]Frontend {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -46,6 +46,6 @@ func (f *Fake) Delete(ctx context.Context, list []Frontend) (deleted int, err er
 		return 0, fmt.Errorf("delete tracked flows: %w", err)
 	}
 	before := len(f.flows)
-	f.flows = slices.DeleteFunc(f.flows, index(list).astray)
+	f.flows = slices.DeleteFunc(f.flows, index(list).stale)
 	return before - len(f.flows), nil
 }

@@ -7,11 +7,11 @@ import (
 	"kube-ipvs/internal/netlink"
 )
 
-// A tracked flow is one message of a dump. What is raw lies in the message.
+// A tracked flow is one message of a dump. The slices alias the message.
 type tracked struct {
 	Flow
-	orig []byte // CTA_TUPLE_ORIG, by which it is deleted
-	id   []byte // CTA_ID, so that its successor is not
+	orig []byte // CTA_TUPLE_ORIG, the key for its deletion
+	id   []byte // CTA_ID, which protects a successor with the same key
 	zone []byte // CTA_ZONE, or nil
 }
 
@@ -54,7 +54,7 @@ type tuple struct {
 	proto            uint8
 }
 
-// parse says whether the attributes were what they should be.
+// parse reports whether the attributes were well-formed.
 func (t *tuple) parse(a netlink.Attrs) bool {
 	ok := true
 	for a.Next() {

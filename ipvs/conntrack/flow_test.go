@@ -14,7 +14,7 @@ func TestParseFlowAllocatesNothing(t *testing.T) {
 		wanted := index([]Frontend{dns, dns6})
 		n := testing.AllocsPerRun(100, func() {
 			got, err := parseFlow(p)
-			if err != nil || got.Flow != f || !wanted.astray(got.Flow) {
+			if err != nil || got.Flow != f || !wanted.stale(got.Flow) {
 				t.Errorf("%v became %v, %v", f, got.Flow, err)
 			}
 		})
@@ -52,7 +52,7 @@ func BenchmarkParseFlow(b *testing.B) {
 	wanted := index([]Frontend{dns})
 	b.ReportAllocs()
 	for b.Loop() {
-		if t, err := parseFlow(p); err != nil || !wanted.astray(t.Flow) {
+		if t, err := parseFlow(p); err != nil || !wanted.stale(t.Flow) {
 			b.Fatal(t, err)
 		}
 	}

@@ -1,96 +1,62 @@
 package conntrack
 
 import (
-	"context"
-	"encoding/binary"
-	"errors"
 	"net/netip"
-	"os"
 	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"kube-ipvs/internal/netlink"
+	"kube-ipvs/internal/netlink/netlinktest"
 )
 
-// A sim is the kernel's side of the socket, without its filter: it sends every flow of a family.
+// A sim is the kernel behind a socket, without its filter: it sends every flow of a family.
 type sim struct {
 	flows       []Flow
-	queue       [][]byte
 	noFilter    bool          // EINVAL for what it does not know
 	deleteErrno syscall.Errno // for every deletion
 	afterDump   func()
 	zone        uint16
 }
 
-func (s *sim) Close() error { return nil }
-
-func (s *sim) Receive(ctx context.Context, p []byte) (int, error) {
-	if len(s.queue) == 0 {
-		return 0, errors.Join(ctx.Err(), os.ErrDeadlineExceeded)
-	}
-	n := copy(p, s.queue[0])
-	s.queue = s.queue[1:]
-	return n, nil
+func (s *sim) conn() *Conn {
+	return &Conn{nl: netlink.New(&netlinktest.Socket{Handle: s.message})}
 }
 
-func (s *sim) Send(p []byte) error {
-	messages, err := syscall.ParseNetlinkMessage(p)
-	for _, m := range messages {
-		errno := s.message(m)
-		switch {
-		case errno != 0 || m.Header.Flags&unix.NLM_F_DUMP == 0 && m.Header.Flags&unix.NLM_F_ACK != 0:
-			s.reply(m, unix.NLMSG_ERROR, binary.NativeEndian.AppendUint32(nil, uint32(-int32(errno))))
-		case m.Header.Flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP:
-			s.reply(m, unix.NLMSG_DONE, make([]byte, 4))
-		}
-	}
-	return err
-}
-
-func (s *sim) reply(to syscall.NetlinkMessage, typ uint16, payload []byte) {
-	p := binary.NativeEndian.AppendUint32(nil, uint32(unix.SizeofNlMsghdr+len(payload)))
-	p = binary.NativeEndian.AppendUint16(p, typ)
-	p = binary.NativeEndian.AppendUint16(p, 0)
-	p = binary.NativeEndian.AppendUint32(p, to.Header.Seq)
-	p = binary.NativeEndian.AppendUint32(p, 0)
-	s.queue = append(s.queue, append(p, payload...))
-}
-
-func (s *sim) message(m syscall.NetlinkMessage) syscall.Errno {
-	if m.Header.Type == msgDelete {
+func (s *sim) message(m netlinktest.Request) error {
+	if m.Type == msgDelete {
 		return s.delete(m)
 	}
-	for a := netlink.Parse(m.Data[nfgenHeaderLen:]); a.Next(); {
+	for a := netlink.Parse(m.Payload[nfgenHeaderLen:]); a.Next(); {
 		if a.Type() == attrFilter && s.noFilter {
 			return unix.EINVAL
 		}
 	}
 	for i, f := range s.flows {
-		if (m.Data[0] == unix.AF_INET) == f.Client.Addr().Is4() {
-			s.reply(m, msgGet, encodeFlow(f, uint32(i), s.zone))
+		if (m.Payload[0] == unix.AF_INET) == f.Client.Addr().Is4() {
+			m.Reply(msgGet, 0, encodeFlow(f, uint32(i), s.zone))
 		}
 	}
 	if s.afterDump != nil {
 		s.afterDump()
 	}
-	return 0
+	return nil
 }
 
 // delete deletes the flow with the same original tuple and zone. Without a tuple the kernel would delete everything.
-func (s *sim) delete(m syscall.NetlinkMessage) syscall.Errno {
+func (s *sim) delete(m netlinktest.Request) error {
 	if s.deleteErrno != 0 {
 		return s.deleteErrno
 	}
-	t, err := parseFlow(m.Data)
+	t, err := parseFlow(m.Payload)
 	if err != nil || t.orig == nil || len(t.id) != 4 || (t.zone != nil) != (s.zone != 0) {
 		return unix.EINVAL
 	}
 	for i, f := range s.flows {
 		if f.Proto == t.Proto && f.Client == t.Client && f.Frontend == t.Frontend {
 			s.flows = slices.Delete(s.flows, i, i+1)
-			return 0
+			return nil
 		}
 	}
 	return unix.ENOENT

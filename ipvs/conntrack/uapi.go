@@ -33,7 +33,7 @@ const (
 	filterOrig = 1 // CTA_FILTER_ORIG_FLAGS
 )
 
-// What of the original tuple a filtered dump compares (CTA_FILTER_F_* in net/netfilter/nf_internals.h, since Linux 5.8).
+// Fields of the original tuple for a filtered dump (CTA_FILTER_F_* in net/netfilter/nf_internals.h, since Linux 5.8).
 const (
 	filterAddrDst = 1 << 1
 	filterProto   = 1 << 3

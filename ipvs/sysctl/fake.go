@@ -13,14 +13,14 @@ import (
 	"kube-ipvs/internal/ops"
 )
 
-// A Fake is a Kernel in memory. It has the settings that it was made with and no others, as a kernel does. It is safe
-// for use by several goroutines.
+// A Fake is a Kernel in memory. Like a kernel it has a fixed set of settings: those given to NewFake. It is safe for use
+// by several goroutines.
 type Fake struct {
+	ops.Counter
+
 	mu       sync.Mutex
 	values   map[string]string
 	readOnly bool
-	ops      int
-	reads    int
 }
 
 var _ Kernel = (*Fake)(nil)
@@ -34,32 +34,18 @@ func NewFake(settings ...Setting) *Fake {
 	return f
 }
 
-// SetReadOnly says whether writing is refused with os.ErrPermission.
+// SetReadOnly makes writing fail with os.ErrPermission, or succeed again.
 func (f *Fake) SetReadOnly(readOnly bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.readOnly = readOnly
 }
 
-// Ops returns how many settings Do was given so far.
-func (f *Fake) Ops() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.ops
-}
-
-// Reads returns how many times Read was called so far.
-func (f *Fake) Reads() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.reads
-}
-
 // Read implements Kernel.
 func (f *Fake) Read(ctx context.Context, names []string) (map[string]string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.reads++
+	f.CountRead()
 	values := make(map[string]string, len(names))
 	var errs []error
 	for _, name := range names {
@@ -82,7 +68,7 @@ func (f *Fake) Read(ctx context.Context, names []string) (map[string]string, err
 func (f *Fake) Do(ctx context.Context, settings []Setting) []error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ops += len(settings)
+	f.CountOps(len(settings))
 	return ops.Each(settings, func(s Setting) error { return f.set(ctx, s) })
 }
 
@@ -104,7 +90,7 @@ func (f *Fake) set(ctx context.Context, s Setting) error {
 	return nil
 }
 
-// String returns all settings, sorted, a line each, as sysctl(8) would take them.
+// String returns all settings, sorted, one sysctl(8) command a line.
 func (f *Fake) String() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -15,11 +15,11 @@ import (
 	"kube-ipvs/internal/ops"
 )
 
-// Files is the running kernel's settings, as files. Those below net/ are of the network namespace of the thread that
-// first asks for them: a file that was read once stays open, so that to look at a setting again is one system call. It is
-// safe for use by several goroutines.
+// Files are the running kernel's settings, as files. Those below net/ belong to the network namespace of the thread
+// that first reads them: a file stays open once it was read, so that reading a setting again takes one system call. It
+// is safe for use by several goroutines.
 type Files struct {
-	Root string // where the files are; empty: /proc/sys
+	Root string // directory of the files; empty: /proc/sys
 
 	mu   sync.Mutex
 	open map[string]int // descriptors, by name
@@ -27,7 +27,7 @@ type Files struct {
 
 var _ Kernel = (*Files)(nil)
 
-// Close closes what is open.
+// Close closes the open files. The settings stay.
 func (f *Files) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -71,20 +71,20 @@ func (f *Files) read(ctx context.Context, name string) (string, error) {
 		if err == nil {
 			return v, nil
 		}
-		// The setting went with its module or interface, and may be back as another file.
+		// The setting disappeared with its module or interface, and may be back as another file.
 		if err := f.shut(name); err != nil {
 			return "", err
 		}
 	}
 	if fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
-		return "", reason(err)
+		return "", translate(err)
 	}
 	if f.open == nil {
 		f.open = map[string]int{}
 	}
 	f.open[name] = fd
 	v, err := content(fd)
-	return v, reason(err)
+	return v, translate(err)
 }
 
 func (f *Files) shut(name string) error {
@@ -93,8 +93,8 @@ func (f *Files) shut(name string) error {
 	return unix.Close(fd)
 }
 
-// content reads all of a setting at once: the kernel gives nothing to who asks for what follows (proc_dointvec and its
-// kind in kernel/sysctl.c).
+// content reads all of a setting at once: the kernel returns nothing at a later offset (proc_dointvec and its kind in
+// kernel/sysctl.c).
 func content(fd int) (string, error) {
 	for buf := make([]byte, 128); ; buf = make([]byte, 4*len(buf)) {
 		n, err := unix.Pread(fd, buf, 0)
@@ -107,7 +107,7 @@ func content(fd int) (string, error) {
 	}
 }
 
-// set writes the value, unless it is there: in a container /proc/sys is often read-only and already as it should be.
+// set writes the value unless the setting has it: in a container /proc/sys is often read-only and already correct.
 func (f *Files) set(ctx context.Context, s Setting) error {
 	if now, err := f.read(ctx, s.Name); err == nil && now == Normal(s.Value) {
 		return nil
@@ -116,16 +116,16 @@ func (f *Files) set(ctx context.Context, s Setting) error {
 	if err != nil {
 		return err
 	}
-	// Without O_CREATE: a file that is not there is a setting that the kernel lacks.
+	// Without O_CREATE: a missing file is a setting that the kernel lacks.
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
-		return reason(err)
+		return translate(err)
 	}
 	_, err = file.WriteString(s.Value)
-	return reason(errors.Join(err, file.Close()))
+	return translate(errors.Join(err, file.Close()))
 }
 
-// validName says whether a name is one of a file below /proc/sys, and leads nowhere else.
+// validName reports whether a name denotes a file below /proc/sys and nowhere else.
 func validName(name string) bool { return fs.ValidPath(name) && name != "." }
 
 // path returns the name's file.
@@ -140,8 +140,8 @@ func (f *Files) path(ctx context.Context, name string) (string, error) {
 	return filepath.Join(root, filepath.FromSlash(name)), ctx.Err()
 }
 
-// reason says in words what a file's error means for a setting.
-func reason(err error) error {
+// translate explains a file's error in terms of the setting, with an error of package os in the chain.
+func translate(err error) error {
 	switch {
 	case errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("%w: /proc/sys is mounted read-only here: run the container privileged, or make the setting on the node beforehand", os.ErrPermission)

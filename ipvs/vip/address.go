@@ -11,13 +11,13 @@ import (
 	bulk "kube-ipvs/internal/netlink"
 )
 
-// addressFlags: a service address of IPv6 is on many nodes, so nobody asks whether it is taken, and the local table has
-// a route to it, so the main table needs none.
+// addressFlags switch off duplicate address detection, since an IPv6 service address is on many nodes, and the prefix
+// route, since the local table has a route to the address.
 const addressFlags = unix.IFA_F_NODAD | unix.IFA_F_NOPREFIXROUTE
 
-// forever is the lifetime of a valid service address of IPv6. It is not preferred for a moment: a node that has no address
-// on the way to a pod takes the nearest of all its addresses as source (RFC 6724, section 5, rule 3 before rule 8),
-// masqueraded traffic included, and that may be a service address.
+// forever is the valid lifetime of an IPv6 service address. Its preferred lifetime is 0: a node without an address on
+// the way to a pod takes the nearest of all its addresses as source (RFC 6724, section 5, rule 3 before rule 8),
+// masqueraded traffic included, and that must not be a service address.
 const forever uint32 = 0xffffffff
 
 // encodeAddress appends the message that adds an address to a link or removes it.
@@ -55,7 +55,7 @@ func parseAddress(p []byte) (link uint32, _ netip.Prefix, _ error) {
 		switch a.Type() {
 		case unix.IFA_LOCAL:
 			local = a.Addr()
-		case unix.IFA_ADDRESS: // the other end's, if there is a local one
+		case unix.IFA_ADDRESS: // the peer's, if there is a local one
 			address = a.Addr()
 		}
 	}
@@ -69,7 +69,7 @@ func parseAddress(p []byte) (link uint32, _ netip.Prefix, _ error) {
 	return binary.NativeEndian.Uint32(p[4:]), prefix, nil
 }
 
-// readAddresses adds the addresses on the link, all of which are ours.
+// readAddresses adds the addresses on the link, all of which are owned.
 func (c *Conn) readAddresses(ctx context.Context, link uint32, items Items) error {
 	return c.dump(ctx, dumpOf{get: unix.RTM_GETADDR, header: unix.SizeofIfAddrmsg}, func(p []byte) error {
 		on, prefix, err := parseAddress(p)

@@ -14,24 +14,24 @@ import (
 	bulk "kube-ipvs/internal/netlink"
 )
 
-// patience is how long an answer of the kernel may take.
-const patience = 10 * time.Second
+// timeout bounds the wait for an answer of the kernel.
+const timeout = 10 * time.Second
 
-// A Conn is the running kernel's links, rules, routes and addresses, as far as they are ours, in the network namespace
+// A Conn is a Kernel over netlink: the running kernel's owned links, rules, routes and addresses in the network namespace
 // in which it was opened. It is safe for use by several goroutines.
 type Conn struct {
 	mu     sync.Mutex
 	handle *netlink.Handle // for the link
 	bulk   *bulk.Conn      // for rules, routes and addresses, of which there may be thousands
 	batch  bulk.Batch
-	inet   int // a socket for questions about IPv4
+	inet   int // a socket for IPv4 ioctls
 
-	leaving leaving
+	removals pendingRemovals
 }
 
 var _ Kernel = (*Conn)(nil)
 
-// Open connects to the kernel.
+// Open connects to the kernel. Errors are those of socket(2).
 func Open() (*Conn, error) {
 	c := &Conn{inet: -1}
 	if err := c.open(); err != nil {
@@ -44,7 +44,7 @@ func (c *Conn) open() (err error) {
 	if c.handle, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return err
 	}
-	if err = c.handle.SetSocketTimeout(patience); err != nil {
+	if err = c.handle.SetSocketTimeout(timeout); err != nil {
 		return err
 	}
 	if c.bulk, err = bulk.Dial(unix.NETLINK_ROUTE); err != nil {
@@ -71,9 +71,9 @@ func (c *Conn) Close() error {
 	return errors.Join(errs...)
 }
 
-// Do implements Kernel. Its errors do not name their ops. Neighbouring ops on rules, routes and addresses travel together. errors.Is tells os.ErrExist (a route of
-// another program is in the way), os.ErrNotExist (the link is not there), os.ErrInvalid, os.ErrPermission and
-// ErrNoIPv6.
+// Do implements Kernel. Its errors do not name their ops. Neighbouring ops on rules, routes and addresses share a batch.
+// errors.Is matches os.ErrExist (a foreign route is in the way), os.ErrNotExist (the link is missing), os.ErrInvalid,
+// os.ErrPermission and ErrNoIPv6.
 func (c *Conn) Do(ctx context.Context, ops []Op) []error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -81,12 +81,12 @@ func (c *Conn) Do(ctx context.Context, ops []Op) []error {
 	for first := 0; first < len(ops); {
 		last := first + 1
 		if ops[first].Item.Kind == Link {
-			errs[first] = c.single(ctx, ops[first])
+			errs[first] = c.doLink(ctx, ops[first])
 		} else {
 			for last < len(ops) && ops[last].Item.Kind != Link {
 				last++
 			}
-			c.many(ctx, ops[first:last], errs[first:last])
+			c.doBatch(ctx, ops[first:last], errs[first:last])
 		}
 		first = last
 	}
@@ -96,13 +96,13 @@ func (c *Conn) Do(ctx context.Context, ops []Op) []error {
 	return errs
 }
 
-// single carries out an op on the link.
-func (c *Conn) single(ctx context.Context, op Op) error {
+// doLink carries out an op on the link.
+func (c *Conn) doLink(ctx context.Context, op Op) error {
 	if err := errors.Join(ctx.Err(), op.check()); err != nil {
 		return err
 	}
 	if op.Verb == Add {
-		return op.Item.words(c.addLink(ctx))
+		return op.Item.translate(c.addLink(ctx))
 	}
-	return op.Item.words(c.delLink(ctx))
+	return op.Item.translate(c.delLink(ctx))
 }

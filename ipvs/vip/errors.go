@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoIPv6 says that an item of IPv6 cannot be on this node: the kernel has no IPv6 (ipv6.disable=1), or it is switched
-// off for the link (net.ipv6.conf.*.disable_ipv6).
+// ErrNoIPv6 means that this node cannot have an IPv6 item: the kernel has no IPv6 (ipv6.disable=1), or it is disabled for
+// the link (net.ipv6.conf.*.disable_ipv6).
 var ErrNoIPv6 = errors.New("IPv6 is disabled on this node")
 
-// words says what the kernel's error means for an item. Numbers of package unix and of os stay in the chain.
-func (i Item) words(err error) error {
+// translate explains the kernel's error in terms of the item. Numbers of package unix and errors of os stay in the chain.
+func (i Item) translate(err error) error {
 	noIPv6 := errors.Is(err, unix.EACCES) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)
 	switch {
 	case err == nil:
@@ -21,7 +21,7 @@ func (i Item) words(err error) error {
 	case noIPv6 && i.Prefix.Addr().Is6():
 		return fmt.Errorf("%w (%w)", ErrNoIPv6, err)
 	case errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("%w: another program's, left alone", os.ErrExist)
+		return fmt.Errorf("%w: a foreign object, left alone", os.ErrExist)
 	case errors.Is(err, unix.ENODEV):
 		return errNoLink
 	case errors.Is(err, unix.ENETDOWN):
@@ -30,5 +30,5 @@ func (i Item) words(err error) error {
 	return err
 }
 
-// errNoLink is the error of what hangs on the link, without it.
+// errNoLink is the error of items on the link if the link is missing.
 var errNoLink = fmt.Errorf("%w: link %s", os.ErrNotExist, LinkName)

@@ -13,62 +13,48 @@ import (
 	"kube-ipvs/internal/ops"
 )
 
-// A Fake is a Kernel in memory that refuses what the kernel refuses. It is safe for use by several goroutines.
+// A Fake is a Kernel in memory with the kernel's checks. It is safe for use by several goroutines.
 type Fake struct {
-	mu        sync.Mutex
-	items     Items
-	strangers map[Item]struct{}
-	noIPv6    bool
-	ops       int
-	reads     int
+	ops.Counter
+
+	mu      sync.Mutex
+	items   Items
+	foreign map[Item]struct{}
+	noIPv6  bool
 }
 
 var _ Kernel = (*Fake)(nil)
 
-// NewFake returns a kernel without any of our items.
+// NewFake returns a kernel without items.
 func NewFake() *Fake {
-	return &Fake{items: make(Items), strangers: make(map[Item]struct{})}
+	return &Fake{items: make(Items), foreign: make(map[Item]struct{})}
 }
 
-// SetStranger says whether another program's route is where an item's would be. Adding the item is then os.ErrExist.
+// SetStranger puts a foreign route in the place of an item, or removes it. Adding the item then returns os.ErrExist.
 func (f *Fake) SetStranger(i Item, there bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.strangers, i)
+	delete(f.foreign, i)
 	if there {
-		f.strangers[i] = struct{}{}
+		f.foreign[i] = struct{}{}
 	}
 }
 
-// SetNoIPv6 says whether IPv6 is disabled, so that adding its items is ErrNoIPv6.
+// SetNoIPv6 disables IPv6 or enables it. While it is disabled, adding its items returns ErrNoIPv6.
 func (f *Fake) SetNoIPv6(disabled bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.noIPv6 = disabled
 }
 
-// Ops returns how many ops Do was given so far.
-func (f *Fake) Ops() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.ops
-}
-
-// Reads returns how many times Read was called so far.
-func (f *Fake) Reads() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.reads
-}
-
-// String returns the items in order, a line each, as the commands that would make them.
+// String returns the items as Text does.
 func (f *Fake) String() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return Text(f.items)
 }
 
-// Text returns items in the order of Compare, a line each, as the commands that would make them.
+// Text returns items in the order of Compare, a line each, as the commands that add them.
 func Text(items Items) string {
 	var b strings.Builder
 	for _, i := range slices.SortedFunc(maps.Keys(items), Item.Compare) {
@@ -81,7 +67,7 @@ func Text(items Items) string {
 func (f *Fake) Read(ctx context.Context) (Items, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.reads++
+	f.CountRead()
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -92,7 +78,7 @@ func (f *Fake) Read(ctx context.Context) (Items, error) {
 func (f *Fake) Do(ctx context.Context, list []Op) []error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ops += len(list)
+	f.CountOps(len(list))
 	return ops.Each(list, func(op Op) error { return f.do(ctx, op) })
 }
 
@@ -112,20 +98,20 @@ func (f *Fake) do(ctx context.Context, op Op) error {
 
 func (f *Fake) add(i Item, source netip.Addr) error {
 	_, link := f.items[Item{Kind: Link}]
-	_, stranger := f.strangers[i]
+	_, foreign := f.foreign[i]
 	switch {
 	case i.onLink() && !link:
 		return errNoLink
 	case f.noIPv6 && i.Prefix.Addr().Is6() && i.Kind != Policy: // a rule alone needs no IPv6
 		return ErrNoIPv6
-	case stranger:
-		return fmt.Errorf("%w: another program's, left alone", os.ErrExist)
+	case foreign:
+		return fmt.Errorf("%w: a foreign object, left alone", os.ErrExist)
 	}
 	f.items[i] = source
 	return nil
 }
 
-// del removes an item, and with the link what is on it.
+// del removes an item, and with the link the items on it.
 func (f *Fake) del(i Item) {
 	delete(f.items, i)
 	if i.Kind == Link {

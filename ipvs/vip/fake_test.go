@@ -43,7 +43,7 @@ ip -6 rule add pref 3 iif lo fwmark 0x10/0x10 lookup 7598
 ip route add 255.255.255.254/32 dev kube-ipvs0 table local
 ip route add local 10.96.0.0/12 dev kube-ipvs0 table local src 192.0.2.1
 ip route add local fd00:96::/108 dev kube-ipvs0 table local
-ip route add local 203.0.113.7/32 dev lo table 7598
+ip route add local 203.0.113.7/32 dev kube-ipvs0 table 7598
 ip route add 203.0.113.7/32 dev kube-ipvs0 table 7599
 ip address add 10.96.0.10/32 dev kube-ipvs0
 `
@@ -62,7 +62,6 @@ ip rule add pref 6 fwmark 0x1000/0x1000 lookup 7598
 ip rule add pref 7 lookup 7597
 ip rule add pref 37599 lookup 7599
 ip -6 rule add pref 3 iif lo fwmark 0x10/0x10 lookup 7598
-ip route add local 203.0.113.7/32 dev lo table 7598
 `
 	if diff := cmp.Diff(left, f.String()); diff != "" {
 		t.Errorf("String without the link (-want +got):\n%s", diff)
@@ -72,6 +71,9 @@ ip route add local 203.0.113.7/32 dev lo table 7598
 func TestFakeStrangers(t *testing.T) {
 	f := NewFake()
 	stranger := item(Divert, "203.0.113.7/32")
+	if errs := f.Do(t.Context(), []Op{{Item: Item{Kind: Link}}}); errs != nil {
+		t.Fatal(errs)
+	}
 	f.SetStranger(stranger, true)
 	add := []Op{{Item: stranger}}
 	if errs := f.Do(t.Context(), add); len(errs) != 1 || !errors.Is(errs[0], os.ErrExist) {

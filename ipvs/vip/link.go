@@ -19,10 +19,7 @@ const (
 	addrGenModeNone = 1 // IN6_ADDR_GEN_MODE_NONE
 )
 
-// loopback is the index of lo in every network namespace (LOOPBACK_IFINDEX in include/net/flow.h).
-const loopback = 1
-
-// A linkState is the link as the kernel has it. The zero state is that of no link.
+// A linkState is the link in the kernel. The zero value is a missing link.
 type linkState struct {
 	index   uint32
 	flags   uint32 // IFF_*
@@ -32,8 +29,8 @@ type linkState struct {
 	genMode uint8
 }
 
-// right says whether nothing is left to do to the link.
-func (l linkState) right() bool {
+// inSync reports whether the link needs no change.
+func (l linkState) inSync() bool {
 	const want = unix.IFF_UP | unix.IFF_NOARP
 	return l.kind == "dummy" && l.flags&want == want && (!l.hasIPv6 || l.genMode == addrGenModeNone)
 }
@@ -63,7 +60,7 @@ func parseLink(p []byte) (linkState, error) {
 	return l, a.Err()
 }
 
-// find returns the walk at the first attribute of a type.
+// find returns the iterator at the first attribute of a type.
 func find(a bulk.Attrs, typ uint16) (bulk.Attrs, bool) {
 	for a.Next() {
 		if a.Type() == typ {
@@ -73,7 +70,7 @@ func find(a bulk.Attrs, typ uint16) (bulk.Attrs, bool) {
 	return bulk.Attrs{}, false
 }
 
-// readLink returns the link as it is now.
+// readLink returns the current link.
 func (c *Conn) readLink(ctx context.Context) (linkState, error) {
 	c.batch.Reset()
 	c.batch.Begin(unix.RTM_GETLINK, 0)
@@ -94,14 +91,14 @@ func (c *Conn) readLink(ctx context.Context) (linkState, error) {
 	return l, nil
 }
 
-// addLink makes the link, or mends it. What addresses IPv6 are made of is said before the link goes up: there is never
-// a link-local address, nor what the kernel would send because of it.
+// addLink creates or repairs the link. It sets the mode of IPv6 address generation before the link goes up: there is
+// never a link-local address, nor the packets that the kernel would send for one.
 func (c *Conn) addLink(ctx context.Context) error {
 	l, err := c.readLink(ctx)
 	switch {
 	case err != nil:
 		return err
-	case l.right():
+	case l.inSync():
 		return nil
 	case l.index != 0 && l.kind != "dummy":
 		return fmt.Errorf("%w: it is a link of type %q and not dummy", os.ErrExist, l.kind)
@@ -120,7 +117,7 @@ func (c *Conn) addLink(ctx context.Context) error {
 	return errors.Join(c.handle.LinkSetARPOff(link), c.handle.LinkSetUp(link))
 }
 
-// delLink removes the link, and with it the kernel removes what is on it.
+// delLink removes the link; the kernel removes the items on it.
 func (c *Conn) delLink(ctx context.Context) error {
 	l, err := c.readLink(ctx)
 	if err != nil || l.index == 0 {

@@ -43,7 +43,7 @@ func TestParseLink(t *testing.T) {
 	}
 	for _, tt := range tests {
 		l, err := parseLink(tt.message)
-		if err != nil || l.right() != tt.right || l.index != 7 {
+		if err != nil || l.inSync() != tt.right || l.index != 7 {
 			t.Errorf("%s: %+v, %v; want index 7, right %t", tt.name, l, err, tt.right)
 		}
 	}
@@ -102,7 +102,7 @@ func TestParseRoute(t *testing.T) {
 		{"a route that rejects", with(refuse, func(r *route) { r.typ = unix.RTN_UNREACHABLE }), Item{}},
 		{"a local prefix of another scope", with(local, func(r *route) { r.scope = unix.RT_SCOPE_UNIVERSE }), Item{}},
 		{"a diverted address that is not local", with(divert, func(r *route) { r.typ = unix.RTN_UNICAST }), Item{}},
-		{"a diverted address on kube-ipvs0", with(divert, func(r *route) { r.oif = link }), Item{}},
+		{"a diverted address on the loopback link", with(divert, func(r *route) { r.oif = 1 }), Item{}},
 		{"a diverted address with a source", with(divert, func(r *route) { r.source = node }), Item{}},
 	}
 	for _, tt := range tests {
@@ -172,7 +172,7 @@ func TestChanges(t *testing.T) {
 		name  string
 		event uint16
 		data  []byte
-		ours  bool
+		owned bool
 	}{
 		{"an address before the link is known", unix.RTM_NEWADDR, on, false},
 		{"another link", unix.RTM_NEWLINK, linkMessage("eth0", "", unix.IFF_UP, 0), false},
@@ -196,8 +196,8 @@ func TestChanges(t *testing.T) {
 	}
 	for _, tt := range tests {
 		c, err := w.parse(notification(tt.event, 9, tt.data))
-		if err != nil || c.ours() != tt.ours || c.Port != 9 {
-			t.Errorf("%s: %+v, %v, want ours %t", tt.name, c, err, tt.ours)
+		if err != nil || c.owned() != tt.owned || c.Port != 9 {
+			t.Errorf("%s: %+v, %v, want owned %t", tt.name, c, err, tt.owned)
 		}
 	}
 	if _, err := w.parse(notification(unix.RTM_NEWADDR, 0, []byte{2})); err == nil {
@@ -271,10 +271,10 @@ func FuzzParse(f *testing.F) {
 		w := newWatcher()
 		w.link = 7
 		if c, err := w.parse(notification(event, 0, p)); err == nil {
-			_ = c.ours()
+			_ = c.owned()
 		}
 		if l, err := parseLink(p); err == nil {
-			_ = l.right()
+			_ = l.inSync()
 		}
 		if _, a, err := parseAddress(p); err == nil && !a.IsValid() {
 			t.Errorf("address %v", a)

@@ -11,10 +11,10 @@ import (
 	bulk "kube-ipvs/internal/netlink"
 )
 
-// attempts is how often a Read starts anew because something changed while the kernel listed it.
+// attempts bounds the retries of a Read during concurrent changes.
 const attempts = 5
 
-// Read implements Kernel. Rules of ours are read whatever they are: those that nobody wants are removed.
+// Read implements Kernel. It returns all owned rules, so that the caller removes undesired ones.
 func (c *Conn) Read(ctx context.Context) (Items, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -37,7 +37,7 @@ func (c *Conn) read(ctx context.Context) (Items, error) {
 	if err != nil {
 		return nil, err
 	}
-	if link.right() {
+	if link.inSync() {
 		items[Item{Kind: Link}] = netip.Addr{}
 	}
 	if err := c.readRoutes(ctx, link.index, items); err != nil {
@@ -51,20 +51,20 @@ func (c *Conn) read(ctx context.Context) (Items, error) {
 	return items, c.readRules(ctx, items)
 }
 
-// A dumpOf says what to dump: a request, and the length of the header behind which the attributes begin.
+// A dumpOf selects a dump: the request and the length of the header before the attributes, in bytes.
 type dumpOf struct {
 	get    uint16
 	header int
 }
 
-// dump calls fn with each message of the dumps of both families. A kernel without IPv6 answers for it with what it has;
-// that is passed over.
-func (c *Conn) dump(ctx context.Context, what dumpOf, fn func([]byte) error) error {
+// dump calls fn with each message of the dumps of both families. A kernel without IPv6 answers with other families'
+// messages; those are skipped.
+func (c *Conn) dump(ctx context.Context, of dumpOf, fn func([]byte) error) error {
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-		header := make([]byte, what.header)
+		header := make([]byte, of.header)
 		header[0] = family
 		c.batch.Reset()
-		c.batch.Begin(what.get, unix.NLM_F_DUMP)
+		c.batch.Begin(of.get, unix.NLM_F_DUMP)
 		c.batch.Raw(header...)
 		c.batch.End()
 		err := c.bulk.Query(ctx, &c.batch, func(_ uint16, p []byte) error {

@@ -10,7 +10,7 @@ import (
 	bulk "kube-ipvs/internal/netlink"
 )
 
-// A route is a route of the kernel's, as far as it matters here.
+// A route has the relevant attributes of a kernel's route.
 type route struct {
 	prefix   netip.Prefix
 	table    uint32
@@ -22,34 +22,34 @@ type route struct {
 	source   netip.Addr
 }
 
-// route returns the route that an item of a kind from Refuse to LastRoute is; link is the index of kube-ipvs0.
+// route returns the route of an item of a kind from Refuse to LastRoute; link is the index of kube-ipvs0.
 func (i Item) route(link uint32, source netip.Addr) route {
 	r := route{prefix: i.Prefix, oif: link, protocol: RouteProtocol, typ: unix.RTN_UNICAST, scope: unix.RT_SCOPE_LINK}
 	switch i.Kind {
 	case Local:
 		r.table, r.typ, r.scope, r.source = unix.RT_TABLE_LOCAL, unix.RTN_LOCAL, unix.RT_SCOPE_HOST, source
 	case Divert:
-		r.table, r.oif, r.typ, r.scope = DivertTable, loopback, unix.RTN_LOCAL, unix.RT_SCOPE_HOST
+		r.table, r.typ, r.scope = DivertTable, unix.RTN_LOCAL, unix.RT_SCOPE_HOST
 	case LastRoute:
 		r.table = LastResortTable
 	default:
 		r.table = unix.RT_TABLE_LOCAL
 	}
 	if i.Prefix.Addr().Is6() {
-		r.scope = unix.RT_SCOPE_UNIVERSE // IPv6 has no scopes of routes
+		r.scope = unix.RT_SCOPE_UNIVERSE // IPv6 routes have no scope
 	}
 	return r
 }
 
-// encode appends the message that adds or removes the route. Adding takes nothing from anybody. Removing leaves what is
-// not ours: in tables that are not it names our protocol.
+// encode appends the message that adds or removes the route. Adding replaces no other route. Removing leaves foreign
+// routes alone: outside of owned tables it names the owned protocol.
 func (r route) encode(b *bulk.Batch, verb Verb) {
 	if verb == Add {
 		b.Begin(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	} else {
 		b.Begin(unix.RTM_DELROUTE, 0)
 		r.scope, r.typ, r.oif, r.source = unix.RT_SCOPE_NOWHERE, unix.RTN_UNSPEC, 0, netip.Addr{}
-		if isOurs(r.table) {
+		if isOwned(r.table) {
 			r.protocol = 0
 		}
 	}
@@ -74,7 +74,7 @@ func familyOf(p netip.Prefix) byte {
 	return unix.AF_INET
 }
 
-// parseRoute parses struct rtmsg and its attributes. The prefix of a family that is not IP's is invalid.
+// parseRoute parses struct rtmsg and its attributes. In families other than IPv4 and IPv6 the prefix is invalid.
 func parseRoute(p []byte) (route, error) {
 	if len(p) < unix.SizeofRtMsg {
 		return route{}, fmt.Errorf("route of %d bytes: %w", len(p), bulk.ErrMalformed)
@@ -108,7 +108,7 @@ func parseRoute(p []byte) (route, error) {
 	return r, a.Err()
 }
 
-// item returns the item that the route is, with its source, if it is one of ours and right.
+// item returns the item of an owned and correct route.
 func (r route) item(link uint32) (Item, bool) {
 	i := Item{Prefix: r.prefix}
 	switch {
@@ -125,13 +125,13 @@ func (r route) item(link uint32) (Item, bool) {
 	default:
 		return Item{}, false
 	}
-	if isOurs(r.table) {
-		r.protocol = RouteProtocol // whoever made it, the table is ours
+	if isOwned(r.table) {
+		r.protocol = RouteProtocol // everything in an owned table is owned
 	}
 	return i, r.oif != 0 && r == i.route(link, r.source)
 }
 
-// readRoutes adds the routes that are ours and right.
+// readRoutes adds the owned and correct routes.
 func (c *Conn) readRoutes(ctx context.Context, link uint32, items Items) error {
 	return c.dump(ctx, dumpOf{get: unix.RTM_GETROUTE, header: unix.SizeofRtMsg}, func(p []byte) error {
 		r, err := parseRoute(p)

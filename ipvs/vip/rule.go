@@ -57,15 +57,15 @@ func (r Rule) encode(b *bulk.Batch, verb Verb, family byte) {
 	} else {
 		b.Uint32(goToAttr, r.Goto)
 	}
-	if verb == Add || r.Table == 0 { // whoever made it, a rule that looks up a table of ours is ours
+	if verb == Add || r.Table == 0 { // a rule that looks up an owned table is owned, whatever its protocol
 		b.Uint8(protocolAttr, RouteProtocol)
 	}
 	b.End()
 }
 
-// parseRule parses struct fib_rule_hdr and its attributes. It reports whether the rule is ours: by its protocol or table. One
-// with conditions that a Rule cannot express is somebody else's.
-func parseRule(p []byte) (r Rule, ours bool, _ error) {
+// parseRule parses struct fib_rule_hdr and its attributes. It reports whether the rule is owned: by its protocol or
+// table. A rule with conditions beyond those of a Rule is foreign.
+func parseRule(p []byte) (r Rule, owned bool, _ error) {
 	if len(p) < ruleHeaderLen {
 		return Rule{}, false, fmt.Errorf("rule of %d bytes: %w", len(p), bulk.ErrMalformed)
 	}
@@ -94,24 +94,24 @@ func parseRule(p []byte) (r Rule, ours bool, _ error) {
 			protocol = a.Uint8()
 		case suppressAttr:
 			plain = plain && a.Uint32() == ^uint32(0) // none
-		default: // the kernel tells the others only where they are set (fib_nl_fill_rule in net/core/fib_rules.c)
+		default: // the kernel sends the others only if they are set (fib_nl_fill_rule in net/core/fib_rules.c)
 			plain = false
 		}
 	}
 	if p[7] == goToAction {
 		r.Table = 0
 	}
-	return r, plain && (protocol == RouteProtocol || isOurs(r.Table)), a.Err()
+	return r, plain && (protocol == RouteProtocol || isOwned(r.Table)), a.Err()
 }
 
 // ruleInvert is FIB_RULE_INVERT.
 const ruleInvert = 2
 
-// readRules adds the rules that are ours.
+// readRules adds the owned rules.
 func (c *Conn) readRules(ctx context.Context, items Items) error {
 	err := c.dump(ctx, dumpOf{get: unix.RTM_GETRULE, header: ruleHeaderLen}, func(p []byte) error {
-		r, ours, err := parseRule(p)
-		if err != nil || !ours {
+		r, owned, err := parseRule(p)
+		if err != nil || !owned {
 			return err
 		}
 		family := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
@@ -127,8 +127,8 @@ func (c *Conn) readRules(ctx context.Context, items Items) error {
 	return err
 }
 
-// gone turns the error of deleting what is not there into success.
-func gone(err error) error {
+// ignoreMissing turns the error of deleting a missing object into success.
+func ignoreMissing(err error) error {
 	for _, errno := range []unix.Errno{unix.ENOENT, unix.ESRCH, unix.EADDRNOTAVAIL, unix.ENODEV} {
 		if errors.Is(err, errno) {
 			return nil

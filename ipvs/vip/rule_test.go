@@ -55,14 +55,14 @@ func TestEveryPolicyReadsBack(t *testing.T) {
 				var b bulk.Batch
 				i.Rule.encode(&b, verb, familyOf(family))
 				p := b.Bytes()
-				got, ours, err := parseRule(p[unix.SizeofNlMsghdr:])
-				if err != nil || !ours || got != i.Rule || p[4] != typ || p[unix.SizeofNlMsghdr] != familyOf(family) {
-					t.Errorf("%v: encoded as %+v, ours %t, %v", Op{Verb: verb, Item: i}, got, ours, err)
+				got, owned, err := parseRule(p[unix.SizeofNlMsghdr:])
+				if err != nil || !owned || got != i.Rule || p[4] != typ || p[unix.SizeofNlMsghdr] != familyOf(family) {
+					t.Errorf("%v: encoded as %+v, owned %t, %v", Op{Verb: verb, Item: i}, got, owned, err)
 				}
 			}
-			got, ours, err := parseRule(ruleMessage(i.Rule, RouteProtocol))
-			if err != nil || !ours || got != i.Rule {
-				t.Errorf("%v: the kernel's is %+v, ours %t, %v", i.Rule, got, ours, err)
+			got, owned, err := parseRule(ruleMessage(i.Rule, RouteProtocol))
+			if err != nil || !owned || got != i.Rule {
+				t.Errorf("%v: the kernel's is %+v, owned %t, %v", i.Rule, got, owned, err)
 			}
 			seen[i.Rule] = true
 		}
@@ -103,10 +103,10 @@ func TestParseRule(t *testing.T) {
 		name    string
 		message []byte
 		want    Rule
-		ours    bool
+		owned   bool
 	}{
-		{"ours", ruleMessage(divert, RouteProtocol), divert, true},
-		{"ours that goes on", ruleMessage(check, RouteProtocol), check, true},
+		{"owned", ruleMessage(divert, RouteProtocol), divert, true},
+		{"owned with a goto", ruleMessage(check, RouteProtocol), check, true},
 		{"a rule of whomever to our table", ruleMessage(divert, 3), divert, true},
 		{"our protocol with bits beyond ours", ruleMessage(marked, RouteProtocol), marked, true},
 		{"whose target is not there", edit(ruleMessage(check, RouteProtocol), 8, 4), check, true}, // FIB_RULE_UNRESOLVED
@@ -126,11 +126,11 @@ func TestParseRule(t *testing.T) {
 		{"that passes over short prefixes", ruleMessage(divert, RouteProtocol, attr(suppressAttr, number(0)...)), divert, false},
 	}
 	for _, tt := range tests {
-		r, ours, err := parseRule(tt.message)
-		if ours != tt.ours || err != nil {
-			t.Errorf("%s: ours %t, %v, want %t", tt.name, ours, err, tt.ours)
+		r, owned, err := parseRule(tt.message)
+		if owned != tt.owned || err != nil {
+			t.Errorf("%s: owned %t, %v, want %t", tt.name, owned, err, tt.owned)
 		}
-		if tt.ours && r != tt.want {
+		if tt.owned && r != tt.want {
 			t.Errorf("%s: %+v, want %+v", tt.name, r, tt.want)
 		}
 	}

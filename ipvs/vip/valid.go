@@ -6,16 +6,15 @@ import (
 	"os"
 )
 
-// check says what is wrong with an op: os.ErrInvalid. It refuses what the kernel refuses, and what the kernel would
-// keep as something else.
+// check returns os.ErrInvalid for an invalid op: the kernel would refuse it or store another object.
 func (op Op) check() error {
-	if reason := op.Item.wrong(op); reason != "" {
+	if reason := op.Item.fault(op); reason != "" {
 		return fmt.Errorf("%w: %s", os.ErrInvalid, reason)
 	}
 	return nil
 }
 
-func (i Item) wrong(op Op) string {
+func (i Item) fault(op Op) string {
 	p, a := i.Prefix, i.Prefix.Addr()
 	switch {
 	case i.Kind > Address:
@@ -38,7 +37,7 @@ func (i Item) wrong(op Op) string {
 		if p.Bits() != 0 || !a.IsUnspecified() {
 			return "the prefix must be 0.0.0.0/0 or ::/0"
 		}
-		return i.Rule.wrong()
+		return i.Rule.fault()
 	case Address, Refuse:
 		if !p.IsSingleIP() && op.Verb == Add {
 			return "the prefix must have full length"
@@ -47,14 +46,14 @@ func (i Item) wrong(op Op) string {
 	return ""
 }
 
-func (r Rule) wrong() string {
+func (r Rule) fault() string {
 	switch {
 	case r.Mark&^r.Mask != 0:
 		return "bits of the mark beyond its mask"
 	case (r.Table == 0) == (r.Goto == 0):
-		return "a rule looks up a table or goes on at another one"
+		return "a rule needs either a table or a goto"
 	case r.Table == 0 && r.Goto <= r.Priority:
-		return "a rule goes to a later one only"
+		return "a goto needs a later priority"
 	}
 	return ""
 }

@@ -1,6 +1,6 @@
-// Package vip holds what makes the node take packets for service addresses: the kube-ipvs0 link, the local routes of service
-// ranges, the rules and routes that deliver marked packets for external addresses to this host, and, in bind mode, the
-// addresses themselves.
+// Package vip holds the routing objects that make the node accept packets for service addresses: the kube-ipvs0 link, the
+// local routes of service ranges, the rules and routes that deliver marked packets for external addresses to this host,
+// and, in bind mode, the addresses themselves.
 package vip
 
 import (
@@ -10,22 +10,23 @@ import (
 	"net/netip"
 )
 
-// A Kind is the kind of an Item. Kinds are in the order in which items must be made; they are removed in reverse.
+// A Kind is the kind of an Item. Items must be added in the order of their kinds and removed in reverse.
 type Kind uint8
 
 // The kinds of items.
 const (
 	// Link is the dummy link, up, without ARP and without IPv6 link-local address. Its Item has no prefix.
 	Link Kind = iota
-	// Policy is a rule of the routing policy. The prefix is 0.0.0.0/0 or ::/0 and tells the family.
+	// Policy is a rule of the routing policy. The prefix is 0.0.0.0/0 or ::/0, for the family.
 	Policy
 	// Refuse is a route to one address over the link, in the local table, which is looked up before every other: packets
-	// that are translated to that address end in FORWARD or OUTPUT, where rules reject them.
+	// translated to that address end in FORWARD or OUTPUT, where rules reject them.
 	Refuse
-	// Local delivers a prefix to this host, without an address on any link: a route in the local table. A Local has a source,
-	// with which the node itself asks there.
+	// Local delivers a prefix to this host, without an address on any link: a route in the local table. Its source is that
+	// of the node's own connections to the prefix.
 	Local
-	// Divert delivers an address to this host, if a Policy looks the divert table up.
+	// Divert delivers an address to this host, if a Policy looks up the divert table. It is over the link, like all that is
+	// local here: Calico's Felix takes local routes over others, of any table, for addresses of the host.
 	Divert
 	// LastRoute is a route over the link in the last-resort table: external addresses, so that connect() on a node
 	// without default route gets as far as IPVS.
@@ -34,7 +35,7 @@ const (
 	Address
 )
 
-// An Item is one object that is to be there.
+// An Item is one desired object.
 type Item struct {
 	Kind   Kind
 	Prefix netip.Prefix
@@ -46,16 +47,16 @@ func (i Item) Compare(o Item) int {
 	return cmp.Or(cmp.Compare(i.Kind, o.Kind), i.Prefix.Addr().Compare(o.Prefix.Addr()), cmp.Compare(i.Prefix.Bits(), o.Prefix.Bits()), i.Rule.compare(o.Rule))
 }
 
-// onLink reports whether the item is on the link, or a route over it, and goes with it.
-func (i Item) onLink() bool { return i.Kind >= Refuse && i.Kind != Divert }
+// onLink reports whether the item is on the link, or a route over it, and is removed with it.
+func (i Item) onLink() bool { return i.Kind >= Refuse }
 
 // A Rule is a rule of the routing policy: packets with this mark look up a table.
 type Rule struct {
-	Priority uint32 // lower ones are asked first; the local table has 0
+	Priority uint32 // lower ones come first; the local table has 0
 	Mark     uint32 // of the packet, under Mask
 	Mask     uint32 // the bits of the mark that count; 0: none
 	Own      bool   // only look-ups of the node itself ("iif lo"): packets that it sends, and checks of the way back
-	Table    uint32 // what to look up; 0: nothing, go on with the rule at Goto
+	Table    uint32 // to look up; 0: none, continue with the rule at Goto
 	Goto     uint32 // a later priority
 }
 
@@ -73,7 +74,7 @@ func compareBool(a, b bool) int {
 	return -1
 }
 
-// String returns the rule as an operator would type it.
+// String returns the rule in the syntax of ip-rule(8).
 func (r Rule) String() string {
 	s := fmt.Sprintf("pref %d", r.Priority)
 	if r.Own {
@@ -88,17 +89,17 @@ func (r Rule) String() string {
 	return s + fmt.Sprintf(" lookup %d", r.Table)
 }
 
-// Names of the objects. Other agents recognise IPVS mode by the link's name (Calico's Felix). Objects that carry the
-// protocol number, or lie in one of the two tables, are ours.
+// Names of the objects. Other agents recognise IPVS mode by the link's name (Calico's Felix). Objects with the protocol
+// number, or in one of the two tables, are owned.
 const (
 	LinkName        = "kube-ipvs0"
 	DivertTable     = 7598 // routing table of Divert
 	LastResortTable = 7599 // routing table of LastRoute
-	RouteProtocol   = 175  // rtm_protocol of our routes and rules (free in include/uapi/linux/rtnetlink.h)
+	RouteProtocol   = 175  // rtm_protocol of owned routes and rules (free in include/uapi/linux/rtnetlink.h)
 )
 
-// Priorities of rules. Packets that carry our mark are for this host by definition, so only the local table comes before, and
-// no rule of another agent: Cilium has 1, 9 and 100, Calico 99 and others, AWS's CNI 512 and up, l3mdev 1000.
+// Priorities of rules. Marked packets are for this host by definition, so only the local table comes before, and no rule
+// of another agent: Cilium has 1, 9 and 100, Calico 99 and others, AWS's CNI 512 and up, l3mdev 1000.
 const (
 	ownPriority        = 3
 	checkPriority      = 4
@@ -107,9 +108,9 @@ const (
 	lastResortPriority = 37599 // after the default table's (32767)
 )
 
-// Policies returns the rules of a family, whose unspecified prefix it is given. Packets with the mark divert look up the divert
-// table, and so do packets of the node itself with the mark own. Checks of the way back, which look up a source with
-// the packet's mark where src_valid_mark is set, pass by: a source may be a service address, too.
+// Policies returns the rules of a family, given by its unspecified prefix. Packets with the mark divert look up the
+// divert table, and so do packets of the node itself with the mark own. Checks of the way back, which look up a source
+// with the packet's mark where src_valid_mark is set, skip it: a source may be a service address, too.
 //
 // The tables are narrow, so that a mark that outlives the translation of a packet finds nothing there.
 func Policies(family netip.Prefix, divert, own uint32) []Item {
@@ -127,26 +128,27 @@ func Policies(family netip.Prefix, divert, own uint32) []Item {
 	return out
 }
 
-// emptyTable is a table without routes: a rule only goes on at a rule that is there, which the kernel looks for when either comes.
+// emptyTable is a table without routes, for the target of a goto: it must exist, and the kernel resolves it when either
+// rule is added.
 const emptyTable = 7597
 
-// A Verb tells what an Op does.
+// A Verb is the kind of an Op.
 type Verb uint8
 
-// Add makes an item, or mends it where it is there but not as it should be; Del removes it.
+// Add creates an item or repairs an incorrect one; Del removes it.
 const (
 	Add Verb = iota
 	Del
 )
 
-// An Op is one change. It prints as the ip command that would make it.
+// An Op is one change. It prints as the equivalent ip command.
 type Op struct {
 	Verb   Verb
 	Item   Item
 	Source netip.Addr // of a Local that is added
 }
 
-// String returns the op as an operator would type it.
+// String returns the equivalent ip command.
 func (op Op) String() string {
 	verb, p := "add", op.Item.Prefix
 	if op.Verb == Del {
@@ -165,7 +167,7 @@ func (op Op) String() string {
 		}
 		return fmt.Sprintf("ip route %s local %v dev %s table local", verb, p, LinkName)
 	case Divert:
-		return fmt.Sprintf("ip route %s local %v dev lo table %d", verb, p, DivertTable)
+		return fmt.Sprintf("ip route %s local %v dev %s table %d", verb, p, LinkName, DivertTable)
 	case LastRoute:
 		return fmt.Sprintf("ip route %s %v dev %s table %d", verb, p, LinkName, LastResortTable)
 	case Address:
@@ -174,7 +176,7 @@ func (op Op) String() string {
 	return fmt.Sprintf("%s kind(%d) %v", verb, op.Item.Kind, p)
 }
 
-// ip returns the command for a family where no address tells it.
+// ip returns the command for a family, for arguments without an address.
 func ip(family netip.Prefix) string {
 	if family.Addr().Is6() {
 		return "ip -6"
@@ -182,16 +184,16 @@ func ip(family netip.Prefix) string {
 	return "ip"
 }
 
-// Items are objects, with the sources of those that are Local.
+// Items are objects, with the sources of Local ones.
 type Items map[Item]netip.Addr
 
 // A Kernel keeps items.
 type Kernel interface {
-	// Read returns the items that are there and right. One that is there but not as it should be, such as a link that is
-	// down, is left out, so that it is made again. After an error the items mean nothing.
+	// Read returns the existing correct items. It leaves out incorrect ones, such as a link that is down, so that they
+	// are added again. After an error the result is meaningless.
 	Read(context.Context) (Items, error)
 
-	// Do carries out the ops in their order and returns one error for each, or nil if all went well. One that fails
-	// stops no other. Adding what is there and deleting what is gone are success.
+	// Do carries out the ops in order and returns one error for each, or nil if all succeeded. A failed one does not
+	// stop the others. Adding an existing item and deleting a missing one are success.
 	Do(context.Context, []Op) []error
 }

@@ -12,27 +12,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchBuffer is how many bytes of notifications may wait. More are lost, which is a change like any other.
+// watchBuffer bounds the unread notifications, in bytes. The loss of more counts as a change.
 const watchBuffer = 1 << 20
 
 // A Change is a notification of the kernel's about a link, an address, a route or a rule.
 type Change struct {
 	Event    uint16 // RTM_NEWLINK and so on, include/uapi/linux/rtnetlink.h
-	Port     uint32 // of the netlink socket that made it; 0 if the kernel did, or does not say
+	Port     uint32 // of the netlink socket that made it; 0: the kernel made it, or does not report the port
 	Family   uint8
 	OnLink   bool       // it is about kube-ipvs0, or an address on it
 	Table    uint32     // of a route
-	Rule     bool       // it is about a rule of ours
+	Rule     bool       // it is about an owned rule
 	Protocol uint8      // of a route
 	Addr     netip.Addr // of an address
 	Same     bool       // of an address: links other than kube-ipvs0 had it before and have it still
 }
 
-// Watch calls changed when the kernel notifies one of the groups (RTNLGRP_*) of a change that concerns the caller, and
-// also once at the start, when nothing more can be missed, and when notifications were lost. changed must be quick and
-// is never called twice at a time. Watch returns when the context is done, with its error, or when it cannot go on.
+// Watch calls changed when the kernel notifies one of the groups (RTNLGRP_*) of a change that concerns the caller. It
+// also calls it once at the start, when it is subscribed, and after a loss of notifications. changed must be quick; calls
+// do not overlap. Watch returns the context's error when that is done, or the error that ended it.
 func Watch(ctx context.Context, groups []uint, concerns func(Change) bool, changed func()) error {
-	// Which link is kube-ipvs0 is followed too.
+	// The index of kube-ipvs0 may change.
 	groups = append([]uint{unix.RTNLGRP_LINK}, groups...)
 	for {
 		err := follow(ctx, groups, concerns, changed)
@@ -42,12 +42,12 @@ func Watch(ctx context.Context, groups []uint, concerns func(Change) bool, chang
 		case !errors.Is(err, unix.ENOBUFS):
 			return fmt.Errorf("watch: %w", err)
 		}
-		// Of what a full socket loses until it is empty the kernel speaks only once (netlink_overrun in
-		// net/netlink/af_netlink.c), so this one can be trusted no more.
+		// The kernel reports only the first loss of a full socket until it is empty (netlink_overrun in
+		// net/netlink/af_netlink.c), so this socket is no longer reliable.
 	}
 }
 
-// follow watches until something fails; with unix.ENOBUFS notifications were lost.
+// follow watches until the first error; unix.ENOBUFS means that notifications were lost.
 func follow(ctx context.Context, groups []uint, concerns func(Change) bool, changed func()) error {
 	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, groups...)
 	if err != nil {
@@ -56,7 +56,7 @@ func follow(ctx context.Context, groups []uint, concerns func(Change) bool, chan
 	defer socket.Close()
 	defer context.AfterFunc(ctx, socket.Close)()
 	if err := socket.SetReceiveBufferSize(watchBuffer, true); err != nil {
-		// Refused in a user namespace. The default buffer is smaller, no more.
+		// Refused in a user namespace. The system's limit applies then.
 		_ = socket.SetReceiveBufferSize(watchBuffer, false)
 	}
 	w := newWatcher()
@@ -76,17 +76,17 @@ func follow(ctx context.Context, groups []uint, concerns func(Change) bool, chan
 	}
 }
 
-// A watcher knows the index of kube-ipvs0, or 0, and what it was told of addresses on other links since it began: the kernel
-// notifies of every new lifetime, which routers renew every few seconds, as of an address that comes. It takes one of which
-// it was told nothing for one that comes, or goes.
+// A watcher tracks the index of kube-ipvs0, or 0, and the addresses on other links, by the notifications since its start:
+// the kernel notifies of every new lifetime, which routers renew every few seconds, as of a new address. The first
+// notification of an address counts as its addition or removal.
 type watcher struct {
-	link  uint32
-	there map[netip.Addr]map[uint32]struct{} // the indices of the links that have an address
+	link   uint32
+	linkOf map[netip.Addr]map[uint32]struct{} // the indices of the links with an address
 }
 
-func newWatcher() watcher { return watcher{there: map[netip.Addr]map[uint32]struct{}{}} }
+func newWatcher() watcher { return watcher{linkOf: map[netip.Addr]map[uint32]struct{}{}} }
 
-// receive says whether the next datagram has a change that concerns the caller.
+// receive reports whether the next datagram has a change that concerns the caller.
 func (w *watcher) receive(socket *nl.NetlinkSocket, concerns func(Change) bool) (bool, error) {
 	messages, from, err := socket.Receive()
 	switch {
@@ -106,7 +106,7 @@ func (w *watcher) receive(socket *nl.NetlinkSocket, concerns func(Change) bool) 
 	return news, nil
 }
 
-// parse parses a notification and takes note of where the link is.
+// parse parses a notification and updates the watcher.
 func (w *watcher) parse(m syscall.NetlinkMessage) (Change, error) {
 	c := Change{Event: m.Header.Type, Port: m.Header.Pid}
 	if len(m.Data) > 0 {
@@ -127,14 +127,14 @@ func (w *watcher) parse(m syscall.NetlinkMessage) (Change, error) {
 		}
 		c.Addr, c.OnLink = prefix.Addr(), w.link != 0 && link == w.link
 		if !c.OnLink {
-			c.Same = w.moves(c, link)
+			c.Same = w.update(c, link)
 		}
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
-		_, ours, err := parseRule(m.Data)
+		_, owned, err := parseRule(m.Data)
 		if err != nil {
 			return Change{}, err
 		}
-		c.Rule = ours
+		c.Rule = owned
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		r, err := parseRoute(m.Data)
 		if err != nil {
@@ -145,13 +145,13 @@ func (w *watcher) parse(m syscall.NetlinkMessage) (Change, error) {
 	return c, nil
 }
 
-// moves takes note of an address that came to a link or left it, and says that links have it before and after.
-func (w *watcher) moves(c Change, link uint32) (same bool) {
-	links := w.there[c.Addr]
+// update records that a link got or lost an address, and reports whether links had it before and have it after.
+func (w *watcher) update(c Change, link uint32) (same bool) {
+	links := w.linkOf[c.Addr]
 	if c.Event == unix.RTM_NEWADDR {
 		if links == nil {
 			links = map[uint32]struct{}{}
-			w.there[c.Addr] = links
+			w.linkOf[c.Addr] = links
 		}
 		same = len(links) > 0
 		links[link] = struct{}{}
@@ -159,7 +159,7 @@ func (w *watcher) moves(c Change, link uint32) (same bool) {
 	}
 	delete(links, link)
 	if len(links) == 0 {
-		delete(w.there, c.Addr)
+		delete(w.linkOf, c.Addr)
 	}
 	return len(links) > 0
 }
@@ -169,17 +169,17 @@ func (w *watcher) locate(c Change, l linkState) {
 	switch {
 	case c.OnLink && c.Event == unix.RTM_NEWLINK && c.Family == unix.AF_UNSPEC:
 		w.link = l.index
-	case l.index == w.link: // gone, or renamed
+	case l.index == w.link: // removed or renamed
 		w.link = 0
 	}
-	if w.link != before { // what is on another link has changed
-		clear(w.there)
+	if w.link != before { // the set of other links has changed
+		clear(w.linkOf)
 	}
 }
 
-// Watch calls changed when something changed that the Conn keeps; see the function Watch. Rules, routes and
-// addresses that the Conn itself adds and removes are not reported, however many, if only one Watch of it runs at a time. Of
-// IPv6 addresses the kernel does not tell who changed them: one that comes is never reported. Changes of the link always are.
+// Watch calls changed when an owned object changed; see the function Watch. It does not report rules, routes and
+// addresses that the Conn itself adds and removes, if only one Watch of the Conn runs at a time. The kernel does not
+// report the author of a change to IPv6 addresses: a new one is never reported. Changes of the link always are.
 func (c *Conn) Watch(ctx context.Context, changed func()) error {
 	groups := []uint{
 		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE,
@@ -189,26 +189,28 @@ func (c *Conn) Watch(ctx context.Context, changed func()) error {
 	if err != nil {
 		return fmt.Errorf("watch: %w", err)
 	}
-	defer c.leaving.end()
-	concerns := func(change Change) bool { return change.ours() && change.Port != port && !c.leaving.hears(change) }
+	defer c.removals.end()
+	concerns := func(change Change) bool {
+		return change.owned() && change.Port != port && !c.removals.takeChange(change)
+	}
 	return Watch(ctx, groups, concerns, func() {
-		c.leaving.begin()
+		c.removals.begin()
 		changed()
 	})
 }
 
-// ours says whether a change is to something that this package keeps.
-func (c Change) ours() bool {
+// owned reports whether a change is to an owned object.
+func (c Change) owned() bool {
 	switch c.Event {
 	case unix.RTM_NEWADDR:
 		return c.OnLink && c.Family == unix.AF_INET
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-		return isOurs(c.Table) || c.Protocol == RouteProtocol
+		return isOwned(c.Table) || c.Protocol == RouteProtocol
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
 		return c.Rule
 	}
 	return c.OnLink
 }
 
-// isOurs reports whether a routing table is ours.
-func isOurs(table uint32) bool { return emptyTable <= table && table <= LastResortTable }
+// isOwned reports whether a routing table is owned.
+func isOwned(table uint32) bool { return emptyTable <= table && table <= LastResortTable }

@@ -1,5 +1,5 @@
-// Package delta holds tables that know what is wanted, what is known to be there, and the difference, at the cost of what
-// changed: no method but Observe looks at more than one object.
+// Package delta holds tables of desired and actual objects, and the difference between them. Every method but Observe
+// costs the same however large the table is.
 package delta
 
 import (
@@ -8,61 +8,63 @@ import (
 	"slices"
 )
 
-// A Table is one kind of kernel objects: each has a key and a value. Objects are wanted by Services and known from the
-// kernel. The zero Table is not ready for use; see New.
+// A Table holds one kind of kernel objects, each with a key and a value. Services want objects: the desired state. The
+// kernel has objects, known as far as they were read or changed: the actual state. The difference is Missing (pending
+// updates) and Extra (pending deletions). References are counted: an object that two Services want stays until both drop
+// it. New makes a Table.
 //
-//	      wanted                    known
-//	┌──────────────────┬───────────────────────┬─────────┐
-//	│ Missing: to make │ as wanted, or Changed │ Extra   │
-//	└──────────────────┴───────────────────────┴─────────┘
+//	      wanted                     known
+//	┌───────────────────┬────────────────────┬─────────┐
+//	│ Missing: to make, │ in sync            │ Extra:  │
+//	│ or to change      │                    │ to drop │
+//	└───────────────────┴────────────────────┴─────────┘
 type Table[K, V comparable] struct {
 	hash    func(K) uint32
 	objects map[uint32]*Object[K, V] // by the hash of the key; the key is in the object alone, since keys are large
-	len     int                      // how many objects there are
-	known   int                      // how many of them are known
-	differ  [settled][]*Object[K, V] // those on each side of the difference, in no order
+	known   int                      // number of known objects
+	differ  [inSync][]*Object[K, V]  // the objects of each side of the difference, in no order
 }
 
-// An Object is an object of a table, as long as it is wanted or known. Who has it needs not look it up.
+// An Object is an object of a table while it is wanted or known. A caller that holds one saves the look-up.
 type Object[K, V comparable] struct {
 	key           K
 	wanted, known V
-	next          *Object[K, V] // another one whose key has the same hash
-	claims        int32         // how many want it
-	place         int32         // in the list of its side
+	next          *Object[K, V] // the next object whose key has the same hash
+	refs          int32         // number of references
+	index         int32         // in the list of its side
 	side          side
 	isKnown       bool
-	seen          bool // by the Observe that goes on
+	seen          bool // by the current Observe
 }
 
 // Key returns the object's key.
 func (o *Object[K, V]) Key() K { return o.key }
 
-// Wanted returns the value that the object is to have, if it is wanted.
+// Wanted returns the desired value, if the object is wanted.
 func (o *Object[K, V]) Wanted() V { return o.wanted }
 
-// IsKnown says whether the kernel has the object, with any value.
+// IsKnown reports whether the kernel has the object, with any value.
 func (o *Object[K, V]) IsKnown() bool { return o.isKnown }
 
-// A side is where an object is in the picture.
+// A side is the place of an object in the picture.
 type side uint8
 
 const (
-	missing side = iota // wanted, and not known or known with another value
+	missing side = iota // wanted, and unknown or known with another value
 	extra               // known and not wanted
-	settled             // as wanted, or neither wanted nor known
+	inSync              // known with the desired value, or neither wanted nor known
 )
 
-// sideNow is the side on which the object belongs.
-func (o *Object[K, V]) sideNow() side {
-	wanted := o.claims > 0
+// currentSide returns the side on which the object belongs.
+func (o *Object[K, V]) currentSide() side {
+	wanted := o.refs > 0
 	switch {
 	case wanted && (!o.isKnown || o.known != o.wanted):
 		return missing
 	case o.isKnown && !wanted:
 		return extra
 	}
-	return settled
+	return inSync
 }
 
 // New returns an empty table.
@@ -74,35 +76,27 @@ func New[K, V comparable]() *Table[K, V] {
 	}
 }
 
-// Want adds a claim to an object. Where several want the same object the last value counts; such objects have no value
-// in practice.
+// Want adds a reference to an object. If several want the same object with different values, the last value counts; in
+// practice objects that are shared have none.
 func (t *Table[K, V]) Want(key K, value V) {
-	o := t.take(key)
-	o.claims++
+	o := t.findOrAdd(key)
+	o.refs++
 	o.wanted = value
-	t.settle(o)
+	t.classify(o)
 }
 
-// Set changes the value that a wanted object is to have. Of an object that nobody wants it does nothing.
-func (t *Table[K, V]) Set(key K, value V) {
-	if o := t.find(key); o != nil && o.claims > 0 {
-		o.wanted = value
-		t.settle(o)
-	}
-}
-
-// Drop takes a claim back. It does nothing if there is none.
+// Drop removes a reference. Dropping an object that nobody wants does nothing.
 func (t *Table[K, V]) Drop(key K) {
-	if o := t.find(key); o != nil && o.claims > 0 {
-		o.claims--
-		t.settle(o)
+	if o := t.find(key); o != nil && o.refs > 0 {
+		o.refs--
+		t.classify(o)
 	}
 }
 
-// Learn notes that the kernel has the object with that value: it was made, or read.
-func (t *Table[K, V]) Learn(key K, value V) { t.learn(t.take(key), value) }
+// Learn notes that the kernel has the object with this value, made or read.
+func (t *Table[K, V]) Learn(key K, value V) { t.learn(t.findOrAdd(key), value) }
 
-// Made notes that the kernel has an object that is wanted as it is wanted.
+// Made notes that the kernel now has a wanted object with its desired value.
 func (t *Table[K, V]) Made(o *Object[K, V]) { t.learn(o, o.wanted) }
 
 func (t *Table[K, V]) learn(o *Object[K, V], value V) {
@@ -110,7 +104,7 @@ func (t *Table[K, V]) learn(o *Object[K, V], value V) {
 		t.known++
 	}
 	o.known, o.isKnown = value, true
-	t.settle(o)
+	t.classify(o)
 }
 
 // Forget notes that the kernel does not have the object.
@@ -119,14 +113,14 @@ func (t *Table[K, V]) Forget(key K) {
 		t.known--
 		var none V
 		o.known, o.isKnown = none, false
-		t.settle(o)
+		t.classify(o)
 	}
 }
 
-// Observe replaces all that is known by what was read.
+// Observe replaces the known state by a complete read.
 func (t *Table[K, V]) Observe(read iter.Seq2[K, V]) {
 	for k, v := range read {
-		o := t.take(k)
+		o := t.findOrAdd(k)
 		o.seen = true
 		t.learn(o, v)
 	}
@@ -138,15 +132,15 @@ func (t *Table[K, V]) Observe(read iter.Seq2[K, V]) {
 	}
 }
 
-// Wanted returns the value that the object is to have, and whether it is wanted.
+// Wanted returns the desired value of an object, and whether it is wanted.
 func (t *Table[K, V]) Wanted(key K) (value V, isWanted bool) {
 	if o := t.find(key); o != nil {
-		value, isWanted = o.wanted, o.claims > 0
+		value, isWanted = o.wanted, o.refs > 0
 	}
 	return value, isWanted
 }
 
-// Known returns the value that the kernel has, and whether it has the object.
+// Known returns the kernel's value of an object, and whether the kernel has it.
 func (t *Table[K, V]) Known(key K) (value V, isKnown bool) {
 	if o := t.find(key); o != nil {
 		value, isKnown = o.known, o.isKnown
@@ -154,15 +148,15 @@ func (t *Table[K, V]) Known(key K) (value V, isKnown bool) {
 	return value, isKnown
 }
 
-// Missing yields what is wanted and not there, or there with another value, in no order. Meanwhile the object at hand may
-// be changed, and others may not.
-func (t *Table[K, V]) Missing() iter.Seq[*Object[K, V]] { return t.walk(missing) }
+// Missing yields the wanted objects that are unknown or known with another value, in no order. During the iteration the
+// current object may be changed, others may not.
+func (t *Table[K, V]) Missing() iter.Seq[*Object[K, V]] { return t.onSide(missing) }
 
-// Extra yields the keys of what is there and not wanted, in no order. Meanwhile the object at hand may be changed, and others
-// may not.
+// Extra yields the keys of the known objects that nobody wants, in no order. During the iteration the current object may
+// be changed, others may not.
 func (t *Table[K, V]) Extra() iter.Seq[K] {
 	return func(yield func(K) bool) {
-		for o := range t.walk(extra) {
+		for o := range t.onSide(extra) {
 			if !yield(o.key) {
 				return
 			}
@@ -170,13 +164,10 @@ func (t *Table[K, V]) Extra() iter.Seq[K] {
 	}
 }
 
-// Pending returns how many objects are not as wanted.
+// Pending returns the number of missing and extra objects.
 func (t *Table[K, V]) Pending() int { return len(t.differ[missing]) + len(t.differ[extra]) }
 
-// Len returns how many objects are wanted or known.
-func (t *Table[K, V]) Len() int { return t.len }
-
-// KnownLen returns how many objects the kernel is known to have.
+// KnownLen returns the number of known objects.
 func (t *Table[K, V]) KnownLen() int { return t.known }
 
 // find returns an object, or nil.
@@ -188,8 +179,8 @@ func (t *Table[K, V]) find(key K) *Object[K, V] {
 	return o
 }
 
-// take returns an object. One that is not there is made, for the caller to want or to know.
-func (t *Table[K, V]) take(key K) *Object[K, V] {
+// findOrAdd returns an object, new if necessary. The caller makes a new one wanted or known.
+func (t *Table[K, V]) findOrAdd(key K) *Object[K, V] {
 	h := t.hash(key)
 	first := t.objects[h]
 	for o := first; o != nil; o = o.next {
@@ -197,15 +188,13 @@ func (t *Table[K, V]) take(key K) *Object[K, V] {
 			return o
 		}
 	}
-	o := &Object[K, V]{key: key, next: first, side: settled}
+	o := &Object[K, V]{key: key, next: first, side: inSync}
 	t.objects[h] = o
-	t.len++
 	return o
 }
 
-// remove takes an object out of the table.
+// remove removes an object from the table.
 func (t *Table[K, V]) remove(o *Object[K, V]) {
-	t.len--
 	h := t.hash(o.key)
 	first := t.objects[h]
 	switch {
@@ -221,52 +210,53 @@ func (t *Table[K, V]) remove(o *Object[K, V]) {
 	}
 }
 
-// settle keeps the difference after an object changed.
-func (t *Table[K, V]) settle(o *Object[K, V]) {
-	if now := o.sideNow(); now != o.side {
-		t.leave(o)
+// classify updates the difference after a change of an object.
+func (t *Table[K, V]) classify(o *Object[K, V]) {
+	if now := o.currentSide(); now != o.side {
+		t.unlist(o)
 		o.side = now
-		t.enter(o)
+		t.list(o)
 	}
-	if o.claims == 0 && !o.isKnown {
+	if o.refs == 0 && !o.isKnown {
 		t.remove(o)
 	}
 }
 
-// enter puts an object on the list of its side.
-func (t *Table[K, V]) enter(o *Object[K, V]) {
-	if o.side == settled {
+// list adds an object to the list of its side.
+func (t *Table[K, V]) list(o *Object[K, V]) {
+	if o.side == inSync {
 		return
 	}
 	list := t.differ[o.side]
 	if len(list) == cap(list) {
-		list = slices.Grow(list, max(few, len(list))) // append alone would copy a long list several times as often
+		list = slices.Grow(list, max(minKept, len(list))) // append alone would copy a long list several times as often
 	}
-	o.place = int32(len(list))
+	o.index = int32(len(list))
 	t.differ[o.side] = append(list, o)
 }
 
-// few is how long a list may have been whose memory is kept when it is empty.
-const few = 16
+// minKept is the capacity up to which an empty list keeps its memory.
+const minKept = 16
 
-// leave takes an object off the list of its side. The last one there takes its place.
-func (t *Table[K, V]) leave(o *Object[K, V]) {
-	if o.side == settled {
+// unlist removes an object from the list of its side. The last object of the list takes its index.
+func (t *Table[K, V]) unlist(o *Object[K, V]) {
+	if o.side == inSync {
 		return
 	}
 	list := t.differ[o.side]
 	end := len(list) - 1
 	last := list[end]
-	list[o.place], last.place = last, o.place
+	list[o.index], last.index = last, o.index
 	list[end] = nil
 	t.differ[o.side] = list[:end]
-	if end == 0 && cap(list) > few {
+	if end == 0 && cap(list) > minKept {
 		t.differ[o.side] = nil
 	}
 }
 
-// walk yields the objects of a side, the last first: whoever takes the place of the one at hand had its turn.
-func (t *Table[K, V]) walk(s side) iter.Seq[*Object[K, V]] {
+// onSide yields the objects of a side, the last first: an object that moves to the index of the current one was already
+// yielded.
+func (t *Table[K, V]) onSide(s side) iter.Seq[*Object[K, V]] {
 	return func(yield func(*Object[K, V]) bool) {
 		for i := len(t.differ[s]) - 1; i >= 0; i-- {
 			if !yield(t.differ[s][i]) {
@@ -276,7 +266,7 @@ func (t *Table[K, V]) walk(s side) iter.Seq[*Object[K, V]] {
 	}
 }
 
-// all yields all objects, in no order. Meanwhile the object at hand may be changed.
+// all yields all objects, in no order. During the iteration the current object may be changed.
 func (t *Table[K, V]) all() iter.Seq[*Object[K, V]] {
 	return func(yield func(*Object[K, V]) bool) {
 		for _, o := range t.objects {
@@ -291,7 +281,7 @@ func (t *Table[K, V]) all() iter.Seq[*Object[K, V]] {
 	}
 }
 
-// All yields what is known to be there, in no order.
+// All yields the known objects with the kernel's values, in no order.
 func (t *Table[K, V]) All() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
 		for o := range t.all() {
@@ -302,11 +292,11 @@ func (t *Table[K, V]) All() iter.Seq2[K, V] {
 	}
 }
 
-// Wants yields what is wanted, in no order.
+// Wants yields the wanted objects with their desired values, in no order.
 func (t *Table[K, V]) Wants() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
 		for o := range t.all() {
-			if o.claims > 0 && !yield(o.key, o.wanted) {
+			if o.refs > 0 && !yield(o.key, o.wanted) {
 				return
 			}
 		}

@@ -68,12 +68,6 @@ func TestDifference(t *testing.T) {
 			do:      func(t *table) { t.Want("a", 1); t.Learn("a", 1); t.Want("a", 2); t.Drop("a") },
 			missing: map[string]int{"a": 2}, len: 1,
 		},
-		{
-			name:    "set to another value",
-			do:      func(t *table) { t.Want("a", 1); t.Learn("a", 1); t.Set("a", 2) },
-			missing: map[string]int{"a": 2}, len: 1,
-		},
-		{name: "set without being wanted", do: func(t *table) { t.Set("a", 1) }},
 		{name: "dropped without being wanted", do: func(t *table) { t.Drop("a") }},
 		{name: "forgotten without being known", do: func(t *table) { t.Forget("a") }},
 		{
@@ -108,14 +102,28 @@ func TestDifference(t *testing.T) {
 			if got, want := table.Pending(), len(tt.missing)+len(tt.extra); got != want {
 				t.Errorf("Pending = %d, want %d", got, want)
 			}
-			if got := table.Len(); got != tt.len {
-				t.Errorf("Len = %d, want %d", got, tt.len)
+			if got := count(table); got != tt.len {
+				t.Errorf("%d objects, want %d", got, tt.len)
 			}
 		})
 	}
 }
 
-// missingOf returns what is missing, with the values that it is to have.
+// replace puts one reference in the place of another, as the loop does for an object whose value changes.
+func replace[K, V comparable](t *Table[K, V], key K, value V) {
+	t.Want(key, value)
+	t.Drop(key)
+}
+
+// count returns the number of objects that the table holds.
+func count[K, V comparable](t *Table[K, V]) (n int) {
+	for range t.all() {
+		n++
+	}
+	return n
+}
+
+// missingOf returns the missing objects with their desired values.
 func missingOf(t *table) map[string]int {
 	out := map[string]int{}
 	for o := range t.Missing() {
@@ -124,8 +132,8 @@ func missingOf(t *table) map[string]int {
 	return out
 }
 
-// The loop carries out what Missing and Extra yield while it walks them.
-func TestChangesDuringTheWalk(t *testing.T) {
+// The loop performs the changes while it iterates over Missing and Extra.
+func TestChangesDuringIteration(t *testing.T) {
 	table := New[string, int]()
 	for i := range 100 {
 		table.Want(fmt.Sprint("made", i), i)
@@ -137,12 +145,12 @@ func TestChangesDuringTheWalk(t *testing.T) {
 	for k := range table.Extra() {
 		table.Forget(k)
 	}
-	if table.Pending() != 0 || table.Len() != 100 {
-		t.Errorf("%d pending of %d, want 0 of 100", table.Pending(), table.Len())
+	if table.Pending() != 0 || count(table) != 100 {
+		t.Errorf("%d pending of %d, want 0 of 100", table.Pending(), count(table))
 	}
 }
 
-func TestWalksEndWhenTold(t *testing.T) {
+func TestIterationsEnd(t *testing.T) {
 	table := New[int, int]()
 	for i := range 10 {
 		table.Want(i, i)
@@ -172,8 +180,8 @@ func TestWalksEndWhenTold(t *testing.T) {
 	}
 }
 
-// What was missing once, at the start, must not cost anything later, not even if something stays missing. The times are
-// compared generously: a walk over all that there ever was would take hundreds of times as long.
+// Objects that were missing at the start must cost nothing later, not even if one stays missing. The comparison of times is
+// generous: iterating over all of them would take hundreds of times as long.
 func TestTheStartIsNotPaidForAgain(t *testing.T) {
 	const small, large = 10, 100_000
 	cost := func(size int) time.Duration {
@@ -184,10 +192,10 @@ func TestTheStartIsNotPaidForAgain(t *testing.T) {
 		for i := range size - 1 {
 			table.Forget(-2 - i)
 		}
-		table.Set(0, 7)
+		replace(table, 0, 7)
 		start := time.Now()
 		for i := range 1_000 {
-			table.Set(1, i)
+			replace(table, 1, i)
 			for o := range table.Missing() {
 				if o.Key() == 1 {
 					table.Made(o)
@@ -207,16 +215,16 @@ func TestTheStartIsNotPaidForAgain(t *testing.T) {
 	}
 }
 
-// A model is the same table without the wish to be fast.
+// A model is a table without regard to speed.
 type model struct {
-	claims, wanted map[string]int
-	known          map[string]int
+	refs, wanted map[string]int
+	known        map[string]int
 }
 
 func (m model) missing() map[string]int {
 	out := map[string]int{}
-	for k := range m.claims {
-		if known, ok := m.known[k]; m.claims[k] > 0 && (!ok || known != m.wanted[k]) {
+	for k := range m.refs {
+		if known, ok := m.known[k]; m.refs[k] > 0 && (!ok || known != m.wanted[k]) {
 			out[k] = m.wanted[k]
 		}
 	}
@@ -226,7 +234,7 @@ func (m model) missing() map[string]int {
 func (m model) extra() map[string]bool {
 	out := map[string]bool{}
 	for k := range m.known {
-		if m.claims[k] == 0 {
+		if m.refs[k] == 0 {
 			out[k] = true
 		}
 	}
@@ -254,18 +262,18 @@ func likeTheModel(t *testing.T, empty func() *table) {
 			"Want": func(t *rapid.T) {
 				k, v := keys.Draw(t, "key"), values.Draw(t, "value")
 				table.Want(k, v)
-				m.claims[k]++
+				m.refs[k]++
 				m.wanted[k] = v
 			},
 			"Drop": func(t *rapid.T) {
 				k := keys.Draw(t, "key")
 				table.Drop(k)
-				m.claims[k] = max(0, m.claims[k]-1)
+				m.refs[k] = max(0, m.refs[k]-1)
 			},
-			"Set": func(t *rapid.T) {
+			"Replace": func(t *rapid.T) {
 				k, v := keys.Draw(t, "key"), values.Draw(t, "value")
-				table.Set(k, v)
-				if m.claims[k] > 0 {
+				replace(table, k, v)
+				if m.refs[k] > 0 {
 					m.wanted[k] = v
 				}
 			},
@@ -276,7 +284,7 @@ func likeTheModel(t *testing.T, empty func() *table) {
 			},
 			"Made": func(t *rapid.T) {
 				k := keys.Draw(t, "key")
-				if m.claims[k] > 0 {
+				if m.refs[k] > 0 {
 					for o := range table.Missing() {
 						if o.Key() == k {
 							table.Made(o)
@@ -318,7 +326,7 @@ func compare(t *rapid.T, table *table, m model) {
 		t.Fatalf("known (-model +table):\n%s", diff)
 	}
 	wants, objects := map[string]int{}, maps.Clone(m.known)
-	for k, n := range m.claims {
+	for k, n := range m.refs {
 		if n > 0 {
 			wants[k], objects[k] = m.wanted[k], 0
 		}
@@ -326,29 +334,28 @@ func compare(t *rapid.T, table *table, m model) {
 	if diff := cmp.Diff(wants, maps.Collect(table.Wants())); diff != "" {
 		t.Fatalf("wanted (-model +table):\n%s", diff)
 	}
-	if table.Len() != len(objects) {
-		t.Fatalf("Len = %d, the model has %d", table.Len(), len(objects))
+	if count(table) != len(objects) {
+		t.Fatalf("%d objects, the model has %d", count(table), len(objects))
 	}
 	for k := range objects {
 		wanted, isWanted := table.Wanted(k)
 		known, isKnown := table.Known(k)
 		mKnown, mIsKnown := m.known[k]
-		if isWanted != (m.claims[k] > 0) || isWanted && wanted != m.wanted[k] || isKnown != mIsKnown || known != mKnown {
-			t.Fatalf("%s: wanted %v %v, known %v %v; the model has %d claims of %d, known %v %v",
-				k, wanted, isWanted, known, isKnown, m.claims[k], m.wanted[k], mKnown, mIsKnown)
+		if isWanted != (m.refs[k] > 0) || isWanted && wanted != m.wanted[k] || isKnown != mIsKnown || known != mKnown {
+			t.Fatalf("%s: wanted %v %v, known %v %v; the model has %d refs of %d, known %v %v",
+				k, wanted, isWanted, known, isKnown, m.refs[k], m.wanted[k], mKnown, mIsKnown)
 		}
 	}
 }
 
-// BenchmarkChange is one object that changes and is made, in tables of very different size: the time must not depend on
-// it.
+// BenchmarkChange changes one object in tables of very different size: the time must not depend on it.
 func BenchmarkChange(b *testing.B) {
 	for _, size := range []int{100, 10_000, 1_000_000} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			table := filled(size)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				table.Set(i%size, i)
+				replace(table, i%size, i)
 				for o := range table.Missing() {
 					table.Made(o)
 				}
@@ -363,7 +370,7 @@ type wide struct {
 	_ [56]byte
 }
 
-// BenchmarkMemory is what an object costs that is as wanted.
+// BenchmarkMemory measures the memory of an object in sync.
 func BenchmarkMemory(b *testing.B) {
 	for _, size := range []int{1_000, 100_000, 1_000_000} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
@@ -383,7 +390,7 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// filled is a table after a start: everything was wanted before anything was made.
+// filled returns a table as after a start: everything was wanted before anything was made.
 func filled(size int) *Table[int, int] {
 	table := New[int, int]()
 	for i := range size {

@@ -15,36 +15,36 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// NodePorts serves health-check node ports: a load balancer asks there whether this node has endpoints of a Service. Any
-// path and method is answered, with kube-proxy's codes, headers and body (pkg/proxy/healthcheck).
+// NodePorts serves health-check node ports, on which load balancers ask whether this node has endpoints of a Service. It
+// responds to every path and method with kube-proxy's codes, headers and body (pkg/proxy/healthcheck).
 type NodePorts struct {
-	state  *State
-	failed func(plan.Name, error) // told why a port cannot be opened
+	state   *State
+	onError func(plan.Name, error) // called if a port cannot be opened
 
 	mu       sync.Mutex
-	addrs    []netip.Addr // where to listen; nil: everywhere
+	addrs    []netip.Addr // addresses to listen on; nil: all
 	services map[plan.Name]*instance
-	ports    map[uint16][]plan.Name // who wants each; the first has it
+	ports    map[uint16][]plan.Name // the Services that want each port; the first has it
 }
 
-// An instance is one Service's health-check node port.
+// An instance is the health-check node port of one Service.
 type instance struct {
 	want    plan.Health
-	servers []server // none: it could not be opened, or another Service has it, and it is tried again
-	failure string   // why it could not be opened the last time, as it was told
+	servers []server // none: it could not be opened, which is retried, or another Service has it
+	failure string   // of the last attempt to open it, as reported
 }
 
-// retryInterval is how often a port that could not be opened is tried again.
+// retryInterval is the interval of attempts to open a port.
 const retryInterval = 10 * time.Second
 
-// NewNodePorts returns a server of health-check node ports, on these addresses alone or, if they are nil, on all. Failed is
-// told of a port that cannot be opened, once for each reason.
-func NewNodePorts(state *State, addrs []netip.Addr, failed func(plan.Name, error)) *NodePorts {
-	return &NodePorts{state: state, addrs: addrs, failed: failed, services: map[plan.Name]*instance{}, ports: map[uint16][]plan.Name{}}
+// NewNodePorts returns a server of health-check node ports on these addresses or, if they are nil, on all. It calls
+// onError for a port that cannot be opened, once for each reason.
+func NewNodePorts(state *State, addrs []netip.Addr, onError func(plan.Name, error)) *NodePorts {
+	return &NodePorts{state: state, addrs: addrs, onError: onError, services: map[plan.Name]*instance{}, ports: map[uint16][]plan.Name{}}
 }
 
-// Listen says on which addresses to listen from now on, as NewNodePorts does.
-func (n *NodePorts) Listen(addrs []netip.Addr) {
+// SetAddresses replaces the addresses that NewNodePorts was given, and reopens the ports if they differ.
+func (n *NodePorts) SetAddresses(addrs []netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if slices.Equal(addrs, n.addrs) && (addrs == nil) == (n.addrs == nil) {
@@ -59,8 +59,8 @@ func (n *NodePorts) Listen(addrs []netip.Addr) {
 	}
 }
 
-// Set says what a Service's port answers; nil closes it. When a port moves, the Services come in any order: one that another
-// has is opened when that lets go of it.
+// Set sets the response of a Service's port; nil closes it. Services may be set in any order when a port moves from one
+// to another: the port opens for the second when the first releases it.
 func (n *NodePorts) Set(name plan.Name, want *plan.Health) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -79,7 +79,7 @@ func (n *NodePorts) Set(name plan.Name, want *plan.Health) {
 	}
 }
 
-// add opens a Service's port, or lets the Service wait for it.
+// add opens a Service's port, or queues the Service for it.
 func (n *NodePorts) add(name plan.Name, in *instance) {
 	n.services[name] = in
 	n.ports[in.want.Port] = append(n.ports[in.want.Port], name)
@@ -88,7 +88,7 @@ func (n *NodePorts) add(name plan.Name, in *instance) {
 	}
 }
 
-// remove closes a Service's port, and opens it for the one that waits for it.
+// remove closes a Service's port, and opens it for the next Service in the queue.
 func (n *NodePorts) remove(name plan.Name, in *instance) {
 	in.close()
 	delete(n.services, name)
@@ -103,7 +103,7 @@ func (n *NodePorts) remove(name plan.Name, in *instance) {
 	}
 }
 
-// Run tries the ports again that could not be opened, until the context ends; then all are closed.
+// Run retries to open ports until the context ends; then it closes all.
 func (n *NodePorts) Run(ctx context.Context) error {
 	tick := time.NewTicker(retryInterval)
 	defer tick.Stop()
@@ -138,7 +138,7 @@ func (n *NodePorts) closeAll() {
 	clear(n.ports)
 }
 
-// open listens on all addresses or on none: half a health check is a load balancer's riddle.
+// open listens on all addresses or on none: half a health check is a riddle to a load balancer.
 func (n *NodePorts) open(name plan.Name, in *instance) {
 	var listeners []net.Listener
 	var errs []error
@@ -152,11 +152,11 @@ func (n *NodePorts) open(name plan.Name, in *instance) {
 	}
 	if err := errors.Join(errs...); err != nil {
 		for _, l := range listeners {
-			_ = l.Close() // nothing was said on it yet
+			_ = l.Close() // no request was served yet
 		}
 		if why := err.Error(); why != in.failure {
 			in.failure = why
-			n.failed(name, fmt.Errorf("health-check node port %d: %w", in.want.Port, err))
+			n.onError(name, fmt.Errorf("health-check node port %d: %w", in.want.Port, err))
 		}
 		return
 	}
@@ -164,7 +164,7 @@ func (n *NodePorts) open(name plan.Name, in *instance) {
 	for _, l := range listeners {
 		s := &http.Server{Handler: n.handler(name), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 		in.servers = append(in.servers, server{s, l})
-		go func() { _ = s.Serve(l) }() // it ends when the server is closed
+		go func() { _ = s.Serve(l) }() // returns when the server is closed
 	}
 }
 
@@ -181,7 +181,7 @@ func (n *NodePorts) listenOn(port uint16) []endpoint {
 	return out
 }
 
-// A server that was started a moment ago may not know its listener yet.
+// A server keeps its listener: shortly after its start, an http.Server may not know it yet.
 type server struct {
 	*http.Server
 	listener net.Listener
@@ -220,7 +220,7 @@ func (n *NodePorts) handler(name plan.Name) http.Handler {
 	})
 }
 
-// localEndpoints is 0 for a Service whose port is being closed.
+// localEndpoints returns the number of a Service's local endpoints; 0 if its port is being closed.
 func (n *NodePorts) localEndpoints(name plan.Name) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// freePort returns a TCP port that nobody listens on.
+// freePort returns a TCP port without a listener.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
 	l, err := net.Listen("tcp", "")
@@ -30,8 +30,8 @@ func freePort(t *testing.T) uint16 {
 	return uint16(l.Addr().(*net.TCPAddr).Port)
 }
 
-// Where a port is asked, it listens on the addresses that were given last: all, some, or none.
-func TestNodePortsListenWhereTold(t *testing.T) {
+// Ports listen on the addresses that were set last: all, some, or none.
+func TestNodePortsSetAddresses(t *testing.T) {
 	one, two := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")
 	n := NewNodePorts(NewState(time.Minute), nil, func(name plan.Name, err error) { t.Errorf("%v: %v", name, err) })
 	t.Cleanup(n.closeAll)
@@ -42,7 +42,7 @@ func TestNodePortsListenWhereTold(t *testing.T) {
 	for _, tt := range []struct{ addrs, want []netip.Addr }{
 		{nil, listening}, {[]netip.Addr{one}, listening[:1]}, {[]netip.Addr{two}, listening[1:]}, {[]netip.Addr{}, nil}, {listening, listening}, {nil, listening},
 	} {
-		n.Listen(tt.addrs)
+		n.SetAddresses(tt.addrs)
 		var got []netip.Addr
 		for _, a := range listening {
 			if resp, err := client.Get(fmt.Sprintf("http://%v/", netip.AddrPortFrom(a, port))); err == nil {
@@ -56,7 +56,7 @@ func TestNodePortsListenWhereTold(t *testing.T) {
 	}
 }
 
-// A port that somebody else has is reported and opened nowhere, tried again, and closed with its Service.
+// A port in use is reported and opened on no address, retried, and closed with its Service.
 func TestNodePortThatIsTaken(t *testing.T) {
 	one, two := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")
 	taken, err := net.Listen("tcp", "127.0.0.2:0")
@@ -101,8 +101,8 @@ func TestNodePortThatIsTaken(t *testing.T) {
 	}
 }
 
-// A port that goes from one Service to another at once is never closed for longer, whoever is told first, and nobody is told
-// that it could not be opened. Where both want it one of them is told.
+// A port that goes from one Service to another at once is never closed for longer, whichever is set first, and no
+// error is reported. If both want it, one error is reported.
 func TestNodePortMoves(t *testing.T) {
 	a, b := plan.Name{Namespace: "default", Name: "a"}, plan.Name{Namespace: "default", Name: "b"}
 	port, other := freePort(t), freePort(t)
@@ -123,7 +123,7 @@ func TestNodePortMoves(t *testing.T) {
 		{"both want it", func(n *NodePorts) { n.Set(a, &plan.Health{Port: port, LocalEndpoints: 1}); n.retry(); n.retry() }, b, 1},
 		{"both want it, and elsewhere", func(n *NodePorts) {
 			n.Set(a, &plan.Health{Port: port, LocalEndpoints: 1})
-			n.Listen([]netip.Addr{netip.MustParseAddr("127.0.0.1")})
+			n.SetAddresses([]netip.Addr{netip.MustParseAddr("127.0.0.1")})
 		}, b, 0},
 	} {
 		failed := 0

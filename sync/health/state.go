@@ -1,5 +1,5 @@
-// Package health answers whether this node should get traffic: for the whole proxy on /healthz, /livez and /readyz, and for
-// single Services on their health-check node ports.
+// Package health reports whether this node should get traffic: for the proxy as a whole on /healthz, /livez and /readyz,
+// and for single Services on their health-check node ports.
 package health
 
 import (
@@ -7,25 +7,26 @@ import (
 	"time"
 )
 
-// A State knows whether the proxy keeps up, and whether it goes on at all. It keeps up unless something has been waiting to be
-// programmed for longer than the limit, and goes on unless its loop is stuck. Its methods may be called from any goroutine.
+// A State records whether the proxy keeps up and is alive. It keeps up unless a change has waited for longer than the
+// limit to be programmed, and is alive unless its loop is stuck. Its methods may be called from any goroutine.
 type State struct {
 	limit time.Duration
 
 	mu      sync.Mutex
-	pending time.Time // since when something has been waiting, or zero
+	pending time.Time // since when a change has waited, or zero
 	updated time.Time // when everything was last programmed, or zero
-	beat    time.Time // when the loop last told that it goes on, or zero: it has not begun
+	beat    time.Time // the loop's last sign of life, or zero: it has not begun
 }
 
-// stuckAfter is how long a loop without a beat is waited for. No single question to the kernel takes as long.
+// stuckAfter is the time without a beat after which the loop counts as stuck. No single request to the kernel takes as
+// long.
 const stuckAfter = 2 * time.Minute
 
-// NewState returns a state that tolerates changes that wait for less than the limit. Kube-proxy's is twice its sync
-// period.
+// NewState returns a state that tolerates changes that wait for less than the limit. Kube-proxy's limit is twice its
+// sync period.
 func NewState(limit time.Duration) *State { return &State{limit: limit} }
 
-// Queued notes that something changed and is to be programmed.
+// Queued notes a change that is to be programmed.
 func (s *State) Queued() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -34,7 +35,7 @@ func (s *State) Queued() {
 	}
 }
 
-// Converged notes that everything was programmed, or that an attempt failed.
+// Converged notes the end of a sync: everything was programmed, or the error why not.
 func (s *State) Converged(err error) {
 	if err != nil {
 		s.Queued()
@@ -45,15 +46,15 @@ func (s *State) Converged(err error) {
 	s.pending, s.updated = time.Time{}, time.Now()
 }
 
-// Beat notes that the loop goes on.
+// Beat notes a sign of life of the loop.
 func (s *State) Beat() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.beat = time.Now()
 }
 
-// Alive reports whether a restart would mend nothing: the loop goes on, or has not begun. What the kernel refuses it refuses a
-// new process, too, and an API server that is away answers none.
+// Alive reports whether a restart would be useless: the loop is alive, or has not begun. A new process would fare no
+// better with a kernel that refuses objects or an API server that does not respond.
 func (s *State) Alive() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,7 +63,7 @@ func (s *State) Alive() bool {
 
 func (s *State) alive() bool { return s.beat.IsZero() || time.Since(s.beat) < stuckAfter }
 
-// Healthy reports whether the proxy keeps up, and when everything was last programmed.
+// Healthy reports whether the proxy is alive and keeps up, and when everything was last programmed.
 func (s *State) Healthy() (bool, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

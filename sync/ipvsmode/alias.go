@@ -34,10 +34,21 @@ func Alias(a netip.Addr) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// RejectAddr returns the address to which rules translate connections that are to be rejected. It is routed to kube-ipvs0, where
-// rules in FORWARD and OUTPUT reject them, so that nothing that listens on the node ever sees them, and IPVS neither: that
-// would complain of a virtual server without real servers in the kernel's log, and its ICMP error would be a second late. It
-// lies in networks that are reserved as those of the aliases are, and is nobody's alias.
+// Connections that are to be rejected are translated, so that nothing that listens on the node ever sees them, and IPVS neither: that
+// would complain of a virtual server without real servers in the kernel's log, and its ICMP error would be a second late.
+
+// RejectTCP returns where those of TCP go: to a port of this host at which nothing listens, so that its TCP resets them. A rule
+// that rejects would send its reset past all translation where the packet comes from a bridge (nf_send_reset).
+func RejectTCP(f inet.Family) netip.AddrPort {
+	if f == inet.IPv4 {
+		return rejectTCP4
+	}
+	return rejectTCP6
+}
+
+// RejectAddr returns the address to which those of other protocols go. It is routed to kube-ipvs0, where rules in FORWARD and OUTPUT
+// reject them, and conntrack never hears of them. It lies in networks that are reserved as those of the aliases are, and is
+// nobody's alias.
 func RejectAddr(f inet.Family) netip.Addr {
 	if f == inet.IPv4 {
 		return rejectAddr4
@@ -50,4 +61,6 @@ var (
 	aliases6    = netip.MustParsePrefix("100::/8")
 	rejectAddr4 = netip.MustParseAddr("254.255.255.254")
 	rejectAddr6 = netip.MustParseAddr("400::1")
+	rejectTCP4  = netip.MustParseAddrPort("255.255.255.254:1")
+	rejectTCP6  = netip.MustParseAddrPort("[1ff:ffff:ffff:ffff:ffff:ffff:ffff:fffe]:1")
 )

@@ -53,6 +53,8 @@ func flagsOf(scheduler string) ipvs.Flags {
 // TreatmentOf returns how the first packet of a connection to a frontend is treated.
 func TreatmentOf(fe *plan.Frontend) Treatment {
 	switch {
+	case fe.Rejected: // or the answer would be masqueraded
+		return KeepSource
 	case fe.DropExternal:
 		return DropExternal
 	case fe.Masquerade == plan.MasqueradeExternal:

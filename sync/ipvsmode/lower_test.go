@@ -109,7 +109,7 @@ func TestFrontendsOfEveryPolicy(t *testing.T) {
 	}{
 		{name: "Cluster, endpoints here and elsewhere", endpoints: both,
 			want: lines("masquerade external; to [1 2]", "masqueradeDIVERTED; to [1 2]")},
-		{name: "Cluster, none", want: lines("masquerade external, rejected; to []", "masqueradeDIVERTED, rejected; to []")},
+		{name: "Cluster, none", want: lines("keep source, rejected; to []", "keep sourceDIVERTED, rejected; to []")},
 		{name: "Cluster, masquerade all", endpoints: both, masqueradeAll: true,
 			want: lines("masquerade; to [1 2]", "masqueradeDIVERTED; to [1 2]")},
 		{name: "internal Local, here and elsewhere", internal: true, endpoints: both,
@@ -119,7 +119,7 @@ func TestFrontendsOfEveryPolicy(t *testing.T) {
 		{name: "internal Local, elsewhere, masquerade all", internal: true, endpoints: remote, masqueradeAll: true,
 			want: lines("masquerade; to []; from []", "masqueradeDIVERTED; to [2]")},
 		{name: "internal Local, none", internal: true,
-			want: lines("masquerade external, rejected; to []", "masqueradeDIVERTED, rejected; to []")},
+			want: lines("keep source, rejected; to []", "keep sourceDIVERTED, rejected; to []")},
 		{name: "external Local, here and elsewhere", external: true, endpoints: both,
 			want: lines("masquerade external; to [1 2]", "keep sourceDIVERTED; to [1], internal [1 2] at ALIAS")},
 		{name: "external Local, here", external: true, endpoints: local,
@@ -127,7 +127,7 @@ func TestFrontendsOfEveryPolicy(t *testing.T) {
 		{name: "external Local, elsewhere", external: true, endpoints: remote,
 			want: lines("masquerade external; to [2]", "drop externalDIVERTED; to [2]")},
 		{name: "external Local, none", external: true,
-			want: lines("masquerade external, rejected; to []", "keep sourceDIVERTED, rejected; to []")},
+			want: lines("keep source, rejected; to []", "keep sourceDIVERTED, rejected; to []")},
 		{name: "both Local, here and elsewhere", internal: true, external: true, endpoints: both,
 			want: lines("masquerade external; to [1]", "keep sourceDIVERTED; to [1], internal [1 2] at ALIAS")},
 		{name: "both Local, elsewhere", internal: true, external: true, endpoints: remote,
@@ -191,7 +191,7 @@ func TestFrontends(t *testing.T) {
 			svc: func(s *plan.Service) {
 				s.Ports = []plan.Port{port80, {Name: "u", Proto: inet.UDP, Port: 80}, {Name: "s", Proto: inet.SCTP, Port: 80}}
 			},
-			want: "cluster IP tcp 10.96.0.10:80: masquerade external; to [1]\ncluster IP udp 10.96.0.10:80: masquerade external, rejected; to []\ncluster IP sctp 10.96.0.10:80: masquerade external, rejected; to []\n"},
+			want: "cluster IP tcp 10.96.0.10:80: masquerade external; to [1]\ncluster IP udp 10.96.0.10:80: keep source, rejected; to []\ncluster IP sctp 10.96.0.10:80: keep source, rejected; to []\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -211,13 +211,13 @@ func TestVIPs(t *testing.T) {
 	const (
 		local    = "10.96.0.10:80, not diverted [ip route add local 10.96.0.10/32 dev kube-ipvs0 table local]"
 		inRange  = "10.96.0.10:80, not diverted []"
-		lb       = "198.18.0.20:80, diverted [ip route add local 198.18.0.20/32 dev lo table 7598 ip route add 198.18.0.20/32 dev kube-ipvs0 table 7599]"
+		lb       = "198.18.0.20:80, diverted [ip route add local 198.18.0.20/32 dev kube-ipvs0 table 7598 ip route add 198.18.0.20/32 dev kube-ipvs0 table 7599]"
 		own      = "192.168.0.1:80, not diverted []"
 		nodePort = "192.168.0.1:30080, not diverted []"
 	)
 	const (
 		local6 = "[fd00::10]:80, not diverted [ip route add local fd00::10/128 dev kube-ipvs0 table local]"
-		lb6    = "[2001:db8::20]:80, diverted [ip route add local 2001:db8::20/128 dev lo table 7598 ip route add 2001:db8::20/128 dev kube-ipvs0 table 7599]"
+		lb6    = "[2001:db8::20]:80, diverted [ip route add local 2001:db8::20/128 dev kube-ipvs0 table 7598 ip route add 2001:db8::20/128 dev kube-ipvs0 table 7599]"
 	)
 	tests := []struct {
 		name string
@@ -239,7 +239,7 @@ func TestVIPs(t *testing.T) {
 		{"the load balancer's addresses are the node's, as of k3s", plan.Config{}, addrs("192.168.0.1", "198.18.0.20", "2001:db8::20"),
 			[]string{local, "198.18.0.20:80, not diverted []", own, nodePort, local6, "[2001:db8::20]:80, not diverted []"}},
 		{"the external address is another node's", plan.Config{}, addrs("192.168.0.2"), []string{local, lb,
-			"192.168.0.1:80, diverted [ip route add local 192.168.0.1/32 dev lo table 7598 ip route add 192.168.0.1/32 dev kube-ipvs0 table 7599]", nodePort, local6, lb6}},
+			"192.168.0.1:80, diverted [ip route add local 192.168.0.1/32 dev kube-ipvs0 table 7598 ip route add 192.168.0.1/32 dev kube-ipvs0 table 7599]", nodePort, local6, lb6}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

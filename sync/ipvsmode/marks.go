@@ -26,12 +26,12 @@ type Marks struct {
 	// Masquerade, --iptables-masquerade-bit, is on the first packet of a connection up to POSTROUTING, and in the
 	// connection's mark for as long, so that it outlives those who restore marks from there.
 	Masquerade uint32
-	// Divert delivers a packet from elsewhere to this host although the address is not the host's: from raw PREROUTING
-	// to POSTROUTING, and in the mark of the connection.
+	// Divert delivers a packet from elsewhere to this host although the address is not the host's: from raw PREROUTING on,
+	// and in the mark of the connection. It stays on the packet, for those who save whole marks at its end.
 	Divert uint32
-	// Own has three uses that never meet: in PREROUTING it is the low bit of a treatment; on packets of the node
-	// itself it does as Divert does for others, from OUTPUT to POSTROUTING; in the mark of a connection it means
-	// that IPVS has no entry for it.
+	// Own has uses that never meet: in PREROUTING it is the low bit of a treatment; on packets of the node itself,
+	// and in the mark of their connection, it does as Divert does for others, from OUTPUT to POSTROUTING; in the mark
+	// of a connection from elsewhere it means that IPVS has no entry for it.
 	Own uint32
 }
 

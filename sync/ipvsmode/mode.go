@@ -131,7 +131,8 @@ func (d *Dataplane) layersOf() reconcile.Stack {
 				ready: func() bool { return d.stands(f) }, mayAdd: d.mayTurnOn(s), mayDel: d.isNotDiverted(s), do: d.doFrontends,
 			}),
 			d.membersLayer(s.Internal, gates{mayAdd: d.aliasServes}),
-			d.membersLayer(s.External, gates{mayAdd: d.isFrontend(s)}))
+			d.membersLayer(s.External, gates{mayAdd: d.isFrontend(s)}),
+			d.membersLayer(s.Closed, gates{})) // another proxy may still serve what is not on yet
 	}
 	d.routes, d.addresses = d.vipLayer(vipsTitle, d.tables.vips), d.vipLayer(boundTitle, d.tables.bound)
 	d.flows, d.serverLayer, d.realLayer = d.flowsLayer(), d.serversLayer(), d.realsLayer()

@@ -76,7 +76,7 @@ func (d *Dataplane) base() {
 		for _, item := range d.baseOf(f) {
 			d.tables.vips.Want(item, netip.Addr{})
 		}
-		d.tables.members[d.tables.families[f].Local.Name].Want(ipset.Member{Other: AliasRange(f)}, ipset.Mark{})
+		claimer{tables: d.tables}.network(d.tables.families[f], AliasRange(f))
 	}
 }
 

@@ -74,11 +74,12 @@ func Rules(cfg RulesConfig, family inet.Family) iptables.Ruleset {
 		{Table: "mangle", Name: "KIPVS-PREROUTING", Rules: r.manglePrerouting()},
 		{Table: "mangle", Name: "KIPVS-GUARD", Rules: append(r.internal("-j RETURN"), "-j DROP")},
 		{Table: "mangle", Name: "KIPVS-CLUSTER", Rules: r.cluster()},
-		{Table: "mangle", Name: "KIPVS-DIVERT", Rules: []string{r.connmark(cfg.Marks.Divert) + " " + turn(cfg.Marks.Divert, cfg.Marks.Divert)}},
+		{Table: "mangle", Name: "KIPVS-DIVERT", Rules: r.divertAgain()},
 		{Table: "mangle", Name: "KIPVS-OUTPUT", Rules: r.mangleOutput()},
 		{Table: "mangle", Name: "KIPVS-OWN", Rules: r.own()},
 		{Table: "mangle", Name: "KIPVS-POSTROUTING", Rules: []string{r.unmark()}},
 		{Table: "nat", Name: "KIPVS-PREROUTING", Rules: r.natPrerouting()},
+		{Table: "nat", Name: "KIPVS-REJECT", Rules: r.reject()},
 		{Table: "nat", Name: "KIPVS-INPUT", Rules: []string{r.unknownToIPVS(r.sets.External, setConnmark(cfg.Marks.Own, cfg.Marks.Own))}},
 		{Table: "nat", Name: "KIPVS-OUTPUT", Rules: r.natOutput()},
 		{Table: "nat", Name: "KIPVS-POSTROUTING", Rules: r.postrouting()},
@@ -180,6 +181,16 @@ func (r rules) divert() string {
 	return matchSet(r.sets.External, "dst,dst") + " " + turn(r.cfg.Marks.Divert, r.cfg.Marks.Divert)
 }
 
+// divertAgain is for those who write whole marks, or our bit: the mark of a connection tells that its packets were diverted. Answers
+// to them keep the bit if somebody restored it: where marks are saved, too, the connection would lose it.
+func (r rules) divertAgain() []string {
+	d := r.cfg.Marks.Divert
+	return []string{
+		r.connmark(d) + " " + r.divert(),
+		fmt.Sprintf("-m mark --mark %#x/%#[1]x -m connmark ! --mark %#[1]x/%#[1]x %s %s", d, matchNoSet(r.sets.External, "dst,dst"), turn(0, d)),
+	}
+}
+
 // ranged drops connections to frontends from sources outside of their ranges.
 func (r rules) ranged() string {
 	return matchSet(r.sets.Ranged, "dst,dst") + " " + matchNoSet(r.sets.Allowed, "dst,dst,src") + " -j DROP"
@@ -232,18 +243,23 @@ func (r rules) own() []string {
 		// itself, which no endpoint could answer.)
 		out = append(out, r.mapped(), r.treated(MasqueradeExternal)+" "+turn(0, m.Mask()), fmt.Sprintf("-m mark --mark %#x/%#x -j RETURN", 0, m.Mask()))
 	}
-	return append(out, turn(m.Masquerade, m.Masquerade), setConnmark(m.Masquerade, m.Masquerade))
+	return append(out, turn(m.Masquerade, m.Masquerade), setConnmark(m.Masquerade, m.Masquerade),
+		matchSet(r.sets.External, "dst,dst")+" "+setConnmark(m.Own, m.Own))
 }
 
-// unmark takes the bits that lead to this host from packets that leave: one that a tunnel wraps would carry them to the wrapping, which
-// may go to an address that is a load balancer's here.
+// unmark takes the bit that leads the node's own packets here from those that leave: one that a tunnel wraps would carry it to the
+// wrapping, which may go to an address that is a load balancer's here.
 func (r rules) unmark() string {
-	used := r.cfg.Marks.Divert | r.cfg.Marks.Own
-	return fmt.Sprintf("-m mark ! --mark 0x0/%#x %s", used, turn(0, used))
+	own := r.cfg.Marks.Own
+	return fmt.Sprintf("-m mark --mark %#x/%#[1]x %s", own, turn(0, own))
 }
 
-func (r rules) reject() string {
-	return fmt.Sprintf("-j DNAT --to-destination %v", RejectAddr(r.family))
+// reject translates what is to be rejected.
+func (r rules) reject() []string {
+	return []string{
+		fmt.Sprintf("-p tcp -j DNAT --to-destination %v", RejectTCP(r.family)),
+		fmt.Sprintf("-j DNAT --to-destination %v", RejectAddr(r.family)),
+	}
 }
 
 // natPrerouting decides where the first packet of a connection goes. Frontends are accepted, so that no rule of others
@@ -259,9 +275,12 @@ func (r rules) aliased() string {
 }
 
 func (r rules) translate(aliased []string) []string {
-	out := []string{matchSet(r.sets.Rejected, "dst,dst") + " " + r.reject()}
-	out = append(out, aliased...)
-	return append(out, matchSet(r.sets.Frontends, "dst,dst")+" -j ACCEPT")
+	out := append([]string{matchSet(r.sets.Rejected, "dst,dst") + " -j KIPVS-REJECT"}, aliased...)
+	out = append(out, matchSet(r.sets.Frontends, "dst,dst")+" -j ACCEPT")
+	if r.cfg.Bind {
+		out = append(out, r.pings()+" -j ACCEPT")
+	}
+	return append(out, matchSet(r.sets.Closed, "dst")+" -j KIPVS-REJECT")
 }
 
 // pings matches pings of bound addresses, which are for the host to answer.
@@ -289,7 +308,7 @@ func (r rules) postrouting() []string {
 	m := r.cfg.Marks.Masquerade
 	return []string{
 		fmt.Sprintf("-m mark --mark %#x/%#[1]x -j KIPVS-MASQUERADE", m),
-		r.connmark(m) + " -j KIPVS-MASQUERADE",
+		"-m conntrack --ctdir ORIGINAL " + r.connmark(m) + " -j KIPVS-MASQUERADE", // and no error that answers it
 		matchSet(r.sets.Hairpins, "dst,dst,src") + " -j KIPVS-MASQUERADE",
 	}
 }
@@ -336,7 +355,7 @@ func (r rules) filterOutput() []string {
 	to := fmt.Sprintf("-d %v/%d", RejectAddr(r.family), RejectAddr(r.family).BitLen())
 	return []string{
 		known + " -j RETURN",
-		to + " -p tcp " + reset, to + " -j REJECT",
+		to + " -j REJECT",
 		"-m conntrack --ctstate DNAT -j RETURN",
 		toLink + " -p tcp " + reset, toLink + " -j REJECT",
 		r.unknownToIPVS(r.sets.Frontends, reset),

@@ -185,9 +185,10 @@ func TestFrontendsAreNotTranslatedByOthers(t *testing.T) {
 		for _, chain := range []string{"KIPVS-PREROUTING", "KIPVS-OUTPUT"} {
 			i := slices.IndexFunc(r.Chains, func(c iptables.Chain) bool { return c.Table == "nat" && c.Name == chain })
 			want := []string{
-				fmt.Sprintf("-m set --match-set %s dst,dst -j DNAT --to-destination %v", sets.Rejected.Name, RejectAddr(family)),
+				fmt.Sprintf("-m set --match-set %s dst,dst -j KIPVS-REJECT", sets.Rejected.Name),
 				fmt.Sprintf("-m set --match-set %s dst,dst -j NETMAP --to %v", sets.Internal.Name, AliasRange(family)),
 				fmt.Sprintf("-m set --match-set %s dst,dst -j ACCEPT", sets.Frontends.Name),
+				fmt.Sprintf("-m set --match-set %s dst -j KIPVS-REJECT", sets.Closed.Name),
 			}
 			if chain == "KIPVS-PREROUTING" {
 				pods := map[inet.Family]string{inet.IPv4: "10.244.0.0/16", inet.IPv6: "fd00:244::/48"}[family]
@@ -222,7 +223,7 @@ func TestRulesAreAConstant(t *testing.T) {
 			t.Errorf("bit %d: %d rules, want %d", bit, got, want)
 		}
 	}
-	if most := 70; want > most {
+	if most := 75; want > most {
 		t.Errorf("%d rules are more than %d", want, most)
 	}
 }
@@ -231,8 +232,8 @@ func TestSets(t *testing.T) {
 	seen := map[string]bool{}
 	for _, family := range []inet.Family{inet.IPv4, inet.IPv6} {
 		sets := SetsOf(family)
-		if len(sets.All()) != 11 {
-			t.Errorf("%d sets, want 11", len(sets.All()))
+		if len(sets.All()) != 12 {
+			t.Errorf("%d sets, want 12", len(sets.All()))
 		}
 		for _, s := range sets.All() {
 			if seen[s.Name] || !strings.HasPrefix(s.Name, SetPrefix) || len(s.Name) > 31 || s.Family != family {
@@ -247,7 +248,7 @@ func TestSets(t *testing.T) {
 				t.Errorf("%s is filled behind the frontends", before.Name)
 			}
 		}
-		for _, behind := range []ipset.Set{sets.Internal, sets.External} {
+		for _, behind := range []ipset.Set{sets.Internal, sets.External, sets.Closed} {
 			if place(behind) < place(sets.Frontends) {
 				t.Errorf("%s is filled before the frontends", behind.Name)
 			}

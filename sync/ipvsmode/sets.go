@@ -15,7 +15,8 @@ type Sets struct {
 	Ranged    ipset.Set // those that only some sources may use
 	Allowed   ipset.Set // and these sources
 	Hairpins  ipset.Set // endpoints that may be sent their own packets
-	Local     ipset.Set // networks that are delivered to this host for the sake of frontends: what is none there is rejected
+	Local     ipset.Set // networks that are delivered to this host for the sake of frontends: nothing else may have packets for them
+	Closed    ipset.Set // the same when their frontends are on: what is none there is rejected, whoever would serve it
 	Addresses ipset.Set // in bind mode: addresses on the link, which answer pings
 	Health    ipset.Set // where health-check node ports are asked
 }
@@ -39,6 +40,7 @@ func SetsOf(family inet.Family) Sets {
 		Allowed:   set("ALLOWED", ipset.HashIPPortNet, false),
 		Hairpins:  set("HAIRPINS", ipset.HashIPPortIP, false),
 		Local:     set("LOCAL", ipset.HashNet, false),
+		Closed:    set("CLOSED", ipset.HashNet, false),
 		Addresses: set("ADDRESSES", ipset.HashIP, false),
 		Health:    set("HEALTH", ipset.HashIPPort, false),
 	}
@@ -50,5 +52,5 @@ const SetPrefix = "KIPVS-"
 // All returns the sets in the order in which their members are added: what protects or serves a frontend stands before
 // the frontend is turned on. They are emptied in reverse.
 func (s Sets) All() []ipset.Set {
-	return []ipset.Set{s.Owned, s.Local, s.Addresses, s.Allowed, s.Ranged, s.Hairpins, s.Health, s.Rejected, s.Frontends, s.Internal, s.External}
+	return []ipset.Set{s.Owned, s.Local, s.Addresses, s.Allowed, s.Ranged, s.Hairpins, s.Health, s.Rejected, s.Frontends, s.Internal, s.External, s.Closed}
 }

@@ -109,13 +109,19 @@ func (c claimer) vip(item vip.Item, sets Sets) {
 	switch item.Kind {
 	case vip.Local:
 		source = c.sources[inet.FamilyOf(item.Prefix.Addr())]
-		c.member(sets.Local, ipset.Member{Other: item.Prefix}, ipset.Mark{})
+		c.network(sets, item.Prefix)
 	case vip.Address:
 		table = c.bound
 		c.member(sets.Addresses, ipset.Member{Addr: item.Prefix.Addr()}, ipset.Mark{})
-		c.member(sets.Local, ipset.Member{Other: item.Prefix}, ipset.Mark{})
+		c.network(sets, item.Prefix)
 	}
 	claim(c.drop, table, item, source)
+}
+
+// network claims that nothing but frontends gets packets for a network.
+func (c claimer) network(sets Sets, p netip.Prefix) {
+	c.member(sets.Local, ipset.Member{Other: p}, ipset.Mark{})
+	c.member(sets.Closed, ipset.Member{Other: p}, ipset.Mark{})
 }
 
 // alias claims an alias for a frontend, or gives it back. It reports whether the frontend has it, or had it. Whose it was is remembered

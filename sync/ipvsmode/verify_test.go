@@ -181,7 +181,7 @@ func TestLookCostsTheSame(t *testing.T) {
 	}
 	few, ofFew := ask(10)
 	many, ofMany := ask(300)
-	if len(few) != 4 || !maps.Equal(few, many) { // how many virtual servers there are, and a member of each of three sets
+	if len(few) != 5 || !maps.Equal(few, many) { // how many virtual servers there are, and a member of each of four sets
 		t.Errorf("asked with 10 Services %v, with 300 %v", few, many)
 	}
 	for services, walks := range map[int]int{10: ofFew, 300: ofMany} {

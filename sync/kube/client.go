@@ -11,18 +11,18 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
-// A Connection says how to reach the API server. With neither Kubeconfig nor Master it is the one of the cluster that
-// this pod runs in.
+// A Connection configures the connection to the API server. Without Kubeconfig and Master it is that of the cluster in
+// which this pod runs.
 type Connection struct {
 	Kubeconfig string // path of a kubeconfig file
 	Master     string // URL that takes precedence over the file's
 
-	QPS         float32 // requests a second on average; 0: client-go's default; less: any number
+	QPS         float32 // average requests per second; 0: client-go's default; negative: unlimited
 	Burst       int     // requests at once; 0: client-go's default
-	ContentType string  // of requests, and preferred of answers; "": protobuf
-	Accept      string  // content types of answers; "": ContentType, or else JSON
+	ContentType string  // of requests, and preferred for responses; "": protobuf
+	Accept      string  // content types of responses; "": ContentType, or else JSON
 
-	Version string // ours, for the user agent
+	Version string // of this program, for the user agent
 }
 
 // Client returns a client for the API server. It sends nothing yet.
@@ -38,7 +38,7 @@ func (c Connection) Client() (kubernetes.Interface, error) {
 	return client, nil
 }
 
-// Events returns a client for a Source's Events, which has no part in the limit of others: the Source has a pace of its own.
+// Events returns a client for Events without a limit of its own: the Source limits their rate.
 func (c Connection) Events() (typed.EventsV1Interface, error) {
 	c.QPS = -1
 	client, err := c.Client()

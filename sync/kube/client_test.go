@@ -58,7 +58,7 @@ func TestConnection(t *testing.T) {
 			if _, err := c.in.Client(); err != nil {
 				t.Error(err)
 			}
-			// Events are neither held up by the limit, nor hold up anything else.
+			// The limit does not delay Events, and Events delay nothing else.
 			events, err := c.in.Events()
 			if err != nil {
 				t.Fatal(err)

@@ -15,28 +15,28 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// A Notice is what the users of a Service are told.
-type Notice struct {
-	Type   string // Normal or Warning (k8s.io/api/core/v1, EventTypeNormal)
-	Reason string // in CamelCase, for machines; at most 128 bytes
-	Note   string // in words; what an Event cannot hold is cut off
-	Here   bool   // it is this node's own affair, and the Event says so
+// An Event is a message to the users of a Service, or of the node.
+type Event struct {
+	Type      string // Normal or Warning (k8s.io/api/core/v1, EventTypeNormal)
+	Reason    string // in CamelCase, for machines; at most 128 bytes
+	Note      string // in words; cut to the length that the API permits
+	NodeLocal bool   // concerns this node only; the note then names it
 }
 
-// Notify has an Event on a Service posted, once a while of up to half a minute is over. What is no node's own affair is the
-// same Event whoever posts it, however often, and so there once in a cluster; it goes when the API server forgets it, as all
-// Events do. Nothing is done if the Service is gone. What cannot be posted is logged and counted.
-func (s *Source) Notify(name plan.Name, n Notice) {
+// PostEvent posts an Event on a Service after a random delay of up to half a minute. Unless it is node-local, it has the
+// same name on every node and so exists once in a cluster; the API server expires it like all Events. PostEvent does
+// nothing if the Service is gone. Refused Events are logged, and all are counted by result.
+func (s *Source) PostEvent(name plan.Name, e Event) {
 	if c, ok := get[plan.Service](s.services, name.String()); ok {
-		s.poster.add(eventOf(c, n, s.cfg.NodeName))
+		s.events.add(eventOf(c, e, s.cfg.NodeName))
 	}
 }
 
-// NotifyNode is Notify for what concerns this node and no single Service. The Event is on the Node, in the namespace and with
-// the UID that `kubectl describe node` looks for: the name, as kubelet has it.
-func (s *Source) NotifyNode(n Notice) {
+// PostNodeEvent posts an Event on this Node. Its namespace and UID are those for which `kubectl describe node` searches;
+// the UID is the node's name, as in kubelet's Events.
+func (s *Source) PostNodeEvent(e Event) {
 	name := s.cfg.NodeName
-	s.poster.add(newEvent(corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: name, UID: types.UID(name)}, n, name))
+	s.events.add(newEvent(corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: name, UID: types.UID(name)}, e, name))
 }
 
 // The API's limits for texts in an Event, in bytes (pkg/apis/core/validation/events.go).
@@ -45,35 +45,35 @@ const (
 	maxInstance = 128
 )
 
-// eventOf returns the Event that is posted for a notice by a node. Its name says what it is about, so that the API server
-// has it only once. The Service is named as `kubectl describe` looks for it: with its UID.
-func eventOf(c *object.Cached[plan.Service], n Notice, node string) *eventsv1.Event {
-	if n.Here {
-		n.Note = "on node " + node + ": " + n.Note
+// eventOf returns the API's Event on a Service. `kubectl describe` searches for the Service's UID.
+func eventOf(c *object.Cached[plan.Service], e Event, node string) *eventsv1.Event {
+	if e.NodeLocal {
+		e.Note = "on node " + node + ": " + e.Note
 	}
-	return newEvent(corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: c.Namespace, Name: c.Name, UID: c.UID}, n, node)
+	return newEvent(corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: c.Namespace, Name: c.Name, UID: c.UID}, e, node)
 }
 
-// newEvent returns the Event of a notice on an object. That of an object without namespace is in "default".
-func newEvent(on corev1.ObjectReference, n Notice, node string) *eventsv1.Event {
-	note := clip(n.Note, maxNote)
+// newEvent returns the API's Event on an object, in "default" if the object has no namespace. Its name is a hash of its
+// content, so that the API server stores it only once.
+func newEvent(on corev1.ObjectReference, e Event, node string) *eventsv1.Event {
+	note := clip(e.Note, maxNote)
 	sum := fnv.New64a()
-	for _, part := range []string{string(on.UID), n.Type, n.Reason, note} {
+	for _, part := range []string{string(on.UID), e.Type, e.Reason, note} {
 		fmt.Fprintf(sum, "%q", part)
 	}
 	return &eventsv1.Event{
 		ObjectMeta: metav1.ObjectMeta{Namespace: cmp.Or(on.Namespace, metav1.NamespaceDefault), Name: fmt.Sprintf("%s.%016x", on.Name, sum.Sum64())},
 		Regarding:  on,
 		EventTime:  metav1.NowMicro(),
-		Type:       n.Type, Reason: n.Reason, Note: note, Action: "Proxy",
+		Type:       e.Type, Reason: e.Reason, Note: note, Action: "Proxy",
 		ReportingController: "kube-ipvs", ReportingInstance: clip("kube-ipvs-"+node, maxInstance),
 	}
 }
 
-// clip cuts a text to at most so many bytes, between letters.
-func clip(s string, most int) string {
-	if len(s) <= most {
+// clip cuts a text to at most maxLen bytes, between characters.
+func clip(s string, maxLen int) string {
+	if len(s) <= maxLen {
 		return s
 	}
-	return strings.ToValidUTF8(s[:most-len("…")], "") + "…"
+	return strings.ToValidUTF8(s[:maxLen-len("…")], "") + "…"
 }

@@ -21,17 +21,18 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 
 	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/source/sourcetest"
 )
 
-// talking runs a source that posts Events for a node, until it has synced.
-func talking(t *testing.T, client *fake.Clientset, node string) *Source {
+// runWithEvents runs a source that posts Events for a node, until it has synced.
+func runWithEvents(t *testing.T, client *fake.Clientset, node string) *Source {
 	t.Helper()
-	s, told := runWith(t, Config{Client: client, NodeName: node, Events: client.EventsV1()})
-	told.next(t, "synced")
+	s, calls := runWith(t, Config{Client: client, NodeName: node, Events: client.EventsV1()})
+	calls.Next(t, "synced")
 	return s
 }
 
-// posted returns the Events that there are.
+// posted returns all Events.
 func posted(t *testing.T, client *fake.Clientset) []eventsv1.Event {
 	t.Helper()
 	list, err := client.EventsV1().Events(metav1.NamespaceAll).List(t.Context(), metav1.ListOptions{})
@@ -41,8 +42,8 @@ func posted(t *testing.T, client *fake.Clientset) []eventsv1.Event {
 	return list.Items
 }
 
-// asked counts the requests to create an Event.
-func asked(client *fake.Clientset) int {
+// requests counts the requests to create an Event.
+func requests(client *fake.Clientset) int {
 	n := 0
 	for _, action := range client.Actions() {
 		if action.Matches("create", "events") {
@@ -52,7 +53,7 @@ func asked(client *fake.Clientset) int {
 	return n
 }
 
-// counts are a source's Events by what became of them, without those of which there are none.
+// counts returns the non-zero counters of Events, by result.
 func counts(t *testing.T, s *Source) map[string]int {
 	t.Helper()
 	r := prometheus.NewRegistry()
@@ -70,18 +71,18 @@ func counts(t *testing.T, s *Source) map[string]int {
 	return out
 }
 
-func warning(note string) Notice {
-	return Notice{Type: corev1.EventTypeWarning, Reason: "NotServed", Note: note}
+func warning(note string) Event {
+	return Event{Type: corev1.EventTypeWarning, Reason: "NotServed", Note: note}
 }
 
-func TestNotify(t *testing.T) {
+func TestPostEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := fake.NewClientset(node("a"), service("web"))
-		s := talking(t, client, "n1")
-		s.Notify(plan.Name{Namespace: "default", Name: "gone"}, warning("nobody to tell"))
-		s.Notify(web, warning("10.96.0.10:80 is 100% taken"))
+		s := runWithEvents(t, client, "n1")
+		s.PostEvent(plan.Name{Namespace: "default", Name: "gone"}, warning("nobody to tell"))
+		s.PostEvent(web, warning("10.96.0.10:80 is 100% taken"))
 		at := time.Now()
-		time.Sleep(jitter)
+		time.Sleep(maxJitter)
 		synctest.Wait()
 		got := posted(t, client)
 		if len(got) != 1 {
@@ -103,13 +104,13 @@ func TestNotify(t *testing.T) {
 	})
 }
 
-// What concerns the node is on the Node, where kubectl looks for it.
-func TestNotifyNode(t *testing.T) {
+// A problem of the node is an Event on the Node, where kubectl finds it.
+func TestPostNodeEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := fake.NewClientset(node("n1"))
-		s := talking(t, client, "n1")
-		s.NotifyNode(warning("has no br_netfilter"))
-		time.Sleep(jitter)
+		s := runWithEvents(t, client, "n1")
+		s.PostNodeEvent(warning("has no br_netfilter"))
+		time.Sleep(maxJitter)
 		synctest.Wait()
 		got := posted(t, client)
 		want := corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: "n1", UID: "n1"}
@@ -119,18 +120,18 @@ func TestNotifyNode(t *testing.T) {
 	})
 }
 
-// TestNotifyOfMany states which notices, of nodes n1 and n2 about Services with these UIDs, are one Event and which are two.
-func TestNotifyOfMany(t *testing.T) {
+// TestEventsOfManyNodes has two messages, of nodes n1 and n2 on Services with these UIDs, that are one Event or two.
+func TestEventsOfManyNodes(t *testing.T) {
 	is := warning("is taken")
-	with := func(edit func(*Notice)) Notice {
+	with := func(edit func(*Event)) Event {
 		n := is
 		edit(&n)
 		return n
 	}
-	here := with(func(n *Notice) { n.Here = true })
+	here := with(func(n *Event) { n.NodeLocal = true })
 	for _, tt := range []struct {
 		name           string
-		one, two       Notice
+		one, two       Event
 		onOne, onTwo   string
 		uidOne, uidTwo string
 		want           []string
@@ -140,18 +141,18 @@ func TestNotifyOfMany(t *testing.T) {
 		{"of two nodes, each its own affair", here, here, "n1", "n2", "u", "u", []string{"on node n1: is taken", "on node n2: is taken"}},
 		{"of a node's own affair, again", here, here, "n1", "n1", "u", "u", []string{"on node n1: is taken"}},
 		{"of another Service with the name", is, is, "n1", "n1", "u", "v", []string{"is taken", "is taken"}},
-		{"with another note", is, with(func(n *Notice) { n.Note = "is gone" }), "n1", "n1", "u", "u", []string{"is gone", "is taken"}},
-		{"for another reason", is, with(func(n *Notice) { n.Reason = "Odd" }), "n1", "n1", "u", "u", []string{"is taken", "is taken"}},
-		{"of another type", is, with(func(n *Notice) { n.Type = "Normal" }), "n1", "n1", "u", "u", []string{"is taken", "is taken"}},
+		{"with another note", is, with(func(n *Event) { n.Note = "is gone" }), "n1", "n1", "u", "u", []string{"is gone", "is taken"}},
+		{"for another reason", is, with(func(n *Event) { n.Reason = "Odd" }), "n1", "n1", "u", "u", []string{"is taken", "is taken"}},
+		{"of another type", is, with(func(n *Event) { n.Type = "Normal" }), "n1", "n1", "u", "u", []string{"is taken", "is taken"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				svc := service("web")
 				svc.UID = "u"
 				client := fake.NewClientset(node("a"), svc)
-				one := talking(t, client, tt.onOne)
-				one.Notify(web, tt.one)
-				time.Sleep(jitter)
+				one := runWithEvents(t, client, tt.onOne)
+				one.PostEvent(web, tt.one)
+				time.Sleep(maxJitter)
 				synctest.Wait()
 				if tt.uidTwo != tt.uidOne {
 					api := cluster{t, client}
@@ -160,10 +161,10 @@ func TestNotifyOfMany(t *testing.T) {
 					svc.UID = "v"
 					api.create(svc)
 				}
-				two := talking(t, client, tt.onTwo)
-				two.Notify(web, tt.two)
-				two.Notify(web, tt.two)
-				time.Sleep(jitter)
+				two := runWithEvents(t, client, tt.onTwo)
+				two.PostEvent(web, tt.two)
+				two.PostEvent(web, tt.two)
+				time.Sleep(maxJitter)
 				synctest.Wait()
 				var notes []string
 				for _, e := range posted(t, client) {
@@ -173,7 +174,7 @@ func TestNotifyOfMany(t *testing.T) {
 				if diff := cmp.Diff(tt.want, notes); diff != "" {
 					t.Errorf("Events (-want +got):\n%s", diff)
 				}
-				if n := asked(client); n != 2 {
+				if n := requests(client); n != 2 {
 					t.Errorf("%d requests, want one of each", n)
 				}
 				want := map[string]int{created: 1}
@@ -188,29 +189,29 @@ func TestNotifyOfMany(t *testing.T) {
 	}
 }
 
-// TestNotifyTooMuch has more to say than is listened to: it is said at a pace, and what does not fit is dropped.
-func TestNotifyTooMuch(t *testing.T) {
+// TestEventsAreLimited adds more Events than may be posted: they are posted at a rate, and the rest is dropped.
+func TestEventsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := fake.NewClientset(node("a"), service("web"))
-		s := talking(t, client, "n1")
-		for i := range mostWaiting + 7 {
-			s.Notify(web, warning(fmt.Sprint(i)))
+		s := runWithEvents(t, client, "n1")
+		for i := range maxQueued + 7 {
+			s.PostEvent(web, warning(fmt.Sprint(i)))
 		}
-		time.Sleep(jitter)
+		time.Sleep(maxJitter)
 		synctest.Wait()
-		if n := asked(client); n < postBurst || n > postBurst+int(jitter.Seconds()*postRate) {
-			t.Errorf("%d requests in the first %v", n, jitter)
+		if n := requests(client); n < postBurst || n > postBurst+int(maxJitter.Seconds()*postRate) {
+			t.Errorf("%d requests in the first %v", n, maxJitter)
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if diff := cmp.Diff(map[string]int{created: mostWaiting, dropped: 7}, counts(t, s)); diff != "" {
+		if diff := cmp.Diff(map[string]int{created: maxQueued, dropped: 7}, counts(t, s)); diff != "" {
 			t.Errorf("-want +got\n%s", diff)
 		}
 	})
 }
 
-// TestNotifyAgain states what becomes of an Event that cannot be created.
-func TestNotifyAgain(t *testing.T) {
+// TestRejectedEvents has Events that cannot be created.
+func TestRejectedEvents(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		err   error
@@ -229,26 +230,26 @@ func TestNotifyAgain(t *testing.T) {
 					first = false
 					return fails, nil, tt.err
 				})
-				s := talking(t, client, "n1")
-				s.Notify(web, warning("is taken"))
-				time.Sleep(2 * jitter)
+				s := runWithEvents(t, client, "n1")
+				s.PostEvent(web, warning("is taken"))
+				time.Sleep(2 * maxJitter)
 				synctest.Wait()
-				if diff := cmp.Diff(tt.want, counts(t, s)); diff != "" || asked(client) != tt.asked {
-					t.Errorf("%d requests, want %d; -want +got\n%s", asked(client), tt.asked, diff)
+				if diff := cmp.Diff(tt.want, counts(t, s)); diff != "" || requests(client) != tt.asked {
+					t.Errorf("%d requests, want %d; -want +got\n%s", requests(client), tt.asked, diff)
 				}
 			})
 		})
 	}
 }
 
-// TestNotifyNobody has no client for Events, and no Run.
-func TestNotifyNobody(t *testing.T) {
+// TestNoEvents has no client for Events, and no Run.
+func TestNoEvents(t *testing.T) {
 	client := fake.NewClientset(node("a"), service("web"))
 	s, _ := synced(t, client)
-	s.Notify(web, warning("nobody listens"))
-	New(Config{Client: client, NodeName: "n1", Events: client.EventsV1()}, make(heard)).Notify(web, warning("nobody listens"))
-	if got := asked(client); got != 0 || len(s.poster.waiting) != 0 {
-		t.Errorf("%d requests, and %d wait", got, len(s.poster.waiting))
+	s.PostEvent(web, warning("nobody listens"))
+	New(Config{Client: client, NodeName: "n1", Events: client.EventsV1()}, sourcetest.NewRecorder()).PostEvent(web, warning("nobody listens"))
+	if got := requests(client); got != 0 || len(s.events.queued) != 0 {
+		t.Errorf("%d requests, and %d wait", got, len(s.events.queued))
 	}
 }
 

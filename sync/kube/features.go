@@ -6,7 +6,7 @@ import (
 	"k8s.io/client-go/features"
 )
 
-// gates are feature gates of client-go, some of which were given values.
+// gates are client-go's feature gates, some with given values.
 type gates struct {
 	features.Gates
 	given map[string]bool
@@ -20,8 +20,8 @@ func (g gates) Enabled(key features.Feature) bool {
 	return g.Gates.Enabled(key)
 }
 
-// SetFeatures gives feature gates of client-go values, by their names, for the whole process. Names that client-go does not
-// know do nothing. It is to be called before the first client is made.
+// SetFeatures sets feature gates of client-go by name, for the whole process. Unknown names have no effect. It must be
+// called before the first client is made.
 func SetFeatures(given map[string]bool) {
 	if len(given) > 0 {
 		features.ReplaceFeatureGates(gates{features.FeatureGates(), maps.Clone(given)})

@@ -2,14 +2,14 @@ package kube
 
 import "sync"
 
-// A gate drops every call until it is opened, and lets one through at a time then. What was dropped is not lost: it is in
-// the stores, which are read in full after the opening.
+// A gate drops every call until it is opened, and then passes one at a time. Dropped calls lose nothing: after the
+// opening, the informers' stores are read in full.
 type gate struct {
 	mu     sync.Mutex
 	opened bool
 }
 
-// open opens the gate and lets a first call through before all others.
+// open opens the gate and makes a first call before all others.
 func (g *gate) open(first func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -17,7 +17,7 @@ func (g *gate) open(first func()) {
 	first()
 }
 
-// pass lets a call through if the gate is open.
+// pass makes the call if the gate is open.
 func (g *gate) pass(call func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -26,22 +26,22 @@ func (g *gate) pass(call func()) {
 	}
 }
 
-// A signal is given once.
-type signal struct {
+// A latch is set once. (The field's word is event, which is something else in this package.)
+type latch struct {
 	once *sync.Once
 	c    chan struct{}
 }
 
-func newSignal() signal { return signal{new(sync.Once), make(chan struct{})} }
+func newLatch() latch { return latch{new(sync.Once), make(chan struct{})} }
 
-// give gives the signal, and says whether it was for the first time.
-func (s signal) give() (first bool) {
-	s.once.Do(func() {
-		close(s.c)
+// set sets the latch, and reports whether this was the first time.
+func (l latch) set() (first bool) {
+	l.once.Do(func() {
+		close(l.c)
 		first = true
 	})
 	return first
 }
 
-// done is closed when the signal was given.
-func (s signal) done() <-chan struct{} { return s.c }
+// done returns a channel that set closes.
+func (l latch) done() <-chan struct{} { return l.c }

@@ -10,16 +10,18 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"kube-ipvs/sync/object"
+
+	"kube-ipvs/sync/source/sourcetest"
 )
 
 var errUnavailable = errors.New("unavailable")
 
-// opened returns a source that tells, but does not run.
-func opened() (*Source, heard) {
-	told := make(heard, 100)
-	s := New(Config{Client: fake.NewClientset(), NodeName: "n1"}, told)
-	s.gate.open(told.Synced)
-	return s, told
+// opened returns a source that notifies, but does not run.
+func opened() (*Source, sourcetest.Recorder) {
+	calls := sourcetest.NewRecorder()
+	s := New(Config{Client: fake.NewClientset(), NodeName: "n1"}, calls)
+	s.gate.open(calls.Synced)
+	return s, calls
 }
 
 func TestUnseenDeletes(t *testing.T) {
@@ -36,19 +38,19 @@ func TestUnseenDeletes(t *testing.T) {
 		"slice without a clue":   {nil, "slice", []string{"default/web"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, told := opened()
+			s, calls := opened()
 			if err := s.services.GetStore().Add(object.CacheService(service("web"))); err != nil {
 				t.Fatal(err)
 			}
-			h := map[string]cache.ResourceEventHandler{"service": handler(s.serviceChanged), "slice": handler(s.sliceChanged)}[c.kind]
+			h := map[string]cache.ResourceEventHandler{"service": onChange(s.serviceChanged), "slice": onChange(s.sliceChanged)}[c.kind]
 			h.OnDelete(cache.DeletedFinalStateUnknown{Key: "default/api", Obj: c.gone})
-			told.next(t, append([]string{"synced"}, c.want...)...)
-			told.nothing(t, 0)
+			calls.Next(t, append([]string{"synced"}, c.want...)...)
+			calls.Nothing(t, 0)
 		})
 	}
 }
 
-// TestTransforms has transforms called again on what they made, as watch lists do.
+// TestTransforms calls transforms again on their own results, as watch lists do.
 func TestTransforms(t *testing.T) {
 	for name, c := range map[string]struct {
 		transform cache.TransformFunc

@@ -16,10 +16,8 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// Informers never resync: what they hold is compared with what was planned from it, not repeated. They have no index but
-// the one that is used.
-
-// byService is the index of slices by the "namespace/name" of their Service.
+// byService is the index of slices by the "namespace/name" of their Service. The informers have no other index, and
+// never resync: the proxy compares their content with its plan.
 const byService = "service"
 
 func serviceInformer(client kubernetes.Interface) cache.SharedIndexInformer {
@@ -54,9 +52,8 @@ func cidrInformer(client kubernetes.Interface) cache.SharedIndexInformer {
 	return networkinginformers.NewServiceCIDRInformer(client, 0, cache.Indexers{})
 }
 
-// The transforms make of each object what is kept of it. Watch lists call them twice on the same object (kubernetes
-// #131799), so they let their own result through.
-
+// The transforms reduce each object before it is cached. Watch lists call them twice on the same object (kubernetes
+// #131799), so they pass their own results through.
 func transformService(obj any) (any, error) {
 	if svc, ok := obj.(*corev1.Service); ok {
 		return object.CacheService(svc), nil

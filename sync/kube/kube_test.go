@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -16,55 +15,29 @@ import (
 	"go.uber.org/goleak"
 
 	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/source"
+	"kube-ipvs/sync/source/sourcetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var web = plan.Name{Namespace: "default", Name: "web"}
 
-// A heard is a Sink that writes down what it is told.
-type heard chan string
-
-func (h heard) Synced()                    { h <- "synced" }
-func (h heard) ServiceChanged(n plan.Name) { h <- n.String() }
-func (h heard) NodeChanged()               { h <- "node" }
-func (h heard) ProblemsChanged()           { h <- "problems" }
-
-// next demands what the sink is told next.
-func (h heard) next(t *testing.T, want ...string) {
-	t.Helper()
-	for _, w := range want {
-		select {
-		case got := <-h:
-			if got != w {
-				t.Fatalf("told %q, want %q", got, w)
-			}
-		case <-time.After(10 * time.Second):
-			t.Fatalf("told nothing, want %q", w)
-		}
-	}
-}
-
-// nothing demands that the sink is told nothing for a while.
-func (h heard) nothing(t *testing.T, for_ time.Duration) {
-	t.Helper()
-	select {
-	case got := <-h:
-		t.Fatalf("told %q, want nothing", got)
-	case <-time.After(for_):
-	}
-}
-
 // run runs a source for the node n1 until the test ends.
-func run(t *testing.T, client *fake.Clientset) (*Source, heard) {
+func run(t *testing.T, client *fake.Clientset) (*Source, sourcetest.Recorder) {
 	t.Helper()
 	return runWith(t, Config{Client: client, NodeName: "n1"})
 }
 
-func runWith(t *testing.T, cfg Config) (*Source, heard) {
+func runWith(t *testing.T, cfg Config) (*Source, sourcetest.Recorder) {
 	t.Helper()
-	told := make(heard, 100)
-	s := New(cfg, told)
+	calls := sourcetest.NewRecorder()
+	return runFor(t, cfg, calls), calls
+}
+
+func runFor(t *testing.T, cfg Config, h source.Handler) *Source {
+	t.Helper()
+	s := New(cfg, h)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
@@ -74,15 +47,15 @@ func runWith(t *testing.T, cfg Config) (*Source, heard) {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	return s, told
+	return s
 }
 
 // synced runs a source until it has synced.
-func synced(t *testing.T, client *fake.Clientset) (*Source, heard) {
+func synced(t *testing.T, client *fake.Clientset) (*Source, sourcetest.Recorder) {
 	t.Helper()
-	s, told := run(t, client)
-	told.next(t, "synced")
-	return s, told
+	s, calls := run(t, client)
+	calls.Next(t, "synced")
+	return s, calls
 }
 
 func service(name string) *corev1.Service {

@@ -14,9 +14,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/source/sourcetest"
 )
 
-// An api is an API server as it looks over HTTP, with a history that can be lost.
+// An api is an API server over HTTP, with a history that can be lost.
 type api struct {
 	mu      sync.Mutex
 	objects map[string][]any // by resource
@@ -31,13 +32,13 @@ type watchEvent struct {
 	Object any    `json:"object"`
 }
 
-// kinds are those of the lists of resources.
+// kinds are the kinds of the lists of resources.
 var kinds = map[string][2]string{
 	"services": {"ServiceList", "v1"}, "endpointslices": {"EndpointSliceList", "discovery.k8s.io/v1"},
 	"nodes": {"NodeList", "v1"}, "servicecidrs": {"ServiceCIDRList", "networking.k8s.io/v1"},
 }
 
-// ServeHTTP is part of http.Handler.
+// ServeHTTP implements http.Handler.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	resource := path.Base(r.URL.Path)
 	a.mu.Lock()
@@ -97,7 +98,7 @@ func stream(w http.ResponseWriter, r *http.Request, events chan watchEvent) {
 	}
 }
 
-// leave lets the server crash: nobody is answered, and all watches break.
+// leave crashes the server: it does not respond, and all watches break.
 func (a *api) leave() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -108,14 +109,14 @@ func (a *api) leave() {
 	clear(a.watches)
 }
 
-// back lets the server come back with another history and other objects.
+// back restarts the server with another history and other objects.
 func (a *api) back(version int, objects map[string][]any) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.down, a.version, a.objects = false, version, objects
 }
 
-// send sends an event to all who watch a resource.
+// send sends an event to all watchers of a resource.
 func (a *api) send(resource, typ string, object any) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -142,12 +143,12 @@ func versioned(name string, version int, port int32) any {
 	return written("Service", "v1", version, svc)
 }
 
-// collect returns what the sink is told, each once, until it has been told nothing for a while.
-func (h heard) collect(quiet time.Duration) map[string]int {
+// collect counts the calls until none came for a while.
+func collect(calls sourcetest.Recorder, quiet time.Duration) map[string]int {
 	out := map[string]int{}
 	for {
 		select {
-		case got := <-h:
+		case got := <-calls:
 			out[got]++
 		case <-time.After(quiet):
 			return out
@@ -156,7 +157,7 @@ func (h heard) collect(quiet time.Duration) map[string]int {
 }
 
 // TestAnotherHistory: the API server is away, and comes back from a backup: with lower versions, without some objects and
-// with others. What vanished goes, what is as before is not touched, and events that come twice cause no work.
+// with others. Vanished objects are removed, unchanged ones are not touched, and repeated events cause no work.
 func TestAnotherHistory(t *testing.T) {
 	slices := func(version int, addresses map[string]string) []any {
 		var out []any
@@ -179,10 +180,10 @@ func TestAnotherHistory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, told := runWith(t, Config{Client: client, NodeName: "n1"})
-	told.next(t, "synced")
+	s, calls := runWith(t, Config{Client: client, NodeName: "n1"})
+	calls.Next(t, "synced")
 
-	for range 3 { // duplicates, and one that goes twice
+	for range 3 { // duplicates, and one object removed twice
 		server.send("services", "MODIFIED", versioned("same", 900, 80))
 		server.send("services", "ADDED", versioned("same", 900, 80))
 		server.send("services", "DELETED", versioned("never", 950, 80))
@@ -190,13 +191,13 @@ func TestAnotherHistory(t *testing.T) {
 			server.send("endpointslices", "ADDED", es)
 		}
 	}
-	if got := told.collect(300 * time.Millisecond); len(got) > 1 || len(got) == 1 && got["default/never"] == 0 {
-		t.Errorf("told %v for events that say nothing new", got)
+	if got := collect(calls, 300*time.Millisecond); len(got) > 1 || len(got) == 1 && got["default/never"] == 0 {
+		t.Errorf("called with %v for events that say nothing new", got)
 	}
 
 	server.leave()
-	if got := told.collect(2 * time.Second); len(got) > 0 {
-		t.Errorf("told %v while the API server is away", got)
+	if got := collect(calls, 2*time.Second); len(got) > 0 {
+		t.Errorf("called with %v while the API server is away", got)
 	}
 	if got := len(s.Names()); got != 3 {
 		t.Errorf("%d Services are known while the API server is away, want 3", got)
@@ -208,9 +209,9 @@ func TestAnotherHistory(t *testing.T) {
 	})
 	want := map[string]bool{"default/changed": true, "default/gone": true, "default/new": true, "default/orphan": true}
 	got := map[string]int{}
-	// The Services' watch and the slices' come back each when it tries again.
+	// The watches of Services and slices return at different times, each at its next retry.
 	for begin := time.Now(); time.Since(begin) < time.Minute; {
-		for name, n := range told.collect(time.Second) {
+		for name, n := range collect(calls, time.Second) {
 			got[name] += n
 		}
 		svc, in, _ := s.Service(plan.Name{Namespace: "default", Name: "changed"})
@@ -220,12 +221,12 @@ func TestAnotherHistory(t *testing.T) {
 	}
 	for name := range want {
 		if got[name] == 0 {
-			t.Errorf("not told %s", name)
+			t.Errorf("not called with %s", name)
 		}
 	}
 	for name := range got {
 		if !want[name] {
-			t.Errorf("told %s, which is as before", name)
+			t.Errorf("called with %s, which is as before", name)
 		}
 	}
 	for name, there := range map[string]bool{"same": true, "changed": true, "gone": false, "new": true} {

@@ -1,5 +1,6 @@
-// Package kube watches an API server for Services, EndpointSlices, this Node and ServiceCIDRs, keeps what the plan needs of
-// them, and tells a Sink what changed. It is the only package that knows client-go.
+// Package kube implements source.Source on an API server: it watches Services, EndpointSlices, this Node and
+// ServiceCIDRs, caches the plan's input, and notifies a Handler of changes. It is the only package that imports
+// client-go.
 package kube
 
 import (
@@ -17,66 +18,58 @@ import (
 
 	"kube-ipvs/sync/object"
 	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/source"
 )
 
-// A Sink is told what changed. Its methods are called one at a time and must return soon; they may call the Source's.
-// Nothing is called before Synced, which says, once, that everything was read and all of Names is news.
-type Sink interface {
-	Synced()
-	ServiceChanged(plan.Name) // the Service, or one of its slices, came, changed or went
-	NodeChanged()             // the Node or the service CIDRs changed
-	ProblemsChanged()         // what Problems returns changed
-}
-
-// A Config is what a Source needs.
+// A Config configures a Source.
 type Config struct {
 	Client   kubernetes.Interface
 	NodeName string
 
-	// Events posts Events, at a pace of the Source's. Nil: none are posted.
+	// Events posts Events, at a rate that the Source limits. Nil: none are posted.
 	Events typed.EventsV1Interface
 
-	// NodeWait is how long Synced is held back while the Node object is missing, as it is on a machine that is just
-	// joining; 0: not at all.
+	// NodeWait is the longest delay of Synced while the Node object is missing, as on a machine that just joins; 0:
+	// none.
 	NodeWait time.Duration
 
-	// Patience is how long reading may take before the log says why, and how often it does then; 0: it never does.
-	Patience time.Duration
+	// WaitLogInterval is the time after which the log gives the reason of a slow initial read, and the interval of
+	// repetitions; 0: never.
+	WaitLogInterval time.Duration
 }
 
-// A Source is an API server's Services and what belongs to them. What its methods return is shared and must not be
-// changed; they may be called at any time from any goroutine, and what they say before Synced means nothing.
+// A Source implements source.Source on an API server.
 type Source struct {
-	cfg  Config
-	sink Sink
+	cfg     Config
+	handler source.Handler
 
 	services, slices, nodes, cidrs cache.SharedIndexInformer
 
 	gate     gate
-	nodeSeen signal // the Node object was read
-	noCIDRs  signal // the API server has no ServiceCIDRs, or does not show them
-	poster   *poster
+	nodeSeen latch // the Node object was read
+	noCIDRs  latch // the API server lacks or hides ServiceCIDRs
+	events   *eventQueue
 }
 
-// New returns a Source that reads nothing before Run.
-func New(cfg Config, sink Sink) *Source {
+// New returns a Source for a Handler. It reads nothing before Run.
+func New(cfg Config, handler source.Handler) *Source {
 	return &Source{
 		cfg:      cfg,
-		sink:     sink,
+		handler:  handler,
 		services: serviceInformer(cfg.Client),
 		slices:   sliceInformer(cfg.Client),
 		nodes:    nodeInformer(cfg.Client, cfg.NodeName),
 		cidrs:    cidrInformer(cfg.Client),
-		nodeSeen: newSignal(),
-		noCIDRs:  newSignal(),
-		poster:   newPoster(cfg.Events),
+		nodeSeen: newLatch(),
+		noCIDRs:  newLatch(),
+		events:   newEventQueue(cfg.Events),
 	}
 }
 
 // Register registers the Source's metrics.
-func (s *Source) Register(r prometheus.Registerer) { r.MustRegister(s.poster.count) }
+func (s *Source) Register(r prometheus.Registerer) { r.MustRegister(s.events.count) }
 
-// Run watches until the context is done, and returns its error then. It runs once.
+// Run implements source.Source.
 func (s *Source) Run(ctx context.Context) error {
 	registered, err := s.register()
 	if err != nil {
@@ -86,18 +79,18 @@ func (s *Source) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	wg.Go(func() { s.poster.run(ctx) })
+	wg.Go(func() { s.events.run(ctx) })
 	for _, informer := range []cache.SharedIndexInformer{s.services, s.slices, s.nodes, s.cidrs} {
 		wg.Go(func() { informer.RunWithContext(ctx) })
 	}
 	if s.awaitAll(ctx, registered) {
-		s.gate.open(s.sink.Synced)
+		s.gate.open(s.handler.Synced)
 	}
 	<-ctx.Done()
 	return context.Cause(ctx)
 }
 
-// Names returns every Service that is to be served, in no order.
+// Names implements source.Services.
 func (s *Source) Names() []plan.Name {
 	list := s.services.GetStore().List()
 	out := make([]plan.Name, 0, len(list))
@@ -109,8 +102,7 @@ func (s *Source) Names() []plan.Name {
 	return out
 }
 
-// Service returns a Service with its slices, those in the order of their names. It is false if there is no such Service,
-// or none to be served.
+// Service implements source.Services.
 func (s *Source) Service(name plan.Name) (plan.Service, []plan.Slice, bool) {
 	c, ok := get[plan.Service](s.services, name.String())
 	if !ok || !c.Used {
@@ -120,7 +112,7 @@ func (s *Source) Service(name plan.Name) (plan.Service, []plan.Slice, bool) {
 }
 
 func (s *Source) slicesOf(name plan.Name) []plan.Slice {
-	// The error is that of an index without a name, and this one has it from birth.
+	// The only error is that of an unknown index, and this index exists from the start.
 	found, _ := s.slices.GetIndexer().ByIndex(byService, name.String())
 	slices.SortFunc(found, func(a, b any) int {
 		return cmp.Compare(a.(*object.Cached[plan.Slice]).Name, b.(*object.Cached[plan.Slice]).Name)
@@ -132,7 +124,7 @@ func (s *Source) slicesOf(name plan.Name) []plan.Slice {
 	return out
 }
 
-// Node returns this node. One that the API server does not have has its name only.
+// Node implements source.Source. A Node that the API server lacks has a name only.
 func (s *Source) Node() object.Node {
 	if c, ok := get[object.Node](s.nodes, s.cfg.NodeName); ok {
 		return c.Value
@@ -140,8 +132,7 @@ func (s *Source) Node() object.Node {
 	return object.Node{Name: s.cfg.NodeName}
 }
 
-// ServiceCIDRs returns the ranges that cluster IPs are allocated from, in order. None is known of an API server that has
-// no such objects, or does not show them.
+// ServiceCIDRs implements source.Source. An API server that lacks or hides ServiceCIDRs has none.
 func (s *Source) ServiceCIDRs() []netip.Prefix {
 	var out []netip.Prefix
 	for _, obj := range s.cidrs.GetStore().List() {
@@ -151,7 +142,7 @@ func (s *Source) ServiceCIDRs() []netip.Prefix {
 	return slices.Compact(out)
 }
 
-// Problems returns what could not be used of objects other than Services and their slices, which carry their own.
+// Problems implements source.Source: the problems of the Node, of ServiceCIDRs, and of slices without a Service.
 func (s *Source) Problems() []plan.Problem {
 	out := slices.Clone(s.Node().Problems)
 	for _, obj := range s.cidrs.GetStore().List() {
@@ -168,7 +159,7 @@ func (s *Source) Problems() []plan.Problem {
 	return out
 }
 
-// get returns what an informer holds under a key.
+// get returns a cached object by its key.
 func get[T any](informer cache.SharedIndexInformer, key string) (*object.Cached[T], bool) {
 	// The store is a map in memory; its error is always nil.
 	obj, ok, _ := informer.GetStore().GetByKey(key)

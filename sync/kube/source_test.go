@@ -41,15 +41,15 @@ func TestNothingBeforeAllIsRead(t *testing.T) {
 			client := fake.NewClientset(service("web"), slice("web-1", "web", "10.1.0.1"), node("a"),
 				serviceCIDR("kubernetes", "10.96.0.0/12"))
 			refused := refuse(client, resource, apierrors.NewInternalError(errUnavailable))
-			s, told := run(t, client)
-			told.nothing(t, 300*time.Millisecond)
+			s, calls := run(t, client)
+			calls.Nothing(t, 300*time.Millisecond)
 			if resource != "services" {
 				c := cluster{t, client}
 				c.create(service("api"))
-				told.nothing(t, 300*time.Millisecond)
+				calls.Nothing(t, 300*time.Millisecond)
 			}
 			refused.Store(false)
-			told.next(t, "synced")
+			calls.Next(t, "synced")
 			if _, slices, ok := s.Service(web); !ok || len(slices) != 1 || s.Node().Zone != "a" || len(s.ServiceCIDRs()) != 1 {
 				t.Errorf("synced with %v %v, %+v, %v", slices, ok, s.Node(), s.ServiceCIDRs())
 			}
@@ -67,12 +67,12 @@ func TestWithoutServiceCIDRs(t *testing.T) {
 			t.Parallel()
 			client := fake.NewClientset(service("web"), node("a"), serviceCIDR("kubernetes", "10.96.0.0/12"))
 			refused := refuse(client, "servicecidrs", err)
-			s, told := synced(t, client)
+			s, calls := synced(t, client)
 			if got := s.ServiceCIDRs(); len(got) != 0 {
 				t.Errorf("got %v", got)
 			}
 			refused.Store(false)
-			told.next(t, "node")
+			calls.Next(t, "node")
 			if got, want := s.ServiceCIDRs(), []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12")}; !slices.Equal(got, want) {
 				t.Errorf("got %v, want %v", got, want)
 			}
@@ -107,19 +107,19 @@ func TestWhatIsAskedFor(t *testing.T) {
 
 func TestServiceChanges(t *testing.T) {
 	client := fake.NewClientset(node("a"))
-	s, told := synced(t, client)
+	s, calls := synced(t, client)
 	c := cluster{t, client}
 
 	svc := service("web")
 	c.create(svc)
-	told.next(t, "default/web")
+	calls.Next(t, "default/web")
 	svc.ResourceVersion = "2"
 	svc.Annotations = map[string]string{"note": "of no matter"}
 	c.update(svc)
 	svc.Spec.Ports[0].Port = 81
 	c.update(svc)
-	told.next(t, "default/web") // for the port only: what does not matter came first
-	told.nothing(t, 50*time.Millisecond)
+	calls.Next(t, "default/web") // for the port only: the irrelevant change came first
+	calls.Nothing(t, 50*time.Millisecond)
 	got, _, _ := s.Service(web)
 	if got.Ports[0].Port != 81 {
 		t.Errorf("got %+v", got)
@@ -127,18 +127,18 @@ func TestServiceChanges(t *testing.T) {
 
 	svc.Spec.ClusterIP = corev1.ClusterIPNone
 	c.update(svc)
-	told.next(t, "default/web")
+	calls.Next(t, "default/web")
 	if got, _, ok := s.Service(web); ok || len(s.Names()) != 0 {
 		t.Errorf("a headless Service is %+v among %v", got, s.Names())
 	}
 	svc.Spec.ClusterIP = "10.96.0.10"
 	c.update(svc)
-	told.next(t, "default/web")
+	calls.Next(t, "default/web")
 	if want := []plan.Name{web}; !slices.Equal(want, s.Names()) {
 		t.Errorf("names %v", s.Names())
 	}
 	c.remove("web")
-	told.next(t, "default/web")
+	calls.Next(t, "default/web")
 	if _, _, ok := s.Service(web); ok || len(s.Names()) != 0 {
 		t.Error("still there")
 	}
@@ -146,35 +146,35 @@ func TestServiceChanges(t *testing.T) {
 
 func TestSliceChanges(t *testing.T) {
 	client := fake.NewClientset(node("a"), service("web"), service("api"))
-	s, told := synced(t, client)
+	s, calls := synced(t, client)
 	c := cluster{t, client}
 
 	c.createSlice(slice("web-2", "web", "10.1.0.2"))
-	told.next(t, "default/web")
+	calls.Next(t, "default/web")
 	es := slice("web-1", "web", "10.1.0.1")
 	c.createSlice(es)
-	told.next(t, "default/web")
+	calls.Next(t, "default/web")
 	if got := addresses(s, web); !slices.Equal(got, []string{"10.1.0.1", "10.1.0.2"}) {
 		t.Errorf("slices are not in the order of their names: %v", got)
 	}
 
 	es.Endpoints[0].Addresses[0] = "10.1.0.3"
 	c.updateSlice(es)
-	told.next(t, "default/web")
-	told.nothing(t, 50*time.Millisecond)
+	calls.Next(t, "default/web")
+	calls.Nothing(t, 50*time.Millisecond)
 
 	es.ResourceVersion = "2"
 	es.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: "2026-11-01T12:00:00Z"}
 	c.updateSlice(es)
 	es.Labels["kubernetes.io/service-name"] = "api"
 	c.updateSlice(es)
-	told.next(t, "default/web", "default/api") // for the Service only: the trigger time came first
-	told.nothing(t, 50*time.Millisecond)
+	calls.Next(t, "default/web", "default/api") // for the Service only: the trigger time came first
+	calls.Nothing(t, 50*time.Millisecond)
 	if web, api := addresses(s, web), addresses(s, plan.Name{Namespace: "default", Name: "api"}); len(web) != 1 || len(api) != 1 {
 		t.Errorf("web has %v, api has %v", web, api)
 	}
 	c.removeSlice("web-1")
-	told.next(t, "default/api")
+	calls.Next(t, "default/api")
 }
 
 // addresses returns the endpoints of a Service, slice by slice.
@@ -190,11 +190,11 @@ func addresses(s *Source, name plan.Name) (out []string) {
 
 func TestOrphanSlice(t *testing.T) {
 	client := fake.NewClientset(node("a"))
-	s, told := synced(t, client)
+	s, calls := synced(t, client)
 	c := cluster{t, client}
 	es := slice("lost", "", "10.1.0.1")
 	c.createSlice(es)
-	told.next(t, "problems")
+	calls.Next(t, "problems")
 	want := []plan.Problem{{Object: "EndpointSlice default/lost", Field: "metadata.labels",
 		Reason: "has no kubernetes.io/service-name, so it belongs to no Service"}}
 	if diff := cmp.Diff(want, s.Problems()); diff != "" {
@@ -202,13 +202,13 @@ func TestOrphanSlice(t *testing.T) {
 	}
 	es.Labels["kubernetes.io/service-name"] = "web"
 	c.updateSlice(es)
-	told.next(t, "default/web", "problems")
+	calls.Next(t, "default/web", "problems")
 	if got := s.Problems(); len(got) != 0 {
 		t.Errorf("got %v", got)
 	}
 }
 
-// TestMissedDelete has a watch that breaks, and a Service and a slice that go before the next.
+// TestMissedDelete has a watch that breaks, and a Service and a slice that are removed before the next.
 func TestMissedDelete(t *testing.T) {
 	client := fake.NewClientset(node("a"), service("web"), slice("api-1", "api", "10.1.0.1"))
 	broken := map[string]*watch.RaceFreeFakeWatcher{"services": watch.NewRaceFreeFake(), "endpointslices": watch.NewRaceFreeFake()}
@@ -218,40 +218,40 @@ func TestMissedDelete(t *testing.T) {
 			return !second.Swap(true), w, nil
 		})
 	}
-	_, told := synced(t, client)
+	_, calls := synced(t, client)
 	c := cluster{t, client}
 	c.remove("web")
 	c.removeSlice("api-1")
-	told.nothing(t, 50*time.Millisecond)
+	calls.Nothing(t, 50*time.Millisecond)
 	expired := apierrors.NewResourceExpired("too old").Status()
 	broken["services"].Error(&expired)
-	told.next(t, "default/web")
+	calls.Next(t, "default/web")
 	broken["endpointslices"].Error(&expired)
-	told.next(t, "default/api")
+	calls.Next(t, "default/api")
 }
 
 func TestNodeChanges(t *testing.T) {
 	client := fake.NewClientset(node("a"))
-	s, told := synced(t, client)
+	s, calls := synced(t, client)
 	c := cluster{t, client}
 
 	n := node("a")
 	n.ResourceVersion = "2"
 	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady}}
 	c.updateNode(n)
-	told.nothing(t, 50*time.Millisecond)
+	calls.Nothing(t, 50*time.Millisecond)
 	n.Labels[corev1.LabelTopologyZone] = "b"
 	c.updateNode(n)
-	told.next(t, "node")
+	calls.Next(t, "node")
 	want := object.Node{Name: "n1", Zone: "b", Eligible: true}
 	if diff := cmp.Diff(want, s.Node(), cmpopts.EquateEmpty()); diff != "" {
 		t.Error(diff)
 	}
 	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "nowhere"}}
 	c.updateNode(n)
-	told.next(t, "node", "problems")
+	calls.Next(t, "node", "problems")
 	c.done(client.CoreV1().Nodes().Delete(t.Context(), "n1", metav1.DeleteOptions{}))
-	told.next(t, "node", "problems")
+	calls.Next(t, "node", "problems")
 	if diff := cmp.Diff(object.Node{Name: "n1"}, s.Node()); diff != "" {
 		t.Error(diff)
 	}
@@ -259,20 +259,20 @@ func TestNodeChanges(t *testing.T) {
 
 func TestNodeIsAwaited(t *testing.T) {
 	client := fake.NewClientset()
-	_, told := runWith(t, Config{Client: client, NodeName: "n1", NodeWait: time.Hour})
-	told.nothing(t, 300*time.Millisecond)
+	_, calls := runWith(t, Config{Client: client, NodeName: "n1", NodeWait: time.Hour})
+	calls.Nothing(t, 300*time.Millisecond)
 	_, err := client.CoreV1().Nodes().Create(t.Context(), node("a"), metav1.CreateOptions{})
 	cluster{t, client}.done(err)
-	told.next(t, "synced")
+	calls.Next(t, "synced")
 }
 
 func TestNodeMayBeMissing(t *testing.T) {
 	client := fake.NewClientset()
-	_, told := runWith(t, Config{Client: client, NodeName: "n1", NodeWait: 50 * time.Millisecond})
-	told.next(t, "synced")
+	_, calls := runWith(t, Config{Client: client, NodeName: "n1", NodeWait: 50 * time.Millisecond})
+	calls.Next(t, "synced")
 	_, err := client.CoreV1().Nodes().Create(t.Context(), node("a"), metav1.CreateOptions{})
 	cluster{t, client}.done(err)
-	told.next(t, "node")
+	calls.Next(t, "node")
 }
 
 func TestServiceCIDRsAreInOrder(t *testing.T) {

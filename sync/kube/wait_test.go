@@ -12,9 +12,11 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/klog/v2"
+
+	"kube-ipvs/sync/source/sourcetest"
 )
 
-// TestSilentAPIServer: an operator is told why nothing happens.
+// TestSilentAPIServer: the log says why nothing happens.
 func TestSilentAPIServer(t *testing.T) {
 	client := fake.NewClientset()
 	client.PrependReactor("list", "services", func(clienttesting.Action) (bool, runtime.Object, error) {
@@ -24,7 +26,7 @@ func TestSilentAPIServer(t *testing.T) {
 	log := funcr.New(func(_, line string) { lines <- line }, funcr.Options{})
 	ctx, cancel := context.WithCancel(klog.NewContext(t.Context(), log))
 	ended := make(chan error, 1)
-	s := New(Config{Client: client, NodeName: "n1", Patience: 10 * time.Millisecond}, make(heard, 100))
+	s := New(Config{Client: client, NodeName: "n1", WaitLogInterval: 10 * time.Millisecond}, sourcetest.NewRecorder())
 	go func() { ended <- s.Run(ctx) }()
 	for told := 0; told < 2; {
 		select {

@@ -289,7 +289,7 @@ func TestResults(t *testing.T) {
 		f.take()
 		f.sleep(time.Minute - 1)
 		expect(t, "before the next", f.take())
-		f.sleep(1)
+		f.sleep(time.Nanosecond)
 		expect(t, "next", f.take(), "sync")
 		f.sleep(time.Hour)
 		expect(t, "nothing more", f.take())

@@ -14,10 +14,10 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// A decoder reads documents strictly: an unknown or repeated field is a mistake.
+// A decoder decodes documents strictly: an unknown or repeated field is an error.
 type decoder struct{ runtime.Decoder }
 
-// Ignored is a document of a kind that is none of ours.
+// An ignored is a document of a kind that the proxy does not use.
 type ignored struct {
 	kind  schema.GroupVersionKind
 	where string
@@ -32,7 +32,7 @@ func newDecoder() decoder {
 	return decoder{json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme, options)}
 }
 
-// parse returns what a file of this name and content says.
+// parse returns the content of a file.
 func (d decoder) parse(name string, content []byte) *file {
 	f := new(file)
 	n := 0
@@ -48,13 +48,13 @@ func (d decoder) parse(name string, content []byte) *file {
 	return f
 }
 
-// unusable reports what is wrong with a document.
+// unusable reports an error in a document.
 func (f *file) unusable(where, field, reason string) {
 	f.broken = true
 	f.problems = append(f.problems, plan.Problem{Object: where, Field: field, Reason: reason})
 }
 
-// document adds to the file what a document says.
+// document adds the objects of a document to the file.
 func (d decoder) document(f *file, where string, doc []byte) {
 	obj := d.decode(f, where, doc)
 	list, ok := obj.(*corev1.List)
@@ -73,7 +73,7 @@ func (d decoder) document(f *file, where string, doc []byte) {
 	}
 }
 
-// decode returns the object in a document, or nil if there is none of ours.
+// decode returns the object in a document, or nil if there is none of a known kind.
 func (d decoder) decode(f *file, where string, doc []byte) runtime.Object {
 	obj, gvk, err := d.Decode(doc, nil, nil)
 	switch {
@@ -82,15 +82,15 @@ func (d decoder) decode(f *file, where string, doc []byte) runtime.Object {
 	case runtime.IsNotRegisteredError(err) && gvk != nil:
 		f.ignored = append(f.ignored, ignored{*gvk, where})
 	case runtime.IsStrictDecodingError(err):
-		f.mistakes(where, err)
+		f.reportStrict(where, err)
 	default:
 		f.unusable(where, ".", err.Error())
 	}
 	return nil
 }
 
-// mistakes reports each of the fields that strict decoding objects to, such as `unknown field "spec.prots"`.
-func (f *file) mistakes(where string, err error) {
+// reportStrict reports each field that strict decoding rejects, such as `unknown field "spec.prots"`.
+func (f *file) reportStrict(where string, err error) {
 	strict, _ := runtime.AsStrictDecodingError(err)
 	for _, e := range strict.Errors() {
 		reason, quoted, _ := strings.Cut(e.Error(), ` "`)

@@ -18,14 +18,14 @@ import (
 
 var values = cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()}
 
-// read returns what a folder with these files says, read once.
+// read returns the content of a directory with these files.
 func read(t *testing.T, files map[string]string) *snapshot {
 	t.Helper()
 	d := newDir(t)
 	for name, content := range files {
 		d.write(name, content)
 	}
-	f := newFolder(d.path)
+	f := newDirectory(d.path)
 	if err := f.read(); err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// TestMistakes has one file, and what is reported of it: document, field and reason.
+// TestMistakes has one file each, and its problems: document, field and reason.
 func TestMistakes(t *testing.T) {
 	edit := func(old, new string) string { return strings.Replace(web, old, new, 1) }
 	for _, c := range []struct {
@@ -182,8 +182,8 @@ func TestMistakes(t *testing.T) {
 			{"document 2", ".", "Service default/web is in a.yaml: document 1 already"}}},
 		{"other kinds, each once", "{apiVersion: apps/v1, kind: Deployment, x: y}\n---\n" +
 			"{apiVersion: apps/v1, kind: Deployment}\n---\n{apiVersion: v1, kind: Pod}", [][3]string{
-			{"document 1", "kind", "Deployment of apps/v1 is nothing to a proxy, and ignored here and elsewhere"},
-			{"document 3", "kind", "Pod of v1 is nothing to a proxy, and ignored here and elsewhere"}}},
+			{"document 1", "kind", "Deployment of apps/v1 is of no use to a proxy; ignored here and in all other documents"},
+			{"document 3", "kind", "Pod of v1 is of no use to a proxy; ignored here and in all other documents"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := read(t, map[string]string{"a.yaml": c.content})
@@ -207,8 +207,8 @@ func bomb() string {
 	return lines
 }
 
-// TestUnreadableDocuments has mistakes whose words are the YAML library's: what matters is that they are reported at
-// their document, and that the next one is read.
+// TestUnreadableDocuments has mistakes with the YAML library's messages: they must be reported at their document, and the
+// next one must be read.
 func TestUnreadableDocuments(t *testing.T) {
 	for name, doc := range map[string]string{
 		"syntax":             "a: [\n",

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 )
 
-// documents yields the documents of a file, those that hold something, or what is wrong with one.
+// documents yields the non-empty documents of a file, or an error in one.
 func documents(name string, content []byte) iter.Seq2[[]byte, error] {
 	if filepath.Ext(name) == ".json" {
 		return jsonDocuments(content)
@@ -17,8 +17,9 @@ func documents(name string, content []byte) iter.Seq2[[]byte, error] {
 	return yamlDocuments(content)
 }
 
-// yamlDocuments cuts where YAML does: a line `---` begins a document and may hold some of it, a line `...` ends one (YAML
-// 1.2, 9.1). The YAML library reads the first document of a text and nothing of what follows.
+// yamlDocuments splits a file at YAML's markers: a line `---` begins a document and may hold some of it, a line `...`
+// ends one (YAML 1.2, 9.1). The YAML library decodes the first document of a text and ignores the rest, and
+// apimachinery's util/yaml knows neither `--- value` nor `...`.
 func yamlDocuments(content []byte) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		for len(content) > 0 {
@@ -46,13 +47,13 @@ func firstDocument(content []byte) int {
 	return n
 }
 
-// marker says that a line is one of YAML's markers, whatever follows it.
+// marker reports whether a line is one of YAML's markers, with or without text behind it.
 func marker(line []byte, mark string) bool {
 	rest, ok := bytes.CutPrefix(line, []byte(mark))
 	return ok && (len(rest) == 0 || bytes.IndexByte([]byte(" \t\r\n"), rest[0]) >= 0)
 }
 
-// empty says that a document holds nothing but blanks, comments, markers and directives.
+// empty reports whether a document holds only blanks, comments, markers and directives.
 func empty(doc []byte) bool {
 	for line := range bytes.Lines(doc) {
 		if marker(line, "---") || marker(line, "...") {
@@ -67,7 +68,7 @@ func empty(doc []byte) bool {
 	return true
 }
 
-// jsonDocuments yields the values of a file of JSON. What follows a syntax error is lost.
+// jsonDocuments yields the values of a JSON file. The text behind a syntax error is lost.
 func jsonDocuments(content []byte) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		for dec := json.NewDecoder(bytes.NewReader(content)); ; {

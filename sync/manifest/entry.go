@@ -15,10 +15,10 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// An id says which object something is. Two objects with the same are the same.
+// An id identifies an object.
 type id struct{ kind, namespace, name string }
 
-// String returns the object as Problems name it.
+// String returns the object's name in Problems.
 func (i id) String() string {
 	if i.namespace == "" {
 		return i.kind + " " + i.name
@@ -30,14 +30,14 @@ func (i id) compare(o id) int {
 	return cmp.Or(cmp.Compare(i.kind, o.kind), cmp.Compare(i.namespace, o.namespace), cmp.Compare(i.name, o.name))
 }
 
-// An entry is an object that a document supplies.
+// An entry is an object from a document.
 type entry struct {
 	id    id
 	where string
 	value any // plan.Service, plan.Slice, object.Node or object.CIDRs
 }
 
-// add adds an object of ours, or nil, to the file.
+// add adds an object of a known kind, or nil, to the file.
 func (f *file) add(where string, obj runtime.Object) {
 	switch o := obj.(type) {
 	case *corev1.Service:
@@ -62,7 +62,7 @@ func (f *file) addService(where string, svc *corev1.Service) {
 	case served && spec.ClusterIPs[0] != spec.ClusterIP:
 		f.unusable(where, "spec.clusterIP", name.String()+" has another address in spec.clusterIPs[0]")
 	case served:
-		f.withoutNodePorts(where, name, svc)
+		f.reportMissingNodePorts(where, name, svc)
 		f.append(where, name, value)
 	case spec.ClusterIP == "" && spec.Type != corev1.ServiceTypeExternalName:
 		f.unusable(where, "spec.clusterIP", name.String()+" has none, and there is no API server that would allocate one: "+
@@ -70,8 +70,9 @@ func (f *file) addService(where string, svc *corev1.Service) {
 	}
 }
 
-// withoutNodePorts says which ports of a NodePort Service have none; the Service is served without.
-func (f *file) withoutNodePorts(where string, name id, svc *corev1.Service) {
+// reportMissingNodePorts reports the ports of a NodePort Service that have no node port; the Service is served without
+// them.
+func (f *file) reportMissingNodePorts(where string, name id, svc *corev1.Service) {
 	if svc.Spec.Type != corev1.ServiceTypeNodePort {
 		return
 	}
@@ -94,7 +95,7 @@ func (f *file) addSlice(where string, es *discoveryv1.EndpointSlice) {
 	}
 }
 
-// append adds an object to what the file supplies, if its name can be one.
+// append adds an object to the file, if its name is valid.
 func (f *file) append(where string, i id, value any) {
 	names := map[string]string{"metadata.name": i.name, "metadata.namespace": i.namespace}
 	for _, field := range []string{"metadata.name", "metadata.namespace"} {

@@ -6,7 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// fillService sets what the API server would set in a Service before anyone sees it, as far as a proxy can tell.
+// fillService sets the defaults that the API server sets in a Service, as far as they matter to a proxy.
 func fillService(svc *corev1.Service) {
 	spec := &svc.Spec
 	fill(&svc.Namespace, metav1.NamespaceDefault)
@@ -25,7 +25,7 @@ func fillService(svc *corev1.Service) {
 	}
 }
 
-// fillSlice sets what the API server and the slice controller would set in an EndpointSlice.
+// fillSlice sets the defaults that the API server and the slice controller set in an EndpointSlice.
 func fillSlice(es *discoveryv1.EndpointSlice) {
 	fill(&es.Namespace, metav1.NamespaceDefault)
 	for i := range es.Ports {
@@ -40,14 +40,14 @@ func fillSlice(es *discoveryv1.EndpointSlice) {
 	}
 }
 
-// fill sets what is empty.
+// fill sets an empty field.
 func fill[T ~string](field *T, value T) {
 	if *field == "" {
 		*field = value
 	}
 }
 
-// fillPointer sets what is not there.
+// fillPointer sets an absent field.
 func fillPointer[T any](field **T, value T) {
 	if *field == nil {
 		*field = &value

@@ -6,12 +6,11 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// FuzzManifest holds decoding to its promises for whatever a file may contain: it ends, every mistake is placed, and what
-// comes out is whole.
+// FuzzManifest checks decoding for arbitrary files: it ends, every mistake has a place, and every object is complete.
 func FuzzManifest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte, asJSON bool) {
 		name := map[bool]string{false: "a.yaml", true: "a.json"}[asJSON]
-		d := newFolder(t.Name())
+		d := newDirectory(t.Name())
 		d.files[name], d.order = d.decoder.parse(name, content), []string{name}
 		now := assemble(&d, "n1")
 		for _, p := range now.problems {

@@ -6,11 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
 	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/source"
+	"kube-ipvs/sync/source/sourcetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -47,44 +48,22 @@ var (
 	nameOfAPI = plan.Name{Namespace: "prod", Name: "api"}
 )
 
-// A heard is a Sink that writes down what it is told.
-type heard chan string
-
-func (h heard) Synced()                    { h <- "synced" }
-func (h heard) ServiceChanged(n plan.Name) { h <- n.String() }
-func (h heard) NodeChanged()               { h <- "node" }
-func (h heard) ProblemsChanged()           { h <- "problems" }
-
-// next demands what the sink is told next.
-func (h heard) next(t *testing.T, want ...string) {
+// nothing demands that no call comes until everything written so far has been read.
+func nothing(t *testing.T, calls sourcetest.Recorder) {
 	t.Helper()
-	for _, w := range want {
-		select {
-		case got := <-h:
-			if got != w {
-				t.Fatalf("told %q, want %q", got, w)
-			}
-		case <-time.After(10 * time.Second):
-			t.Fatalf("told nothing, want %q", w)
-		}
-	}
+	calls.Nothing(t, 4*debounce)
 }
 
-// nothing demands that the sink is told nothing until all that was written so far has been read.
-func (h heard) nothing(t *testing.T) {
+// run runs a source on a directory, for the node n1, until the test ends.
+func run(t *testing.T, dir string) (*Source, sourcetest.Recorder) {
 	t.Helper()
-	select {
-	case got := <-h:
-		t.Fatalf("told %q, want nothing", got)
-	case <-time.After(4 * settle):
-	}
+	calls := sourcetest.NewRecorder()
+	return runFor(t, dir, calls), calls
 }
 
-// run runs a source on a folder, for the node n1, until the test ends.
-func run(t *testing.T, dir string) (*Source, heard) {
+func runFor(t *testing.T, dir string, h source.Handler) *Source {
 	t.Helper()
-	told := make(heard, 100)
-	s := New(dir, "n1", told)
+	s := New(dir, "n1", h)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
@@ -94,10 +73,10 @@ func run(t *testing.T, dir string) (*Source, heard) {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	return s, told
+	return s
 }
 
-// A dir is a folder that a test writes to.
+// A dir is a directory for a test to write to.
 type dir struct {
 	*testing.T
 	path string

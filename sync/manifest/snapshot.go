@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,7 +13,7 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// A snapshot is what a folder says at one moment. It does not change once it is made.
+// A snapshot is the content of a directory at one moment. It is immutable.
 type snapshot struct {
 	services map[plan.Name]plan.Service
 	slices   map[plan.Name][]plan.Slice // by Service, in the order of their names
@@ -21,8 +22,8 @@ type snapshot struct {
 	problems []plan.Problem
 }
 
-// assemble makes a snapshot of a folder, or of none, for a node.
-func assemble(f *folder, nodeName string) *snapshot {
+// assemble makes a node's snapshot of a directory; nil is an empty one.
+func assemble(f *directory, nodeName string) *snapshot {
 	s := &snapshot{
 		services: map[plan.Name]plan.Service{},
 		slices:   map[plan.Name][]plan.Slice{},
@@ -46,13 +47,13 @@ func assemble(f *folder, nodeName string) *snapshot {
 	return s
 }
 
-// problem reports something about a file or folder as a whole.
+// problem reports a file or directory as a whole.
 func (s *snapshot) problem(object, reason string) {
 	s.problems = append(s.problems, plan.Problem{Object: object, Field: ".", Reason: reason})
 }
 
-// reportIgnored reports the first document of each kind that is none of ours.
-func (s *snapshot) reportIgnored(f *folder) {
+// reportIgnored reports the first document of each unknown kind.
+func (s *snapshot) reportIgnored(f *directory) {
 	seen := map[schema.GroupVersionKind]bool{}
 	for _, name := range f.order {
 		for _, i := range f.files[name].ignored {
@@ -61,14 +62,14 @@ func (s *snapshot) reportIgnored(f *folder) {
 			}
 			seen[i.kind] = true
 			s.problems = append(s.problems, plan.Problem{Object: i.where, Field: "kind",
-				Reason: fmt.Sprintf("%s of %s is nothing to a proxy, and ignored here and elsewhere", i.kind.Kind, i.kind.GroupVersion())})
+				Reason: fmt.Sprintf("%s of %s is of no use to a proxy; ignored here and in all other documents", i.kind.Kind, i.kind.GroupVersion())})
 		}
 	}
 }
 
-// unique returns every object once, in the order of ids: of those with the same id the one in the first file and document,
-// and what is kept in spite of a mistake only where nothing good took its place.
-func (s *snapshot) unique(f *folder) []entry {
+// unique returns every object once, sorted by id. Of those with the same id, the one in the first file and document
+// counts; a kept one counts only where no good one does.
+func (s *snapshot) unique(f *directory) []entry {
 	found := map[id]entry{}
 	for _, name := range f.order {
 		for _, e := range f.files[name].good {
@@ -86,17 +87,7 @@ func (s *snapshot) unique(f *folder) []entry {
 			}
 		}
 	}
-	return sorted(found)
-}
-
-// sorted returns the entries in the order of their ids.
-func sorted(found map[id]entry) []entry {
-	out := make([]entry, 0, len(found))
-	for _, e := range found {
-		out = append(out, e)
-	}
-	slices.SortFunc(out, func(a, b entry) int { return a.id.compare(b.id) })
-	return out
+	return slices.SortedFunc(maps.Values(found), func(a, b entry) int { return a.id.compare(b.id) })
 }
 
 // add adds an object.
@@ -117,7 +108,7 @@ func (s *snapshot) add(e entry) {
 	}
 }
 
-// changed returns the Services that differ from another snapshot's, by their own fields or their slices', in order.
+// changed returns the Services that differ from another snapshot's, by their own fields or their slices', sorted.
 func (s *snapshot) changed(before *snapshot) []plan.Name {
 	var out []plan.Name
 	for name := range s.services {

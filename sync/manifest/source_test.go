@@ -25,40 +25,40 @@ func TestChanges(t *testing.T) {
 	t.Parallel()
 	d := newDir(t)
 	d.write("a.yaml", web)
-	s, told := run(t, d.path)
-	told.next(t, "synced")
+	s, calls := run(t, d.path)
+	calls.Next(t, "synced")
 	if names := s.Names(); !slices.Equal(names, []plan.Name{nameOfWeb}) || s.Node().Name != "n1" || !s.Node().Eligible {
 		t.Errorf("names %v, node %+v", names, s.Node())
 	}
 
 	d.write("b.yaml", webSlice)
-	told.next(t, "default/web")
+	calls.Next(t, "default/web")
 	if _, slices, _ := s.Service(nameOfWeb); len(slices) != 1 {
 		t.Errorf("slices %v", slices)
 	}
 	d.write("c.yaml", api+"---"+web)
-	told.next(t, "prod/api", "problems")
+	calls.Next(t, "prod/api", "problems")
 	d.write("a.yaml", strings.Replace(web, "port: 80", "port: 81", 1))
-	told.next(t, "default/web")
+	calls.Next(t, "default/web")
 	if got := port(s, nameOfWeb); got != 81 {
 		t.Errorf("port %d", got)
 	}
 	d.write("a.yaml", "# rewritten\n"+strings.Replace(web, "port: 80", "port: 81", 1))
-	told.nothing(t)
+	nothing(t, calls)
 	d.remove("a.yaml") // the copy in c.yaml takes over
-	told.next(t, "default/web", "problems")
+	calls.Next(t, "default/web", "problems")
 	if got := port(s, nameOfWeb); got != 80 {
 		t.Errorf("port %d", got)
 	}
 	d.remove("c.yaml")
-	told.next(t, "default/web", "prod/api")
+	calls.Next(t, "default/web", "prod/api")
 	d.write("n.yaml", "{apiVersion: v1, kind: Node, metadata: {name: n1, labels: {topology.kubernetes.io/zone: a}}}")
-	told.next(t, "node")
+	calls.Next(t, "node")
 	if s.Node().Zone != "a" {
 		t.Errorf("node %+v", s.Node())
 	}
 	d.write("s.yaml", "{apiVersion: networking.k8s.io/v1, kind: ServiceCIDR, metadata: {name: k}, spec: {cidrs: [10.96.0.0/12, 10.0.0.0/x]}}")
-	told.next(t, "node", "problems")
+	calls.Next(t, "node", "problems")
 	if len(s.ServiceCIDRs()) != 1 || len(s.Problems()) != 1 {
 		t.Errorf("CIDRs %v, problems %v", s.ServiceCIDRs(), s.Problems())
 	}
@@ -69,39 +69,39 @@ func TestMistakesTakeNothingDown(t *testing.T) {
 	t.Parallel()
 	d := newDir(t)
 	d.write("a.yaml", web+"---"+api)
-	s, told := run(t, d.path)
-	told.next(t, "synced")
+	s, calls := run(t, d.path)
+	calls.Next(t, "synced")
 
 	typo := strings.Replace(web, "ports:", "prots:", 1)
 	d.write("a.yaml", typo+"---"+strings.Replace(api, "port: 80", "port: 81", 1))
-	told.next(t, "prod/api", "problems")
+	calls.Next(t, "prod/api", "problems")
 	if port(s, nameOfWeb) != 80 || port(s, nameOfAPI) != 81 {
 		t.Errorf("ports %d, %d", port(s, nameOfWeb), port(s, nameOfAPI))
 	}
-	d.write("a.yaml", typo) // a file with a mistake takes nothing back
-	told.nothing(t)
-	d.write("b.yaml", strings.Replace(web, "port: 80", "port: 82", 1)) // but a good document goes before what is kept
-	told.next(t, "default/web")
+	d.write("a.yaml", typo) // a file with a mistake removes nothing
+	nothing(t, calls)
+	d.write("b.yaml", strings.Replace(web, "port: 80", "port: 82", 1)) // but a good document precedes a kept one
+	calls.Next(t, "default/web")
 	if port(s, nameOfWeb) != 82 || port(s, nameOfAPI) != 81 {
 		t.Errorf("ports %d, %d", port(s, nameOfWeb), port(s, nameOfAPI))
 	}
 	d.remove("b.yaml")
-	told.next(t, "default/web")
+	calls.Next(t, "default/web")
 	if port(s, nameOfWeb) != 80 {
 		t.Errorf("port %d", port(s, nameOfWeb))
 	}
-	d.write("a.yaml", api) // without a mistake, it does
-	told.next(t, "default/web", "prod/api", "problems")
+	d.write("a.yaml", api) // without a mistake, it does remove
+	calls.Next(t, "default/web", "prod/api", "problems")
 	if port(s, nameOfWeb) != 0 || port(s, nameOfAPI) != 80 {
 		t.Errorf("ports %d, %d", port(s, nameOfWeb), port(s, nameOfAPI))
 	}
 	d.write("a.yaml", typo)
-	told.next(t, "problems")
+	calls.Next(t, "problems")
 	d.remove("a.yaml")
-	told.next(t, "prod/api", "problems")
+	calls.Next(t, "prod/api", "problems")
 }
 
-// TestKeptOnce breaks a file again and again, which keeps no more than it ever supplied.
+// TestKeptOnce breaks a file repeatedly: it keeps each object once.
 func TestKeptOnce(t *testing.T) {
 	f := newDecoder().parse("a.yaml", []byte(web+"---"+api))
 	for range 10 {
@@ -117,7 +117,7 @@ func TestKeptOnce(t *testing.T) {
 func TestFilesThatAreNotRead(t *testing.T) {
 	for name, make := range map[string]func(d dir, file string){
 		"is not a regular file":     func(d dir, file string) { d.done(syscall.Mkfifo(file, 0o600)) },
-		"is a folder":               func(d dir, file string) { d.done(os.Mkdir(file, 0o700)) },
+		"is a directory":            func(d dir, file string) { d.done(os.Mkdir(file, 0o700)) },
 		"is larger than 64 MiB":     func(d dir, file string) { d.write("a.yaml", "x"); d.done(os.Truncate(file, maxFile+1)) },
 		"is empty":                  func(d dir, _ string) { d.write("a.yaml", "") },
 		"no such file or directory": func(d dir, file string) { d.done(os.Symlink("nowhere", file)) },
@@ -125,7 +125,7 @@ func TestFilesThatAreNotRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDir(t)
 			d.write("a.yaml", web)
-			f := newFolder(d.path)
+			f := newDirectory(d.path)
 			for range 2 {
 				if err := f.read(); err != nil {
 					t.Fatal(err)
@@ -136,7 +136,7 @@ func TestFilesThatAreNotRead(t *testing.T) {
 				d.remove("a.yaml")
 				make(d, d.file("a.yaml"))
 			}
-			want := strings.Replace(name, "is a folder", "is not a regular file", 1)
+			want := strings.Replace(name, "is a directory", "is not a regular file", 1)
 			if got := assemble(&f, "n1").problems; len(got) != 1 || got[0] != (plan.Problem{Object: "a.yaml", Field: ".", Reason: want}) {
 				t.Errorf("problems %v", got)
 			}
@@ -151,11 +151,11 @@ func TestWaysToWrite(t *testing.T) {
 	removedFirst := func(d dir, content string) { d.rename("a.yaml", "a.yaml~"); inPlace(d, content) }
 	d := newDir(t)
 	d.write("a.yaml", web)
-	s, told := run(t, d.path)
-	told.next(t, "synced")
+	s, calls := run(t, d.path)
+	calls.Next(t, "synced")
 	for i, write := range []func(dir, string){inPlace, renamedOver, removedFirst, inPlace, renamedOver, removedFirst} {
 		write(d, strings.Replace(web, "port: 80", fmt.Sprintf("port: %d", 81+i), 1))
-		told.next(t, "default/web")
+		calls.Next(t, "default/web")
 		if got := port(s, nameOfWeb); got != uint16(81+i) {
 			t.Errorf("port %d", got)
 		}
@@ -174,11 +174,11 @@ func TestConfigMapVolume(t *testing.T) {
 	}
 	publish("..1", web)
 	d.done(os.Symlink("..data/a.yaml", d.file("a.yaml")))
-	s, told := run(t, d.path)
-	told.next(t, "synced")
+	s, calls := run(t, d.path)
+	calls.Next(t, "synced")
 	publish("..2", strings.Replace(web, "port: 80", "port: 81", 1))
 	d.remove("..1")
-	told.next(t, "default/web")
+	calls.Next(t, "default/web")
 	if got := port(s, nameOfWeb); got != 81 || len(s.Problems()) > 0 {
 		t.Errorf("port %d, problems %v", got, s.Problems())
 	}
@@ -187,44 +187,44 @@ func TestConfigMapVolume(t *testing.T) {
 func TestFolderThatAppearsLater(t *testing.T) {
 	t.Parallel()
 	d := newDir(t)
-	s, told := run(t, d.file("etc/manifests"))
-	told.nothing(t)
+	s, calls := run(t, d.file("etc/manifests"))
+	nothing(t, calls)
 	if got := s.Problems(); len(got) != 1 || got[0].Reason != syscall.ENOENT.Error() {
 		t.Errorf("problems %v", got)
 	}
 	d.done(os.Mkdir(d.file("etc"), 0o700))
-	told.nothing(t)
+	nothing(t, calls)
 	d.done(os.Mkdir(d.file("etc/manifests"), 0o700))
-	told.next(t, "synced")
+	calls.Next(t, "synced")
 	d.write("etc/manifests/a.yaml", web)
-	told.next(t, "default/web")
+	calls.Next(t, "default/web")
 }
 
-// TestFolderThatGoes has a folder that is moved away, and another that takes its place.
-func TestFolderThatGoes(t *testing.T) {
+// TestDirectoryReplaced has a directory that is moved away, and another that takes its place.
+func TestDirectoryReplaced(t *testing.T) {
 	t.Parallel()
 	d := newDir(t)
 	d.done(os.Mkdir(d.file("now"), 0o700))
 	d.write("now/a.yaml", web)
-	s, told := run(t, d.file("now"))
-	told.next(t, "synced")
+	s, calls := run(t, d.file("now"))
+	calls.Next(t, "synced")
 	d.rename("now", "then")
-	told.next(t, "problems")
+	calls.Next(t, "problems")
 	if got := port(s, nameOfWeb); got != 80 {
-		t.Errorf("an unreadable folder took Services down")
+		t.Errorf("an unreadable directory took Services down")
 	}
 	d.write("then/a.yaml", api)
-	told.nothing(t)
+	nothing(t, calls)
 	d.done(os.Mkdir(d.file("new"), 0o700))
 	d.write("new/a.yaml", api)
 	d.rename("new", "now")
-	told.next(t, "default/web", "prod/api", "problems")
+	calls.Next(t, "default/web", "prod/api", "problems")
 	d.write("now/a.yaml", strings.Replace(api, "port: 80", "port: 81", 1))
-	told.next(t, "prod/api")
+	calls.Next(t, "prod/api")
 }
 
-// TestFolderBehindALink has a link to a folder, which is replaced by one to another folder.
-func TestFolderBehindALink(t *testing.T) {
+// TestDirectoryBehindALink has a link to a directory, which is replaced by one to another directory.
+func TestDirectoryBehindALink(t *testing.T) {
 	t.Parallel()
 	d := newDir(t)
 	link := func(to string) {
@@ -236,20 +236,20 @@ func TestFolderBehindALink(t *testing.T) {
 	d.write("one/a.yaml", web)
 	d.write("two/a.yaml", api)
 	link("one")
-	_, told := run(t, d.file("now"))
-	told.next(t, "synced")
+	_, calls := run(t, d.file("now"))
+	calls.Next(t, "synced")
 	link("two")
-	told.next(t, "default/web", "prod/api")
+	calls.Next(t, "default/web", "prod/api")
 	d.write("two/a.yaml", strings.Replace(api, "port: 80", "port: 81", 1))
-	told.next(t, "prod/api")
+	calls.Next(t, "prod/api")
 	link("one")
-	told.next(t, "default/web", "prod/api")
+	calls.Next(t, "default/web", "prod/api")
 	d.write("one/a.yaml", strings.Replace(web, "port: 80", "port: 81", 1))
-	told.next(t, "default/web")
+	calls.Next(t, "default/web")
 }
 
-// TestWatchesAreGivenBack counts the kernel's watches while a folder is replaced again and again.
-func TestWatchesAreGivenBack(t *testing.T) {
+// TestWatchesAreReleased counts the kernel's watches while a directory is replaced again and again.
+func TestWatchesAreReleased(t *testing.T) {
 	d := newDir(t)
 	w, err := newWatcher(d.file("now"))
 	d.done(err)
@@ -262,11 +262,11 @@ func TestWatchesAreGivenBack(t *testing.T) {
 		d.done(w.follow())
 	}
 	if got := watches(t); got != 2 {
-		t.Errorf("%d watches, want one of the folder and one of the folder above", got)
+		t.Errorf("%d watches, want one of the directory and one of the directory above", got)
 	}
 }
 
-// watches returns how many inotify watches this process has (proc(5), /proc/pid/fdinfo).
+// watches returns the number of inotify watches of this process (proc(5), /proc/pid/fdinfo).
 func watches(t *testing.T) (n int) {
 	t.Helper()
 	files, err := filepath.Glob("/proc/self/fdinfo/*")
@@ -280,15 +280,15 @@ func watches(t *testing.T) (n int) {
 	return n
 }
 
-func TestUnreadableFolder(t *testing.T) {
+func TestUnreadableDirectory(t *testing.T) {
 	d := newDir(t)
 	d.write("now", "a file")
-	f := newFolder(d.file("now"))
+	f := newDirectory(d.file("now"))
 	if err := f.read(); err == nil {
-		t.Fatal("read a file as a folder")
+		t.Fatal("read a file as a directory")
 	}
 	if f.known {
-		t.Error("knows a folder that it has not read")
+		t.Error("knows a directory that it has not read")
 	}
 	if got := assemble(&f, "n1").problems; len(got) != 1 || got[0].Object != d.file("now") || got[0].Reason != syscall.ENOTDIR.Error() {
 		t.Errorf("problems %v", got)

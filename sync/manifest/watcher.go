@@ -11,10 +11,10 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// settle is how long a change is given to be complete: editors write, rename and remove in several steps.
-const settle = 100 * time.Millisecond
+// debounce is the time that a change is given to complete: editors write, rename and remove in several steps.
+const debounce = 100 * time.Millisecond
 
-// A watcher says when a folder may have changed, appeared or been replaced.
+// A watcher waits for changes of a directory, its appearance, and its replacement.
 type watcher struct {
 	dir string // absolute
 	fs  *fsnotify.Watcher
@@ -34,11 +34,11 @@ func newWatcher(dir string) (*watcher, error) {
 
 func (w *watcher) close() { w.fs.Close() }
 
-// follow watches the folder that has the name now, and the nearest folder above it, where it would be created, renamed or
+// follow watches the directory of that name, and its nearest existing ancestor, in which it would be created, renamed or
 // replaced.
 func (w *watcher) follow() error {
 	for _, watched := range w.fs.WatchList() {
-		// A folder that another has replaced would keep its watch for ever. One that has ended by itself is no error.
+		// A directory that another has replaced would keep its watch for ever. One that has ended by itself is no error.
 		_ = w.fs.Remove(watched)
 	}
 	err := w.fs.Add(w.dir)
@@ -53,7 +53,7 @@ func (w *watcher) follow() error {
 	}
 }
 
-// wait returns when the folder may have changed, or at a tick. Its error is the context's.
+// wait returns when the directory may have changed, or at a tick. Its error is the context's.
 func (w *watcher) wait(ctx context.Context, tick <-chan time.Time) error {
 	for {
 		select {
@@ -62,18 +62,18 @@ func (w *watcher) wait(ctx context.Context, tick <-chan time.Time) error {
 		case <-tick:
 			return nil
 		case <-w.fs.Errors: // events were lost
-			return w.settle(ctx)
+			return w.debounce(ctx)
 		case e := <-w.fs.Events:
 			if w.concerns(e.Name) {
-				return w.settle(ctx)
+				return w.debounce(ctx)
 			}
 		}
 	}
 }
 
-// settle lets what belongs to the same change pass.
-func (w *watcher) settle(ctx context.Context) error {
-	timer := time.NewTimer(settle)
+// debounce lets the rest of a change pass.
+func (w *watcher) debounce(ctx context.Context) error {
+	timer := time.NewTimer(debounce)
 	defer timer.Stop()
 	for {
 		select {
@@ -87,12 +87,12 @@ func (w *watcher) settle(ctx context.Context) error {
 	}
 }
 
-// concerns says that a path is in the folder, the folder, or on the way to it.
+// concerns reports whether a path is the directory, below it, or an ancestor of it.
 func (w *watcher) concerns(name string) bool {
 	return under(name, w.dir) || under(w.dir, name)
 }
 
-// under says that a path is a folder or in it.
+// under reports whether a path is a directory or below it.
 func under(name, dir string) bool {
 	return name == dir || strings.HasPrefix(name, strings.TrimSuffix(dir, "/")+"/")
 }

@@ -1,5 +1,5 @@
-// Package node reads what the plan must know of this machine: its own addresses. It is the only package below sync that
-// looks at the machine.
+// Package node reads the plan's input from this machine: the node's own addresses. It is the only package below sync
+// that reads the machine.
 package node
 
 import (
@@ -17,27 +17,27 @@ import (
 )
 
 const (
-	// patience is how long an answer of the kernel may take.
-	patience = 10 * time.Second
-	// attempts is how often the addresses are listed anew because they changed meanwhile.
-	attempts = 5
+	// timeout is the time limit of a response of the kernel.
+	timeout = 10 * time.Second
+	// maxDumps is the number of dumps of addresses that may be interrupted by changes.
+	maxDumps = 5
 )
 
-// Addresses returns the node's own addresses that may serve node ports: those of all interfaces but kube-ipvs0, without
-// loopback addresses (127.0.0.0/8, ::1), which IPVS cannot serve, and without link-local ones of IPv6, which name a node
-// only together with an interface. 169.254.0.0/16 stays, as nodes of some clouds have no other address. They are sorted,
-// each once, IPv4 before IPv6.
+// Addresses returns the node's own addresses that can serve node ports: those of all interfaces but kube-ipvs0, except
+// loopback addresses (127.0.0.0/8, ::1), which IPVS cannot serve, and link-local IPv6 addresses, which identify a node
+// only together with an interface. It keeps 169.254.0.0/16, as nodes of some clouds have no other address. The result is
+// sorted, IPv4 before IPv6, without duplicates.
 func Addresses(ctx context.Context) ([]netip.Addr, error) {
 	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("node addresses: %w", err)
 	}
 	defer handle.Close()
-	if err := handle.SetSocketTimeout(patience); err != nil {
+	if err := handle.SetSocketTimeout(timeout); err != nil {
 		return nil, fmt.Errorf("node addresses: %w", err)
 	}
 	var addrs []netip.Addr
-	for range attempts {
+	for range maxDumps {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -77,13 +77,13 @@ func read(handle *netlink.Handle) ([]netip.Addr, error) {
 	return slices.Compact(addrs), nil
 }
 
-// serves says whether a node port can be served at an address of the node.
+// serves reports whether a node port can be served at an address of the node.
 func serves(a netip.Addr) bool {
 	return !a.IsLoopback() && !(a.Is6() && a.IsLinkLocalUnicast())
 }
 
-// Select returns the addresses that lie in one of the prefixes (--nodeport-addresses), or all if there are none. The
-// order stays.
+// Select returns the addresses in one of the prefixes (--nodeport-addresses), or all if there are no prefixes, in the
+// given order.
 func Select(addrs []netip.Addr, nodePortAddresses []netip.Prefix) []netip.Addr {
 	if len(nodePortAddresses) == 0 {
 		return slices.Clone(addrs)
@@ -98,14 +98,14 @@ func Select(addrs []netip.Addr, nodePortAddresses []netip.Prefix) []netip.Addr {
 }
 
 // Watch calls changed when the node's addresses may have changed, and once at the start; see vip.Watch, whose errors it
-// returns. Of an address that was there at the start the first notification counts as a change.
+// returns. For an address that existed at the start, the first notification counts as a change.
 func Watch(ctx context.Context, changed func()) error {
 	groups := []uint{unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR}
 	return vip.Watch(ctx, groups, concerns, changed)
 }
 
-// concerns says whether a change is to what Addresses returns: to an address that may serve, on another link than kube-ipvs0,
-// where there may be thousands, and not to its lifetime or flags only.
+// concerns reports whether a change may change the result of Addresses: it concerns an address that can serve, on
+// another link than kube-ipvs0 (which may have thousands), and more than its lifetime or flags.
 func concerns(c vip.Change) bool {
 	return c.Addr.IsValid() && !c.OnLink && !c.Same && serves(c.Addr)
 }

@@ -93,7 +93,7 @@ func TestConcerns(t *testing.T) {
 	}
 }
 
-// TestThisMachine reads the addresses of whatever machine runs the test.
+// TestThisMachine reads the addresses of the machine that runs the test.
 func TestThisMachine(t *testing.T) {
 	got, err := Addresses(t.Context())
 	if err != nil {

@@ -12,12 +12,12 @@ import (
 	"strings"
 )
 
-// Flags of a route: RTF_DEFAULT and RTF_ADDRCONF in include/uapi/linux/ipv6_route.h. What has both the kernel has from a
-// router advertisement, and drops when it begins to forward (rt6_purge_dflt_routers in net/ipv6/route.c).
+// advertisedFlags are RTF_DEFAULT and RTF_ADDRCONF in include/uapi/linux/ipv6_route.h. A route with both comes from a
+// router advertisement, and the kernel drops it when it begins to forward (rt6_purge_dflt_routers in net/ipv6/route.c).
 const advertisedFlags = 0x00010000 | 0x00040000
 
-// AdvertisedDefault returns the names of the links over which the kernel has an IPv6 default route from a router
-// advertisement. What another program made of one, such as a network manager, is not among them.
+// AdvertisedDefault returns the names of the links with an IPv6 default route that the kernel made of a router
+// advertisement. Routes that another program made, such as a network manager, do not count.
 func AdvertisedDefault() ([]string, error) {
 	file, err := os.Open("/proc/thread-self/net/ipv6_route")
 	if errors.Is(err, fs.ErrNotExist) { // no IPv6
@@ -30,7 +30,7 @@ func AdvertisedDefault() ([]string, error) {
 	return advertised(file)
 }
 
-// advertised parses /proc/net/ipv6_route: ten fields a line, of which the ninth are the flags and the last is the link.
+// advertised parses /proc/net/ipv6_route: ten fields per line, the ninth with the flags, the last with the link.
 func advertised(in io.Reader) (links []string, err error) {
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {

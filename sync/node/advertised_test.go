@@ -29,7 +29,7 @@ func TestAdvertised(t *testing.T) {
 			t.Errorf("%s: %v (-want +got):\n%s", tt.name, err, diff)
 		}
 	}
-	if _, err := AdvertisedDefault(); err != nil { // of whatever machine runs the test
+	if _, err := AdvertisedDefault(); err != nil { // of the machine that runs the test
 		t.Error(err)
 	}
 }

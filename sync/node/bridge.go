@@ -11,21 +11,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Bridge is a bridge that pods are likely to be on.
+// A Bridge is a bridge that probably has pods.
 type Bridge struct {
 	Name       string
-	IPv4, IPv6 bool // the families of its addresses that pods are behind
+	IPv4, IPv6 bool // the families of the pods' gateway addresses on it
 }
 
-// Bridged returns the bridge of that name or, without a name, the first that has an address in one of the ranges of pods, as
-// the bridge of a CNI plugin has. It is zero if there is none.
-func Bridged(name string, pods []netip.Prefix) (Bridge, error) {
+// PodBridge returns the bridge of that name or, without a name, the first with an address in one of the pod ranges, as a
+// CNI plugin's bridge has. It returns the zero Bridge if there is none.
+func PodBridge(name string, pods []netip.Prefix) (Bridge, error) {
 	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return Bridge{}, fmt.Errorf("bridges: %w", err)
 	}
 	defer handle.Close()
-	if err := handle.SetSocketTimeout(patience); err != nil {
+	if err := handle.SetSocketTimeout(timeout); err != nil {
 		return Bridge{}, fmt.Errorf("bridges: %w", err)
 	}
 	addrs, err := handle.AddrList(nil, netlink.FAMILY_ALL)

@@ -3,14 +3,15 @@ package object
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	utilnet "k8s.io/utils/net"
 )
 
-// addr parses an address. Old API servers accepted leading zeros and IPv4 in IPv6's clothes, and may still hold them:
-// these are read as kube-proxy reads them, and reported.
-func (r *report) addr(field, s string) (netip.Addr, bool) {
+// addr parses an address. Old API servers accepted leading zeros and IPv4-mapped IPv6 addresses and may still store
+// them: addr reads them as kube-proxy does, and reports them.
+func (r *reader) addr(field, s string) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(s)
 	switch {
 	case err != nil:
@@ -24,8 +25,8 @@ func (r *report) addr(field, s string) (netip.Addr, bool) {
 	return a.Unmap(), true
 }
 
-// sloppyAddr parses what netip refuses but old API servers accepted.
-func (r *report) sloppyAddr(field, s string) (netip.Addr, bool) {
+// sloppyAddr parses addresses that old API servers accepted and netip rejects.
+func (r *reader) sloppyAddr(field, s string) (netip.Addr, bool) {
 	a, ok := fromNet(utilnet.ParseIPSloppy(s))
 	if !ok {
 		r.add(field, "%q is not an IP address", s)
@@ -35,8 +36,8 @@ func (r *report) sloppyAddr(field, s string) (netip.Addr, bool) {
 	return a, true
 }
 
-// prefix parses a range of addresses. Bits behind its length are ignored, as everywhere in Kubernetes.
-func (r *report) prefix(field, s string) (netip.Prefix, bool) {
+// prefix parses a range of addresses. Bits beyond its length are ignored, as everywhere in Kubernetes.
+func (r *reader) prefix(field, s string) (netip.Prefix, bool) {
 	p, err := netip.ParsePrefix(s)
 	switch {
 	case err != nil:
@@ -51,8 +52,8 @@ func (r *report) prefix(field, s string) (netip.Prefix, bool) {
 	return p.Masked(), true
 }
 
-// sloppyPrefix parses what netip refuses but old API servers accepted.
-func (r *report) sloppyPrefix(field, s string) (netip.Prefix, bool) {
+// sloppyPrefix parses ranges that old API servers accepted and netip rejects.
+func (r *reader) sloppyPrefix(field, s string) (netip.Prefix, bool) {
 	_, n, err := utilnet.ParseCIDRSloppy(s)
 	if err != nil {
 		r.add(field, "%q is not a range of IP addresses", s)
@@ -69,15 +70,15 @@ func (r *report) sloppyPrefix(field, s string) (netip.Prefix, bool) {
 	return p, true
 }
 
-// fromNet returns the address that a net.IP holds, if any.
+// fromNet converts a net.IP, and reports whether it holds an address.
 func fromNet(ip net.IP) (netip.Addr, bool) {
 	a, ok := netip.AddrFromSlice(ip)
 	return a.Unmap(), ok
 }
 
-// reserved says why an address can neither be captured nor serve: its packets belong to this host, to everyone, or to a
-// link, where cloud metadata services live. The API refuses most of these for what users write, but not for all fields,
-// and a folder of manifests is asked by nobody. It returns "" for one that can.
+// reserved returns why an address can be neither a frontend nor an endpoint: its packets belong to this host, to
+// everyone, or to a link, where cloud metadata services live. It returns "" for all others. The API rejects most of
+// these in the fields that users write, but not in all fields, and manifests pass no API server.
 func reserved(a netip.Addr) string {
 	switch {
 	case a.IsUnspecified():
@@ -96,8 +97,8 @@ func reserved(a netip.Addr) string {
 	return ""
 }
 
-// appendFrontend appends the address in s to the list, unless it is there already or cannot be a frontend.
-func (r *report) appendFrontend(list []netip.Addr, field, s string) []netip.Addr {
+// appendFrontend appends the address in s to the list, unless the list holds it already or it cannot be a frontend.
+func (r *reader) appendFrontend(list []netip.Addr, field, s string) []netip.Addr {
 	a, ok := r.addr(field, s)
 	if !ok {
 		return list
@@ -106,18 +107,11 @@ func (r *report) appendFrontend(list []netip.Addr, field, s string) []netip.Addr
 		r.add(field, "%v is %s, which a Service cannot have", a, why)
 		return list
 	}
-	return appendNew(list, a)
-}
-
-// appendNew appends what the list does not hold yet.
-func appendNew[T comparable](list []T, v T) []T {
-	for _, have := range list {
-		if have == v {
-			return list
-		}
+	if slices.Contains(list, a) {
+		return list
 	}
-	return append(list, v)
+	return append(list, a)
 }
 
-// looksLikeIPv6 guesses which family a text that cannot be parsed was meant for.
+// looksLikeIPv6 guesses the intended family of an invalid address.
 func looksLikeIPv6(s string) bool { return strings.Contains(s, ":") }

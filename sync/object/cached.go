@@ -15,13 +15,13 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// A Cached is what a watch keeps of an object in place of it: a tenth of its size. Being a metav1.Object is what caches ask
-// of their content.
+// A Cached is an object as a watch caches it, a tenth of its size in the API. It is a metav1.Object because informers
+// require one.
 type Cached[T any] struct {
 	metav1.ObjectMeta // namespace, name, UID, resource version and creation time only
 
 	Value T
-	Used  bool // false: the object is left alone, and Value holds at most its problems
+	Used  bool // false: the proxy ignores the object, and Value holds at most its problems
 
 	strings pool
 }
@@ -69,13 +69,13 @@ func cached[T any](m *metav1.ObjectMeta) *Cached[T] {
 	return c
 }
 
-// seal gives back what was allocated in reserve.
+// seal frees spare capacity.
 func (c *Cached[T]) seal() *Cached[T] {
 	c.strings.handles = exact(c.strings.handles)
 	return c
 }
 
-// exact returns the list in an array of just its size; nil for an empty one.
+// exact returns the list in an array of exactly its length; nil for an empty one.
 func exact[T any](list []T) []T {
 	switch {
 	case len(list) == 0:
@@ -86,19 +86,20 @@ func exact[T any](list []T) []T {
 	return append(make([]T, 0, len(list)), list...)
 }
 
-// SameService says that nothing differs between two states of a Service that matters to anyone.
+// SameService reports whether two states of a Service are equal in every field that the proxy reads.
 func SameService(a, b plan.Service) bool { return reflect.DeepEqual(a, b) }
 
-// SameSlice says that nothing differs between two states of an EndpointSlice but what led to them.
+// SameSlice reports whether two states of an EndpointSlice are equal, regardless of the time of the change that led to
+// them.
 func SameSlice(a, b plan.Slice) bool {
 	a.Triggered, b.Triggered = time.Time{}, time.Time{}
 	return reflect.DeepEqual(a, b)
 }
 
-// SameNode says that nothing differs between two states of a Node that matters to anyone.
+// SameNode reports whether two states of a Node are equal in every field that the proxy reads.
 func SameNode(a, b Node) bool { return reflect.DeepEqual(a, b) }
 
-// SameCIDRs says that two states of a ServiceCIDR hold the same ranges, in the same order.
+// SameCIDRs reports whether two states of a ServiceCIDR hold the same ranges and problems, in the same order.
 func SameCIDRs(a, b CIDRs) bool {
 	return slices.Equal(a.Prefixes, b.Prefixes) && slices.Equal(a.Problems, b.Problems)
 }

@@ -16,7 +16,7 @@ import (
 	"kube-ipvs/sync/object"
 )
 
-// full returns the metadata of an object as it comes from a cluster.
+// full returns the metadata of a cluster's object.
 func full(namespace, name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
 		Namespace: namespace, Name: name, UID: "5f0d5c4e-0b5c-4f6e-9d0e-0123456789ab", ResourceVersion: "123456789",
@@ -104,12 +104,12 @@ func TestCachedSize(t *testing.T) {
 	runtime.KeepAlive(kept)
 }
 
-// grown returns how many bytes of live heap were added.
+// grown returns the growth of the live heap, in bytes.
 func grown(add func()) uint64 {
 	live := func() uint64 {
 		var m runtime.MemStats
 		runtime.GC()
-		runtime.GC() // what the first one finalised
+		runtime.GC() // frees objects that the first one finalised
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}

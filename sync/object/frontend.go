@@ -11,8 +11,8 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// addresses fills in where the Service is reached, and by whom.
-func (r *report) addresses(out *plan.Service, svc *corev1.Service) {
+// addresses fills in the Service's addresses and the sources that may use its load-balancer IPs.
+func (r *reader) addresses(out *plan.Service, svc *corev1.Service) {
 	out.ClusterIPs = exact(r.clusterIPs(&svc.Spec))
 	out.ExternalIPs = exact(r.externalIPs(&svc.Spec))
 	if svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
@@ -23,7 +23,7 @@ func (r *report) addresses(out *plan.Service, svc *corev1.Service) {
 	out.SourceRanges = exact(ranges.list())
 }
 
-func (r *report) clusterIPs(spec *corev1.ServiceSpec) (list []netip.Addr) {
+func (r *reader) clusterIPs(spec *corev1.ServiceSpec) (list []netip.Addr) {
 	if len(spec.ClusterIPs) == 0 {
 		return r.appendFrontend(nil, "spec.clusterIP", spec.ClusterIP)
 	}
@@ -33,16 +33,16 @@ func (r *report) clusterIPs(spec *corev1.ServiceSpec) (list []netip.Addr) {
 	return list
 }
 
-func (r *report) externalIPs(spec *corev1.ServiceSpec) (list []netip.Addr) {
+func (r *reader) externalIPs(spec *corev1.ServiceSpec) (list []netip.Addr) {
 	for i, s := range spec.ExternalIPs {
 		list = r.appendFrontend(list, fmt.Sprintf("spec.externalIPs[%d]", i), s)
 	}
 	return list
 }
 
-// loadBalancerIPs returns the load balancer's addresses whose packets come here unchanged. Those of ipMode Proxy are the
-// load balancer's own, and a host name is nothing to capture.
-func (r *report) loadBalancerIPs(svc *corev1.Service) (list []netip.Addr) {
+// loadBalancerIPs returns the load balancer's addresses whose packets arrive here unchanged. Those of ipMode Proxy end
+// at the load balancer, and a host name cannot be captured.
+func (r *reader) loadBalancerIPs(svc *corev1.Service) (list []netip.Addr) {
 	for i, in := range svc.Status.LoadBalancer.Ingress {
 		if in.IP == "" || in.IPMode != nil && *in.IPMode != corev1.LoadBalancerIPModeVIP {
 			continue
@@ -52,14 +52,14 @@ func (r *report) loadBalancerIPs(svc *corev1.Service) (list []netip.Addr) {
 	return list
 }
 
-// A ranges is whom the load-balancer IPs of each family serve.
+// A ranges holds the permitted sources of load-balancer IPs, by family.
 type ranges struct{ v4, v6 familyRanges }
 
-// A familyRanges is whom the load-balancer IPs of one family serve: everyone, unless something was asked for.
+// A familyRanges holds the permitted sources of one family's load-balancer IPs: everyone, unless ranges were given.
 type familyRanges struct {
 	list  []netip.Prefix
-	asked bool // a range was given, usable or not
-	all   bool // a range was given that holds every address
+	given bool // ranges were given, usable or not
+	all   bool // one of the ranges holds every address
 }
 
 // of returns the ranges of a family.
@@ -70,11 +70,11 @@ func (rs *ranges) of(is6 bool) *familyRanges {
 	return &rs.v4
 }
 
-// closed says that ranges were given, of which none can be used. To serve everyone would be the contrary of what was
-// asked for.
-func (f *familyRanges) closed() bool { return f.asked && len(f.list) == 0 }
+// closed reports whether ranges were given and none is usable. Serving everyone would then be the opposite of the
+// request.
+func (f *familyRanges) closed() bool { return f.given && len(f.list) == 0 }
 
-// closedTo says that a load-balancer IP cannot be served.
+// closedTo reports whether a load-balancer IP must not be served.
 func (rs *ranges) closedTo(a netip.Addr) bool { return rs.of(a.Is6()).closed() }
 
 // list returns the ranges of both families.
@@ -90,22 +90,24 @@ func (rs *ranges) list() []netip.Prefix {
 
 // sourceRanges reads the field only: the annotation service.beta.kubernetes.io/load-balancer-source-ranges is for cloud
 // providers.
-func (r *report) sourceRanges(spec *corev1.ServiceSpec) *ranges {
+func (r *reader) sourceRanges(spec *corev1.ServiceSpec) *ranges {
 	const name = "spec.loadBalancerSourceRanges"
 	rs := new(ranges)
 	for i, s := range spec.LoadBalancerSourceRanges {
 		p, ok := r.prefix(fmt.Sprintf("%s[%d]", name, i), strings.TrimSpace(s))
 		if !ok {
-			rs.of(looksLikeIPv6(s)).asked = true
+			rs.of(looksLikeIPv6(s)).given = true
 			continue
 		}
 		f := rs.of(p.Addr().Is6())
-		f.asked, f.all = true, f.all || p.Bits() == 0
-		f.list = appendNew(f.list, p)
+		f.given, f.all = true, f.all || p.Bits() == 0
+		if !slices.Contains(f.list, p) {
+			f.list = append(f.list, p)
+		}
 	}
 	for _, is6 := range []bool{false, true} {
 		if rs.of(is6).closed() {
-			r.add(name, "no range of IPv%d addresses can be used: its load-balancer IPs are not served, rather than to everyone",
+			r.add(name, "no range of IPv%d addresses is usable: the load-balancer IPs are served to nobody, instead of to everyone",
 				map[bool]int{false: 4, true: 6}[is6])
 		}
 	}

@@ -94,11 +94,11 @@ func TestServiceAddresses(t *testing.T) {
 	})
 }
 
-// TestServiceSourceRanges has a load balancer of both families, and whom it serves.
+// TestServiceSourceRanges has a load balancer of both families, and its permitted sources.
 func TestServiceSourceRanges(t *testing.T) {
 	closed := func(version string) plan.Problem {
 		return wrong("spec.loadBalancerSourceRanges", "no range of IPv"+version+
-			" addresses can be used: its load-balancer IPs are not served, rather than to everyone")
+			" addresses is usable: the load-balancer IPs are served to nobody, instead of to everyone")
 	}
 	for _, c := range []struct {
 		name     string

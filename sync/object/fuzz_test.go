@@ -14,7 +14,7 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// FuzzService holds Service to its promises for whatever an API server may send.
+// FuzzService checks Service for arbitrary objects of an API server.
 func FuzzService(f *testing.F) {
 	for _, svc := range hostile() {
 		doc, err := json.Marshal(svc)
@@ -48,7 +48,7 @@ func FuzzService(f *testing.F) {
 	})
 }
 
-// hostile are Services of users who mean harm: to others' addresses, to the node's own, or to the proxy's memory.
+// hostile are Services of malicious users: against others' addresses, to the node's own, or to the proxy's memory.
 func hostile() []*corev1.Service {
 	var out []*corev1.Service
 	add := func(edit func(*corev1.Service)) {
@@ -83,7 +83,7 @@ func hostile() []*corev1.Service {
 	return out
 }
 
-// TestHostileAddresses: whatever a Service says, wherever it says it, its addresses are none that are others' by nature.
+// TestHostileAddresses: no field of a Service makes a reserved address its own.
 func TestHostileAddresses(t *testing.T) {
 	for _, svc := range hostile() {
 		got, _ := object.Service(svc)
@@ -93,7 +93,7 @@ func TestHostileAddresses(t *testing.T) {
 	}
 }
 
-// frontends demands addresses that may be captured, each once, in their one spelling.
+// frontends demands addresses that may be captured, each once, in canonical form.
 func frontends(t *testing.T, list []netip.Addr) {
 	seen := map[netip.Addr]bool{}
 	for _, a := range list {
@@ -105,7 +105,7 @@ func frontends(t *testing.T, list []netip.Addr) {
 	}
 }
 
-// ranges demands ranges in their one spelling, none of which says "everyone".
+// ranges demands canonical ranges that do not hold every address.
 func ranges(t *testing.T, svc plan.Service) {
 	for _, p := range svc.SourceRanges {
 		if !p.IsValid() || p != p.Masked() || p.Bits() == 0 || p.Addr().Is4In6() {
@@ -114,7 +114,7 @@ func ranges(t *testing.T, svc plan.Service) {
 	}
 }
 
-// servicePorts demands ports that can be told apart.
+// servicePorts demands distinct ports.
 func servicePorts(t *testing.T, list []plan.Port) {
 	type key struct {
 		proto inet.Protocol
@@ -130,7 +130,7 @@ func servicePorts(t *testing.T, list []plan.Port) {
 	}
 }
 
-// described demands that a problem names what it is in.
+// described demands that a problem names its object.
 func described(t *testing.T, list []plan.Problem) {
 	for _, p := range list {
 		if p.Object == "" || p.Field == "" || p.Reason == "" {
@@ -139,7 +139,7 @@ func described(t *testing.T, list []plan.Problem) {
 	}
 }
 
-// FuzzSlice holds Slice to its promises for whatever an API server may send.
+// FuzzSlice checks Slice for arbitrary objects of an API server.
 func FuzzSlice(f *testing.F) {
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		var es discoveryv1.EndpointSlice

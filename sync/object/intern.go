@@ -5,8 +5,8 @@ import (
 	"unique"
 )
 
-// A pool makes equal strings share their bytes with all other pools, and keeps them shared for as long as it lives. A
-// string that is not interned is cloned by hand, so that none keeps a decoded message in memory.
+// A pool shares the bytes of equal strings with all other pools for as long as it lives. Strings that are not interned
+// are cloned by hand, so that none keeps a decoded message in memory.
 type pool struct{ handles []unique.Handle[string] }
 
 // intern returns the shared copy of s.
@@ -21,11 +21,11 @@ func (p *pool) intern(s string) string {
 	return h.Value()
 }
 
-// A lists makes equal lists of strings share one array.
-type lists [][]string
+// A listPool shares one array between equal lists of strings.
+type listPool [][]string
 
-// share returns the list that was shared before and equals this one, or this one.
-func (l *lists) share(list []string) []string {
+// share returns an equal list that was shared before, or else this one.
+func (l *listPool) share(list []string) []string {
 	for _, have := range *l {
 		if slices.Equal(have, list) {
 			return have

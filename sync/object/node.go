@@ -11,30 +11,30 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// A Node is what the proxy needs to know of a Node object. The zero Node, with a name, is one that nothing is known of.
+// A Node is the proxy's view of a Node object. A Node with only a name stands for an object that was not found.
 type Node struct {
 	Name      string
 	Zone      string         // label topology.kubernetes.io/zone, or ""
 	Addresses []netip.Addr   // internal addresses, then external ones; the first of a family is the node's IP
-	PodCIDRs  []netip.Prefix // whence its pods have their addresses
+	PodCIDRs  []netip.Prefix // the ranges of its pods' addresses
 
-	// Eligible says that load balancers may use the node: it exists and is not about to be removed.
+	// Eligible: load balancers may use the node; it exists and is not about to be removed.
 	Eligible bool
 
-	// Problems are what of the object could not be used.
+	// Problems names the unusable fields of the object.
 	Problems []plan.Problem
 }
 
-// drainTaint is what the cluster autoscaler sets on a node before it removes it (KEP-3836).
+// drainTaint is the taint that the cluster autoscaler sets on a node before it removes it (KEP-3836).
 const drainTaint = "ToBeDeletedByClusterAutoscaler"
 
-// NodeOf returns what the proxy needs to know of a Node object.
+// NodeOf reduces a Node object.
 func NodeOf(n *corev1.Node) Node {
 	return node(n, &pool{})
 }
 
 func node(n *corev1.Node, p *pool) Node {
-	r := reportOn("Node", "", n.Name)
+	r := newReader("Node", "", n.Name)
 	out := Node{
 		Name:      p.intern(n.Name),
 		Zone:      p.intern(n.Labels[corev1.LabelTopologyZone]),
@@ -51,45 +51,47 @@ func eligible(n *corev1.Node) bool {
 		!slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == drainTaint })
 }
 
-func (r *report) nodeAddresses(n *corev1.Node) (list []netip.Addr) {
+func (r *reader) nodeAddresses(n *corev1.Node) (list []netip.Addr) {
 	for _, kind := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeExternalIP} {
 		for i, in := range n.Status.Addresses {
 			if in.Type != kind {
 				continue
 			}
-			if a, ok := r.addr(fmt.Sprintf("status.addresses[%d].address", i), in.Address); ok {
-				list = appendNew(list, a)
+			a, ok := r.addr(fmt.Sprintf("status.addresses[%d].address", i), in.Address)
+			if ok && !slices.Contains(list, a) {
+				list = append(list, a)
 			}
 		}
 	}
 	return list
 }
 
-func (r *report) podCIDRs(n *corev1.Node) []netip.Prefix {
+func (r *reader) podCIDRs(n *corev1.Node) []netip.Prefix {
 	if len(n.Spec.PodCIDRs) == 0 && n.Spec.PodCIDR != "" {
 		return r.prefixes("spec.podCIDR", []string{n.Spec.PodCIDR})
 	}
 	return r.prefixes("spec.podCIDRs", n.Spec.PodCIDRs)
 }
 
-func (r *report) prefixes(field string, list []string) (out []netip.Prefix) {
+func (r *reader) prefixes(field string, list []string) (out []netip.Prefix) {
 	for i, s := range list {
-		if p, ok := r.prefix(fmt.Sprintf("%s[%d]", field, i), s); ok {
-			out = appendNew(out, p)
+		p, ok := r.prefix(fmt.Sprintf("%s[%d]", field, i), s)
+		if ok && !slices.Contains(out, p) {
+			out = append(out, p)
 		}
 	}
 	return out
 }
 
-// A CIDRs is what the proxy needs to know of a ServiceCIDR object.
+// A CIDRs is the proxy's view of a ServiceCIDR object.
 type CIDRs struct {
 	Prefixes []netip.Prefix
-	Problems []plan.Problem // what of the object could not be used
+	Problems []plan.Problem // the unusable fields of the object
 }
 
 // ServiceCIDR returns the ranges that cluster IPs are allocated from.
 func ServiceCIDR(c *networkingv1.ServiceCIDR) CIDRs {
-	r := reportOn("ServiceCIDR", "", c.Name)
+	r := newReader("ServiceCIDR", "", c.Name)
 	list := r.prefixes("spec.cidrs", c.Spec.CIDRs)
 	return CIDRs{Prefixes: exact(list), Problems: exact(r.problems)}
 }

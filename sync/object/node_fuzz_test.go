@@ -13,7 +13,7 @@ import (
 	"kube-ipvs/sync/object"
 )
 
-// FuzzNode holds NodeOf and ServiceCIDR to their promises for whatever an API server may send.
+// FuzzNode checks NodeOf and ServiceCIDR for arbitrary objects of an API server.
 func FuzzNode(f *testing.F) {
 	f.Add([]byte(`{"metadata": {"name": "n", "labels": {"topology.kubernetes.io/zone": "a"}}, "spec": {"podCIDR": "10.1.0.0/24"},
 		"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}, {"type": "Hostname", "address": "n"}]}}`))
@@ -49,7 +49,7 @@ func FuzzNode(f *testing.F) {
 	})
 }
 
-// wellFormed demands ranges in their one spelling, each once.
+// wellFormed demands ranges in canonical form, each once.
 func wellFormed(t *testing.T, list []netip.Prefix) {
 	seen := map[netip.Prefix]bool{}
 	for _, p := range list {

@@ -1,5 +1,5 @@
-// Package object reduces Kubernetes API objects to what the plan needs of them. Its functions are pure: strings are parsed
-// once, here, and what cannot be used of an object is left out with a Problem that names it.
+// Package object reduces Kubernetes API objects to the plan's input. Its functions are pure: they parse each string
+// once, and leave out unusable fields with a Problem that names them.
 package object
 
 import (
@@ -11,31 +11,31 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// A report collects what cannot be used of one object.
-type report struct {
+// A reader parses the fields of one object and collects their problems.
+type reader struct {
 	object   string
 	problems []plan.Problem
 }
 
-// reportOn begins the report on an object that kubectl knows as kind and namespace/name.
-func reportOn(kind, namespace, name string) *report {
+// newReader returns a reader of an object that kubectl knows as kind and namespace/name.
+func newReader(kind, namespace, name string) *reader {
 	if namespace != "" {
 		name = namespace + "/" + name
 	}
-	return &report{object: kind + " " + name}
+	return &reader{object: kind + " " + name}
 }
 
-// add reports what is wrong with a field, so that it cannot be served as it is asked for.
-func (r *report) add(field, format string, args ...any) {
+// add reports an unusable field: it cannot be served as written.
+func (r *reader) add(field, format string, args ...any) {
 	r.problems = append(r.problems, plan.Problem{Object: r.object, Field: field, Reason: fmt.Sprintf(format, args...)})
 }
 
-// note reports what is odd about a field, although it is plain what is meant.
-func (r *report) note(field, format string, args ...any) {
+// note reports a field of unusual form and clear meaning.
+func (r *reader) note(field, format string, args ...any) {
 	r.problems = append(r.problems, plan.Problem{Object: r.object, Field: field, Reason: fmt.Sprintf(format, args...), Note: true})
 }
 
-// protocol returns the number of a protocol's name. Unnamed is TCP, as in the API.
+// protocol returns the number of a named protocol. No name means TCP, as in the API.
 func protocol(name corev1.Protocol) (inet.Protocol, bool) {
 	switch name {
 	case corev1.ProtocolTCP, "":
@@ -48,8 +48,8 @@ func protocol(name corev1.Protocol) (inet.Protocol, bool) {
 	return 0, false
 }
 
-// portNumber reports numbers that are no port.
-func (r *report) portNumber(field string, n int32) (uint16, bool) {
+// portNumber returns a valid port number, and reports an invalid one.
+func (r *reader) portNumber(field string, n int32) (uint16, bool) {
 	if n < 1 || n > 65535 {
 		r.add(field, "%d is not a port number (1 to 65535)", n)
 		return 0, false

@@ -10,20 +10,20 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// ProxyNameLabel on a Service, with any value, gives it to another proxy.
+// ProxyNameLabel on a Service, with any value, assigns it to another proxy.
 const ProxyNameLabel = "service.kubernetes.io/service-proxy-name"
 
-// Service returns what the plan needs of a Service. It is false for one that is left alone: headless, an ExternalName, or
-// another proxy's.
+// Service reduces a Service. It reports false for a Service that this proxy does not serve: a headless one, an
+// ExternalName, or another proxy's.
 func Service(svc *corev1.Service) (plan.Service, bool) {
 	return service(svc, &pool{})
 }
 
 func service(svc *corev1.Service, p *pool) (plan.Service, bool) {
-	if leftAlone(svc) {
+	if unmanaged(svc) {
 		return plan.Service{}, false
 	}
-	r := reportOn("Service", svc.Namespace, svc.Name)
+	r := newReader("Service", svc.Namespace, svc.Name)
 	spec := &svc.Spec
 	out := plan.Service{
 		Name:          plan.Name{Namespace: p.intern(svc.Namespace), Name: p.intern(svc.Name)},
@@ -40,34 +40,34 @@ func service(svc *corev1.Service, p *pool) (plan.Service, bool) {
 	return out, true
 }
 
-// leftAlone says that no proxy, or another one, serves the Service.
-func leftAlone(svc *corev1.Service) bool {
+// unmanaged reports whether no proxy, or another one, serves the Service.
+func unmanaged(svc *corev1.Service) bool {
 	_, another := svc.Labels[ProxyNameLabel]
 	spec := &svc.Spec
 	return another || spec.ClusterIP == "" || spec.ClusterIP == corev1.ClusterIPNone ||
 		spec.Type == corev1.ServiceTypeExternalName
 }
 
-// hasNodePorts says that the Service's type comes with node ports.
+// hasNodePorts reports whether Services of this type have node ports.
 func hasNodePorts(spec *corev1.ServiceSpec) bool {
 	return spec.Type == corev1.ServiceTypeNodePort || spec.Type == corev1.ServiceTypeLoadBalancer
 }
 
-func (r *report) internalLocal(spec *corev1.ServiceSpec) bool {
+func (r *reader) internalLocal(spec *corev1.ServiceSpec) bool {
 	if spec.InternalTrafficPolicy == nil {
 		return false
 	}
 	return r.local("spec.internalTrafficPolicy", string(*spec.InternalTrafficPolicy))
 }
 
-// externalLocal reads a policy that means nothing unless the Service can be reached from outside.
-func (r *report) externalLocal(spec *corev1.ServiceSpec) bool {
+// externalLocal reads a policy without effect on Services that cannot be reached from outside.
+func (r *reader) externalLocal(spec *corev1.ServiceSpec) bool {
 	return r.local("spec.externalTrafficPolicy", string(spec.ExternalTrafficPolicy)) &&
 		(hasNodePorts(spec) || len(spec.ExternalIPs) > 0)
 }
 
-// local reads a traffic policy; both kinds have the same words.
-func (r *report) local(field, policy string) bool {
+// local reads a traffic policy, internal or external: both have the same values.
+func (r *reader) local(field, policy string) bool {
 	switch policy {
 	case "Local":
 		return true
@@ -78,8 +78,8 @@ func (r *report) local(field, policy string) bool {
 	return false
 }
 
-// affinity returns how long a client stays with an endpoint, in whole seconds.
-func (r *report) affinity(spec *corev1.ServiceSpec) time.Duration {
+// affinity returns the session-affinity timeout, in whole seconds; 0: none.
+func (r *reader) affinity(spec *corev1.ServiceSpec) time.Duration {
 	switch spec.SessionAffinity {
 	case corev1.ServiceAffinityNone, "":
 		return 0
@@ -101,7 +101,7 @@ func (r *report) affinity(spec *corev1.ServiceSpec) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-func (r *report) healthCheckNodePort(spec *corev1.ServiceSpec, local bool) uint16 {
+func (r *reader) healthCheckNodePort(spec *corev1.ServiceSpec, local bool) uint16 {
 	if spec.Type != corev1.ServiceTypeLoadBalancer || !local || spec.HealthCheckNodePort == 0 {
 		return 0
 	}
@@ -109,8 +109,8 @@ func (r *report) healthCheckNodePort(spec *corev1.ServiceSpec, local bool) uint1
 	return n
 }
 
-// ports returns the ports that can be served.
-func (r *report) ports(spec *corev1.ServiceSpec, p *pool) []plan.Port {
+// ports returns the usable ports.
+func (r *reader) ports(spec *corev1.ServiceSpec, p *pool) []plan.Port {
 	out := make([]plan.Port, 0, len(spec.Ports))
 	for i := range spec.Ports {
 		field := fmt.Sprintf("spec.ports[%d]", i)
@@ -127,7 +127,7 @@ func (r *report) ports(spec *corev1.ServiceSpec, p *pool) []plan.Port {
 }
 
 // port returns one port, without its node port.
-func (r *report) port(field string, in *corev1.ServicePort) (plan.Port, bool) {
+func (r *reader) port(field string, in *corev1.ServicePort) (plan.Port, bool) {
 	proto, known := protocol(in.Protocol)
 	if !known {
 		r.add(field+".protocol", "%q is not a protocol that can be served (TCP, UDP, SCTP)", in.Protocol)
@@ -136,8 +136,8 @@ func (r *report) port(field string, in *corev1.ServicePort) (plan.Port, bool) {
 	return plan.Port{Name: in.Name, Proto: proto, Port: n}, known && valid
 }
 
-// nodePort returns a port's node port, or 0. One that cannot be used costs the node port alone.
-func (r *report) nodePort(field string, in *corev1.ServicePort, others []plan.Port) uint16 {
+// nodePort returns a port's node port, or 0. An unusable node port does not cost the port its other addresses.
+func (r *reader) nodePort(field string, in *corev1.ServicePort, others []plan.Port) uint16 {
 	if in.NodePort == 0 {
 		return 0
 	}
@@ -155,8 +155,8 @@ func (r *report) nodePort(field string, in *corev1.ServicePort, others []plan.Po
 	return n
 }
 
-// repeats reports a port that cannot be told from another one of the Service.
-func (r *report) repeats(field string, port plan.Port, others []plan.Port) bool {
+// repeats reports a port that has the number or the name of another port of the Service.
+func (r *reader) repeats(field string, port plan.Port, others []plan.Port) bool {
 	for _, o := range others {
 		switch {
 		case o.Proto != port.Proto:

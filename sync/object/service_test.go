@@ -16,7 +16,7 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// values lets addresses be compared as what they are.
+// values compares addresses by value.
 var values = cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()}
 
 var created = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
@@ -36,7 +36,7 @@ func web(edit func(*corev1.Service)) *corev1.Service {
 	return svc
 }
 
-// planned returns what the plan gets of web, edited.
+// planned returns the plan's input for web, edited.
 func planned(edit func(*plan.Service)) plan.Service {
 	svc := plan.Service{
 		Name: plan.Name{Namespace: "default", Name: "web"}, UID: "u-1", Created: created,

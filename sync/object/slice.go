@@ -13,15 +13,14 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// Slice returns what the plan needs of an EndpointSlice. Its lists are sorted, so that slices which differ in order only
-// are equal. It is false for one that serves nobody: without a Service or of host names; what was returned then holds at
-// most the problems.
+// Slice reduces an EndpointSlice. Its lists are sorted, so slices that differ only in order are equal. It reports false
+// for a slice without a Service or with host names; the returned value then holds at most the problems.
 func Slice(es *discoveryv1.EndpointSlice) (plan.Slice, bool) {
 	return slice(es, &pool{})
 }
 
 func slice(es *discoveryv1.EndpointSlice, p *pool) (plan.Slice, bool) {
-	r := reportOn("EndpointSlice", es.Namespace, es.Name)
+	r := newReader("EndpointSlice", es.Namespace, es.Name)
 	if !r.serves(es) {
 		return plan.Slice{Problems: exact(r.problems)}, false
 	}
@@ -35,8 +34,8 @@ func slice(es *discoveryv1.EndpointSlice, p *pool) (plan.Slice, bool) {
 	return out, true
 }
 
-// serves says that the slice has a Service and addresses.
-func (r *report) serves(es *discoveryv1.EndpointSlice) bool {
+// serves reports whether the slice has a Service and addresses.
+func (r *reader) serves(es *discoveryv1.EndpointSlice) bool {
 	switch es.AddressType {
 	case discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6:
 	case discoveryv1.AddressTypeFQDN:
@@ -53,7 +52,7 @@ func (r *report) serves(es *discoveryv1.EndpointSlice) bool {
 }
 
 // triggered reads the time of the change that led to the slice.
-func (r *report) triggered(es *discoveryv1.EndpointSlice) time.Time {
+func (r *reader) triggered(es *discoveryv1.EndpointSlice) time.Time {
 	s, ok := es.Annotations[corev1.EndpointsLastChangeTriggerTime]
 	if !ok {
 		return time.Time{}
@@ -66,8 +65,9 @@ func (r *report) triggered(es *discoveryv1.EndpointSlice) time.Time {
 	return t.UTC()
 }
 
-// slicePorts leaves out, silently, ports without a name or number: the API allows them, and they mean nothing to a proxy.
-func (r *report) slicePorts(es *discoveryv1.EndpointSlice, p *pool) []plan.SlicePort {
+// slicePorts leaves out, silently, ports without a name or number: the API allows them, and to a proxy they have no
+// meaning.
+func (r *reader) slicePorts(es *discoveryv1.EndpointSlice, p *pool) []plan.SlicePort {
 	out := make([]plan.SlicePort, 0, len(es.Ports))
 	for i := range es.Ports {
 		in := &es.Ports[i]
@@ -85,7 +85,7 @@ func (r *report) slicePorts(es *discoveryv1.EndpointSlice, p *pool) []plan.Slice
 	return exact(slices.Compact(out))
 }
 
-func (r *report) slicePort(field string, in *discoveryv1.EndpointPort) (plan.SlicePort, bool) {
+func (r *reader) slicePort(field string, in *discoveryv1.EndpointPort) (plan.SlicePort, bool) {
 	var name corev1.Protocol
 	if in.Protocol != nil {
 		name = *in.Protocol
@@ -98,16 +98,16 @@ func (r *report) slicePort(field string, in *discoveryv1.EndpointPort) (plan.Sli
 	return plan.SlicePort{Proto: proto, Port: n}, known && valid
 }
 
-// endpoints returns the endpoints by address. Copies of one are kept, in their order.
-func (r *report) endpoints(es *discoveryv1.EndpointSlice, p *pool) []plan.Endpoint {
+// endpoints returns the endpoints sorted by address. Duplicates stay, in their order.
+func (r *reader) endpoints(es *discoveryv1.EndpointSlice, p *pool) []plan.Endpoint {
 	out := make([]plan.Endpoint, 0, len(es.Endpoints))
-	var hints lists
+	var hints listPool
 	for i := range es.Endpoints {
 		in := &es.Endpoints[i]
 		if len(in.Addresses) == 0 {
 			continue
 		}
-		// The addresses of an endpoint are interchangeable, and the API asks that only the first be used.
+		// The addresses of an endpoint are interchangeable, and the API requires that only the first is used.
 		a, ok := r.endpointAddr(fmt.Sprintf("endpoints[%d].addresses[0]", i), in.Addresses[0], es.AddressType)
 		if ok {
 			out = append(out, endpoint(a, in, p, &hints))
@@ -117,7 +117,7 @@ func (r *report) endpoints(es *discoveryv1.EndpointSlice, p *pool) []plan.Endpoi
 	return exact(out)
 }
 
-func (r *report) endpointAddr(field, s string, family discoveryv1.AddressType) (netip.Addr, bool) {
+func (r *reader) endpointAddr(field, s string, family discoveryv1.AddressType) (netip.Addr, bool) {
 	a, ok := r.addr(field, s)
 	if !ok {
 		return a, false
@@ -133,13 +133,13 @@ func (r *report) endpointAddr(field, s string, family discoveryv1.AddressType) (
 	return a, true
 }
 
-func endpoint(a netip.Addr, in *discoveryv1.Endpoint, p *pool, hints *lists) plan.Endpoint {
+func endpoint(a netip.Addr, in *discoveryv1.Endpoint, p *pool, hints *listPool) plan.Endpoint {
 	c := &in.Conditions
 	out := plan.Endpoint{
 		Addr:        a,
-		Ready:       unless(c.Ready, true),
-		Serving:     unless(c.Serving, true),
-		Terminating: unless(c.Terminating, false),
+		Ready:       conditionOr(c.Ready, true),
+		Serving:     conditionOr(c.Serving, true),
+		Terminating: conditionOr(c.Terminating, false),
 	}
 	if in.NodeName != nil {
 		out.Node = p.intern(*in.NodeName)
@@ -163,8 +163,8 @@ func names[T any](list []T, name func(T) string) []string {
 	return out
 }
 
-// unless returns what a condition says, or what its absence means.
-func unless(condition *bool, absent bool) bool {
+// conditionOr returns the value of a condition, or the default for an absent one.
+func conditionOr(condition *bool, absent bool) bool {
 	if condition == nil {
 		return absent
 	}

@@ -31,7 +31,7 @@ func sliceOf(endpoints ...discoveryv1.Endpoint) *discoveryv1.EndpointSlice {
 // at returns an endpoint at addresses.
 func at(addresses ...string) discoveryv1.Endpoint { return discoveryv1.Endpoint{Addresses: addresses} }
 
-// ready returns what the plan gets of an endpoint without conditions.
+// ready returns the plan's input for an endpoint without conditions.
 func ready(addr string) plan.Endpoint {
 	return plan.Endpoint{Addr: addrs(addr)[0], Ready: true, Serving: true}
 }
@@ -174,7 +174,7 @@ func TestSlicePlaces(t *testing.T) {
 	}
 }
 
-// TestSliceCopies has more copies of endpoints than a sort keeps in order by chance.
+// TestSliceCopies has so many copies of endpoints that an unstable sort would reorder them.
 func TestSliceCopies(t *testing.T) {
 	var in []discoveryv1.Endpoint
 	want := map[string][]plan.Endpoint{}

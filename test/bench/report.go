@@ -84,14 +84,14 @@ func (f finding) markdown(out io.Writer) {
 // write writes the page and its plots.
 func write(dir string, done []finding) error {
 	var page strings.Builder
-	fmt.Fprintf(&page, `# What it costs
+	fmt.Fprintf(&page, `# Benchmarks
 
 Written by %smake bench%s (test/bench) on %s, on %s.
 
-Everything is measured in one boot of the test kernel, user-mode Linux: it has one CPU, a system call costs about 20 times more
-than elsewhere, and other work on the machine shows. So the ratios count, not the times. What is compared was measured in turns,
-each by a process in a network namespace of its own. Figures are medians, and ratios the medians of those of each round; in
-brackets are those of the lowest and of the highest round, where there was more than one.
+Everything is measured in one boot of the test kernel, user-mode Linux: one CPU, system calls about 20 times slower than
+elsewhere, and sensitive to other work on the machine. So ratios count, not times. Compared things were measured in turns, each
+in a process and network namespace of its own. Figures are medians, and ratios are medians of each round's; brackets hold the
+lowest and the highest round.
 `, "`", "`", time.Now().Format(time.DateOnly), machine())
 	for _, f := range done {
 		f.markdown(&page)

@@ -17,10 +17,9 @@ func changeSection() section {
 func tellChange(r results) finding {
 	f := finding{
 		title: "One changed endpoint",
-		words: `An endpoint of one Service comes and goes, again and again. Time and CPU time run from the write into the source,
-which is in memory and holds what the informers hold; an API server is not in it. The first answer is that of the new endpoint to
-a pod that connects to the cluster IP again and again. An endpoint that goes is asked for its connections with one
-question. Against 200 Services.`,
+		words: `An endpoint of one Service is added and removed, again and again. Time and CPU time run from the write into the source, an
+in-memory copy of the informers' stores; no API server is involved. The first answer is the new endpoint's to a pod that keeps
+connecting to the cluster IP. Removing an endpoint takes one query for its connections. Against 200 Services.`,
 	}
 	cpu := plot{file: "bench-change", title: "CPU time of one changed endpoint", unit: "µs"}
 	packet := plot{file: "bench-latency", title: "From the write to the first answer of a new endpoint", unit: "ms"}
@@ -49,12 +48,13 @@ func idleSection() section {
 func tellIdle(r results) finding {
 	f := finding{
 		title: "Nothing changes",
-		words: fmt.Sprintf(`For %v. The look at what the kernel tells nobody about runs every %v, and the Go
-runtime's collection of garbage, which it does at least every two minutes, is in it. A look reads the settings, asks each set for one member, and how many rules and virtual servers there are: some thirty system calls, whatever the
-number of Services. All virtual servers are listed, and members counted, for at most a thousandth of the time.
-IPVS itself estimates the rates of all virtual and real servers every two seconds, unless net.ipv4.vs.run_estimation is 0: that was measured for as long, too.
-This kernel counts a process's time by ticks, which what begins with a tick is always or never there for; so the time counts for which the machine
-had nothing to do.`, idleFor, loop.LookInterval),
+		words: fmt.Sprintf(`For %v. The drift check runs every %v; the Go runtime's garbage collection, at least every two minutes, is included.
+A check reads the settings, tests one member of each set, and counts rules and virtual servers: some thirty system calls, whatever
+the number of Services. Listing all virtual servers and counting members takes at most a thousandth of the time.
+IPVS itself estimates the rates of all virtual and real servers every two seconds, unless net.ipv4.vs.run_estimation is 0; that
+was measured for as long.
+This kernel samples CPU time at timer ticks, so it over- or undercounts work that starts on a tick. We therefore measure the
+machine's idle time.`, idleFor, loop.LookInterval),
 	}
 	for _, s := range []size{medium, large} {
 		t := trial{"idle", s}
@@ -83,9 +83,9 @@ func packetsSection() section {
 func tellPackets(r results) finding {
 	f := finding{
 		title: "Packets",
-		words: fmt.Sprintf(`A pod connects to a cluster IP, sends a request, gets the reply and closes, one connection after the other; in turns
-of %v with the same to the address of a pod, %d of each in a round. Most of the time is the system calls of both ends. The rate is
-the median of the turns; the 99th percentile is of all connections of a round together.`, askingFor, packetTurns),
+		words: fmt.Sprintf(`A pod connects to a cluster IP, sends a request, gets the reply and closes, one connection after the other. Turns of
+%v alternate with the same to a pod's address, %d of each in a round. Most of the time is system calls of both ends. The rate
+is the median of the turns; the 99th percentile covers all connections of a round.`, askingFor, packetTurns),
 	}
 	p := plot{file: "bench-packets", title: "New TCP connections a second, one after the other", unit: "x"}
 	p.bar("straight to the pod", 1)

@@ -24,15 +24,14 @@ func besideSection() section {
 func tellBeside(r results) finding {
 	f := finding{
 		title: "Beside kube-proxy",
-		words: fmt.Sprintf(`Each proxy is a program that watches an API server, the small one of test/kubeproxy, with the Services there already;
-both read JSON, which is all that it speaks.
-First programming is from the start of the process until all is programmed, as a health-check node port of a Service that is
-written last, or kube-ipvs's own metrics, tell. The attempts to program begin when all has been read: how long they took until then is
-what each program's own metric kubeproxy_sync_proxy_rules_duration_seconds says, that of the slower family where there are two.
-A changed endpoint is from the write into the API server until the new endpoint answers a pod, as often as it
-goes in %v. kube-proxy's minimum periods between two attempts are 0. Its ipvs mode is measured with %s Services at most.
-Memory is the process's (VmRSS and VmHWM), after first programming and after all those changes; the live heap is what a
-collection of garbage leaves then. Against kube-ipvs: how many times as long, or as much.`, changing, thousands(medium.Services)),
+		words: fmt.Sprintf(`Each proxy watches an API server, the small one of test/kubeproxy, which serves JSON only and has all Services from the start.
+First programming runs from the start of the process until a health-check node port of the last Service answers, or
+kube-ipvs's metrics report that nothing is pending. "From all being read" is the time in syncs, by each program's metric
+kubeproxy_sync_proxy_rules_duration_seconds; of two families, the slower one's.
+A changed endpoint runs from the write into the API server until the new endpoint answers a pod, as many times as fit into
+%v. kube-proxy's minimum sync period is 0. Its ipvs mode is measured with at most %s Services.
+Memory is the process's VmRSS and VmHWM after first programming and after all changes; the live heap is taken after a garbage
+collection. "Against" is kube-ipvs; a ratio of 2 is twice as long, or as much.`, changing, thousands(medium.Services)),
 	}
 	change := plot{file: "bench-beside", title: "One changed endpoint of " + thousands(medium.Services) + " Services, until it answers", unit: "s"}
 	for _, b := range besides {

@@ -15,12 +15,11 @@ func firstSection() section {
 func tellFirst(r results) finding {
 	f := finding{
 		title: "First programming, and memory",
-		words: `From the moment at which the sources are synced, on an empty kernel, until the last object is there: settings,
-sets and rules, which are the same for any number of Services and start some processes; virtual servers, real servers and
-members of sets. Against two floors, both from operations that are there already, in the program's order and as many at once as it
-sends. The IPVS writer alone writes the virtual and real servers. All writes are these and the members of sets, which is all that the program
-writes after the constant part; what it takes beyond both is reading, planning and tables.
-Memory that is touched for the first time is dear in user-mode Linux, and the floors touch little; so the comparison is made in processes that had their memory before. "Cold" is one that had not.`,
+		words: `From synced sources and an empty kernel to the last object. The constant part is settings, sets and rules, the same for any
+number of Services, and starts some processes; virtual servers, real servers and members of sets follow. Both floors replay
+prepared operations in the program's order and batch size: "the IPVS writer alone" virtual and real servers, "all writes" also
+members of sets. The difference to a floor is reading, planning and tables. User-mode Linux makes the first use of memory
+expensive, and the floors use little; so compared processes had their memory before, except "cold" ones.`,
 	}
 	constant := trial{"warm", one}
 	f.add(row{what: one.String() + ": the constant part", seen: r.figure(constant, "seconds", seconds)})

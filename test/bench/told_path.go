@@ -31,12 +31,12 @@ func pathSection() section {
 func tellPath(r results) finding {
 	f := finding{
 		title: "A packet's way",
-		words: fmt.Sprintf(`What the kernel needs for one packet, from when a pod gives it to its link until another pod of the node drops it where
-it comes in. Each contender programmed a node of its own and ended; what it programmed stays. They take turns of some milliseconds, %d packets of a
-connection at a time, or %d that each begin one; nobody answers. The fastest batch of a turn counts. In brackets is between which values half of the rounds were.
-"Nothing" forwards and tracks no connections; "conntrack alone" has one rule that needs them. Of kube-proxy's ipvs mode with %s Services, %s were added
-by hand, as it has them. Rules and look-ups in sets are those that a packet meets by the rules' own counters; a look-up behind another
-match of its rule counts even if that failed.`, pathBatch, newBatchSize, thousands(large.Services), thousands(large.Services-few.Services)),
+		words: fmt.Sprintf(`The kernel's time for one packet, from a pod's link until another pod of the node drops it on arrival. Each contender
+programmed a node of its own and ended; its rules stay. They take turns of some milliseconds: %d packets of a connection at a
+time, or %d that each begin one, without answers. The fastest batch of a turn counts. Brackets hold the middle half of the rounds.
+"Nothing" forwards without conntrack; "conntrack alone" has one rule that needs it. Of the %s Services of kube-proxy's ipvs mode,
+%s were added by hand, as it would have them. Rules and set lookups are counted by the rules' counters; a lookup behind another
+match of its rule counts even if that match failed.`, pathBatch, newBatchSize, thousands(large.Services), thousands(large.Services-few.Services)),
 	}
 	f.add(r.halves("conntrack alone: a packet that is nobody's, against nothing", pathConntrack, forwarded, pathNothing, forwarded, ""))
 	for _, s := range []size{few, large} {

@@ -34,7 +34,7 @@ type act struct {
 
 // A server is a virtual server as ipvsadm must show it.
 type server struct {
-	at    string   // protocol and address, such as "TCP 10.96.10.1:6711"; "FWM" is any that is found by a firewall mark
+	at    string   // protocol and address, such as "TCP 10.96.10.1:6711"
 	how   string   // scheduler and flags
 	reals []string // pods; " weight 0" after the name: finishes its connections
 }

@@ -15,8 +15,8 @@ func scenes() []scene {
 func clusterIPs() []scene {
 	return []scene{{
 		title: "Normal cluster IP",
-		words: `The Service has an address that no machine has, and three pods behind it. Whoever asks the address is led to
-			each of them in turn. A pod that asks is seen with its own address; others (the node, the outside) are masqueraded
+		words: `The Service has an address that no machine has, and three pods behind it; a route leads its whole range into the
+			node, to IPVS. Whoever asks the address is led to each of them in turn. A pod that asks is seen with its own address; others (the node, the outside) are masqueraded
 			as node1, so that answers come back through it. So is a pod that is led to itself: it would otherwise get its
 			answer from an address that it never asked. A port that the Service does not have is refused.`,
 		file:  "echo.yaml",
@@ -40,8 +40,9 @@ func clusterIPs() []scene {
 		},
 	}, {
 		title: "External IP",
-		words: `The Service has one more address, which the network outside leads to this node. Under that address everybody is
-			masqueraded, pods too; under its cluster IP a pod still is not.`,
+		words: `The Service has one more address, which the network outside leads to this node. The node takes that port of it
+			and no other, and does not have the address. There everybody is masqueraded, pods too; at the cluster IP a pod
+			still is not.`,
 		file:  "echo-extip.yaml",
 		table: []server{{"TCP 203.0.113.33:8711", "rr", echoes[:]}},
 		asks: []ask{
@@ -57,7 +58,7 @@ func withoutPods() []scene {
 	return []scene{{
 		title: "No endpoints",
 		words: `No pod belongs to the Service: its virtual server has no real servers. Nobody has to wait for an answer that does
-			not come; every request is refused at once.`,
+			not come: every request is refused at once, before IPVS sees it.`,
 		file:  "echo-noep.yaml",
 		table: []server{{"TCP 10.96.10.4:8711", "rr", nil}},
 		asks: []ask{
@@ -84,7 +85,7 @@ func withoutPods() []scene {
 }
 
 func nodePorts() []scene {
-	const np, local = "192.168.77.11:31529", "192.168.77.11:31534"
+	const np, local, alias = "192.168.77.11:31529", "192.168.77.11:31534", "255.168.77.11:31534"
 	return []scene{{
 		title: "Node port, policy Cluster",
 		words: `A port of the node itself leads to the pods of all nodes. Everybody is masqueraded: a pod on another node would
@@ -100,12 +101,12 @@ func nodePorts() []scene {
 	}, {
 		title: "Node port, policy Local, with pods on this node",
 		words: `With externalTrafficPolicy: Local clients outside get the pods of this node only, who see the client's own
-			address. The policy does not concern who is inside: pods and the node get all pods. So there are two lists; packets
-			from inside find theirs by a firewall mark (FWM).`,
+			address. The policy does not concern internal sources: pods and the node get all pods. So there are two virtual
+			servers: a rule translates the address for internal sources to its alias, which begins with 255.`,
 		file: "echo-local.yaml",
 		table: []server{
 			{"TCP " + local, "rr", echoes[:2]},
-			{"FWM", "rr", echoes[:]},
+			{"TCP " + alias, "rr", echoes[:]},
 		},
 		asks: []ask{
 			{from: client, times: 6, to: local, want: each(client, echoes[:2]...)},
@@ -115,7 +116,8 @@ func nodePorts() []scene {
 	}, {
 		title: "Node port, policy Local, without a pod on this node",
 		words: `The two pods of this node go. Clients outside get no answer at all, so that a load balancer in front takes
-			another node; pods and the node still get the pod on node2.`,
+			another node; pods and the node still get the pod on node2. One virtual server is enough again: connections from
+			outside are dropped before they reach it.`,
 		edits: []edit{{"echo-local.yaml", `- {addresses: [10.244.1.11], nodeName: node1} # echo-1
 - {addresses: [10.244.1.12], nodeName: node1} # echo-2
 `, ""}},

@@ -50,9 +50,7 @@ func realName(fields []string, name func(netip.Addr) string) string {
 
 // find returns the virtual server that is to be as wanted, if it is in the table.
 func find(table []listed, want server) (listed, bool) {
-	i := slices.IndexFunc(table, func(l listed) bool {
-		return l.at == want.at || want.at == "FWM" && strings.HasPrefix(l.at, "FWM ")
-	})
+	i := slices.IndexFunc(table, func(l listed) bool { return l.at == want.at })
 	if i < 0 {
 		return listed{}, false
 	}

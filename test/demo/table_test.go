@@ -36,7 +36,7 @@ func TestTable(t *testing.T) {
 		{"none", server{"TCP 10.96.10.2:6711", "rr persistent 10800", nil}, 1, true},
 		{"other flags", server{"TCP 10.96.10.2:6711", "rr", nil}, 1, false},
 		{"IPv6", server{"UDP [fd00:10:96::9]:5300", "rr", []string{"echo-1"}}, 2, true},
-		{"by mark", server{"FWM", "rr", []string{"echo-1"}}, 2, true},
+		{"somebody's by mark", server{"FWM 4097", "rr", []string{"echo-1"}}, 2, true},
 		{"not there", server{"TCP 10.96.10.9:6711", "rr", nil}, 0, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

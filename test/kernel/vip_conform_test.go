@@ -134,7 +134,7 @@ func vipLinkGoes(t *testing.T, k vipHost) {
 	vipDo(t, k, vipOps(vip.Add, vipAll()...)...)
 	vipDo(t, k, vip.Op{Verb: vip.Del, Item: vip.Item{Kind: vip.Link}})
 	// Rules need no link, and addresses are diverted to another.
-	vipHas(t, k, slices.DeleteFunc(vipAll(), func(i vip.Item) bool { return i.Kind != vip.Policy && i.Kind != vip.Divert })...)
+	vipHas(t, k, slices.DeleteFunc(vipAll(), func(i vip.Item) bool { return i.Kind != vip.Policy })...)
 }
 
 // vipLastAddress removes all addresses, where the kernel would remove all routes of IPv4 over the link with the last.

@@ -6,6 +6,8 @@ import (
 	"context"
 	"net/netip"
 	"os"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,6 +33,7 @@ func TestAffinity(t *testing.T) {
 	}
 	st.play("timeout", inet.TCP, (*stage).affinityTimeout, func(st *stage) { st.svc.Affinity = 12 * time.Second })
 	st.play("change", inet.TCP, (*stage).affinityChanges)
+	st.play("another time", inet.TCP, (*stage).affinityTimes)
 	st.play("setting", inet.TCP, (*stage).affinitySetting, func(st *stage) { st.svc.Affinity = 3 * time.Hour })
 }
 
@@ -147,6 +150,52 @@ func (st *stage) affinityChanges() {
 	if len(seen) != len(allReady) {
 		st.t.Errorf("without affinity: a client was with %v, want all", seen)
 	}
+}
+
+// affinityTimes shortens the time and makes it longer. A client that was there before keeps its endpoint and its old time: IPVS sets it
+// when it remembers the client (ip_vs_sched_persist in net/netfilter/ipvs/ip_vs_core.c) and has no means to change it later, also not
+// by turning affinity off in between. Clients that come after the change have the new time.
+func (st *stage) affinityTimes() {
+	const long, short = 3 * time.Hour, time.Minute
+	at := st.frontend(false)
+	times := func(affinity time.Duration, want map[source]time.Duration) {
+		st.svc.Affinity = affinity
+		st.endpoints(allReady...)
+		for from, limit := range want {
+			st.sticks(from, at, st.whoAnswers(from, at))
+			left := st.remembered(st.host(from).Addr(false), at)
+			st.t.Logf("affinity %v: %s is remembered for %v", affinity, from, left)
+			if left > limit || left < limit-30*time.Second {
+				st.t.Errorf("want %v", limit)
+			}
+		}
+	}
+	times(long, map[source]time.Duration{fromPod: long})
+	who := st.whoAnswers(fromPod, at)
+	times(short, map[source]time.Duration{fromPod: long, fromFarPod: short})
+	times(0, nil)
+	times(short, map[source]time.Duration{fromPod: long, fromFarPod: short})
+	if got := st.whoAnswers(fromPod, at); got != who {
+		st.t.Errorf("%s answers, want %s as before", got, who)
+	}
+	times(long, map[source]time.Duration{fromFarPod: short, fromOutside: long})
+}
+
+// remembered returns for how long IPVS remembers a client's endpoint.
+func (st *stage) remembered(client netip.Addr, at netip.AddrPort) time.Duration {
+	st.t.Helper()
+	conns, err := os.ReadFile("/proc/net/ip_vs_conn")
+	st.must(err)
+	for line := range strings.Lines(string(conns)) {
+		f := strings.Fields(line)
+		if len(f) > 8 && f[1] == inProc(client) && f[2] == "0000" && f[3] == inProc(at.Addr()) {
+			seconds, err := strconv.Atoi(f[8])
+			st.must(err)
+			return time.Duration(seconds) * time.Second
+		}
+	}
+	st.t.Errorf("%v is not remembered", client)
+	return 0
 }
 
 // affinitySetting flips the setting by which IPVS lets go of clients back by hand.

@@ -57,7 +57,7 @@ var hands = []hand{
 	{"the divert rule is removed", "ip rule del pref 6; ip -6 rule del pref 6"},
 	{"the rule of the node's own packets is removed", "ip rule del pref 3; ip -6 rule del pref 3"},
 	{"the rule for checks of the way back is removed", "ip rule del pref 4; ip rule del pref 7"},
-	{"the way of what is rejected is removed", "ip route del 255.255.255.254 table local; ip -6 route del 1ff:ffff:ffff:ffff:ffff:ffff:ffff:fffe table local"},
+	{"the way of what is rejected is removed", "ip route del 254.255.255.254 table local; ip -6 route del 400::1 table local"},
 	{"the route of aliases is removed", "ip route del local 255.0.0.0/8 table local; ip -6 route del local 100::/8 table local"},
 	{"the rule of last resort is removed", "ip rule del pref 37599"},
 	{"the routes of diverted addresses are removed", "ip route flush table 7598"},

@@ -100,6 +100,11 @@ var othersMarks = []circumstance{
 		changes: []change{
 			inEach(last, "mangle", "-j CONNMARK --restore-mark", "PREROUTING", "OUTPUT"), inEach(last, "mangle", "-j CONNMARK --save-mark", "POSTROUTING"),
 		},
+		limits: []limit{{
+			reason: "the mark that leads the node's own packets to the loopback link is not on them where they leave, or a tunnel would have it, and so is not saved",
+			of:     []string{"divert"},
+			covers: func(c cell) bool { return c.from == fromNode && c.external() && c.ownEndpoint() },
+		}},
 	},
 	{
 		name:    "marks in every chain of filter (Felix)",
@@ -202,7 +207,7 @@ var firewalls = []circumstance{
 		name:    "the same, first",
 		changes: []change{notLocal(first)},
 		limits: []limit{{
-			reason: "a diverted address is no LOCAL one, and a rule that comes first later comes before ours",
+			reason: "a diverted address is no LOCAL one, and a rule that comes first later comes before ours until that is put back",
 			of:     []string{"divert"},
 			covers: func(c cell) bool {
 				return (c.external() || c.to == toLoadOfNode2) && c.from != fromNode && c.untranslated()

@@ -156,6 +156,7 @@ func (st *stage) server(pod string) *lab.Server {
 // A line is a connection and who has it.
 type line struct {
 	*lab.Conn
+	to  netip.AddrPort
 	who string
 }
 
@@ -167,7 +168,7 @@ func (st *stage) dial(from source, to netip.AddrPort) line {
 	st.t.Cleanup(func() { c.Close() })
 	a := c.Ask(context.Background())
 	st.must(a.Err)
-	return line{c, a.Who}
+	return line{c, to, a.Who}
 }
 
 // dialTo connects again and again until a certain pod has the connection.
@@ -186,7 +187,8 @@ func (st *stage) dialTo(who string, from source, to netip.AddrPort) line {
 func (st *stage) holds(c line) {
 	st.t.Helper()
 	if a := c.Ask(context.Background()); a.Err != nil || a.Who != c.who {
-		st.t.Errorf("the connection to %s: %v", c.who, a)
+		local, _ := c.Local()
+		st.t.Errorf("the connection from %v to %s at %v: %v", local, c.who, c.to, a)
 	}
 }
 

@@ -18,6 +18,7 @@ const (
 	fromNode     source = "node"          // N: a process of the node
 	fromFarPod   source = "pod elsewhere" // R: a pod on another node that sends to this one
 	fromOutside  source = "outside"       // X: a client that is no part of the cluster
+	fromClosed   source = "closed pod"    // a pod on this node that another agent's policies are for
 )
 
 // A frontend is the kind of address that a packet goes to.

@@ -67,7 +67,9 @@ type truthTable struct {
 	base       rule
 	situations []situation
 	sources    []source
-	turns      int // at most so many packets for each endpoint of a cell, until all have answered; two are always sent
+	turns      int                 // at most so many packets for each endpoint of a cell, until all have answered; two are always sent
+	exchanges  int                 // so many requests and answers over each connection; none is one
+	edit       func(*plan.Service) // of each Service, before it is there; nil: none
 	own        []netip.Addr
 	mu         sync.Mutex
 	right      tally
@@ -110,6 +112,9 @@ func (tt *truthTable) fill(t *testing.T, protocols []inet.Protocol) {
 				r.internalLocal, r.externalLocal, r.endpoints = policy&1 != 0, policy&2 != 0, situation.endpoints
 				svc := service(n, proto)
 				svc.InternalLocal, svc.ExternalLocal = r.internalLocal, r.externalLocal
+				if tt.edit != nil {
+					tt.edit(&svc)
+				}
 				n++
 				tt.p.set(svc, tt.w.slices(svc.Name, proto, r.endpoints)...)
 				rows = append(rows, tt.cells(svc, r, fmt.Sprintf("%v, %s, internal %s, external %s", proto, situation.name, policyName(r.internalLocal), policyName(r.externalLocal)))...)
@@ -195,7 +200,7 @@ func (tt *truthTable) put(c cell) (last lab.Answer, complaint string) {
 	least := max(1, 2*len(c.want.who))
 	for n := 0; n < least || n < tt.turns*len(c.want.who) && len(seen) < len(c.want.who); n++ {
 		how = append(how[:1], ownPort())
-		last = tt.w.Ask(context.Background(), tt.w.host(c.from), c.proto, c.at, how...)
+		last = tt.w.converse(c, tt.exchanges, how...)
 		if complaint = tt.complain(c, last); complaint != "" {
 			return last, complaint
 		}
@@ -207,6 +212,24 @@ func (tt *truthTable) put(c cell) (last lab.Answer, complaint string) {
 		}
 	}
 	return last, ""
+}
+
+// converse asks several times over one connection. It returns the last answer, or the first that is an error.
+func (w *world) converse(c cell, exchanges int, how ...lab.Option) lab.Answer {
+	conn, err := w.Dial(context.Background(), w.host(c.from), c.proto, c.at, how...)
+	if err != nil {
+		return lab.Answer{Err: err}
+	}
+	a := conn.Ask(context.Background())
+	for n := 1; n < exchanges && a.Err == nil; n++ {
+		if a = conn.Ask(context.Background()); a.Err != nil {
+			a.Err = fmt.Errorf("%w (after %d exchanges)", a.Err, n)
+		}
+	}
+	if err := conn.Close(); err != nil && a.Err == nil {
+		a.Err = err
+	}
+	return a
 }
 
 // complain says what is wrong with an answer, or "".

@@ -63,6 +63,8 @@ func (w *world) host(from source) *lab.Host {
 		return w.Pod("asker")
 	case fromEndpoint:
 		return w.Pod("pod1")
+	case fromClosed:
+		return w.Pod("pod2")
 	case fromNode:
 		return w.Node
 	case fromFarPod:

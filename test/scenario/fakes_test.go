@@ -236,8 +236,6 @@ func TestScenariosThoughKilled(t *testing.T) {
 				r.cidrs = s.cidrs(nothing)
 				r.start()
 				r.settle()
-				time.Sleep(2 * r.flags.drainLimit) // aliases keep the connections that they have
-				r.settle()
 				found := r.dump()
 				if diff := cmp.Diff(leftover["ipvs"]+leftover["sets"]+leftover["ledger"], found["ipvs"]+found["sets"]+found["ledger"]); diff != "" {
 					t.Errorf("killed in step %d before call %d, left over (-want +got):\n%s", i, n, diff)

@@ -87,7 +87,7 @@ func (p parts) dumpSets(ctx context.Context, f flags) (sets, ledger string, err 
 		}
 		var text strings.Builder
 		for _, m := range slices.SortedFunc(maps.Keys(members), ipset.Member.Compare) {
-			if strings.HasSuffix(name, "LOCAL") && f.isRange(m.Other) {
+			if set.Type == ipset.HashNet && f.isRange(m.Other) {
 				continue
 			}
 			fmt.Fprintf(&text, "%s %v%s\n", name, m, inWords(set, members[m], ipvsmode.MarksFor(f.masqueradeBit)))

@@ -3,16 +3,20 @@
 package wire
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 )
 
-// A Memory is a source of Services in memory. It holds the same values as those that read an API server or a folder. Its
-// methods may be called from any goroutine.
+// A Memory implements source.Services in memory, with the same values as the sources of the product. Its methods may be
+// called from any goroutine.
 type Memory struct {
-	Queue *loop.Queue // is told what changed
+	Queue *loop.Queue // is notified of changes
+
+	changed func(plan.Name) // the queue's
 
 	mu       sync.Mutex
 	services map[plan.Name]plan.Service
@@ -21,10 +25,14 @@ type Memory struct {
 
 // NewMemory returns a source without a Service.
 func NewMemory() *Memory {
-	return &Memory{Queue: loop.NewQueue(), services: map[plan.Name]plan.Service{}, slices: map[plan.Name][]plan.Slice{}}
+	queue := loop.NewQueue()
+	return &Memory{
+		Queue: queue, changed: queue.ServiceChanged,
+		services: map[plan.Name]plan.Service{}, slices: map[plan.Name][]plan.Slice{},
+	}
 }
 
-// Service is part of loop.Source.
+// Service implements source.Services.
 func (m *Memory) Service(name plan.Name) (plan.Service, []plan.Slice, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -32,36 +40,32 @@ func (m *Memory) Service(name plan.Name) (plan.Service, []plan.Slice, bool) {
 	return svc, m.slices[name], ok
 }
 
-// Names is part of loop.Source.
+// Names implements source.Services.
 func (m *Memory) Names() []plan.Name {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := make([]plan.Name, 0, len(m.services))
-	for name := range m.services {
-		out = append(out, name)
-	}
-	return out
+	return slices.Collect(maps.Keys(m.services))
 }
 
-// Put puts a Service with its slices in the place of what it was and tells nobody: what is there before the queue is told
-// that all is synced is news then.
-func (m *Memory) Put(svc plan.Service, slices ...plan.Slice) {
+// Put adds or replaces a Service with its slices, in the order of their names, without a notification: before Synced,
+// none is needed.
+func (m *Memory) Put(svc plan.Service, list ...plan.Slice) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.services[svc.Name], m.slices[svc.Name] = svc, slices
+	m.services[svc.Name], m.slices[svc.Name] = svc, list
 }
 
-// Set puts a Service with its slices in the place of what it was.
-func (m *Memory) Set(svc plan.Service, slices ...plan.Slice) {
-	m.Put(svc, slices...)
-	m.Queue.ServiceChanged(svc.Name)
+// Set is Put with a notification.
+func (m *Memory) Set(svc plan.Service, list ...plan.Slice) {
+	m.Put(svc, list...)
+	m.changed(svc.Name)
 }
 
-// Remove removes a Service with its slices.
+// Remove removes a Service with its slices, and notifies.
 func (m *Memory) Remove(name plan.Name) {
 	m.mu.Lock()
 	delete(m.services, name)
 	delete(m.slices, name)
 	m.mu.Unlock()
-	m.Queue.ServiceChanged(name)
+	m.changed(name)
 }

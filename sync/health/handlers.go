@@ -1,0 +1,105 @@
+package health
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Handlers are the HTTP handlers of /healthz and /livez, with kube-proxy's codes, headers and bodies
+// (pkg/proxy/healthcheck), and of /readyz, which kube-proxy lacks.
+type Handlers struct {
+	State *State
+
+	// Eligible reports whether the node should be used at all: it is not being deleted.
+	Eligible func() bool
+
+	// Families returns the names of the address families that are served, such as "IPv4".
+	Families func() []string
+
+	healthz, livez *prometheus.CounterVec
+}
+
+// Register registers the counters of responses by code. It must be called before the first request.
+func (h *Handlers) Register(r prometheus.Registerer) {
+	h.healthz = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeproxy_proxy_healthz_total", Help: "Responses of /healthz, by HTTP status code."}, []string{"code"})
+	h.livez = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeproxy_proxy_livez_total", Help: "Responses of /livez, by HTTP status code."}, []string{"code"})
+	r.MustRegister(h.healthz, h.livez)
+}
+
+// Mux returns the handlers at their paths.
+func (h *Handlers) Mux() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { h.Healthz(w) })
+	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { h.Livez(w) })
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) { h.Readyz(w) })
+	return mux
+}
+
+// Healthz responds to load balancers: 200 if the proxy keeps up and the node is not being deleted, else 503.
+func (h *Handlers) Healthz(w http.ResponseWriter) {
+	eligible := h.Eligible()
+	b := h.body(h.State.Healthy())
+	b.NodeEligible = &eligible
+	h.respond(w, b, b.Healthy && eligible, h.healthz)
+}
+
+// Livez responds to liveness probes: 503 if a restart would help. Like kube-proxy's it ignores the node (KEP-3836).
+// Unlike kube-proxy's it ignores whether the proxy keeps up: a kernel that refuses objects would otherwise cause restart
+// after restart, each of which begins with all of the work.
+func (h *Handlers) Livez(w http.ResponseWriter) {
+	_, updated := h.State.Healthy()
+	b := h.body(h.State.Alive(), updated)
+	h.respond(w, b, b.Healthy, h.livez)
+}
+
+// Readyz responds to roll-outs: 200 if everything was programmed once, and the proxy has kept up since.
+func (h *Handlers) Readyz(w http.ResponseWriter) {
+	b := h.body(h.State.Healthy())
+	h.respond(w, b, b.Healthy && !b.LastUpdated.IsZero(), nil)
+}
+
+type body struct {
+	LastUpdated  time.Time               `json:"lastUpdated"`
+	CurrentTime  time.Time               `json:"currentTime"`
+	NodeEligible *bool                   `json:"nodeEligible,omitempty"`
+	Healthy      bool                    `json:"healthy"`
+	Status       map[string]familyStatus `json:"status"`
+}
+
+type familyStatus struct {
+	LastUpdated time.Time `json:"lastUpdated"`
+	Healthy     bool      `json:"healthy"`
+}
+
+func (h *Handlers) body(healthy bool, updated time.Time) body {
+	b := body{LastUpdated: updated, CurrentTime: time.Now(), Healthy: healthy, Status: map[string]familyStatus{}}
+	for _, f := range h.Families() {
+		b.Status[f] = familyStatus{LastUpdated: updated, Healthy: healthy}
+	}
+	return b
+}
+
+// respond writes the body. A healthy one was last updated now.
+func (h *Handlers) respond(w http.ResponseWriter, b body, ok bool, count *prometheus.CounterVec) {
+	code := http.StatusServiceUnavailable
+	if ok {
+		code, b.LastUpdated = http.StatusOK, b.CurrentTime
+	}
+	if count != nil {
+		count.WithLabelValues(strconv.Itoa(code)).Inc()
+	}
+	writeJSON(w, code, b)
+}
+
+func writeJSON(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	_ = e.Encode(v) // fails only if the client went away
+}
