@@ -15,11 +15,11 @@ import (
 // What goes well when it is tried again is told to nobody.
 func TestRefusalsAreTold(t *testing.T) {
 	for refused, want := range map[string]string{
-		"ipvsadm -A -t 198.18.0.1:80 -s rr":                      "is not served: ",
-		"ipset add KIPVS-OWNED 198.18.0.1,tcp:80":                "is not served: ",
-		"ipset add KIPVS-EXTERNAL 198.18.0.1,tcp:80":             "is not served: ",
-		"ip route add local 198.18.0.1/32 dev kube-ipvs0 table 7598":     "is not served: ",
-		"ipvsadm -a -t 198.18.0.1:80 -r 10.244.0.1:8080 -m -w 1": "is served, but not as a whole: ",
+		"ipvsadm -A -t 198.18.0.1:80 -s rr":                          "is not served: ",
+		"ipset add KIPVS-OWNED 198.18.0.1,tcp:80":                    "is not served: ",
+		"ipset add KIPVS-EXTERNAL 198.18.0.1,tcp:80":                 "is not served: ",
+		"ip route add local 198.18.0.1/32 dev kube-ipvs0 table 7598": "is not served: ",
+		"ipvsadm -a -t 198.18.0.1:80 -r 10.244.0.1:8080 -m -w 1":     "is served, but not as a whole: ",
 	} {
 		t.Run(refused, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -1,6 +1,6 @@
 // Package loop keeps a data plane as the Services ask for. It wakes when something changed, plans what is dirty, decides who
 // owns an address that several Services claim, has the data plane synced, and backs off from what fails. One goroutine does it
-// all, but for work that the data plane gives to Queue.Go. It knows no mode: a Dataplane does what the plan says.
+// all, but for work that the data plane gives to Queue.Go. It knows no mode: a Dataplane carries out the plan.
 package loop
 
 import (
@@ -118,7 +118,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if !result.Busy || err != nil { // that nothing failed so far says nothing of what goes on
+		if !result.Busy || err != nil { // that nothing failed so far is no result of a job that goes on
 			if after, isNews := retry.Note(err); isNews {
 				klog.FromContext(ctx).Error(err, "Not everything could be programmed", "retryAfter", after)
 			}
@@ -151,7 +151,7 @@ func (l *Loop) ticks() (ticks <-chan time.Time, stop func()) {
 	return t.C, t.Stop
 }
 
-// take takes what changed from the queue, and says whether the sources are synced.
+// take takes what changed from the queue, and reports whether the sources are synced.
 func (l *Loop) take() bool {
 	was := l.what
 	names, what := l.cfg.Queue.take()

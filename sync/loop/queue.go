@@ -21,7 +21,7 @@ type Queue struct {
 	jobs     sync.WaitGroup // work in the background
 }
 
-// Changed says what changed beside single Services.
+// Changed is a set of changes beside those of single Services.
 type Changed uint8
 
 // What can change.
@@ -103,7 +103,7 @@ func (q *Queue) signal(synced bool) {
 	}
 }
 
-// waits says that something waits to be programmed.
+// waits notes that something waits to be programmed.
 func (q *Queue) waits() {
 	if q.Queued != nil {
 		q.Queued()
