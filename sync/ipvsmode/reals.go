@@ -10,6 +10,8 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/plan"
 	"kube-ipvs/sync/reconcile"
 )
 
@@ -209,4 +211,16 @@ func (d *Dataplane) doReals(ctx context.Context, ops []ipvs.Op) []error {
 		}
 	}
 	return d.cfg.IPVS.Do(ctx, ops)
+}
+
+// Drains implements loop.Drainer.
+func (d *Dataplane) Drains(a plan.Address) []loop.Drain {
+	var out []loop.Drain
+	for k, drain := range d.realLayer.draining {
+		if k.Server == KeyOf(a) || k.Server == AliasKey(a) {
+			out = append(out, loop.Drain{At: k.AddrPort(), Unlisted: drain.unlisted})
+		}
+	}
+	slices.SortFunc(out, func(a, b loop.Drain) int { return a.At.Compare(b.At) })
+	return out
 }

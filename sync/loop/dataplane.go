@@ -39,7 +39,7 @@ const (
 	Everything                  // all of it
 )
 
-// A Result is how a sync ended, and when the next one is due.
+// A Result is the outcome of a sync, and when the next one is due.
 type Result struct {
 	Err     error          // nil: the kernel is as it is to be, but for what a job goes on to do
 	Blocked bool           // more than single objects cannot be programmed
@@ -49,8 +49,7 @@ type Result struct {
 	Next    time.Time      // when the next sync is due of itself; zero: when something changes
 }
 
-// A Status is what keeps a frontend from being served as it was asked for, each part in words of a user. The zero Status:
-// nothing does.
+// A Status is the reasons why a frontend is not served as it was asked for, each in words of a user. The zero Status: it is.
 type Status struct {
 	Family  string // why its address family does not work on this node
 	Limited string // it is served, but not as a whole

@@ -1,6 +1,6 @@
 // Package loop keeps a data plane as the Services ask for. It wakes when something changed, plans what is dirty, decides who
 // owns an address that several Services claim, has the data plane synced, and backs off from what fails. One goroutine does it
-// all, but for work that the data plane gives to Queue.Go. It knows no mode: a Dataplane carries out the plan.
+// all, but for work that the data plane gives to Queue.Go. It knows no mode: a Dataplane carries the plan out.
 package loop
 
 import (
@@ -67,6 +67,9 @@ type Loop struct {
 	begun   bool                   // planning has begun
 	count   *Metrics
 	waiting map[plan.Name][]time.Time // when the changes happened that are not programmed yet
+
+	questions chan func()   // of other goroutines
+	ended     chan struct{} // closed when nobody answers them any more
 }
 
 // New returns a loop. Nothing is done before Run.
@@ -77,6 +80,7 @@ func New(cfg Config) *Loop {
 	return &Loop{
 		cfg: cfg, dataplane: cfg.Dataplane, services: map[plan.Name]*service{}, owners: owners{}, moved: map[plan.Address]struct{}{},
 		count: cfg.Metrics, dirty: map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{},
+		questions: make(chan func()), ended: make(chan struct{}),
 	}
 }
 
@@ -84,6 +88,7 @@ func New(cfg Config) *Loop {
 // queue has been told that the sources are synced.
 func (l *Loop) Run(ctx context.Context) error {
 	defer l.cfg.Queue.jobs.Wait()
+	defer close(l.ended)
 	l.started = time.Now()
 	retry := reconcile.Backoff{Min: retryLeast, Max: retryMost, Remind: remindInterval}
 	var next timer
@@ -98,6 +103,9 @@ func (l *Loop) Run(ctx context.Context) error {
 			if !l.begun || !l.dataplane.Verify(ctx) {
 				continue
 			}
+		case answer := <-l.questions:
+			answer()
+			continue
 		case <-l.cfg.Queue.wake:
 		case <-retry.Timer:
 			retry.Fired()
@@ -118,7 +126,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if !result.Busy || err != nil { // that nothing failed so far is no result of a job that goes on
+		if !result.Busy || err != nil { // a job that goes on may still fail
 			if after, isNews := retry.Note(err); isNews {
 				klog.FromContext(ctx).Error(err, "Not everything could be programmed", "retryAfter", after)
 			}

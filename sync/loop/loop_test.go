@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A fake is a data plane that logs what it is told, and a source.
 type fake struct {
+	mu       sync.Mutex // held by the test but while it waits
 	log      []string
 	result   Result
 	unready  bool // what an update depends on cannot be read
@@ -34,19 +36,44 @@ type fake struct {
 	told     []string
 	ended    []error
 	queue    *Queue
+	loop     *Loop
+	seen     *prometheus.Registry
+	hang     chan struct{} // Sync waits until it is closed; nil: it does not
+	atEnd    func()        // called when the loop has ended
 }
 
-func (f *fake) note(format string, args ...any)            { f.log = append(f.log, fmt.Sprintf(format, args...)) }
+func (f *fake) note(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.log = append(f.log, fmt.Sprintf(format, args...))
+}
+
 func (f *fake) SetNode(n plan.Node, _ []netip.Prefix)      { f.note("node %s", n.Name) }
 func (f *fake) UpdateService(*plan.Desired, *plan.Desired) {}
 func (f *fake) Invalidate(p Part)                          { f.note("invalidate %b", p) }
-func (f *fake) Verify(context.Context) bool                { return f.drift }
-func (f *fake) IsProgrammed(plan.Address) bool             { return !f.behind }
-func (f *fake) Status(a plan.Address) Status               { return f.statuses[a] }
-func (f *fake) Names() []plan.Name                         { return sorted(keysOf(f.services)) }
+func (f *fake) Verify(context.Context) bool                { return locked(f, func() bool { return f.drift }) }
+func (f *fake) IsProgrammed(plan.Address) bool             { return locked(f, func() bool { return !f.behind }) }
+
+func (f *fake) Status(a plan.Address) Status {
+	return locked(f, func() Status { return f.statuses[a] })
+}
+
+func (f *fake) Names() []plan.Name {
+	return locked(f, func() []plan.Name { return sorted(keysOf(f.services)) })
+}
+
 func (f *fake) Service(n plan.Name) (plan.Service, []plan.Slice, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	s, ok := f.services[n]
 	return s, nil, ok
+}
+
+// locked returns something of a fake.
+func locked[T any](f *fake, get func() T) T {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return get()
 }
 
 func (f *fake) Update(old, now *plan.Frontend) {
@@ -62,12 +89,17 @@ func (f *fake) Update(old, now *plan.Frontend) {
 
 func (f *fake) Sync(_ context.Context, update func()) Result {
 	f.note("sync")
-	if update != nil && !f.unready {
+	if hang := locked(f, func() chan struct{} { return f.hang }); hang != nil {
+		<-hang
+	}
+	if update != nil && !locked(f, func() bool { return f.unready }) {
 		update()
 	}
-	result := f.result
-	f.result.Changed, f.result.Next = nil, time.Time{}
-	return result
+	return locked(f, func() Result {
+		result := f.result
+		f.result.Changed, f.result.Next = nil, time.Time{}
+		return result
+	})
 }
 
 func keysOf(m map[plan.Name]plan.Service) map[plan.Name]struct{} {
@@ -93,9 +125,21 @@ func (f *fake) remove(name string) {
 	f.queue.ServiceChanged(n)
 }
 
+// free lets the loop go on meanwhile.
+func (f *fake) free(do func()) {
+	f.mu.Unlock()
+	defer f.mu.Lock()
+	do()
+}
+
+// sleep lets time pass.
+func (f *fake) sleep(d time.Duration) {
+	f.free(func() { time.Sleep(d); synctest.Wait() })
+}
+
 // take returns what the data plane was told since the last time.
 func (f *fake) take() []string {
-	synctest.Wait()
+	f.free(synctest.Wait)
 	out := f.log
 	f.log = nil
 	return out
@@ -104,23 +148,48 @@ func (f *fake) take() []string {
 // run runs a loop on a fake.
 func run(t *testing.T, test func(*fake)) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fake{services: map[plan.Name]plan.Service{}, statuses: map[plan.Address]Status{}, queue: NewQueue()}
+		f := &fake{services: map[plan.Name]plan.Service{}, statuses: map[plan.Address]Status{}, queue: NewQueue(), seen: prometheus.NewRegistry(), atEnd: func() {}}
 		l := New(Config{
-			Source: f, Queue: f.queue, Dataplane: f, LookInterval: time.Second, Metrics: NewMetrics(prometheus.NewRegistry()),
-			Node:      func(context.Context) (plan.Node, []netip.Prefix, error) { return plan.Node{Name: "node1"}, nil, f.node },
-			Health:    func(plan.Name, *plan.Health) {},
-			Report:    func(n plan.Name, p []plan.Problem) { f.told = append(f.told, fmt.Sprint(n, p)) },
-			Converged: func(err error) { f.ended = append(f.ended, err) },
+			Source: f, Queue: f.queue, Dataplane: f, LookInterval: time.Second, Metrics: NewMetrics(f.seen),
+			Node: func(context.Context) (plan.Node, []netip.Prefix, error) {
+				return plan.Node{Name: "node1"}, nil, locked(f, func() error { return f.node })
+			},
+			Health: func(plan.Name, *plan.Health) {},
+			Report: func(n plan.Name, p []plan.Problem) {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				f.told = append(f.told, fmt.Sprint(n, p))
+			},
+			Converged: func(err error) {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				f.ended = append(f.ended, err)
+			},
 		})
+		f.loop = l
 		ctx, cancel := context.WithCancel(klog.NewContext(t.Context(), klog.Logger{}))
 		ended := make(chan error)
 		go func() { ended <- l.Run(ctx) }()
+		f.mu.Lock()
 		test(f)
+		f.mu.Unlock()
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
+		f.atEnd()
 	})
+}
+
+// attempts is how many attempts were measured.
+func (f *fake) attempts() uint64 {
+	families, _ := f.seen.Gather()
+	for _, m := range families {
+		if m.GetName() == "kubeproxy_sync_proxy_rules_duration_seconds" {
+			return m.GetMetric()[0].GetHistogram().GetSampleCount()
+		}
+	}
+	return 0
 }
 
 func expect(t *testing.T, when string, got []string, want ...string) {
@@ -134,7 +203,7 @@ func TestNothingBeforeSynced(t *testing.T) {
 	run(t, func(f *fake) {
 		f.set("a", "10.96.0.1", 1)
 		f.queue.Note(Kernel | Node)
-		time.Sleep(time.Hour)
+		f.sleep(time.Hour)
 		expect(t, "before", f.take())
 		f.queue.Synced()
 		expect(t, "synced", f.take(), "invalidate 100", "node node1", "sync", "add 10.96.0.1:80/tcp")
@@ -153,10 +222,10 @@ func TestNothingIsPlannedTooEarly(t *testing.T) {
 		f.queue.Synced()
 		expect(t, "no node", f.take(), "sync")
 		f.node, f.result.Err, f.result.Blocked = nil, errors.New("unreadable"), true
-		time.Sleep(retryLeast)
+		f.sleep(retryLeast)
 		expect(t, "unready", f.take(), "invalidate 1", "node node1", "sync")
 		f.unready, f.result = false, Result{}
-		time.Sleep(2 * retryLeast)
+		f.sleep(2 * retryLeast)
 		expect(t, "ready", f.take(), "invalidate 1", "sync", "add 10.96.0.1:80/tcp")
 		if len(f.ended) != 3 || f.ended[0] == nil || f.ended[1] == nil || f.ended[2] != nil {
 			t.Errorf("attempts %v", f.ended)
@@ -198,7 +267,7 @@ func TestResults(t *testing.T) {
 			t.Errorf("a single object: %v", f.ended)
 		}
 		f.ended, f.result = nil, Result{Err: refused, Blocked: true}
-		time.Sleep(retryLeast)
+		f.sleep(retryLeast)
 		if f.take(); len(f.ended) != 1 || errors.Is(f.ended[0], ErrObjects) {
 			t.Errorf("blocked: %v", f.ended)
 		}
@@ -207,10 +276,10 @@ func TestResults(t *testing.T) {
 		if f.take(); len(f.ended) != 0 {
 			t.Errorf("busy: %v", f.ended)
 		}
-		time.Sleep(time.Hour) // the retry of before comes, and is busy, too
+		f.sleep(time.Hour) // the retry of before comes, and is busy, too
 		f.result = Result{}
 		f.queue.Go(func() { time.Sleep(time.Second) })
-		time.Sleep(time.Second)
+		f.sleep(time.Second)
 		if f.take(); !slices.Equal(f.ended, []error{nil}) {
 			t.Errorf("the job has ended: %v", f.ended)
 		}
@@ -218,11 +287,11 @@ func TestResults(t *testing.T) {
 		f.result = Result{Next: time.Now().Add(time.Minute)}
 		f.set("a", "10.96.0.1", 1)
 		f.take()
-		time.Sleep(time.Minute - 1)
+		f.sleep(time.Minute - 1)
 		expect(t, "before the next", f.take())
-		time.Sleep(time.Nanosecond)
+		f.sleep(time.Nanosecond)
 		expect(t, "next", f.take(), "sync")
-		time.Sleep(time.Hour)
+		f.sleep(time.Hour)
 		expect(t, "nothing more", f.take())
 	})
 }
@@ -257,10 +326,10 @@ func TestStatus(t *testing.T) {
 func TestDriftLeadsToASync(t *testing.T) {
 	run(t, func(f *fake) {
 		f.queue.Synced()
-		time.Sleep(time.Minute)
+		f.sleep(time.Minute)
 		f.take()
 		f.drift = true
-		time.Sleep(time.Second)
+		f.sleep(time.Second)
 		expect(t, "drift", f.take(), "sync")
 	})
 }

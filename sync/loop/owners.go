@@ -17,8 +17,8 @@ type claimed struct {
 	fe *plan.Frontend
 }
 
-// ranks is the order of Services that claim a frontend, by its kind. What the API server allocates goes before what users
-// write: a Service that names another's cluster IP as its external IP must not get it, however old it is.
+// ranks orders claims by what a frontend is. What the API server allocates goes before what users write: a Service that
+// names another's cluster IP as its external IP must not get it, however old it is.
 var ranks = [...]int{plan.ClusterIP: 0, plan.NodePort: 1, plan.LoadBalancerIP: 2, plan.ExternalIP: 3}
 
 // before ranks claims: by what they are, then the older Service first; among twins the one whose name comes first.

@@ -7,7 +7,7 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// A Source has the Services that are wanted. Its methods may be called from any goroutine.
+// A Source holds the Services that are wanted. Its methods may be called from any goroutine.
 type Source interface {
 	// Service returns a Service and its slices, and whether there is one that is ours to serve.
 	Service(plan.Name) (plan.Service, []plan.Slice, bool)

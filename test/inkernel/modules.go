@@ -26,7 +26,7 @@ var modules = []string{
 	"iptable_filter", "iptable_nat", "iptable_mangle", "iptable_raw",
 	"ip6table_filter", "ip6table_nat", "ip6table_mangle", "ip6table_raw",
 	"xt_addrtype", "xt_bpf", "xt_comment", "xt_conntrack", "xt_connmark", "xt_ipvs", "xt_mark", "xt_MASQUERADE",
-	"xt_multiport", "xt_nat", "xt_nfacct", "xt_owner", "xt_physdev", "xt_recent", "xt_statistic", "xt_tcpudp",
+	"xt_multiport", "xt_nat", "xt_NETMAP", "xt_nfacct", "xt_owner", "xt_physdev", "xt_recent", "xt_statistic", "xt_tcpudp",
 	"xt_CT", "xt_LOG", "xt_limit", "ipt_REJECT", "ip6t_REJECT",
 }
 

@@ -23,6 +23,11 @@ var othersLinks = []circumstance{
 			elsewhere("1001"),
 			setting("net/ipv4/tcp_l3mdev_accept", "1", "net/ipv4/udp_l3mdev_accept", "1"),
 		},
+		limits: []limit{{
+			reason: "a pod in a VRF is reset by a program of the node that is an endpoint, as with kube-proxy's ipvs mode; why is not known",
+			of:     []string{"divert", "bind", "ipvs"},
+			covers: func(c cell) bool { return c.proto == inet.TCP && c.from == fromPod && c.ownEndpoint() },
+		}},
 	},
 	{
 		name:  "pods elsewhere are behind a tunnel",

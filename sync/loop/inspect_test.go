@@ -1,0 +1,116 @@
+package loop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kube-ipvs/internal/inet"
+	"kube-ipvs/sync/plan"
+)
+
+func TestInspect(t *testing.T) {
+	a := plan.Address{Addr: netip.MustParseAddr("10.96.0.1"), Port: 80, Protocol: inet.TCP}
+	run(t, func(f *fake) {
+		f.set("old", "10.96.0.1", 1)
+		f.set("young", "10.96.0.1", 2)
+		f.queue.Synced()
+		f.take()
+		f.statuses[a], f.behind = Status{Limited: "some get less"}, true
+		var names []plan.Name
+		var owner plan.Name
+		var isOwned bool
+		var got Inspection
+		var err error
+		f.free(func() { names, err = f.loop.Names(context.Background()) })
+		expect(t, "names", []string{fmt.Sprint(names, err)}, "[default/old default/young] <nil>")
+		f.free(func() { owner, isOwned, err = f.loop.Owner(context.Background(), a) })
+		expect(t, "owner", []string{fmt.Sprint(owner, isOwned, err)}, "default/old true <nil>")
+		f.free(func() {
+			got, err = f.loop.Inspect(context.Background(), plan.Name{Namespace: "default", Name: "young"})
+		})
+		if err != nil || len(got.Frontends) != 1 || len(got.Problems) != 1 || got.Desired.Service.Name != "young" {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		want := InspectedFrontend{
+			Frontend: got.Frontends[0].Frontend, Owner: plan.Name{Namespace: "default", Name: "old"}, Status: Status{Limited: "some get less"},
+		}
+		if diff := cmp.Diff(fmt.Sprintf("%+v", want), fmt.Sprintf("%+v", got.Frontends[0])); diff != "" || got.Frontends[0].Address != a {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		f.free(func() { _, err = f.loop.Inspect(context.Background(), plan.Name{Name: "none"}) })
+		if !errors.Is(err, ErrUnknown) {
+			t.Errorf("a Service that is not there: %v", err)
+		}
+		expect(t, "to ask costs the data plane nothing", f.take())
+	})
+}
+
+// Who asks while a turn takes long waits no longer than he wants to, and the loop does not wait for him. Many may ask at once.
+func TestInspectHoldsNothingUp(t *testing.T) {
+	run(t, func(f *fake) {
+		f.set("a", "10.96.0.1", 1)
+		f.queue.Synced()
+		f.take()
+		f.hang = make(chan struct{})
+		f.set("a", "10.96.0.1", 1)
+		f.take()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		var err error
+		f.free(func() { _, err = f.loop.Names(ctx) })
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("asked while a turn takes long: %v", err)
+		}
+		close(f.hang)
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				if _, err := f.loop.Inspect(context.Background(), plan.Name{Namespace: "default", Name: "a"}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		f.free(all.Wait)
+	})
+}
+
+func TestInspectAfterTheEnd(t *testing.T) {
+	var l *Loop
+	run(t, func(f *fake) {
+		l = f.loop
+		f.atEnd = func() {
+			if _, err := l.Names(context.Background()); !errors.Is(err, errEnded) {
+				t.Errorf("asked after the end: %v", err)
+			}
+		}
+	})
+}
+
+// A turn that has nothing to do is no attempt.
+func TestIdleTurnsAreNoAttempts(t *testing.T) {
+	run(t, func(f *fake) {
+		f.queue.Synced()
+		f.take()
+		before := f.attempts()
+		f.result.Idle = true
+		f.drift = true
+		f.sleep(time.Minute)
+		f.take()
+		f.drift = false
+		if n := f.attempts() - before; n != 0 {
+			t.Errorf("%d attempts without anything to do", n)
+		}
+		f.set("a", "10.96.0.1", 1)
+		f.take()
+		if n := f.attempts() - before; n != 1 {
+			t.Errorf("%d attempts after a change, want 1", n)
+		}
+	})
+}
