@@ -46,7 +46,7 @@ compare: packages build
 # make soak for=3m
 for ?= 10m
 soak: packages build
-	go test -count 1 -run TestHistories -timeout 0 ./sync/loop -args -histories 10000 -history $$(date +%s)
+	go test -count 1 -run TestHistories -timeout 0 ./sync/ipvsmode -args -histories 10000 -history $$(date +%s)
 	go test -v -count 1 -tags kernel,soak -run TestSoak -exec "$(inkernel)" -timeout 40m ./test/survive -args -soak $(for)
 
 # iptables on nft and two CPUs, which most nodes have and user-mode Linux has not: in an emulated machine, which is too slow to
