@@ -189,8 +189,12 @@ func (r *rig) set(n int, endpoints []plan.Endpoint, edits ...func(*plan.Service)
 }
 
 func (r *rig) change(n int, endpoints []plan.Endpoint, edits ...func(*plan.Service)) {
-	r.queue.ServicesChanged(append(r.together, r.set(n, endpoints, edits...))...)
+	name := r.set(n, endpoints, edits...)
+	r.mu.Lock()
+	names := append(r.together, name)
 	r.together = nil
+	r.mu.Unlock()
+	r.queue.ServicesChanged(names...)
 }
 
 // remove deletes a Service with its slices.

@@ -83,7 +83,9 @@ func (s Stack) Retry() {
 func (s Stack) Err() error {
 	var errs []error
 	for _, layer := range s {
-		errs = append(errs, layer.Err())
+		if err := layer.Err(); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }

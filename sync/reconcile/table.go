@@ -106,6 +106,9 @@ func (l *TableLayer[K, V, Op]) Retry() {
 
 // Err implements Layer.
 func (l *TableLayer[K, V, Op]) Err() error {
+	if l.readErr == nil && len(l.failed) == 0 {
+		return nil
+	}
 	errs := []error{l.readErr}
 	for _, k := range slices.SortedFunc(maps.Keys(l.failed), l.Compare) {
 		if l.Quiet == nil || !l.Quiet(k) {
