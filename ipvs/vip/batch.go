@@ -60,7 +60,7 @@ func (r *request) put(i int) {
 func (r *request) encode(i int, op Op) {
 	switch op.Item.Kind {
 	case Policy:
-		op.Item.Rule.encode(&r.conn.batch, op.Verb, familyOf(op.Item.Prefix))
+		r.conn.places[op.Item.Prefix].trade(op.Item.Rule).encode(&r.conn.batch, op.Verb, familyOf(op.Item.Prefix))
 	case Address:
 		encodeAddress(&r.conn.batch, op.Verb, op.Item.Prefix, r.link.index)
 	default:

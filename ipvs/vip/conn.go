@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -24,7 +25,8 @@ type Conn struct {
 	handle *netlink.Handle // for the link
 	bulk   *bulk.Conn      // for rules, routes and addresses, of which there may be thousands
 	batch  bulk.Batch
-	inet   int // a socket for IPv4 ioctls
+	inet   int                    // a socket for IPv4 ioctls
+	places map[netip.Prefix]place // of the rules of each family, as Read found; none: the first one
 
 	removals pendingRemovals
 }
@@ -33,7 +35,7 @@ var _ Kernel = (*Conn)(nil)
 
 // Open connects to the kernel. Errors are those of socket(2).
 func Open() (*Conn, error) {
-	c := &Conn{inet: -1}
+	c := &Conn{inet: -1, places: map[netip.Prefix]place{}}
 	if err := c.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("rtnetlink: %w", err), c.Close())
 	}

@@ -34,12 +34,12 @@ func TestFakeString(t *testing.T) {
 		t.Fatal(errors.Join(errs...))
 	}
 	const want = `ip link add kube-ipvs0 type dummy
-ip rule add pref 3 iif lo fwmark 0x10/0x10 lookup 7598
-ip rule add pref 4 iif lo fwmark 0x1000/0x1000 goto 7
-ip rule add pref 6 fwmark 0x1000/0x1000 lookup 7598
-ip rule add pref 7 lookup 7597
+ip rule add pref 90 iif lo fwmark 0x10/0x10 lookup 7598
+ip rule add pref 91 iif lo fwmark 0x1000/0x1000 goto 93
+ip rule add pref 92 fwmark 0x1000/0x1000 lookup 7598
+ip rule add pref 93 lookup 7597
 ip rule add pref 37599 lookup 7599
-ip -6 rule add pref 3 iif lo fwmark 0x10/0x10 lookup 7598
+ip -6 rule add pref 90 iif lo fwmark 0x10/0x10 lookup 7598
 ip route add 255.255.255.254/32 dev kube-ipvs0 table local
 ip route add local 10.96.0.0/12 dev kube-ipvs0 table local src 192.0.2.1
 ip route add local fd00:96::/108 dev kube-ipvs0 table local
@@ -56,12 +56,12 @@ ip address add 10.96.0.10/32 dev kube-ipvs0
 	if errs := f.Do(t.Context(), []Op{{Verb: Del, Item: Item{Kind: Link}}}); errs != nil {
 		t.Fatal(errors.Join(errs...))
 	}
-	const left = `ip rule add pref 3 iif lo fwmark 0x10/0x10 lookup 7598
-ip rule add pref 4 iif lo fwmark 0x1000/0x1000 goto 7
-ip rule add pref 6 fwmark 0x1000/0x1000 lookup 7598
-ip rule add pref 7 lookup 7597
+	const left = `ip rule add pref 90 iif lo fwmark 0x10/0x10 lookup 7598
+ip rule add pref 91 iif lo fwmark 0x1000/0x1000 goto 93
+ip rule add pref 92 fwmark 0x1000/0x1000 lookup 7598
+ip rule add pref 93 lookup 7597
 ip rule add pref 37599 lookup 7599
-ip -6 rule add pref 3 iif lo fwmark 0x10/0x10 lookup 7598
+ip -6 rule add pref 90 iif lo fwmark 0x10/0x10 lookup 7598
 `
 	if diff := cmp.Diff(left, f.String()); diff != "" {
 		t.Errorf("String without the link (-want +got):\n%s", diff)

@@ -189,8 +189,10 @@ func TestChanges(t *testing.T) {
 		{"our rule", unix.RTM_DELRULE, ruleMessage(Rule{Priority: 6, Table: DivertTable}, RouteProtocol), true},
 		{"a rule of whomever to our table", unix.RTM_NEWRULE, ruleMessage(Rule{Priority: 6, Table: DivertTable}, 3), true},
 		{"our rule that goes on", unix.RTM_DELRULE, ruleMessage(Rule{Priority: 4, Goto: 7}, RouteProtocol), true},
-		{"another rule", unix.RTM_DELRULE, ruleMessage(Rule{Priority: 6, Table: unix.RT_TABLE_MAIN}, 3), false},
-		{"another rule that goes on", unix.RTM_DELRULE, ruleMessage(Rule{Priority: 4, Goto: 7}, 3), false},
+		{"another rule", unix.RTM_DELRULE, ruleMessage(Rule{Priority: 94, Table: unix.RT_TABLE_MAIN}, 3), false},
+		{"another rule that goes on", unix.RTM_DELRULE, ruleMessage(Rule{Priority: 94, Goto: 97}, 3), false},
+		{"another rule that comes before ours", unix.RTM_DELRULE, ruleMessage(Rule{Priority: 93, Table: unix.RT_TABLE_MAIN}, 3), true},
+		{"another rule that ours cannot come before", unix.RTM_NEWRULE, ruleMessage(Rule{Priority: 3, Table: unix.RT_TABLE_MAIN}, 3), false},
 		{"the link goes", unix.RTM_DELLINK, link, true},
 		{"an address on what had the index", unix.RTM_NEWADDR, on, false},
 	}

@@ -14,7 +14,8 @@ import (
 // attempts bounds the retries of a Read during concurrent changes.
 const attempts = 5
 
-// Read implements Kernel. It returns all owned rules, so that the caller removes undesired ones.
+// Read implements Kernel. It returns all owned rules, so that the caller removes undesired ones. Where a stranger's rule has
+// come before those of Policies, these are undesired, and to be added again: before it.
 func (c *Conn) Read(ctx context.Context) (Items, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

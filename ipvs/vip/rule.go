@@ -107,20 +107,30 @@ func parseRule(p []byte) (r Rule, owned bool, _ error) {
 // ruleInvert is FIB_RULE_INVERT.
 const ruleInvert = 2
 
-// readRules adds the owned rules.
+// readRules adds the owned rules, and finds the places for those of Policies.
 func (c *Conn) readRules(ctx context.Context, items Items) error {
+	var owned []Item
+	clear(c.places)
 	err := c.dump(ctx, dumpOf{get: unix.RTM_GETRULE, header: ruleHeaderLen}, func(p []byte) error {
-		r, owned, err := parseRule(p)
-		if err != nil || !owned {
-			return err
-		}
+		r, ours, err := parseRule(p)
 		family := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 		if p[0] == unix.AF_INET6 {
 			family = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 		}
-		items[Item{Kind: Policy, Prefix: family, Rule: r}] = netip.Addr{}
+		switch {
+		case err != nil:
+			return err
+		case ours:
+			owned = append(owned, Item{Kind: Policy, Prefix: family, Rule: r})
+		case r.inFront():
+			c.places[family] = max(c.places[family], placeBefore(r.Priority))
+		}
 		return nil
 	})
+	for _, i := range owned {
+		i.Rule = c.places[i.Prefix].trade(i.Rule)
+		items[i] = netip.Addr{}
+	}
 	if errors.Is(err, unix.EAFNOSUPPORT) { // no IPv6, no rules; those of IPv4 come first
 		return nil
 	}

@@ -52,7 +52,7 @@ func (i Item) onLink() bool { return i.Kind >= Refuse }
 
 // A Rule is a rule of the routing policy: packets with this mark look up a table.
 type Rule struct {
-	Priority uint32 // lower ones come first; the local table has 0
+	Priority uint32 // lower ones come first; the local table has 0; a Conn trades those of Policies for lower ones (see place)
 	Mark     uint32 // of the packet, under Mask
 	Mask     uint32 // the bits of the mark that count; 0: none
 	Own      bool   // only look-ups of the node itself ("iif lo"): packets that it sends, and checks of the way back
@@ -98,13 +98,13 @@ const (
 	RouteProtocol   = 175  // rtm_protocol of owned routes and rules (free in include/uapi/linux/rtnetlink.h)
 )
 
-// Priorities of rules. Marked packets are for this host by definition, so only the local table comes before, and no rule
-// of another agent: Cilium has 1, 9 and 100, Calico 99 and others, AWS's CNI 512 and up, l3mdev 1000.
+// Priorities of rules, as long as no stranger's rule comes before (see place.go). Calico has 99 and others, Cilium 1, 9 and
+// 100, AWS's CNI 512 and up, l3mdev 1000.
 const (
-	ownPriority        = 3
-	checkPriority      = 4
-	divertPriority     = 6
-	afterPriority      = 7
+	ownPriority        = 90
+	checkPriority      = 91
+	divertPriority     = 92
+	afterPriority      = 93
 	lastResortPriority = 37599 // after the default table's (32767)
 )
 
@@ -141,7 +141,7 @@ const (
 	Del
 )
 
-// An Op is one change. It prints as the equivalent ip command.
+// An Op is one change. It prints as the equivalent ip command, with the priorities of Policies.
 type Op struct {
 	Verb   Verb
 	Item   Item

@@ -22,7 +22,7 @@ type Change struct {
 	Family   uint8
 	OnLink   bool       // it is about kube-ipvs0, or an address on it
 	Table    uint32     // of a route
-	Rule     bool       // it is about an owned rule
+	Rule     bool       // it is about an owned rule, or a stranger's that owned ones are to come before
 	Protocol uint8      // of a route
 	Addr     netip.Addr // of an address
 	Same     bool       // of an address: links other than kube-ipvs0 had it before and have it still
@@ -130,11 +130,11 @@ func (w *watcher) parse(m syscall.NetlinkMessage) (Change, error) {
 			c.Same = w.update(c, link)
 		}
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
-		_, owned, err := parseRule(m.Data)
+		r, owned, err := parseRule(m.Data)
 		if err != nil {
 			return Change{}, err
 		}
-		c.Rule = owned
+		c.Rule = owned || r.inFront()
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		r, err := parseRoute(m.Data)
 		if err != nil {
@@ -177,7 +177,7 @@ func (w *watcher) locate(c Change, l linkState) {
 	}
 }
 
-// Watch calls changed when an owned object changed; see the function Watch. It does not report rules, routes and
+// Watch calls changed when an owned object changed, or a stranger's rule that decides where owned ones stand; see the function Watch. It does not report rules, routes and
 // addresses that the Conn itself adds and removes, if only one Watch of the Conn runs at a time. The kernel does not
 // report the author of a change to IPv6 addresses: a new one is never reported. Changes of the link always are.
 func (c *Conn) Watch(ctx context.Context, changed func()) error {
@@ -199,7 +199,7 @@ func (c *Conn) Watch(ctx context.Context, changed func()) error {
 	})
 }
 
-// owned reports whether a change is to an owned object.
+// owned reports whether a change is to an owned object, or to what decides where it stands.
 func (c Change) owned() bool {
 	switch c.Event {
 	case unix.RTM_NEWADDR:

@@ -327,7 +327,7 @@ func ordered(t *testing.T, got []string, prefixes ...string) {
 
 // Nothing is turned on while the way there is not open: without the rules, and without the divert rule.
 func TestNothingIsOnWithoutRules(t *testing.T) {
-	for _, refused := range []string{"ensure rules", "ip rule add pref 6 fwmark 0x1000/0x1000 lookup 7598"} {
+	for _, refused := range []string{"ensure rules", "ip rule add pref 92 fwmark 0x1000/0x1000 lookup 7598"} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
 			r.set(1, pods(1))

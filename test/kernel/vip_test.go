@@ -66,8 +66,8 @@ func TestVIPKernel(t *testing.T) {
 func TestVIPCommands(t *testing.T) {
 	k := vipOpenNode(t)
 	vipDo(t, k, vipOps(vip.Add, vipAll()...)...)
-	const rules = "3: from all fwmark 0x10/0x10 iif lo lookup 7598 proto 175 4: from all fwmark 0x1000/0x1000 iif lo goto 7 proto 175 " +
-		"6: from all fwmark 0x1000/0x1000 lookup 7598 proto 175 7: from all lookup 7597 proto 175 37599: from all lookup 7599 proto 175"
+	const rules = "90: from all fwmark 0x10/0x10 iif lo lookup 7598 proto 175 91: from all fwmark 0x1000/0x1000 iif lo goto 93 proto 175 " +
+		"92: from all fwmark 0x1000/0x1000 lookup 7598 proto 175 93: from all lookup 7597 proto 175 37599: from all lookup 7599 proto 175"
 	tests := []struct{ command, want string }{
 		{"ip -4 rule show | grep 'proto 175'", rules},
 		{"ip -6 rule show | grep 'proto 175'", rules},
@@ -103,6 +103,18 @@ func TestVIPHands(t *testing.T) {
 		return want[slices.IndexFunc(want, func(i vip.Item) bool { return i.Rule.Priority == n })]
 	}
 	nothing := []vip.Item(nil)
+	// Where a stranger's rule is in front of ours, none is where it should be.
+	ours := vipRules("0.0.0.0/0")[:4]
+	earlier := func(n uint32) (out []vip.Item) {
+		for _, i := range ours {
+			if i.Rule.Priority -= n; i.Rule.Goto != 0 {
+				i.Rule.Goto -= n
+			}
+			out = append(out, i)
+		}
+		return out
+	}
+	moved, movedMore := earlier(5), earlier(4)
 	tests := []struct {
 		name       string
 		hand       string
@@ -114,17 +126,23 @@ func TestVIPHands(t *testing.T) {
 		{"the link makes addresses", "ip link set kube-ipvs0 addrgenmode eui64", []vip.Item{link}, nothing},
 		{"a diverted address is gone", "ip route flush table 7598", []vip.Item{divert}, nothing},
 		{"a diverted address leads elsewhere", "ip route replace local 203.0.113.7 dev lo table 7598", []vip.Item{divert}, nothing},
-		{"a rule is gone", "ip rule del pref 6", []vip.Item{ofPriority(6)}, nothing},
-		{"the rule that another goes to is gone", "ip rule del pref 7", []vip.Item{ofPriority(7)}, nothing},
-		{"another mark is diverted", "ip rule add pref 6 fwmark 0x4000/0x4000 lookup 7598", nothing, []vip.Item{rule(vip.Rule{Priority: 6, Mark: 0x4000, Mask: 0x4000, Table: vip.DivertTable})}},
+		{"a rule is gone", "ip rule del pref 92", []vip.Item{ofPriority(92)}, nothing},
+		{"the rule that another goes to is gone", "ip rule del pref 93", []vip.Item{ofPriority(93)}, nothing},
+		{"another mark is diverted", "ip rule add pref 92 fwmark 0x4000/0x4000 lookup 7598", nothing, []vip.Item{rule(vip.Rule{Priority: 92, Mark: 0x4000, Mask: 0x4000, Table: vip.DivertTable})}},
 		{"a rule of an older version", "ip rule add pref 7598 fwmark 0x8000/0x8000 lookup 7598", nothing, []vip.Item{rule(vip.Rule{Priority: 7598, Mark: 0x8000, Mask: 0x8000, Table: vip.DivertTable})}},
-		{"a rule with another mask", "ip rule add pref 6 fwmark 0x1000/0xffff lookup 7598", nothing, []vip.Item{rule(vip.Rule{Priority: 6, Mark: 0x1000, Mask: 0xffff, Table: vip.DivertTable})}},
+		{"the divert rule of an older version", "ip rule add pref 6 fwmark 0x1000/0x1000 lookup 7598 proto 175", nothing, []vip.Item{rule(vip.Rule{Priority: 6, Mark: 0x1000, Mask: 0x1000, Table: vip.DivertTable})}},
+		{"a rule with another mask", "ip rule add pref 92 fwmark 0x1000/0xffff lookup 7598", nothing, []vip.Item{rule(vip.Rule{Priority: 92, Mark: 0x1000, Mask: 0xffff, Table: vip.DivertTable})}},
 		{"a rule of ours that goes elsewhere", "ip rule add pref 5 goto 6 proto 175", nothing, []vip.Item{rule(vip.Rule{Priority: 5, Goto: 6})}},
 		{"the last resort comes first", "ip rule del pref 37599; ip rule add pref 5 lookup 7599", []vip.Item{ofPriority(37599)}, []vip.Item{rule(vip.Rule{Priority: 5, Table: vip.LastResortTable})}},
 		{"a local prefix leads elsewhere", "ip route change local 10.96.0.0/12 dev lo table local proto 175", []vip.Item{local}, nothing},
 		{"a route has another scope", "ip route change 203.0.113.7 dev kube-ipvs0 scope global table 7599", []vip.Item{last}, nothing},
 		{"one route too many", "ip route add local 10.7.0.0/16 dev kube-ipvs0 table local src 192.0.2.1 proto 175", nothing, []vip.Item{vipItem(vip.Local, "10.7.0.0/16")}},
 		{"a stranger's route over the link", "ip route add 10.7.0.0/16 dev kube-ipvs0", nothing, nothing},
+		{"a stranger's rule without priority", "ip rule add lookup 101", ours, moved},
+		{"a stranger's rule for what is not marked", "ip rule add not fwmark 0x10 lookup 101", ours, moved},
+		{"a stranger's rule among ours", "ip rule add pref 93 lookup 101", ours, movedMore},
+		{"a stranger's rule behind ours", "ip rule add pref 94 lookup 101", nothing, nothing},
+		{"a stranger's rule that nothing comes before", "ip rule add pref 3 lookup 101", nothing, nothing},
 		{"an address", "ip address add 10.9.0.1/24 dev kube-ipvs0", nothing, []vip.Item{{Kind: vip.Address, Prefix: netip.MustParsePrefix("10.9.0.1/24")}}},
 	}
 	for _, tt := range tests {
@@ -166,6 +184,67 @@ func TestVIPHandsOnSources(t *testing.T) {
 			vipReconcile(t, k, want)
 			vipHas(t, k, want...)
 		})
+	}
+}
+
+// TestVIPStrangersInFront lets strangers' rules come before ours and go again, one after the other, and states where ours stand
+// when that is mended.
+func TestVIPStrangersInFront(t *testing.T) {
+	want := slices.Concat([]vip.Item{{Kind: vip.Link}}, vipRules("0.0.0.0/0"), vipRules("::/0"), []vip.Item{vipItem(vip.Divert, "203.0.113.7/32")})
+	k := vipOpenNode(t)
+	vipDo(t, k, vipOps(vip.Add, want...)...)
+	vipShell(t, "ip route add blackhole default table 101")
+	tests := []struct{ name, hand, priorities string }{
+		{"none", "true", "90 91 92 93"},
+		{"one without priority", "ip rule add not fwmark 51820 lookup 101", "85 86 87 88"},
+		{"another", "ip rule add lookup main suppress_prefixlength 0", "80 81 82 83"},
+		{"three at once", "for i in 1 2 3; do ip rule add lookup 101; done", "73 74 75 76"},
+		{"one with a mark", "ip rule add fwmark 1 lookup 101", "68 69 70 71"},
+		{"that goes", "ip rule del fwmark 1", "73 74 75 76"},
+		{"one between", "ip rule add pref 80 lookup 101", "73 74 75 76"},
+		{"one far in front", "ip rule add pref 9 lookup 101", "5 6 7 8"},
+		{"no more than room for one", "ip rule add lookup 101", "3 4 5 6"},
+		{"all go", "while ip -4 rule del lookup 101; do :; done 2>&1; ip rule del lookup main suppress_prefixlength 0", "90 91 92 93"},
+		{"one among ours", "ip rule add pref 92 lookup 101", "86 87 88 89"},
+		{"one behind ours", "ip rule del lookup 101; ip rule add pref 94 lookup 101", "90 91 92 93"},
+	}
+	priorities := func(family string) string {
+		return strings.Join(strings.Fields(vipShell(t, "ip "+family+" rule show | grep 'proto 175' | cut -d: -f1")), " ")
+	}
+	for _, tt := range tests {
+		vipShell(t, tt.hand)
+		vipReconcile(t, k, want)
+		vipHas(t, k, want...)
+		if got := priorities("-4"); got != tt.priorities+" 37599" {
+			t.Errorf("%s: ours at %s, want %s\n%s", tt.name, got, tt.priorities, vipShell(t, "ip rule show"))
+		}
+		if got := priorities("-6"); got != "90 91 92 93 37599" {
+			t.Errorf("%s: those of IPv6 at %s", tt.name, got)
+		}
+		if got := vipShell(t, "ip route get 203.0.113.7 mark 0x10"); !strings.HasPrefix(got, "local 203.0.113.7 dev ") {
+			t.Errorf("%s: packets of the node go %s", tt.name, got)
+		}
+		other, err := vip.Open() // the next start
+		if err != nil {
+			t.Fatal(err)
+		}
+		vipHas(t, other, want...)
+		if err := other.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	vipShell(t, "ip rule add lookup 101")
+	there, err := k.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range there {
+		if i.Kind == vip.Policy {
+			vipDo(t, k, vip.Op{Verb: vip.Del, Item: i})
+		}
+	}
+	if got := vipShell(t, "ip rule show | grep 'proto 175' || true"); got != "" {
+		t.Errorf("after removal:\n%s", got)
 	}
 }
 

@@ -23,7 +23,7 @@ type circumstance struct {
 	marked  bool                // who sees whom where no Service is concerned is somebody else's affair
 	all     bool                // ask with UDP, too, what else is asked with TCP only
 	more    func(*trial) []cell // asked in this circumstance only
-	moves   bool                // the node gets other addresses
+	moves   bool                // the node gets other addresses, or rules that the proxy's are to come before
 	uplink  string              // if not eth0
 	limits  []limit
 }

@@ -44,14 +44,28 @@ var othersRouting = append(
 		},
 	},
 	circumstance{
-		name: "the same at prefs 10 and 11",
+		name: "the same without priority, newer than ours, which go before them", moves: true,
+		changes: []change{
+			wgQuickMarks, setting("net/ipv4/conf/all/src_valid_mark", "1"),
+			routing{
+				"route add default via {ROUTER} dev eth0 table 51820",
+				"rule add not fwmark 51820 lookup 51820", "rule add lookup main suppress_prefixlength 0",
+			},
+		},
+	},
+	circumstance{
+		name: "rules for all without priority, newer than ours", moves: true,
+		changes: []change{elsewhere("102", "rule add lookup 102", "rule add iif eth0 lookup 102", "rule add iif lo lookup 102")},
+	},
+	circumstance{
+		name: "wg-quick at prefs 10 and 11", moves: true,
 		changes: []change{routing{
 			"route add default via {ROUTER} dev eth0 table 51820",
 			"rule add pref 10 lookup main suppress_prefixlength 0", "rule add not fwmark 51820 pref 11 lookup 51820",
 		}},
 	},
 	circumstance{
-		name: "the table local at 100, and Cilium's rules before it",
+		name: "the table local at 100, and Cilium's rules before it", moves: true,
 		changes: []change{
 			routing{
 				"route add default via {ROUTER} dev eth0 table 2004",
@@ -79,13 +93,14 @@ func rulesAt(prefs ...int) (out []circumstance) {
 		var limits []limit
 		if pref < 3 {
 			limits = []limit{{
-				reason: "our rules are at 3 to 7",
+				reason: "our rules are at 3 to 6 at the earliest",
 				of:     []string{"divert"},
 				covers: func(c cell) bool { return c.external() && c.untranslated() && (c.from != fromNode || c.ownEndpoint()) },
 			}}
 		}
 		out = append(out, circumstance{
 			limits: limits,
+			moves:  pref < 94,
 			name:   fmt.Sprintf("rules by source and interface, pref %d", pref),
 			changes: []change{elsewhere("102",
 				fmt.Sprintf("rule add from {ASKER} pref %d lookup 102", pref), fmt.Sprintf("rule add iif calipod1 pref %d lookup 102", pref),

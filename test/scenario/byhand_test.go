@@ -23,7 +23,7 @@ import (
 //	ipset destroy KIPVS-OWNED
 //	ip route add local 10.99.0.0/16 dev kube-ipvs0 table local src 192.168.0.1      (and del)
 //	ip route add 198.18.0.10/32 dev kube-ipvs0 table 7599      (and del)
-//	ip rule add pref 6 fwmark 0x1000/0x1000 lookup 7598      (and del)
+//	ip rule add pref 92 fwmark 0x1000/0x1000 lookup 7598      (and del)
 //	ip link del kube-ipvs0
 func parseCommands(text string) ([]command, error) {
 	var out []command
