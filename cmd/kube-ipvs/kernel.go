@@ -27,7 +27,7 @@ var modules = []string{
 	"xt_set", "xt_NETMAP", "xt_connmark", "nf_conntrack_netlink",
 }
 
-// openKernel opens the kernel's tables. Each error says what is missing and what to do.
+// openKernel opens the kernel's tables. Each error names the missing part and the remedy.
 func openKernel(ctx context.Context, cfg *config.Config) (*ipvsmode.Connection, error) {
 	if err := checkCapabilities(); err != nil {
 		return nil, err
@@ -72,8 +72,8 @@ func loadModules(ctx context.Context, names []string) error {
 	return nil
 }
 
-// families returns the address families that the kernel has. The loop finds out whether IPv6 works, as it may be enabled
-// or disabled at any time.
+// families returns the kernel's address families. The loop detects whether IPv6 works, as it may be enabled or disabled at
+// any time.
 func families(procSys string) []inet.Family {
 	if _, err := os.Stat(filepath.Join(procSys, "net/ipv6")); err != nil {
 		return []inet.Family{inet.IPv4}
@@ -113,7 +113,7 @@ func probe(ctx context.Context, table ipvs.Kernel, scheduler string) error {
 			add.Key.Mark--
 			continue
 		}
-		if del := table.Do(ctx, []ipvs.Op{{Verb: ipvs.DelServer, Key: add.Key}}); del != nil { // of one that was killed
+		if del := table.Do(ctx, []ipvs.Op{{Verb: ipvs.DelServer, Key: add.Key}}); del != nil { // left by a killed process
 			return fmt.Errorf("probe IPVS: %w", del[0])
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// A Drainer is a Dataplane that tells which endpoints keep connections though they get no new ones.
+// A Drainer is a Dataplane that reports draining endpoints: they keep connections but get no new ones.
 type Drainer interface {
 	Drains(plan.Address) []Drain
 }
@@ -18,35 +18,35 @@ type Drainer interface {
 // A Drain is an endpoint that gets no new connections and still has some.
 type Drain struct {
 	At       netip.AddrPort
-	Unlisted time.Time // since when no slice lists it; zero: one does
+	Unlisted time.Time // when the last slice dropped it; zero: one lists it
 }
 
-// An Inspection is what is known of one Service at one moment. What it refers to is the loop's, and not to be changed.
+// An Inspection is a snapshot of one Service. It refers to the loop's data, which must not be changed.
 type Inspection struct {
 	Desired     *plan.Desired
-	Problems    []plan.Problem // as they were reported
-	Waiting     int            // changes that are not programmed yet
+	Problems    []plan.Problem // as reported
+	Waiting     int            // changes not programmed yet
 	Frontends   []InspectedFrontend
-	Explanation plan.Explanation // of the Service as the source has it now
+	Explanation plan.Explanation // of the source's current Service
 }
 
 // An InspectedFrontend is a frontend of a Service.
 type InspectedFrontend struct {
 	*plan.Frontend
-	Owner      plan.Name // the Service that it is served for
+	Owner      plan.Name // the Service that gets its traffic
 	Programmed bool      // with all its endpoints
 	Status     Status
 	Drains     []Drain
 }
 
-// ErrUnknown is why a Service cannot be inspected: there is none, or none that is served here.
+// ErrUnknown is returned for a Service that does not exist or is not served here.
 var ErrUnknown = errors.New("no such Service is served")
 
-// errEnded is why a loop gives no answer any more.
+// errEnded is returned for questions to a loop that has ended.
 var errEnded = errors.New("the loop has ended")
 
-// Inspect returns what is known of a Service. It may be called from any goroutine; the loop answers between two turns, at the
-// cost of one Service, and what needs more thought is done by the caller.
+// Inspect returns a snapshot of a Service. It may be called from any goroutine; the loop answers between two sync passes, at
+// the cost of one Service, and the caller's goroutine does the expensive part.
 func (l *Loop) Inspect(ctx context.Context, name plan.Name) (Inspection, error) {
 	var out Inspection
 	var cfg plan.Config
@@ -65,7 +65,7 @@ func (l *Loop) Inspect(ctx context.Context, name plan.Name) (Inspection, error) 
 	return out, nil
 }
 
-// Names returns the names of all Services that are known, in order. It may be called from any goroutine.
+// Names returns the names of all known Services, in order. It may be called from any goroutine.
 func (l *Loop) Names(ctx context.Context) ([]plan.Name, error) {
 	var out []plan.Name
 	err := l.ask(ctx, func() {
@@ -78,7 +78,7 @@ func (l *Loop) Names(ctx context.Context) ([]plan.Name, error) {
 	return out, err
 }
 
-// Owner returns the Service that has a frontend at an address, if there is one. It may be called from any goroutine.
+// Owner returns the Service that owns the frontend at an address, if any. It may be called from any goroutine.
 func (l *Loop) Owner(ctx context.Context, a plan.Address) (owner plan.Name, isOwned bool, err error) {
 	err = l.ask(ctx, func() {
 		var first claimed
@@ -89,7 +89,7 @@ func (l *Loop) Owner(ctx context.Context, a plan.Address) (owner plan.Name, isOw
 	return owner, isOwned, err
 }
 
-// ask has a question answered by the goroutine of the loop, and waits for that.
+// ask runs a question in the loop's goroutine and waits for it.
 func (l *Loop) ask(ctx context.Context, question func()) error {
 	answered := make(chan struct{})
 	select {
@@ -99,11 +99,11 @@ func (l *Loop) ask(ctx context.Context, question func()) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	<-answered // the loop has it, and does nothing else
+	<-answered // the loop has taken it, and does nothing else meanwhile
 	return nil
 }
 
-// inspect answers Inspect, but for the explanation.
+// inspect does the loop's part of Inspect: all but the explanation.
 func (l *Loop) inspect(name plan.Name) (Inspection, bool) {
 	s := l.services[name]
 	if s == nil {

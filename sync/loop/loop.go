@@ -1,6 +1,6 @@
-// Package loop keeps a data plane as the Services ask for. It wakes when something changed, plans what is dirty, decides who
-// owns an address that several Services claim, has the data plane synced, and backs off from what fails. One goroutine does it
-// all, but for work that the data plane gives to Queue.Go. It knows no mode: a Dataplane carries the plan out.
+// Package loop reconciles a data plane with the Services. It wakes on changes, plans dirty Services, decides which of several
+// claimants owns an address, syncs the data plane, and retries failures with back-off. One goroutine does all of this, except
+// for the data plane's work in Queue.Go. The package knows no proxy mode: a Dataplane carries the plan out.
 package loop
 
 import (
@@ -15,41 +15,41 @@ import (
 	"kube-ipvs/sync/reconcile"
 )
 
-// A Config configures a Loop. Fields are required unless their comment says otherwise.
+// A Config configures a Loop. Fields are required unless their comment explains the zero value.
 type Config struct {
 	Source    Source
 	Queue     *Queue
 	Dataplane Dataplane
 	Plan      plan.Config // its ServiceCIDRs are the source's
 
-	// LookInterval is how often to look at what the kernel tells nobody about; 0: never.
+	// LookInterval is the interval of checks for changes that the kernel does not announce; 0: never.
 	LookInterval time.Duration
 
-	// Node returns what is known of this node, and the service CIDRs. An error means that what was known stands.
+	// Node returns this node and the service CIDRs. After an error the previous ones stay valid.
 	Node func(context.Context) (plan.Node, []netip.Prefix, error)
 
-	// Health is told what a Service's health-check node port answers, nil when it has none any more.
+	// Health sets the answer of a Service's health-check node port; nil when it no longer has one.
 	Health func(plan.Name, *plan.Health)
 
-	// Report is told what of a Service cannot be served, with notes on what is served all the same, whenever that changes.
-	// None: all is well again, or the Service is gone.
+	// Report is called with a Service's problems, and notes on parts that are served all the same, whenever they change.
+	// None: all problems are solved, or the Service is gone.
 	Report func(plan.Name, []plan.Problem)
 
-	// Converged is told of the end of every attempt to make the kernel equal to what is wanted: nil, or why it is not,
-	// which is ErrObjects where that concerns single objects alone. An attempt lasts as long as rules are being made,
-	// whatever else is programmed meanwhile.
+	// Converged is called at the end of every sync: with nil, or the reasons why the kernel is not as desired, which are
+	// ErrObjects if they concern single objects only. A sync lasts as long as rules are being made, whatever else is
+	// programmed meanwhile.
 	Converged func(error)
 
-	// Beat is called again and again as long as the loop is not stuck. Nil: nobody is told.
+	// Beat is called repeatedly as long as the loop is not stuck. Nil: not called.
 	Beat func()
 
 	Metrics *Metrics
 }
 
-// LookInterval is how often the program looks: what it sees is mended within a second.
+// LookInterval is the program's Config.LookInterval: external changes are repaired within a second.
 const LookInterval = 500 * time.Millisecond
 
-// A Loop keeps a data plane as a Source wants it.
+// A Loop reconciles a data plane with a Source.
 type Loop struct {
 	cfg       Config
 	dataplane Dataplane
@@ -58,18 +58,18 @@ type Loop struct {
 
 	services map[plan.Name]*service
 	owners   owners
-	moved    map[plan.Address]struct{} // frontends that another Service got, or whose status changed, since Services were reviewed
+	moved    map[plan.Address]struct{} // frontends with a new owner or status since Services were last reviewed
 
-	attempt time.Time              // when the attempt began that has not ended yet, or zero
-	dirty   map[plan.Name]struct{} // Services that are to be planned again
-	what    Changed                // what else changed and was not looked at yet; Synced stays
+	syncing time.Time              // when the current sync began, or zero
+	dirty   map[plan.Name]struct{} // Services to plan again
+	what    Changed                // other changes not handled yet; Synced stays
 	located bool                   // the node is known
 	begun   bool                   // planning has begun
 	count   *Metrics
-	waiting map[plan.Name][]time.Time // when the changes happened that are not programmed yet
+	waiting map[plan.Name][]time.Time // times of the changes not programmed yet
 
-	questions chan func()   // of other goroutines
-	ended     chan struct{} // closed when nobody answers them any more
+	questions chan func()   // from other goroutines
+	ended     chan struct{} // closed when the loop no longer answers
 }
 
 // New returns a loop. Nothing is done before Run.
@@ -84,8 +84,8 @@ func New(cfg Config) *Loop {
 	}
 }
 
-// Run keeps the kernel in order until the context ends; what stands then is left standing. Nothing is touched before the
-// queue has been told that the sources are synced.
+// Run reconciles until the context ends, and leaves the kernel's state in place then. It touches nothing before the queue
+// has noted that the sources are synced.
 func (l *Loop) Run(ctx context.Context) error {
 	defer l.cfg.Queue.jobs.Wait()
 	defer close(l.ended)
@@ -114,9 +114,9 @@ func (l *Loop) Run(ctx context.Context) error {
 			next = timer{}
 		}
 		if !l.take() {
-			continue // what is known is not all yet; Synced looks at everything
+			continue // the sources are incomplete; Synced plans everything
 		}
-		l.cfg.Queue.waits() // also what came during the turn before, which said at its end that all is well
+		l.cfg.Queue.waits() // also for changes during the previous pass, which reported success at its end
 		result, err := l.turn(ctx)
 		if result.Busy {
 			l.cfg.Queue.waits()
@@ -126,7 +126,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if !result.Busy || err != nil { // a job that goes on may still fail
+		if !result.Busy || err != nil { // a running job may still fail
 			if after, isNews := retry.Note(err); isNews {
 				klog.FromContext(ctx).Error(err, "Not everything could be programmed", "retryAfter", after)
 			}
@@ -150,7 +150,7 @@ func (t *timer) set(at time.Time) {
 	}
 }
 
-// ticks returns the times to look at what the kernel tells nobody about.
+// ticks returns the times of checks for changes that the kernel does not announce.
 func (l *Loop) ticks() (ticks <-chan time.Time, stop func()) {
 	if l.cfg.LookInterval == 0 {
 		return nil, func() {}
@@ -159,7 +159,7 @@ func (l *Loop) ticks() (ticks <-chan time.Time, stop func()) {
 	return t.C, t.Stop
 }
 
-// take takes what changed from the queue, and reports whether the sources are synced.
+// take moves the changes out of the queue, and reports whether the sources are synced.
 func (l *Loop) take() bool {
 	was := l.what
 	names, what := l.cfg.Queue.take()
@@ -175,11 +175,11 @@ func (l *Loop) take() bool {
 	return l.what&Synced != 0
 }
 
-// The least and the most time until what failed is tried again.
+// The bounds of the time until a retry.
 const (
 	retryLeast = 100 * time.Millisecond
 	retryMost  = 10 * time.Second
 )
 
-// remindInterval is how often the same failure is logged.
+// remindInterval is the interval at which the same failure is logged again.
 const remindInterval = 10 * time.Minute

@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics are the loop's metrics. Those whose names begin with kubeproxy_ are kube-proxy's, with its meaning and buckets
-// (pkg/proxy/metrics); the others say what is not as it should be.
+// Metrics are the loop's metrics. Names with kubeproxy_ are kube-proxy's, with its meaning and buckets (pkg/proxy/metrics);
+// the others count deviations from the desired state.
 type Metrics struct {
 	syncDuration    prometheus.Histogram
 	lastSync        prometheus.Gauge
@@ -48,7 +48,7 @@ func programmingBuckets() []float64 {
 	return append(out, prometheus.LinearBuckets(120, 30, 7)...)
 }
 
-// synced notes the end of an attempt that began at start.
+// synced notes the end of a sync that began at start.
 func (m *Metrics) synced(start time.Time) {
 	m.syncDuration.Observe(time.Since(start).Seconds())
 	m.lastSync.SetToCurrentTime()
@@ -61,7 +61,7 @@ func (m *Metrics) programmed(changes []time.Time) {
 	}
 }
 
-// swapped notes that one state of a Service took the place of another.
+// swapped notes that a Service's state was replaced.
 func (m *Metrics) swapped(old, now *service) {
 	for _, x := range []struct {
 		s    *service

@@ -8,8 +8,7 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// Owners tell which Service owns which frontend. Those that claim one are ranked: the first has it, and the next takes over
-// when the first goes.
+// Owners rank the Services that claim a frontend: the first owns it, and the next takes over when the first is gone.
 type owners map[plan.Address][]claimed
 
 type claimed struct {
@@ -17,17 +16,17 @@ type claimed struct {
 	fe *plan.Frontend
 }
 
-// ranks orders claims by what a frontend is. What the API server allocates goes before what users write: a Service that
-// names another's cluster IP as its external IP must not get it, however old it is.
+// ranks orders claims by the frontend's kind. Allocations of the API server precede addresses that users write: a
+// Service that names another's cluster IP as its external IP must not get it, however old it is.
 var ranks = [...]int{plan.ClusterIP: 0, plan.NodePort: 1, plan.LoadBalancerIP: 2, plan.ExternalIP: 3}
 
-// before ranks claims: by what they are, then the older Service first; among twins the one whose name comes first.
+// before ranks claims: by kind, then the older Service first, then by name.
 func (c claimed) before(o claimed) int {
 	return cmp.Or(cmp.Compare(ranks[c.fe.Kind], ranks[o.fe.Kind]), c.by.created.Compare(o.by.created),
 		c.by.desired.Service.Compare(o.by.desired.Service))
 }
 
-// winner returns the claim that is served, if there is one.
+// winner returns the claim of the owner, if any.
 func (c owners) winner(key plan.Address) (claimed, bool) {
 	if all := c[key]; len(all) > 0 {
 		return all[0], true
@@ -35,7 +34,7 @@ func (c owners) winner(key plan.Address) (claimed, bool) {
 	return claimed{}, false
 }
 
-// replace puts a Service's claim in the place of the one it had. Either state may be nil.
+// replace replaces a Service's claim. Either state may be nil.
 func (c owners) replace(key plan.Address, old, now *service) {
 	all, had := c[key], claimed{old, old.frontend(key)}
 	has := claimed{now, now.frontend(key)}
@@ -55,7 +54,7 @@ func (c owners) replace(key plan.Address, old, now *service) {
 	}
 }
 
-// place returns where a claim is, or belongs.
+// place returns a claim's index, present or not.
 func (c owners) place(key plan.Address, x claimed) int {
 	at, _ := slices.BinarySearchFunc(c[key], x, claimed.before)
 	return at
@@ -75,10 +74,10 @@ func keys(old, now *service) []plan.Address {
 	return slices.Compact(out)
 }
 
-// mostConflicts is how many of a Service's conflicts are told one by one. A Service may have any number of them.
+// mostConflicts bounds the conflicts of a Service that are reported one by one. A Service may have any number of them.
 const mostConflicts = 10
 
-// conflicts returns the frontends of a Service that it does not get as problems, and how many there are.
+// conflicts returns problems for the frontends that a Service does not get, and the number of those frontends.
 func (l *Loop) conflicts(s *service) (out []plan.Problem, n int) {
 	here := true
 	for i := range s.desired.Frontends {
@@ -110,7 +109,7 @@ func (l *Loop) conflicts(s *service) (out []plan.Problem, n int) {
 	return out, n
 }
 
-// conflict is the problem of a Service whose frontend another one has.
+// conflict returns the problem of a frontend that another Service owns.
 func conflict(s *service, fe *plan.Frontend, first claimed) plan.Problem {
 	reason := fmt.Sprintf("is served for the older Service %v", first.by.desired.Service)
 	if first.fe.Kind != fe.Kind {
@@ -121,22 +120,22 @@ func conflict(s *service, fe *plan.Frontend, first claimed) plan.Problem {
 	}
 }
 
-// titleOf is a frontend as a user knows it.
+// titleOf returns a frontend's name for users.
 func titleOf(fe *plan.Frontend) string {
 	return fmt.Sprintf("%v %v (%v)", fe.Kind, fe.AddrPort(), fe.Protocol)
 }
 
-// isHere reports whether a conflict is this node's own affair: a node port is at the addresses of one node.
+// isHere reports whether a conflict concerns this node only: a node port is at the addresses of one node.
 func isHere(fe *plan.Frontend, first claimed) bool {
 	return fe.Kind == plan.NodePort || first.fe.Kind == plan.NodePort
 }
 
-// sameTo reports whether two claims are the same to those that wait for the frontend.
+// sameTo reports whether two claims look the same to other claimants of the frontend.
 func (c claimed) sameTo(o claimed) bool {
 	return c.by.desired.Service == o.by.desired.Service && c.fe.Kind == o.fe.Kind
 }
 
-// refusedAt is the problem of a Service one of whose frontends is not served.
+// refusedAt returns the problem of a frontend that is not served.
 func refusedAt(s *service, fe *plan.Frontend, why error) plan.Problem {
 	return plan.Problem{
 		Object: "Service " + s.desired.Service.String(), Field: titleOf(fe), Reason: "is not served: " + why.Error(), Here: true,

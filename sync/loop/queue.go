@@ -6,17 +6,17 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// A Queue is where sources and watchers say what changed. What it holds is bounded by what exists: a Service that
-// changes a thousand times before the loop looks is one entry. Its methods may be called from any goroutine.
+// A Queue collects changes from sources and watchers. Its size is bounded by the number of Services: one that changes a
+// thousand times before the loop takes it is one entry. Its methods may be called from any goroutine.
 type Queue struct {
 	// Queued, if set before use, is called for every change that can be programmed: from Synced on. It is called again for
-	// what takes longer than a turn of the loop.
+	// changes that take longer than one sync pass.
 	Queued func()
 
 	mu       sync.Mutex
 	services map[plan.Name]struct{}
 	what     Changed
-	synced   bool // the sources have said all that there is
+	synced   bool // the sources have listed everything
 	wake     chan struct{}
 	jobs     sync.WaitGroup // work in the background
 }
@@ -24,13 +24,13 @@ type Queue struct {
 // Changed is a set of changes beside those of single Services.
 type Changed uint8
 
-// What can change.
+// The changes.
 const (
-	Synced    Changed = 1 << iota // the sources have said all that there is; nothing is done before
+	Synced    Changed = 1 << iota // the sources have listed everything; nothing is done before
 	Node                          // the Node object or the service CIDRs: every Service is planned again
 	Addresses                     // the node's own addresses: Services that use them are planned again
-	Routes                        // somebody else touched the link, its addresses, routes or rules: they are read again
-	Kernel                        // anything in the kernel may have been touched: all of it is read again
+	Routes                        // an external change of the link, its addresses, routes or rules: they are read again
+	Kernel                        // anything in the kernel may have changed: all of it is read again
 )
 
 // NewQueue returns an empty queue.
@@ -38,10 +38,10 @@ func NewQueue() *Queue {
 	return &Queue{services: map[plan.Name]struct{}{}, wake: make(chan struct{}, 1)}
 }
 
-// ServiceChanged notes that a Service or one of its slices changed, came or went.
+// ServiceChanged notes that a Service or one of its slices was added, changed or deleted.
 func (q *Queue) ServiceChanged(name plan.Name) { q.ServicesChanged(name) }
 
-// ServicesChanged notes that of several Services, which are planned together.
+// ServicesChanged does so for several Services, which are planned together.
 func (q *Queue) ServicesChanged(names ...plan.Name) {
 	q.mu.Lock()
 	for _, name := range names {
@@ -52,7 +52,7 @@ func (q *Queue) ServicesChanged(names ...plan.Name) {
 	q.signal(synced)
 }
 
-// Note notes that something else changed.
+// Note notes changes beside those of single Services.
 func (q *Queue) Note(what Changed) {
 	q.mu.Lock()
 	q.what |= what
@@ -62,7 +62,7 @@ func (q *Queue) Note(what Changed) {
 	q.signal(synced)
 }
 
-// Go does work of a data plane in the background. The loop syncs when it has ended, and does not end before.
+// Go runs work of a data plane in the background. The loop syncs when the work has ended, and does not end before it.
 func (q *Queue) Go(work func()) {
 	q.jobs.Go(func() {
 		work()
@@ -73,10 +73,10 @@ func (q *Queue) Go(work func()) {
 // NodeChanged notes that the Node object or the service CIDRs changed.
 func (q *Queue) NodeChanged() { q.Note(Node) }
 
-// Synced notes that the sources have said all that there is.
+// Synced notes that the sources have listed everything.
 func (q *Queue) Synced() { q.Note(Synced) }
 
-// Len returns how many Services wait to be planned.
+// Len returns the number of Services that wait to be planned.
 func (q *Queue) Len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -92,7 +92,7 @@ func (q *Queue) take() (map[plan.Name]struct{}, Changed) {
 	return services, what
 }
 
-// signal wakes the loop. What waits for the sources does not wait for us, and is no reason to be unhealthy.
+// signal wakes the loop. A change that waits for the sources does not wait for us, and is no reason to be unhealthy.
 func (q *Queue) signal(synced bool) {
 	if synced {
 		q.waits()
@@ -103,7 +103,7 @@ func (q *Queue) signal(synced bool) {
 	}
 }
 
-// waits notes that something waits to be programmed.
+// waits notes that a change waits to be programmed.
 func (q *Queue) waits() {
 	if q.Queued != nil {
 		q.Queued()

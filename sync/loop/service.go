@@ -8,15 +8,15 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// A service is what the loop remembers of a Service: what it needs, as the data plane was told. The methods may be called on
-// nil, a Service that is not there.
+// A service is the loop's state of a Service, as given to the data plane. The methods may be called on nil, a Service that
+// does not exist.
 type service struct {
 	desired   plan.Desired // its frontends are ordered by key
 	uid       string
 	created   time.Time
-	problems  []plan.Problem // as they were told
-	notServed int            // how much of it is not served, told or not
-	triggered seen           // the changes that led here
+	problems  []plan.Problem // as reported
+	notServed int            // number of unserved parts, reported or not
+	triggered seen           // the changes behind this state
 }
 
 func (s *service) health() *plan.Health {
@@ -26,7 +26,7 @@ func (s *service) health() *plan.Health {
 	return s.desired.Health
 }
 
-// needs returns what the Service needs, or nil.
+// needs returns the Service's desired state, or nil.
 func (s *service) needs() *plan.Desired {
 	if s == nil {
 		return nil
@@ -46,7 +46,7 @@ func (s *service) frontend(key plan.Address) *plan.Frontend {
 	return &fes[i]
 }
 
-// limited lists the frontends of a Service that are served, but not as a whole, and the families that do not work here.
+// limited returns problems for the frontends of a Service that are served in part, and for families that do not work here.
 func (l *Loop) limited(s *service) []plan.Problem {
 	var limits, down []plan.Problem
 	object := "Service " + s.desired.Service.String()

@@ -7,20 +7,20 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// A Source holds the Services that are wanted. Its methods may be called from any goroutine.
+// A Source holds the desired Services. Its methods may be called from any goroutine.
 type Source interface {
-	// Service returns a Service and its slices, and whether there is one that is ours to serve.
+	// Service returns a Service and its slices, and reports whether it exists and is ours to serve.
 	Service(plan.Name) (plan.Service, []plan.Slice, bool)
 	// Names lists all Services.
 	Names() []plan.Name
 }
 
-// replan plans a Service again and puts its claims in the place of those it had.
+// replan plans a Service again and replaces its claims.
 func (l *Loop) replan(name plan.Name) {
 	old := l.services[name]
 	svc, in, ok := l.cfg.Source.Service(name)
 	if !ok {
-		delete(l.waiting, name) // as kube-proxy: what is gone was never programmed
+		delete(l.waiting, name) // as in kube-proxy: the changes of a deleted Service do not count
 		l.swap(name, old, nil)
 		return
 	}
@@ -36,8 +36,8 @@ func (l *Loop) planned(svc plan.Service, in []plan.Slice) *service {
 	return s
 }
 
-// swap puts one state of a Service in the place of another. Either may be nil. A frontend that changes hands is given to the
-// one that owns it now at once, so that it never looks unwanted.
+// swap replaces a Service's state. Either may be nil. A frontend that changes its owner passes to the new one at once, so that
+// it is never undesired in between.
 func (l *Loop) swap(name plan.Name, old, now *service) {
 	if old == nil && now == nil {
 		return
@@ -46,7 +46,7 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 		before, had := l.owners.winner(key)
 		l.owners.replace(key, old, now)
 		after, has := l.owners.winner(key)
-		if before == after { // who waits for a frontend may come and go
+		if before == after { // only other claimants changed
 			continue
 		}
 		l.dataplane.Update(before.fe, after.fe)
@@ -63,22 +63,22 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 	l.report(name, old, now)
 }
 
-// report tells others what changed for a Service.
+// report reports the changes of a Service.
 func (l *Loop) report(name plan.Name, old, now *service) {
 	if h := now.health(); h != nil || old.health() != nil {
 		l.cfg.Health(name, h)
 	}
 	l.count.swapped(old, now)
-	if old != nil && (now == nil || now.uid != old.uid) { // another one with its name has its own users to tell
+	if old != nil && (now == nil || now.uid != old.uid) { // a new Service of the same name has users of its own
 		l.tell(old, nil, 0)
 	}
-	if now != nil && old != nil { // what was told before
+	if now != nil && old != nil { // as reported before
 		now.problems, now.notServed = old.problems, old.notServed
 	}
 }
 
-// reviewAll reviews Services that were planned, and those of which a frontend was taken, or to which one was left, meanwhile:
-// each once, when all of them are as they are now.
+// reviewAll reviews the planned Services, and all claimants of frontends that meanwhile got a new owner or status: each once,
+// after all changes.
 func (l *Loop) reviewAll(planned []plan.Name) {
 	names := make(map[plan.Name]struct{}, len(planned))
 	for _, name := range planned {
@@ -97,14 +97,14 @@ func (l *Loop) reviewAll(planned []plan.Name) {
 	}
 }
 
-// review tells others what of a Service cannot be served.
+// review reports the problems of a Service.
 func (l *Loop) review(s *service) {
 	conflicts, n := l.conflicts(s)
 	problems := slices.Concat(s.desired.Problems, l.limited(s))
 	l.tell(s, append(problems, conflicts...), notServed(problems)+n)
 }
 
-// tell tells others about the problems of a Service, if they are news, and counts all that is not served, told or not.
+// tell reports the problems of a Service if they changed, and counts all unserved parts, reported or not.
 func (l *Loop) tell(s *service, problems []plan.Problem, notServed int) {
 	l.count.problems.Add(float64(notServed - s.notServed))
 	s.notServed = notServed
@@ -125,18 +125,18 @@ func notServed(problems []plan.Problem) int {
 	return n
 }
 
-// mostWaiting is how many changes of one Service are remembered while it cannot be programmed.
+// mostWaiting bounds the changes of one Service that are remembered while it cannot be programmed.
 const mostWaiting = 100
 
-// A seen is what is known of the changes that led to a Service's slices.
+// A seen records the changes behind a Service's slices.
 type seen struct {
 	last  time.Time   // the last one so far
-	ahead []time.Time // of those in the slices, the ones that have not happened yet by this node's clock
+	ahead []time.Time // those in the slices that are in the future by this node's clock
 }
 
-// trigger notes the changes that are new for the network-programming latency, and returns what is known of them from now on.
-// Changes from before this program started say nothing about it. One that is to happen in the future, which anybody can write
-// and a clock that is fast does, took no time; it hides none that happens before.
+// trigger notes new changes for the network-programming latency, and returns the updated record. Changes from before this
+// program's start do not measure it. A change in the future, which anybody can write and a fast clock does, counts as zero
+// latency; it hides no earlier one.
 func (l *Loop) trigger(name plan.Name, old *service, in []plan.Slice) seen {
 	var before seen
 	if old != nil {
@@ -171,7 +171,7 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// programmed measures the changes that are in the kernel. One that is not yet holds no other up.
+// programmed measures the changes that are in the kernel. A pending one does not hold up others.
 func (l *Loop) programmed() {
 	for name, changes := range l.waiting {
 		if l.isProgrammed(l.services[name]) {
@@ -181,7 +181,7 @@ func (l *Loop) programmed() {
 	}
 }
 
-// isProgrammed reports whether all endpoints of a Service serve at the frontends that it owns. One that is gone has none.
+// isProgrammed reports whether all endpoints of a Service serve at the frontends that it owns. A deleted Service has none.
 func (l *Loop) isProgrammed(s *service) bool {
 	if s == nil {
 		return true

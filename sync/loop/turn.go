@@ -9,19 +9,19 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// turn plans what is dirty and has the data plane synced.
+// turn is one sync pass: it plans the dirty Services and syncs the data plane.
 func (l *Loop) turn(ctx context.Context) (Result, error) {
 	begin, isNews := time.Now(), len(l.dirty) > 0 || l.what&^Synced != 0
 	if l.what&Kernel != 0 {
 		l.dataplane.Invalidate(Everything)
 	}
-	if l.what&(Routes|Addresses) != 0 { // with an address of the node's the kernel removes, silently, routes that have it as source
+	if l.what&(Routes|Addresses) != 0 { // with a node address the kernel silently removes the routes that use it as source
 		l.dataplane.Invalidate(Routing)
 	}
 	l.what &^= Kernel | Routes
 	lost := l.renode(ctx)
 	var update func()
-	if l.located { // or all that there is would look unwanted
+	if l.located { // otherwise all existing objects would be undesired
 		update = l.replanDirty
 	}
 	result := l.dataplane.Sync(ctx, update)
@@ -34,27 +34,27 @@ func (l *Loop) turn(ctx context.Context) (Result, error) {
 	return result, verdict(lost, result)
 }
 
-// measure notes the end of an attempt. A turn that finds nothing to do is none.
+// measure notes the end of a sync. A pass without work does not count as one.
 func (l *Loop) measure(begin time.Time, isNews bool, result Result) {
-	if l.attempt.IsZero() && (isNews || result.Busy || !result.Idle) {
-		l.attempt = begin
+	if l.syncing.IsZero() && (isNews || result.Busy || !result.Idle) {
+		l.syncing = begin
 	}
-	if l.begun && !result.Busy && !l.attempt.IsZero() {
-		l.count.synced(l.attempt)
-		l.attempt = time.Time{}
+	if l.begun && !result.Busy && !l.syncing.IsZero() {
+		l.count.synced(l.syncing)
+		l.syncing = time.Time{}
 	}
 }
 
-// ErrObjects is what errors are that concern single objects alone: everything else is served, and goes on to be. A node
-// that calls itself unhealthy for such a one would take all Services from its users for the sake of it, and all nodes at once.
-var ErrObjects = errors.New("single objects are not as wanted")
+// ErrObjects matches errors that concern single objects only: everything else is and stays served. If a node reported itself
+// unhealthy for one object, its users would lose all Services, on all nodes at once.
+var ErrObjects = errors.New("single objects are not as desired")
 
 type objectsError struct{ error }
 
 func (objectsError) Is(target error) bool { return target == ErrObjects }
 func (e objectsError) Unwrap() error      { return e.error }
 
-// verdict returns why the kernel is not as wanted, or nil. Lost is why the node could not be looked at.
+// verdict returns the error of a sync, or nil. Lost is the error of reading the node.
 func verdict(lost error, result Result) error {
 	err := errors.Join(lost, result.Err)
 	if err == nil || lost != nil || result.Blocked {
@@ -65,7 +65,7 @@ func verdict(lost error, result Result) error {
 
 // replanDirty plans the Services that changed.
 func (l *Loop) replanDirty() {
-	if !l.begun { // there are none yet; to grow maps step by step costs twice what they hold
+	if !l.begun { // the first time; maps that grow step by step cost twice their size
 		l.services, l.owners = make(map[plan.Name]*service, len(l.dirty)), make(owners, len(l.dirty))
 	}
 	names := sorted(l.dirty)
@@ -74,12 +74,12 @@ func (l *Loop) replanDirty() {
 		l.cfg.Beat()
 	}
 	l.reviewAll(names)
-	l.dirty = map[plan.Name]struct{}{} // a map never shrinks, and the next change would pay for all that there was
+	l.dirty = map[plan.Name]struct{}{} // a map never shrinks, and the next change would pay for its past size
 	l.begun = true
 }
 
-// renode looks at the node if it changed, and marks the Services dirty that depend on what changed. After an error it is
-// looked at with the next turn again.
+// renode reads the node again if it changed, and marks the Services dirty that depend on the change. After an error the next
+// sync pass reads it again.
 func (l *Loop) renode(ctx context.Context) error {
 	if l.what&(Node|Addresses) == 0 {
 		return nil

@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// A Config is what an operator decided for all Services.
+// A Config has the operator's settings for all Services.
 type Config struct {
 	Scheduler     string
 	MasqueradeAll bool // --masquerade-all
-	Bind          bool // service addresses are put on the node: it matters for each of them whether the node has it anyway
+	Bind          bool // service addresses are put on the node: for each of them it matters whether the node has it anyway
 
 	// ServiceCIDRs are the ranges that cluster IPs are allocated from. They are routed as a whole, so that
 	// cluster IPs in them need no route of their own.
@@ -21,7 +21,7 @@ func (c *Config) routes(a netip.Addr) bool {
 	return slices.ContainsFunc(c.ServiceCIDRs, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// Compute returns what a Service needs of the kernel on this node.
+// Compute returns the desired state of a Service on this node.
 func Compute(cfg Config, svc Service, in []Slice, node Node) Desired {
 	f := Desired{Service: svc.Name, Problems: slices.Clone(svc.Problems)}
 	for i := range in {
@@ -44,8 +44,8 @@ func Compute(cfg Config, svc Service, in []Slice, node Node) Desired {
 		}
 		f.UsesAddresses = f.UsesAddresses || port.NodePort != 0
 	}
-	// Addresses that the node has are neither bound nor diverted nor routed, and the node asks others with one of its own. All that
-	// does without is a cluster IP in a service range.
+	// Addresses of the node are neither bound nor diverted nor routed, and the node connects to others from one of its own. Only
+	// a cluster IP in a service range does not depend on them.
 	f.UsesAddresses = f.UsesAddresses || slices.ContainsFunc(f.Frontends, func(fe Frontend) bool {
 		return fe.Kind != ClusterIP || cfg.Bind || !fe.Allocated
 	})
@@ -67,7 +67,7 @@ func families(svc Service) []netip.Addr {
 	return out
 }
 
-// health counts the distinct addresses of the endpoints that are ready here. A pod of two families has two, and counts once:
+// health counts the distinct addresses of ready endpoints on this node. A pod of two families has two, and counts once:
 // kube-proxy counts by family, and answers each with its own. Terminating ones never count, so that the load balancer turns
 // away while the Local fallback still serves (KEP-1669).
 func health(svc Service, in []Slice, node Node) *Health {
@@ -87,7 +87,7 @@ func health(svc Service, in []Slice, node Node) *Health {
 	return &Health{Port: svc.HealthCheckNodePort, LocalEndpoints: max(count[true], count[false])}
 }
 
-// healthChecks lists where a health-check node port is asked.
+// healthChecks lists the addresses at which a health-check node port answers.
 func healthChecks(svc Service, node Node) []netip.AddrPort {
 	if svc.HealthCheckNodePort == 0 {
 		return nil

@@ -6,15 +6,15 @@ import (
 	"slices"
 )
 
-// A choice is the endpoints of one Service port in one family, by what may be done with them. The rules are those of
-// kube-proxy's CategorizeEndpoints, in the words of Kubernetes: KEP-1669 (terminating endpoints), KEP-2086 (internal
-// policy), KEP-2433 and KEP-3015 (zone and node hints).
+// A choice is the endpoints of one Service port in one family, by use. The rules are those of kube-proxy's
+// CategorizeEndpoints, in the words of Kubernetes: KEP-1669 (terminating endpoints), KEP-2086 (internal policy), KEP-2433 and
+// KEP-3015 (zone and node hints).
 type choice struct {
 	cluster  []candidate // for Cluster policies, by the hints
 	local    []candidate // for Local policies, on this node
-	any      bool        // somewhere an endpoint could serve: a Local policy without local ones drops, not refuses
-	draining []candidate // keep the connections that they have
-	here     []candidate // every endpoint that may run on this node, whatever its state
+	any      bool        // an endpoint on any node could serve: a Local policy without local ones drops, not rejects
+	draining []candidate // keep their connections
+	here     []candidate // all endpoints that may run on this node, in any state
 }
 
 // A candidate is an endpoint at the number of one Service port.
@@ -25,7 +25,7 @@ type candidate struct {
 
 func (c candidate) at() netip.AddrPort { return netip.AddrPortFrom(c.ep.Addr, c.port) }
 
-// choose sorts the endpoints of a port by what may be done with them on this node.
+// choose sorts the endpoints of a port by their use on this node.
 func choose(all []candidate, node Node) choice {
 	ready, fallback := split(all)
 	c := choice{any: len(ready)+len(fallback) > 0}
@@ -42,15 +42,15 @@ func choose(all []candidate, node Node) choice {
 	return c
 }
 
-// split returns the ready endpoints, and those that may stand in where none is ready: terminating but still serving.
+// split returns the ready endpoints, and the fallback where none is ready: terminating but still serving ones.
 func split(all []candidate) (ready, fallback []candidate) {
 	ready = filter(all, func(e *Endpoint) bool { return e.Ready })
 	fallback = filter(all, func(e *Endpoint) bool { return e.Serving && e.Terminating })
 	return ready, fallback
 }
 
-// near narrows the ready endpoints to those hinted for this node, or else for its zone. One endpoint without a hint of
-// a kind, or none that names this node or zone, and hints of that kind count for nothing.
+// near narrows the ready endpoints to those hinted for this node, or else for its zone. Hints of a kind are ignored if one
+// endpoint has none, or none names this node or zone.
 func near(ready []candidate, node Node) []candidate {
 	for _, hint := range []struct {
 		of   func(*Endpoint) []string
@@ -75,7 +75,7 @@ func on(node string, in []candidate) []candidate {
 	return filter(in, func(e *Endpoint) bool { return e.Node == node && node != "" })
 }
 
-// filter returns those to keep; where these are all, the list itself. As a rule all endpoints are alike, and nothing is
+// filter returns the candidates to keep; if these are all, the list itself. Usually all endpoints are alike, and nothing is
 // copied.
 func filter(in []candidate, keep func(*Endpoint) bool) []candidate {
 	kept := 0
@@ -96,7 +96,7 @@ func filter(in []candidate, keep func(*Endpoint) bool) []candidate {
 	return out
 }
 
-// candidates returns the endpoints that serve a Service port in a family, one for each address and port, in order.
+// candidates returns the endpoints of a Service port in a family, one for each address and port, in order.
 func candidates(port Port, is4 bool, in []Slice) []candidate {
 	most := 0
 	for i := range in {
@@ -121,7 +121,7 @@ func candidates(port Port, is4 bool, in []Slice) []candidate {
 	return slices.CompactFunc(out, func(a, b candidate) bool { return a.at() == b.at() })
 }
 
-// rank says which of several copies of an endpoint counts: one that stays before one that goes, then the healthier.
+// rank orders the copies of an endpoint; the lowest counts: one that stays before a terminating one, then the healthier.
 func rank(e *Endpoint) int {
 	r := 0
 	for i, bad := range []bool{!e.Serving, !e.Ready, e.Terminating} {

@@ -7,17 +7,17 @@ import (
 	"kube-ipvs/internal/inet"
 )
 
-// A Reason says why an endpoint serves a frontend, or does not. One that does not serve keeps the connections that it has.
+// A Reason is why an endpoint serves a frontend or does not. An endpoint that does not serve keeps its connections.
 type Reason uint8
 
 // The reasons.
 const (
-	Serves          Reason = iota // it is ready
-	StandsIn                      // it is terminating and still serving, and no endpoint is ready
-	NotReady                      // it is not ready, and not terminating and serving either
-	Leaving                       // it is terminating, and others are ready
-	HintedElsewhere               // hints name other nodes or zones for it
-	NotHere                       // the policy is Local, and it does not run on this node
+	Serves          Reason = iota // ready
+	StandsIn                      // terminating and still serving, and no endpoint is ready
+	NotReady                      // not ready, and not terminating and serving either
+	Leaving                       // terminating, and others are ready
+	HintedElsewhere               // hinted for other nodes or zones
+	NotHere                       // the policy is Local, and the endpoint is on another node
 )
 
 // String returns the reason in words.
@@ -30,8 +30,8 @@ func (r Reason) String() string {
 // IsServing reports whether the endpoint gets new connections.
 func (r Reason) IsServing() bool { return r == Serves || r == StandsIn }
 
-// An Explanation says why a Service's frontends have the endpoints that they have. It is made on request: to keep the
-// reasons of all Services would cost as much as what they are about.
+// An Explanation has the reasons for the endpoints of a Service's frontends. It is made on request: the reasons of all
+// Services would take as much memory as their endpoints.
 type Explanation struct {
 	Endpoints []ExplainedEndpoint
 	Dropped   []DroppedFrontend
@@ -42,19 +42,19 @@ type ExplainedEndpoint struct {
 	PortName string // of the Service
 	Protocol inet.Protocol
 	At       netip.AddrPort
-	Node     string // that it runs on, or ""
+	Node     string // its node, or ""
 	Cluster  Reason // for frontends with policy Cluster
 	Local    Reason // for frontends with policy Local
 }
 
-// A DroppedFrontend is an address and port of a Service that is not a frontend of its own.
+// A DroppedFrontend is an address and port of a Service that gets no frontend of its own.
 type DroppedFrontend struct {
 	Address
 	Kind Kind
 	Why  string
 }
 
-// Explain returns the reasons for what Compute returns.
+// Explain returns the reasons for the result of Compute.
 func Explain(cfg Config, svc Service, in []Slice, node Node) Explanation {
 	var out Explanation
 	kinds := map[Address]Kind{}
@@ -72,7 +72,7 @@ func Explain(cfg Config, svc Service, in []Slice, node Node) Explanation {
 			p := newPort(&cfg, &svc, port, family, chosen)
 			if !slices.Contains(families(svc), family) {
 				p.frontends(node, func(fe Frontend) {
-					if fe.Kind != NodePort { // which every Service has in the families of its cluster IPs alone
+					if fe.Kind != NodePort { // these follow the families of the cluster IPs
 						out.Dropped = append(out.Dropped, DroppedFrontend{fe.Address, fe.Kind, "the Service has no cluster IP of the family"})
 					}
 				})
@@ -90,7 +90,7 @@ func Explain(cfg Config, svc Service, in []Slice, node Node) Explanation {
 	return out
 }
 
-// why returns why an endpoint is in a list, or is not.
+// why returns the reason why an endpoint is in a list or is not.
 func why(c candidate, list []candidate, node Node, local bool) Reason {
 	switch {
 	case slices.Contains(list, c) && c.ep.Ready:

@@ -16,7 +16,7 @@ type servicePort struct {
 	local   served // where a policy is Local
 }
 
-// A served is a list of endpoints that serve, with those that are listed but don't.
+// A served is a list of serving endpoints, with the listed ones that do not serve.
 type served struct{ backends, draining []netip.AddrPort }
 
 func newPort(cfg *Config, svc *Service, port Port, family netip.Addr, chosen choice) servicePort {
@@ -30,7 +30,7 @@ func newPort(cfg *Config, svc *Service, port Port, family netip.Addr, chosen cho
 	return p
 }
 
-// serve lists the endpoints that serve, and those of all that don't. Both are in order.
+// serve returns the serving endpoints, and the rest of all. Both are in order.
 func serve(serving, all []candidate) served {
 	s := served{
 		backends: slices.Grow([]netip.AddrPort(nil), len(serving)),
@@ -46,7 +46,7 @@ func serve(serving, all []candidate) served {
 	return s
 }
 
-// frontends adds the port's frontends. An address that is listed twice is a load balancer's first, for its ranges.
+// frontends adds the port's frontends. An address listed twice is a load balancer's first, for its ranges.
 func (p *servicePort) frontends(node Node, add func(Frontend)) {
 	internal, external := p.internal(), p.external()
 	for _, group := range []struct {
@@ -76,7 +76,7 @@ func (p *servicePort) frontends(node Node, add func(Frontend)) {
 	}
 }
 
-// internal returns what all cluster-IP frontends of the port have in common.
+// internal returns the common fields of the port's cluster-IP frontends.
 func (p *servicePort) internal() Frontend {
 	fe := p.frontend(p.cluster, MasqueradeExternal)
 	if p.cfg.MasqueradeAll {
@@ -86,13 +86,13 @@ func (p *servicePort) internal() Frontend {
 		return fe
 	}
 	fe.Backends, fe.Draining = p.local.backends, p.local.draining
-	fe.Restricted = p.unserved() // for nobody: what is dropped, not refused, is as if no source were allowed
+	fe.Restricted = p.unserved() // to no source: packets are dropped, not rejected
 	return fe
 }
 
-// external returns what all frontends of the port that face outside have in common. A Local policy concerns external sources:
-// pods and the node get the cluster's endpoints. Where there is no local endpoint external sources are dropped before they get
-// to IPVS, so that one list is enough.
+// external returns the common fields of the port's external frontends. A Local policy concerns external sources: pods and the
+// node get the cluster's endpoints. Without a local endpoint, external sources are dropped before IPVS, so that one list is
+// enough.
 func (p *servicePort) external() Frontend {
 	switch {
 	case !p.svc.ExternalLocal:
@@ -118,7 +118,7 @@ func (p *servicePort) frontend(s served, m Masquerade) Frontend {
 // unserved reports whether there are endpoints, but none on this node.
 func (p *servicePort) unserved() bool { return p.chosen.any && len(p.local.backends) == 0 }
 
-// rejects reports whether a frontend rejects new connections: nobody serves it, and it does not drop everybody anyway.
+// rejects reports whether a frontend rejects new connections: it has no endpoints, and does not drop all packets anyway.
 func rejects(fe Frontend) bool {
 	drops := fe.Restricted && len(fe.SourceRanges) == 0
 	return len(fe.Backends) == 0 && !drops
@@ -135,8 +135,8 @@ func (p *servicePort) ranged(fe Frontend) Frontend {
 	return fe
 }
 
-// withAddress returns a frontend's ranges, with its own address where they allow the node. A node that has the address, bound
-// by us or by somebody else, talks to it from it: to the ranges that would be a stranger.
+// withAddress returns a frontend's ranges, with its own address if they allow the node. A node that holds the address, bound
+// by us or by others, uses it as source when it connects to it, and the ranges alone would drop that.
 func withAddress(fe Frontend, node Node) []netip.Prefix {
 	if !slices.ContainsFunc(fe.SourceRanges, func(r netip.Prefix) bool { return slices.ContainsFunc(node.Own, r.Contains) }) {
 		return fe.SourceRanges

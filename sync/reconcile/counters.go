@@ -6,10 +6,10 @@ import "github.com/prometheus/client_golang/prometheus"
 type Counters struct {
 	Operations, Failures, Reads prometheus.Counter
 
-	Beat func() // is told that the layer makes progress
+	Beat func() // called as the layer makes progress
 }
 
-// Asked notes that the kernel is asked for so many changes.
+// Asked counts the changes requested from the kernel.
 func (c *Counters) Asked(changes int) {
 	c.Operations.Add(float64(changes))
 	c.Beat()

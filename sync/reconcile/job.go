@@ -2,22 +2,22 @@ package reconcile
 
 import "time"
 
-// A Job does work in the background for a layer, one piece at a time: work that starts programs, which wait for locks of
-// others and may hang. The layer stays its owner's alone, since what the work returns is called by TakeOver.
+// A Job does work in the background for a layer, one piece at a time: work that runs commands, which wait for locks of others
+// and may hang. Only its owner touches the layer, since TakeOver calls the function that the work returns.
 type Job struct {
-	Start func(work func()) // runs work in the background, and has the layer observed when it ends
+	Start func(work func()) // runs work in the background; the layer is observed when it ends
 
-	answer chan func() // nil: nothing is under way
+	answer chan func() // nil: no work is running
 }
 
-// Begin starts work. In the end it returns a function that takes its answer over.
+// Begin starts work, which returns a function that takes its answer over.
 func (j *Job) Begin(work func() (takeOver func())) {
 	answer := make(chan func(), 1)
 	j.answer = answer
 	j.Start(func() { answer <- work() })
 }
 
-// TakeOver takes the answer over if there is one by now.
+// TakeOver takes the answer over if there is one.
 func (j *Job) TakeOver() {
 	select {
 	case takeOver := <-j.answer:
@@ -27,12 +27,12 @@ func (j *Job) TakeOver() {
 	}
 }
 
-// A Throttle spaces checks that come to nothing. Its owner polls something cheap that also others change; what it polls is a
-// reason to check, which is expensive. Each check in vain doubles the pause before the next poll.
+// A Throttle spaces checks in vain. Its owner polls a cheap indicator that others change, too; a change is a reason for a
+// check, which is expensive. Each check in vain doubles the pause before the next poll.
 type Throttle struct {
 	Min, Max time.Duration // of a pause
 
-	polled time.Time     // when a poll led to the check that goes on, or zero
+	polled time.Time     // when a poll led to the running check, or zero
 	pause  time.Duration // the last one
 	until  time.Time     // its end
 }
@@ -40,11 +40,11 @@ type Throttle struct {
 // Polled notes that a poll leads to a check.
 func (t *Throttle) Polled(now time.Time) { t.polled = now }
 
-// Checked notes the end of a check. In vain: it found that nothing had changed.
+// Checked notes the end of a check. In vain: it found no change.
 func (t *Throttle) Checked(inVain bool) {
 	if at := t.polled; inVain && !at.IsZero() {
 		if at.Sub(t.until) >= t.Max {
-			t.pause = 0 // nobody did anything for as long
+			t.pause = 0 // no change for as long
 		}
 		t.pause = min(max(2*t.pause, t.Min), t.Max)
 		t.until = at.Add(t.pause)
@@ -58,22 +58,22 @@ func (t *Throttle) Reset() { t.pause, t.until = 0, time.Time{} }
 // Pauses reports whether it is too early for a poll.
 func (t *Throttle) Pauses(now time.Time) bool { return now.Before(t.until) }
 
-// A Backoff schedules retries: changes meanwhile neither wait for them nor put them off.
+// A Backoff schedules retries: changes meanwhile neither wait for them nor postpone them.
 type Backoff struct {
 	Min, Max time.Duration    // of the time until a retry
-	Remind   time.Duration    // how often the same failure is news
-	Timer    <-chan time.Time // fires when a retry is due; nil: none is
+	Remind   time.Duration    // after which the same failure is news again
+	Timer    <-chan time.Time // fires when a retry is due; nil: none is scheduled
 
 	next   time.Duration
-	last   string    // the failure that was news last
-	lastAt time.Time // and when
+	last   string    // the last failure that was news
+	lastAt time.Time // its time
 }
 
 // Fired notes that the timer fired.
 func (b *Backoff) Fired() { b.Timer = nil }
 
-// Note notes how a sync ended, and schedules a retry after a failure unless there is one already. It returns when that is, and
-// reports whether the failure is news.
+// Note notes the result of a sync, and schedules a retry after a failure unless one is scheduled. It returns the time until the
+// retry, and reports whether the failure is news.
 func (b *Backoff) Note(err error) (after time.Duration, isNews bool) {
 	if err == nil {
 		b.Timer, b.next, b.last, b.lastAt = nil, 0, "", time.Time{}

@@ -1,9 +1,9 @@
-// Package reconcile makes a part of the kernel's state equal to what is wanted, whatever the objects are. State is cut into
-// layers, and layers are stacked: a Stack is ensured forward and pruned backward, so that what a layer refers to exists as
-// long as the layer does. A failure stops neither the other objects of its layer nor the other layers; it waits for Retry.
+// Package reconcile reconciles a part of the kernel's state with the desired one, for any kind of objects. State is cut into
+// layers, and layers are stacked: a Stack is ensured forward and pruned backward, so that the objects that a layer refers to
+// exist as long as the layer does. A failure stops neither other objects of its layer nor other layers; it waits for Retry.
 //
-// TableLayer is the layer of objects in a table, written once for all kinds. Job, Throttle and Backoff are for layers whose
-// kernel answers late, whose checks cost much, and for whoever drives a Stack.
+// TableLayer is the layer of objects in a table, written once for all kinds. Job is for layers with a slow kernel interface,
+// Throttle for those with expensive checks, and Backoff for the owner of a Stack.
 package reconcile
 
 import (
@@ -15,15 +15,15 @@ import (
 
 // A Layer is one part of the kernel's state.
 //
-// What fails is left alone until Retry: a change elsewhere neither tries it again nor reads anything for it.
+// A failed object is left alone until Retry: a change elsewhere neither retries it nor reads anything for it.
 type Layer interface {
 	// Name returns the layer's name, for errors and metrics.
 	Name() string
-	// Observe reads the kernel's state, if what is known of it is stale.
+	// Observe reads the kernel's state if the known one is stale.
 	Observe(context.Context)
-	// Ensure adds objects that are wanted and not there, and changes those that are not as wanted.
+	// Ensure adds missing objects, and changes those that differ from the desired state.
 	Ensure(context.Context)
-	// Prune removes objects that are there and not wanted.
+	// Prune removes objects that are not desired.
 	Prune(context.Context)
 	// Invalidate makes the next Observe read.
 	Invalidate()
@@ -31,9 +31,9 @@ type Layer interface {
 	Retry()
 	// Unknown reports whether the state could not be read: nothing may be changed.
 	Unknown() bool
-	// Pending returns how many objects are not as wanted.
+	// Pending returns the number of objects that are not as desired.
 	Pending() int
-	// Err returns what failed and was not repaired yet, or nil.
+	// Err returns the failures that were not repaired yet, or nil.
 	Err() error
 	// Blocked reports whether more than single objects of the layer cannot be programmed.
 	Blocked() bool
@@ -42,7 +42,7 @@ type Layer interface {
 // A Stack is layers in the order in which they are ensured.
 type Stack []Layer
 
-// Observe reads what is stale. Beat is called after each layer.
+// Observe reads stale layers. Beat is called after each layer.
 func (s Stack) Observe(ctx context.Context, beat func()) {
 	for _, layer := range s {
 		layer.Observe(ctx)
@@ -50,8 +50,8 @@ func (s Stack) Observe(ctx context.Context, beat func()) {
 	}
 }
 
-// Sync ensures layer by layer, then prunes the other way round. A layer that fails stops no other: objects that depend on a
-// missing one are held back one by one. Nothing is changed in a layer that could not be read.
+// Sync ensures layer by layer, then prunes in reverse. A failing layer stops no other: objects that depend on a missing one
+// are held back one by one. Nothing is changed in a layer that could not be read.
 func (s Stack) Sync(ctx context.Context) {
 	for _, layer := range s {
 		if !layer.Unknown() {
@@ -72,14 +72,14 @@ func (s Stack) Invalidate() {
 	}
 }
 
-// Retry schedules what failed in any layer.
+// Retry schedules the failed objects of all layers.
 func (s Stack) Retry() {
 	for _, layer := range s {
 		layer.Retry()
 	}
 }
 
-// Err returns what failed and was not repaired yet, or nil.
+// Err returns the failures that were not repaired yet, or nil.
 func (s Stack) Err() error {
 	var errs []error
 	for _, layer := range s {
@@ -103,8 +103,8 @@ func Summary(errs []error) error {
 	return errors.Join(errs...)
 }
 
-// ErrorAt returns the error of an operation among those of all, or nil. A kernel that carried all of them out returns no
-// errors at all.
+// ErrorAt returns the error of one operation of several, or nil. A kernel that carried all of them out returns no errors at
+// all.
 func ErrorAt(errs []error, i int) error {
 	if errs == nil {
 		return nil

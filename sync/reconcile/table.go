@@ -11,36 +11,36 @@ import (
 	"kube-ipvs/sync/delta"
 )
 
-// A TableLayer is a layer whose objects are in a table. It is written once for all kinds of objects; a kind is described by
-// the exported fields. All of them must be set unless their comment says otherwise. The first Observe reads.
+// A TableLayer is a layer whose objects are in a table, for all kinds of objects; the exported fields describe the kind. They
+// are required unless their comment allows nil. The first Observe reads.
 type TableLayer[K, V comparable, Op fmt.Stringer] struct {
 	Title   string
 	Table   *delta.Table[K, V]
 	Compare func(a, b K) int // the order in which objects are added; they are removed in reverse
 
-	Read func(context.Context) (iter.Seq2[K, V], error) // only objects of ours
+	Read func(context.Context) (iter.Seq2[K, V], error) // only owned objects
 	Do   func(context.Context, []Op) []error
 	Add  func(key K, value V, there bool) Op
 	Del  func(K) Op // nil: nothing is ever removed
 
-	// Ready, MayAdd and MayDel hold objects back while they return false: they stay pending. Nil: never. A condition that
-	// all objects of the layer wait for belongs into Ready: it is asked once, and then none of them is looked at.
+	// Ready, MayAdd and MayDel hold objects back while they return false: they stay pending. Nil: never. A condition of all
+	// objects of the layer belongs into Ready: it is checked once, and then no object is visited.
 	Ready          func() bool
 	MayAdd, MayDel func(K) bool
 
 	// Quiet reports whether an object's failure is reported elsewhere. Nil: never.
 	Quiet func(K) bool
 
-	With  Layer // invalidated when this layer retries, since its objects are in those; nil: none
+	With  Layer // invalidated when this layer retries, since its objects are inside this layer's; nil: none
 	Count *Counters
 
-	observed bool           // the kernel was read since Invalidate, whether or not that worked
-	readErr  error          // why it could not be read, or nil
+	observed bool           // a read was tried since Invalidate, successful or not
+	readErr  error          // of the last read, or nil
 	failed   map[K]*failure // objects that could not be changed
-	excused  map[K]struct{} // those of them that were refused while others were changed, or before
+	excused  map[K]struct{} // failed ones that were refused while others were changed, or before
 }
 
-// A Declined is why a change was not asked of the kernel: a decision of the layer's, which is no failure of the kernel's.
+// A Declined is the reason why the layer did not request a change: its own decision, no failure of the kernel's.
 type Declined string
 
 // Error returns the reason.
@@ -48,14 +48,13 @@ func (d Declined) Error() string { return string(d) }
 
 func isDeclined(err error) bool { return errors.As(err, new(Declined)) }
 
-// A failure is an operation that did not go well. Its object may be as it was before or as it was to be: an answer can be
-// lost, too.
+// A failure is a failed operation. Its object may be as before or as desired: an answer can be lost, too.
 type failure struct {
 	error
-	removal bool // it was to remove the object
+	removal bool // the operation was to remove the object
 }
 
-// Present reports whether an object is certainly there. One that could not be changed is; one that could not be removed may
+// Present reports whether an object certainly exists. One that could not be changed does; one that could not be removed may
 // be gone.
 func (l *TableLayer[K, V, Op]) Present(k K) bool {
 	_, known := l.Table.Known(k)
@@ -63,7 +62,7 @@ func (l *TableLayer[K, V, Op]) Present(k K) bool {
 	return known && !l.Unknown() && (f == nil || !f.removal)
 }
 
-// Absent reports whether an object is certainly not there. One that could not be made may be.
+// Absent reports whether an object certainly does not exist. One that could not be made may exist.
 func (l *TableLayer[K, V, Op]) Absent(k K) bool {
 	_, known := l.Table.Known(k)
 	return !known && !l.Unknown() && l.failed[k] == nil
@@ -94,7 +93,7 @@ func (l *TableLayer[K, V, Op]) Pending() int {
 
 // Retry implements Layer.
 func (l *TableLayer[K, V, Op]) Retry() {
-	maps.DeleteFunc(l.failed, func(_ K, f *failure) bool { return isDeclined(f.error) }) // nothing was tried
+	maps.DeleteFunc(l.failed, func(_ K, f *failure) bool { return isDeclined(f.error) }) // never requested
 	if l.readErr == nil && len(l.failed) == 0 {
 		return
 	}
@@ -118,11 +117,12 @@ func (l *TableLayer[K, V, Op]) Err() error {
 	return Summary(errs)
 }
 
-// manyRefused is how many refusals in a row, without a success in between, are the layer's fault and not the objects'.
+// manyRefused is the number of refusals in a row, without a success in between, that blames the layer and not the objects.
 const manyRefused = 10
 
-// Blocked implements Layer. It also reports a layer whose every change is refused: all of it where it holds nothing yet, or many new objects. One
-// object is never all of it: the kernel may have reasons of its own to refuse that one. A Declined change is no refusal of the kernel's.
+// Blocked implements Layer. It also reports a layer whose every change is refused: all of an empty layer, or many new objects.
+// One object never blocks: the kernel may have reasons of its own to refuse that one. A Declined change is no refusal of the
+// kernel's.
 func (l *TableLayer[K, V, Op]) Blocked() bool {
 	refused := 0
 	for k, f := range l.failed {
@@ -133,8 +133,8 @@ func (l *TableLayer[K, V, Op]) Blocked() bool {
 	return l.Unknown() || refused >= manyRefused || refused > 1 && l.Table.KnownLen() == 0
 }
 
-// excuse notes that the kernel changes some objects of the layer: those that it refuses have themselves to blame, and go on
-// to when they are tried again.
+// excuse notes that the kernel changes some objects of the layer: it refuses the others for reasons of their own, also when
+// they are retried.
 func (l *TableLayer[K, V, Op]) excuse() {
 	if l.excused == nil {
 		l.excused = map[K]struct{}{}
@@ -158,7 +158,7 @@ func (l *TableLayer[K, V, Op]) Observe(ctx context.Context) {
 	}
 	l.readErr = nil
 	if len(l.failed) == 0 {
-		clear(l.excused) // of what is gone
+		clear(l.excused) // of objects that are gone
 	}
 	clear(l.failed)
 	l.Table.Observe(read)
@@ -183,7 +183,7 @@ func (l *TableLayer[K, V, Op]) Ensure(ctx context.Context) {
 // Prune implements Layer.
 func (l *TableLayer[K, V, Op]) Prune(ctx context.Context) { l.Remove(ctx, l.MayDel) }
 
-// Remove removes the objects that are there and not wanted and may go.
+// Remove removes the objects that are not desired and may be removed.
 func (l *TableLayer[K, V, Op]) Remove(ctx context.Context, may func(K) bool) {
 	var keys []K
 	for k := range l.Table.Extra() {
@@ -202,16 +202,16 @@ func (l *TableLayer[K, V, Op]) Due(keys []K, compare func(a, b K) int) []K {
 	return keys
 }
 
-// mostOps is how many operations are there at a time. More would not be faster, since the kernel takes about as many in
-// one send, and a hundred thousand take memory that is needed once.
+// mostOps bounds the operations in memory at a time. More would not be faster, since the kernel takes about as many in one
+// send, and a hundred thousand take memory that is needed once.
 const mostOps = 1000
 
-// CarryOut does an op for each key, and calls done for those that went well.
+// CarryOut does an op for each key, and calls done for the successful ones.
 func (l *TableLayer[K, V, Op]) CarryOut(ctx context.Context, keys []K, op func(K) Op, done func(K)) {
 	perform(ctx, l, keys, func(k K) K { return k }, op, done)
 }
 
-// perform is CarryOut for objects that are given by something else than their keys.
+// perform is CarryOut for objects that are not given by their keys.
 func perform[K, V comparable, Op fmt.Stringer, O any](
 	ctx context.Context, l *TableLayer[K, V, Op], all []O, key func(O) K, op func(O) Op, done func(O),
 ) {
@@ -251,7 +251,7 @@ func (l *TableLayer[K, V, Op]) Fail(k K, err error) {
 // HasFailed reports whether an object waits for Retry.
 func (l *TableLayer[K, V, Op]) HasFailed(k K) bool { return l.failed[k] != nil }
 
-// Failures yields the objects that could not be changed, and why, in no order.
+// Failures yields the objects that could not be changed with their errors, in no order.
 func (l *TableLayer[K, V, Op]) Failures() iter.Seq2[K, error] {
 	return func(yield func(K, error) bool) {
 		for k, f := range l.failed {
