@@ -22,7 +22,6 @@ var house = budget{what: 4, says: 0}
 // house's loses its line.
 var above = map[string]budget{
 	"cmd/kube-ipvs":  {what: 4, says: 1},
-	"sync/ipvsmode":  {what: 14, says: 3},
 	"sync/loop":      {what: 27, says: 1},
 	"sync/plan":      {what: 14, says: 4},
 	"sync/reconcile": {what: 9, says: 1},
