@@ -40,7 +40,7 @@ func cleanServers(ctx context.Context, k Kernel) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("read which virtual servers are ours: %w", err)
+			return fmt.Errorf("read ownership records of virtual servers: %w", err)
 		}
 		for m := range owned {
 			ops = append(ops, ipvs.Op{Verb: ipvs.DelServer, Key: MemberKey(m)})

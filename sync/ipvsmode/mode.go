@@ -143,7 +143,7 @@ func (d *Dataplane) layersOf() reconcile.Stack {
 		reconcile.Stack{d.addresses})
 }
 
-// optional fills in optional fields.
+// optional sets the defaults of optional fields.
 func (c *Config) optional() {
 	if c.NodeProblems == nil {
 		c.NodeProblems = func([]plan.Problem) {}

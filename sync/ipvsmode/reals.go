@@ -20,8 +20,8 @@ import (
 // is desired again is one change of weight.
 //
 // A closed connection is inactive to the kernel for two minutes more (TIME_WAIT), and so is a half-closed one, over which
-// the other side may still send. Removing the real server breaks only the half-closed one, but the kernel counts them
-// together. The endpoint tells them apart: as long as a slice lists it, it may still send and keeps both, at weight 0,
+// the other side may still send. Only the half-closed one notices the removal of its real server, but the kernel
+// counts them together. The endpoint tells them apart: as long as a slice lists it, it may still send and keeps both, at weight 0,
 // which costs nothing. After that only active connections count, once a while has passed for the last packets of the
 // others.
 type realsLayer struct {

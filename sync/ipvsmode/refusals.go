@@ -113,7 +113,7 @@ func (d *Dataplane) findRefusals() map[ipvs.Key]*refusal {
 	return found
 }
 
-// findRefusedItems adds the refused routes and addresses of single frontends' addresses.
+// findRefusedItems adds the refusals of routes and addresses for single addresses.
 func (d *Dataplane) findRefusedItems(add func(ipvs.Key, bool, error)) {
 	refused := map[netip.Addr]error{}
 	for _, layer := range []*reconcile.TableLayer[vip.Item, netip.Addr, vip.Op]{d.routes, d.addresses} {

@@ -40,7 +40,7 @@ type RulesConfig struct {
 	Detector Detector
 	Bind     bool // addresses are on the link: reject unclaimed packets there
 
-	// PredictablePorts: iptables is too old to let MASQUERADE choose ports at random (--random-fully).
+	// PredictablePorts is for an iptables that is too old to let MASQUERADE choose ports at random (--random-fully).
 	PredictablePorts bool
 }
 

@@ -82,7 +82,7 @@ func made(op ipvs.Op) int {
 }
 
 // errOwnersUnknown means that the owners of virtual servers are unknown.
-var errOwnersUnknown = errors.New("which of them are ours could not be read")
+var errOwnersUnknown = errors.New("their ownership records could not be read")
 
 // readTable reads the owned virtual servers: those with an ownership record, or with an address in a service CIDR. It leaves
 // out foreign ones.

@@ -18,7 +18,7 @@ type Sets struct {
 	Local     ipset.Set // networks delivered to this host for frontends: nothing else may get their packets
 	Closed    ipset.Set // the same when their frontends are on: all else there is rejected, whoever would serve it
 	Addresses ipset.Set // in bind mode: addresses on the link, which answer pings
-	Health    ipset.Set // addresses and ports of health checks
+	Health    ipset.Set // addresses and ports of health-check node ports
 }
 
 // SetsOf returns the definitions of a family's sets.
@@ -49,8 +49,8 @@ func SetsOf(family inet.Family) Sets {
 // SetPrefix begins the name of every owned set, and alone makes it owned.
 const SetPrefix = "KIPVS-"
 
-// All returns the sets in the order in which their members are added: guards and servers of a frontend before the member
-// that turns it on. They are emptied in reverse.
+// All returns the sets in the order in which their members are added: those that protect or serve a frontend before
+// the one that turns it on. They are emptied in reverse.
 func (s Sets) All() []ipset.Set {
 	return []ipset.Set{s.Owned, s.Local, s.Addresses, s.Allowed, s.Ranged, s.Hairpins, s.Health, s.Rejected, s.Frontends, s.Internal, s.External, s.Closed}
 }

@@ -218,7 +218,7 @@ func (t *tables) hasAlias(fe *plan.Frontend) bool {
 	return a != nil && a.claims != nil && a.of == KeyOf(fe.Address)
 }
 
-// aliasTaken returns the message that another frontend has a frontend's alias.
+// aliasTaken returns the message for a frontend whose alias another one has.
 func (t *tables) aliasTaken(fe *plan.Frontend) string {
 	of, _ := t.aliasOf(AliasKey(fe.Address))
 	return fmt.Sprintf("pods and nodes get the endpoints on this node only: %v, another address with a Local policy, ends with the same bytes", of.AddrPort())

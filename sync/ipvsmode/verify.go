@@ -9,7 +9,7 @@ import (
 )
 
 // A lookout checks, once in a while, for foreign changes without a notification from the kernel: of settings, sets, rules or
-// virtual servers. It starts no process. Every check runs in constant time: it reads the settings, one member of each set,
+// virtual servers. It starts no process. Every check begins with a part of constant cost: the settings, one member of each set,
 // the state of the rules, and the number of virtual servers. So it finds flushed and destroyed objects at once (no set is
 // destroyed before the rules that refer to it), and one removed virtual server; but the kernel counts those of IPv4 only.
 //
