@@ -34,11 +34,11 @@ func Alias(a netip.Addr) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// Connections that are to be rejected are translated, so that nothing that listens on the node ever sees them, and IPVS neither: that
-// would complain of a virtual server without real servers in the kernel's log, and its ICMP error would be a second late.
+// Connections to be rejected are translated, so that neither a listener on the node nor IPVS sees them: IPVS would
+// report a virtual server without real servers in the kernel's log, and its ICMP error would be a second late.
 
-// RejectTCP returns where those of TCP go: to a port of this host at which nothing listens, so that its TCP resets them. A rule
-// that rejects would send its reset past all translation where the packet comes from a bridge (nf_send_reset).
+// RejectTCP returns the target of TCP connections: a port of this host without a listener, so that its TCP resets them. The reset of a
+// REJECT rule would bypass all translation if the packet comes from a bridge (nf_send_reset).
 func RejectTCP(f inet.Family) netip.AddrPort {
 	if f == inet.IPv4 {
 		return rejectTCP4
@@ -46,9 +46,8 @@ func RejectTCP(f inet.Family) netip.AddrPort {
 	return rejectTCP6
 }
 
-// RejectAddr returns the address to which those of other protocols go. It is routed to kube-ipvs0, where rules in FORWARD and OUTPUT
-// reject them, and conntrack never hears of them. It lies in networks that are reserved as those of the aliases are, and is
-// nobody's alias.
+// RejectAddr returns the target of other protocols. It is routed to kube-ipvs0, where rules in FORWARD and OUTPUT reject them, and
+// they get no conntrack entry. Like the aliases it lies in a reserved network, and it is no frontend's alias.
 func RejectAddr(f inet.Family) netip.Addr {
 	if f == inet.IPv4 {
 		return rejectAddr4

@@ -16,9 +16,9 @@ import (
 	"kube-ipvs/sync/reconcile"
 )
 
-// Clean removes all that is ours from the kernel and nothing else: rules, the virtual servers that the ledger names,
-// sets, and the link with its routes and rules. Kernel settings stay. What cannot be removed is in the error, and stops
-// only what depends on it.
+// Clean removes all objects owned by kube-ipvs from the kernel and no others: rules, the virtual servers with an ownership
+// record, sets, and the link with its routes and rules. Kernel settings stay. An object that cannot be removed is
+// in the error, and stops only the removal of its dependents.
 func Clean(ctx context.Context, k Kernel) error {
 	var errs []error
 	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
@@ -26,7 +26,7 @@ func Clean(ctx context.Context, k Kernel) error {
 	}
 	servers := cleanServers(ctx, k)
 	errs = append(errs, servers)
-	if servers == nil { // or the ledger is still needed
+	if servers == nil { // or the ownership records are still needed
 		errs = append(errs, cleanSets(ctx, k.Sets))
 	}
 	return errors.Join(append(errs, cleanVIPs(ctx, k.VIP))...)
@@ -35,14 +35,14 @@ func Clean(ctx context.Context, k Kernel) error {
 func cleanServers(ctx context.Context, k Kernel) error {
 	var ops []ipvs.Op
 	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
-		ledger, err := k.Sets.Read(ctx, SetsOf(f).Owned)
+		owned, err := k.Sets.Read(ctx, SetsOf(f).Owned)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("read which virtual servers are ours: %w", err)
+			return fmt.Errorf("read ownership records of virtual servers: %w", err)
 		}
-		for m := range ledger {
+		for m := range owned {
 			ops = append(ops, ipvs.Op{Verb: ipvs.DelServer, Key: MemberKey(m)})
 		}
 	}
@@ -71,7 +71,7 @@ func cleanVIPs(ctx context.Context, vips vip.Kernel) error {
 	if err != nil {
 		return fmt.Errorf("read addresses and routes: %w", err)
 	}
-	// The link goes also where Read leaves it out for not being as it should.
+	// The link is removed even if Read leaves it out because it differs from the desired one.
 	items[vip.Item{Kind: vip.Link}] = netip.Addr{}
 	var ops []vip.Op
 	for i := range items {

@@ -13,29 +13,29 @@ import (
 	"kube-ipvs/sync/reconcile"
 )
 
-// A fitness is how an address family fares on this node. Half an IPv6 is common: it is switched off for new links, or the
-// kernel has no ip6tables. Where no Service needs the family that is nobody's concern, so it is given up: it is said once,
-// tried again once in a while, and neither makes the node unhealthy nor holds anything else up.
+// A fitness is the state of an address family on this node. Half an IPv6 is common: it is disabled for new links, or the
+// kernel has no ip6tables. If no Service needs the family, it is given up: this is logged once and retried once in a
+// while, and neither makes the node unhealthy nor delays anything else.
 type fitness struct {
-	since   time.Time // when its base began to fail, or zero
+	since   time.Time // start of the failure of its base, or zero
 	givenUp bool
-	told    string // why its Services are told that it does not serve them; empty: they are not
+	told    string // the reason reported to its Services; empty: none
 }
 
-// tellAfter is how long the base of a family that is needed may fail before its Services are told.
+// tellAfter is how long the base of a needed family may fail before this is reported to its Services.
 const tellAfter = 10 * time.Second
 
-// putOffInterval is how often what was put off is tried again.
+// putOffInterval is the time between retries of work that was put off.
 const putOffInterval = time.Minute
 
-// putOff reports whether something is left alone for now that does not count as a failure.
+// putOff reports whether something is left undone for now without counting as a failure.
 func (d *Dataplane) putOff() bool {
 	return len(d.spared) > 0 || slices.ContainsFunc(d.cfg.Families, d.givenUp)
 }
 
 func (d *Dataplane) givenUp(f inet.Family) bool { return d.fitness[f].givenUp }
 
-// isGivenUp reports whether an item is of a family that is given up.
+// isGivenUp reports whether an item's family is given up.
 func (d *Dataplane) isGivenUp(i vip.Item) bool {
 	return i.Prefix.IsValid() && d.tables.has(i.Prefix.Addr()) && d.givenUp(inet.FamilyOf(i.Prefix.Addr()))
 }
@@ -52,8 +52,8 @@ func (d *Dataplane) needed(f inet.Family) bool {
 	return false
 }
 
-// whyNot returns why the base of a family does not stand: what failed of its rules, its routes, and the link. It is nil
-// where it stands, and while nothing has failed yet.
+// whyNot returns why the base of a family is not in place: the failures of its rules, its routes, and the link. It is nil
+// if the base is in place, and while nothing has failed yet.
 func (d *Dataplane) whyNot(f inet.Family) error {
 	if d.stands(f) {
 		return nil
@@ -68,7 +68,7 @@ func (d *Dataplane) whyNot(f inet.Family) error {
 	return reconcile.Summary(errs)
 }
 
-// assess judges the families after a turn, and tells who is concerned by what changed. The last family that works is never
+// assess updates the fitness of the families after a sync, and reports changes. The last family that works is never
 // given up.
 func (d *Dataplane) assess(ctx context.Context) {
 	log := klog.FromContext(ctx)
@@ -109,7 +109,7 @@ func (d *Dataplane) assess(ctx context.Context) {
 	d.tellNode()
 }
 
-// tellFamily tells the Services of a family that it does not serve them, or that it does again.
+// tellFamily reports to the Services of a family that it stopped serving them, or serves them again.
 func (d *Dataplane) tellFamily(f inet.Family, why error) {
 	s, told := d.fitness[f], ""
 	if !s.since.IsZero() {

@@ -11,15 +11,15 @@ import (
 	"kube-ipvs/sync/reconcile"
 )
 
-// A flowsLayer deletes tracked UDP flows that go to endpoints which are gone, or past all of them. It has no table: what it
-// holds are the frontends that lost a real server or were turned on since their flows were last looked at. TCP has resets and draining; a UDP client that
-// keeps its port would send to nobody as long as it sends.
+// A flowsLayer deletes tracked UDP flows to removed endpoints, or past all endpoints. It has no table, only the frontends
+// that lost a real server or were turned on since their flows were last deleted. TCP has resets and draining; a UDP client
+// that keeps its port would reach no endpoint as long as it sends.
 type flowsLayer struct {
 	kernel conntrack.Kernel
-	keep   func(ipvs.Key) map[netip.AddrPort]struct{} // who serves a frontend
+	keep   func(ipvs.Key) map[netip.AddrPort]struct{} // endpoints of a frontend
 	wanted func(ipvs.Key) bool                        // a Service has the frontend
 	stale  map[ipvs.Key]struct{}
-	failed error // why they could not be deleted
+	failed error // of their deletion
 	count  *reconcile.Counters
 }
 
@@ -33,14 +33,14 @@ func (f *flowsLayer) Pending() int            { return len(f.stale) }
 func (f *flowsLayer) Observe(context.Context) {}
 func (f *flowsLayer) Ensure(context.Context)  {}
 
-// add notes that flows of a frontend may go to an endpoint that is gone.
+// add marks a frontend's flows stale: they may go to a removed endpoint.
 func (f *flowsLayer) add(key ipvs.Key) {
 	if key.Proto == inet.UDP {
 		f.stale[key] = struct{}{}
 	}
 }
 
-// Prune deletes the flows. It comes after the real servers are gone, or IPVS would send the next packet there again.
+// Prune deletes the flows, after the removal of the real servers, or IPVS would send the next packet there again.
 func (f *flowsLayer) Prune(ctx context.Context) {
 	if len(f.stale) == 0 || f.failed != nil {
 		return
@@ -56,14 +56,14 @@ func (f *flowsLayer) Prune(ctx context.Context) {
 		f.bound()
 		return
 	}
-	f.stale = map[ipvs.Key]struct{}{} // to empty the one that held all frontends at the start costs what it held
+	f.stale = map[ipvs.Key]struct{}{} // clearing a map costs its capacity, which at the start was all frontends
 }
 
-// mostGone is how many frontends are remembered that no Service has any more while their flows cannot be deleted.
+// mostGone bounds the removed frontends that are remembered while their flows cannot be deleted.
 const mostGone = 10_000
 
-// bound forgets frontends that are gone when there are too many. On a kernel that never deletes flows, and with Services that
-// come and go, they would fill the memory.
+// bound forgets removed frontends if there are too many. On a kernel that never deletes flows, added and removed Services
+// would fill the memory.
 func (f *flowsLayer) bound() {
 	gone := 0
 	for key := range f.stale {
@@ -81,7 +81,7 @@ func (d *Dataplane) flowsLayer() *flowsLayer {
 	return &flowsLayer{kernel: d.cfg.Flows, keep: d.serving, wanted: wanted, stale: map[ipvs.Key]struct{}{}, count: d.count.layer("flows")}
 }
 
-// serving returns who serves a frontend, for internal sources or external ones.
+// serving returns the endpoints of a frontend for internal and external sources.
 func (d *Dataplane) serving(key ipvs.Key) map[netip.AddrPort]struct{} {
 	out := map[netip.AddrPort]struct{}{}
 	fe := d.frontends[key]
@@ -99,7 +99,7 @@ func (d *Dataplane) serving(key ipvs.Key) map[netip.AddrPort]struct{} {
 	return out
 }
 
-// trackedAs returns the frontend that conntrack's flows to a virtual server were sent to: itself, or the one whose alias it is.
+// trackedAs returns the frontend under which conntrack has a virtual server's flows: itself, or the frontend of the alias.
 func (d *Dataplane) trackedAs(server ipvs.Key) ipvs.Key {
 	if of, internal := d.tables.aliasOf(server); internal {
 		return of
@@ -107,9 +107,9 @@ func (d *Dataplane) trackedAs(server ipvs.Key) ipvs.Key {
 	return server
 }
 
-// suspectFlows marks the flows of all UDP frontends of a family whose rules were made: what was tracked while they did not
-// stand is tracked as it went then. And at the start, a program that was killed may have removed real servers and not flows.
-func (d *Dataplane) suspectFlows(f inet.Family) {
+// invalidateFlows marks the flows of all UDP frontends of a family stale after its rules were written: flows tracked without
+// rules keep their way. And at the start, a killed process may have removed real servers and not their flows.
+func (d *Dataplane) invalidateFlows(f inet.Family) {
 	for key := range d.frontends {
 		if inet.FamilyOf(key.Addr) == f {
 			d.flows.add(key)

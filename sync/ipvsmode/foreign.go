@@ -11,29 +11,29 @@ import (
 	"kube-ipvs/sync/reconcile"
 )
 
-// Foreign virtual servers are those of others at addresses that Services want, such as a director's. A virtual server is ours
-// if the ledger named it when it was read, or if its address is a cluster IP's. So a line is written only where there is no
-// server, and a server that turns up between the line and ours is foreign all the same.
+// Foreign virtual servers belong to others, such as a director, at addresses of Services. A virtual server is owned by
+// kube-ipvs if it had an ownership record when they were read, or if its address is a cluster IP. So a record is written
+// only where there is no server, and a server added by others between the record and ours is foreign all the same.
 type foreign struct {
-	keys  map[ipvs.Key]struct{} // at which there is a foreign server
-	fresh map[ipvs.Key]struct{} // of lines that were written, and the server was not made yet
+	keys  map[ipvs.Key]struct{} // of foreign servers
+	fresh map[ipvs.Key]struct{} // with a record, and no server yet
 }
 
 func newForeign() foreign {
 	return foreign{keys: map[ipvs.Key]struct{}{}, fresh: map[ipvs.Key]struct{}{}}
 }
 
-// errForeign is why a line is not written.
+// errForeign is the reason not to write an ownership record.
 var errForeign error = reconcile.Declined("somebody else has a virtual server there, which is left alone (ipvsadm -D removes it)")
 
-// isOurs reports whether a virtual server that is there is ours to change. One that was is also where its line was removed by
-// hand.
+// isOurs reports whether an existing virtual server is owned by kube-ipvs. It stays so if others remove its ownership
+// record.
 func (d *Dataplane) isOurs(k ipvs.Key) bool {
 	if k.Mark != 0 || !d.tables.has(k.Addr) {
 		return false
 	}
 	_, known := d.tables.servers.Known(k)
-	_, listed := d.tables.ledger(k.Addr).Known(MemberOf(k))
+	_, listed := d.tables.owned(k.Addr).Known(MemberOf(k))
 	return known || listed && !d.isForeign(k) || d.isAllocated(k)
 }
 
@@ -43,10 +43,10 @@ func (d *Dataplane) isForeign(k ipvs.Key) bool {
 	return foreign || fresh
 }
 
-// isAllocated reports whether a server's address comes from a service range, which is nobody else's.
+// isAllocated reports whether a server's address is in a service range, which only this proxy serves.
 func (d *Dataplane) isAllocated(k ipvs.Key) bool { return d.inServiceCIDR(k.Addr) }
 
-// setForeign notes whether there is a foreign server at a key, for its Service to be told.
+// setForeign notes whether there is a foreign server at a key, to be reported to its Service.
 func (d *Dataplane) setForeign(k ipvs.Key, is bool) {
 	if _, was := d.foreign.keys[k]; was == is {
 		return
@@ -59,7 +59,7 @@ func (d *Dataplane) setForeign(k ipvs.Key, is bool) {
 	d.changed[k] = struct{}{}
 }
 
-// doOwned writes and removes lines of the ledger. None is written for a foreign server.
+// doOwned writes and removes ownership records. None is written for a foreign server.
 func (d *Dataplane) doOwned(ctx context.Context, ops []ipset.Op) []error {
 	errs := d.refuseForeign(ctx, ops)
 	var rest []ipset.Op
@@ -79,7 +79,7 @@ func (d *Dataplane) doOwned(ctx context.Context, ops []ipset.Op) []error {
 	return errs
 }
 
-// refuseForeign returns errors for the lines that are not to be written. The others are fresh.
+// refuseForeign returns an error for each record of a foreign server. The others are fresh.
 func (d *Dataplane) refuseForeign(ctx context.Context, ops []ipset.Op) []error {
 	errs := make([]error, len(ops))
 	var asked []ipvs.Key
@@ -105,10 +105,10 @@ func (d *Dataplane) refuseForeign(ctx context.Context, ops []ipset.Op) []error {
 	return errs
 }
 
-// fewServers is how many virtual servers are asked for one by one. More cost more than to list all that there are.
+// fewServers is the maximum of virtual servers to read one by one. To read more costs more than to list all.
 const fewServers = 16
 
-// servers returns which of these virtual servers there are, whosever they are.
+// servers returns which of these virtual servers exist, owned or foreign.
 func (d *Dataplane) servers(ctx context.Context, keys []ipvs.Key) (map[ipvs.Key]bool, error) {
 	there := map[ipvs.Key]bool{}
 	if len(keys) > fewServers {
@@ -128,21 +128,21 @@ func (d *Dataplane) servers(ctx context.Context, keys []ipvs.Key) (map[ipvs.Key]
 	return there, nil
 }
 
-// noteMade notes the answer to the making of a virtual server: where the line is fresh and there is one already, that is
-// foreign, and the line goes.
+// noteMade notes the result of adding a virtual server: if its record is fresh and there is a server already, that is
+// foreign, and the record is removed.
 func (d *Dataplane) noteMade(ctx context.Context, k ipvs.Key, err error) {
 	if _, fresh := d.foreign.fresh[k]; !fresh {
 		return
 	}
-	if !errors.Is(err, os.ErrExist) { // made, or perhaps made
+	if !errors.Is(err, os.ErrExist) { // added, or perhaps added
 		delete(d.foreign.fresh, k)
 		return
 	}
 	d.setForeign(k, true)
-	ledger, line := d.members[d.tables.sets(k.Addr).Owned.Name], []ipset.Member{MemberOf(k)}
-	ledger.CarryOut(ctx, line, ledger.Del, ledger.Table.Forget)
-	ledger.Fail(line[0], errForeign)
+	records, record := d.members[d.tables.sets(k.Addr).Owned.Name], []ipset.Member{MemberOf(k)}
+	records.CarryOut(ctx, record, records.Del, records.Table.Forget)
+	records.Fail(record[0], errForeign)
 }
 
-// servedNoMore reports whether a line of the ledger has nothing left to say.
+// servedNoMore reports whether the virtual server of an ownership record is removed.
 func (d *Dataplane) servedNoMore(m ipset.Member) bool { return d.serverLayer.Absent(MemberKey(m)) }

@@ -37,7 +37,7 @@ type Connection struct {
 	open []func() error // closes each
 }
 
-// Open opens the running kernel's tables, and its settings below procSys; empty: /proc/sys. Each error says what is missing.
+// Open opens the running kernel's tables, and its settings below procSys; empty: /proc/sys. Each error names the missing part.
 func Open(ctx context.Context, procSys string) (c *Connection, err error) {
 	c = &Connection{Sysctl: &sysctl.Files{Root: procSys}}
 	c.open = append(c.open, c.Sysctl.Close)
@@ -69,7 +69,7 @@ func Open(ctx context.Context, procSys string) (c *Connection, err error) {
 	return c, nil
 }
 
-// Close closes what is open.
+// Close closes all open tables.
 func (c *Connection) Close() error {
 	var errs []error
 	for _, close := range c.open {
@@ -104,10 +104,10 @@ func Release() string {
 }
 
 // reuseMode is how IPVS treats a new connection from the port of an old one. From Linux 5.9 on it goes to another real
-// server without delay (kernel commit f0a5e4d7a594); before, that cost each such connection a second, and going on with
-// the old real server was the lesser evil. Nothing that can be read tells a kernel that has the change: it came without a
-// setting or a new version of IPVS, and distributions carry it back. What an old release costs where it is there anyway is
-// only that such connections stay with their real server; from 5.16 on not even with one of weight 0, whatever the mode.
+// server without delay (kernel commit f0a5e4d7a594); before, that cost each such connection a second, and keeping the old
+// real server was the lesser evil. The change cannot be detected: it came without a setting or a new version of IPVS, and
+// distributions backport it. With an old release that has it, such connections only stay with their real server; from
+// 5.16 on not even with one of weight 0, whatever the mode.
 func reuseMode(release string) string {
 	var major, minor int
 	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n == 2 && (major < 5 || major == 5 && minor < 9) {

@@ -1,5 +1,5 @@
-// Package ipvsmode makes the kernel forward as the plan says by IPVS: a frontend is a virtual server, members of sets that rules
-// look up, and what leads packets there.
+// Package ipvsmode programs the plan with IPVS: a frontend is a virtual server, members of the sets that rules look up, and
+// routes or addresses that deliver its packets to this host.
 package ipvsmode
 
 import (
@@ -15,7 +15,7 @@ import (
 // KeyOf returns the key of a frontend's virtual server.
 func KeyOf(a plan.Address) ipvs.Key { return ipvs.Key{Addr: a.Addr, Port: a.Port, Proto: a.Protocol} }
 
-// AddressOf returns the frontend that a virtual server is.
+// AddressOf returns the frontend of a virtual server.
 func AddressOf(k ipvs.Key) plan.Address {
 	return plan.Address{Addr: k.Addr, Port: k.Port, Protocol: k.Proto}
 }
@@ -25,12 +25,12 @@ func AliasKey(a plan.Address) ipvs.Key {
 	return ipvs.Key{Addr: Alias(a.Addr), Port: a.Port, Proto: a.Protocol}
 }
 
-// MemberOf returns the member of sets that stands for a virtual server.
+// MemberOf returns the set member of a virtual server.
 func MemberOf(k ipvs.Key) ipset.Member {
 	return ipset.Member{Addr: k.Addr, Proto: uint8(k.Proto), Port: k.Port}
 }
 
-// MemberKey returns the key of the virtual server that a member of a set stands for.
+// MemberKey returns the key of a set member's virtual server.
 func MemberKey(m ipset.Member) ipvs.Key {
 	return ipvs.Key{Addr: m.Addr, Proto: inet.Protocol(m.Proto), Port: m.Port}
 }
@@ -40,8 +40,8 @@ func ServerOf(fe *plan.Frontend) ipvs.Server {
 	return ipvs.Server{Scheduler: fe.Scheduler, Timeout: uint32(fe.Affinity.Seconds()), Flags: flagsOf(fe.Scheduler)}
 }
 
-// flagsOf returns the flags for a scheduler. Those that choose by the client's address drop its packets when their choice
-// has weight 0, unless they are told to choose again (IP_VS_SVC_F_SCHED_SH_FALLBACK and IP_VS_SVC_F_SCHED_MH_FALLBACK
+// flagsOf returns the flags for a scheduler. Schedulers by source hash drop a client's packets if their choice has weight
+// 0, unless they may choose again (IP_VS_SVC_F_SCHED_SH_FALLBACK and IP_VS_SVC_F_SCHED_MH_FALLBACK
 // in include/uapi/linux/ip_vs.h).
 func flagsOf(scheduler string) ipvs.Flags {
 	if scheduler == "sh" || scheduler == "mh" {
@@ -50,7 +50,7 @@ func flagsOf(scheduler string) ipvs.Flags {
 	return 0
 }
 
-// TreatmentOf returns how the first packet of a connection to a frontend is treated.
+// TreatmentOf returns the treatment of a connection's first packet to a frontend.
 func TreatmentOf(fe *plan.Frontend) Treatment {
 	switch {
 	case fe.Rejected: // or the answer would be masqueraded
@@ -65,14 +65,14 @@ func TreatmentOf(fe *plan.Frontend) Treatment {
 	return KeepSource
 }
 
-// IsDiverted reports whether packets for a frontend must be diverted: the node does not have the address, and nothing leads
-// them here. Bind: service addresses are put on the link.
+// IsDiverted reports whether packets for a frontend must be diverted: the node does not have the address, and no route
+// delivers them here. Bind: service addresses are put on the link.
 func IsDiverted(fe *plan.Frontend, bind bool) bool {
 	return !fe.OnNode && !bind && fe.Kind != plan.ClusterIP
 }
 
-// ItemsOf returns what makes the node take packets for a frontend, and what gives the node itself a way there. What the node
-// has anyway needs nothing.
+// ItemsOf returns the routes or addresses that deliver packets for a frontend to the node, and the node's own route there.
+// An address of the node itself needs none.
 func ItemsOf(fe *plan.Frontend, bind bool) []vip.Item {
 	host := netip.PrefixFrom(fe.Addr, fe.Addr.BitLen())
 	switch {

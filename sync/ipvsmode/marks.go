@@ -2,9 +2,9 @@ package ipvsmode
 
 import "kube-ipvs/ipset"
 
-// A Treatment tells how the first packet of a connection to a frontend is treated. It is written in two bits of the firewall
-// mark, which the frontend's member in the set of frontends maps onto the packet, so that one look-up decides and the number
-// of rules is a constant.
+// A Treatment is the policy for the first packet of a connection to a frontend: two bits of the firewall mark, which the
+// frontend's member in the set of frontends maps onto the packet, so that one look-up decides and the number of rules is a
+// constant.
 type Treatment uint8
 
 // The treatments. "External" is a source that is neither a pod, as --detect-local-mode finds them, nor this node.
@@ -20,17 +20,17 @@ func (t Treatment) String() string {
 	return [...]string{"keep source", "drop external", "masquerade", "masquerade external"}[t]
 }
 
-// Marks are the bits of the firewall mark that the proxy uses. No other bit is ever changed, and a bit of ours that another
-// agent sets on a packet that is for no Service does no harm: the routing tables that it finds hold service addresses only.
+// Marks are the proxy's bits of the firewall mark. It never changes another bit, and if another agent sets one of them on a
+// packet for no Service, that does no harm: their routing tables hold service addresses only.
 type Marks struct {
 	// Masquerade, --iptables-masquerade-bit, is on the first packet of a connection up to POSTROUTING, and in the
-	// connection's mark for as long, so that it outlives those who restore marks from there.
+	// connection's mark for as long, so that it survives rules that restore marks from there.
 	Masquerade uint32
 	// Divert delivers a packet from elsewhere to this host although the address is not the host's: from raw PREROUTING on,
-	// and in the mark of the connection. It stays on the packet, for those who save whole marks at its end.
+	// and in the mark of the connection. It stays on the packet, for agents that save whole marks at its end.
 	Divert uint32
 	// Own has uses that never meet: in PREROUTING it is the low bit of a treatment; on packets of the node itself,
-	// and in the mark of their connection, it does as Divert does for others, from OUTPUT to POSTROUTING; in the mark
+	// and in the mark of their connection, it does the work of Divert, from OUTPUT to POSTROUTING; in the mark
 	// of a connection from elsewhere it means that IPVS has no entry for it.
 	Own uint32
 }
@@ -48,7 +48,7 @@ func MarksFor(masqueradeBit int) Marks {
 	return Marks{Masquerade: 1 << masqueradeBit, Divert: bit(12, 3), Own: bit(4, 5)}
 }
 
-// Mask is the bits that a treatment is written in.
+// Mask is the bits of a treatment.
 func (m Marks) Mask() uint32 { return m.Masquerade | m.Own }
 
 // Value is the treatment written in the bits of Mask.

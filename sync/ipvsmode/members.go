@@ -12,14 +12,14 @@ import (
 	"kube-ipvs/sync/reconcile"
 )
 
-// gates hold members of a set back, and carry out its operations otherwise than the kernel alone would. All may be nil.
+// gates delay changes to members of a set, and replace its operation. All may be nil.
 type gates struct {
 	ready          func() bool
 	mayAdd, mayDel func(ipset.Member) bool
 	do             func(context.Context, []ipset.Op) []error
 }
 
-// membersLayer is the layer of one set's members. A set that is missing, or of another definition, has none.
+// membersLayer is the layer of one set's members. A missing set, or one of another definition, has none.
 func (d *Dataplane) membersLayer(set ipset.Set, g gates) reconcile.Layer {
 	t := &reconcile.TableLayer[ipset.Member, ipset.Mark, ipset.Op]{
 		Title: "set " + set.Name, Table: d.tables.members[set.Name], Compare: ipset.Member.Compare,
@@ -45,8 +45,8 @@ func (d *Dataplane) membersLayer(set ipset.Set, g gates) reconcile.Layer {
 	return t
 }
 
-// mayTurnOn reports whether all stands that a frontend needs and others do not. A guard that it does not need any more stands
-// in nobody's way for long: it goes in the same turn.
+// mayTurnOn reports whether a frontend's own virtual server and guard are in place. A guard that it needs no more blocks
+// no source for long: it is removed in the same sync.
 func (d *Dataplane) mayTurnOn(s Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
 		_, ranged := d.tables.members[s.Ranged.Name].Wanted(m)
@@ -54,26 +54,26 @@ func (d *Dataplane) mayTurnOn(s Sets) func(ipset.Member) bool {
 	}
 }
 
-// aliasServes says that the alias of a frontend can be used.
+// aliasServes reports whether the alias of a frontend can be used.
 func (d *Dataplane) aliasServes(m ipset.Member) bool {
 	k := MemberKey(m)
 	k.Addr = Alias(k.Addr)
 	return d.serverLayer.Present(k)
 }
 
-// isFrontend says that a frontend is on, and its packets may be diverted.
+// isFrontend reports whether a frontend is on, and its packets may be diverted.
 func (d *Dataplane) isFrontend(s Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
 		return d.members[s.Frontends.Name].Present(m)
 	}
 }
 
-// isNotDiverted reports whether a frontend's packets are not diverted, or not any more.
+// isNotDiverted reports whether a frontend's packets are not diverted.
 func (d *Dataplane) isNotDiverted(s Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool { return d.members[s.External.Name].Absent(m) }
 }
 
-// offOrOpen reports whether a frontend's guard may go: it is off, or open to all by now.
+// offOrOpen reports whether a frontend's guard may be removed: the frontend is off, or open to all by now.
 func (d *Dataplane) offOrOpen(s Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
 		on := d.members[s.Frontends.Name]
@@ -87,8 +87,8 @@ func (d *Dataplane) isUnbound(m ipset.Member) bool {
 	return d.routes.Absent(vip.Item{Kind: vip.Local, Prefix: m.Other}) && d.addresses.Absent(vip.Item{Kind: vip.Address, Prefix: m.Other})
 }
 
-// doFrontends turns frontends on and off. What was sent to one before it was on, or was refused, is tracked as it went then:
-// as long as a client goes on from the same port it would neither be masqueraded nor find its way back.
+// doFrontends turns frontends on and off. Flows to one before it was on, or while it was rejected, keep their tracked way:
+// from the same port, a client would neither be masqueraded nor get its answers.
 func (d *Dataplane) doFrontends(ctx context.Context, ops []ipset.Op) []error {
 	for _, op := range ops {
 		if op.Verb == ipset.Add {
@@ -98,7 +98,7 @@ func (d *Dataplane) doFrontends(ctx context.Context, ops []ipset.Op) []error {
 	return d.cfg.Sets.Do(ctx, ops)
 }
 
-// samplesDiffer looks for one member of each set that is known to have any.
+// samplesDiffer tests one member of each set that is known to have any.
 func (d *Dataplane) samplesDiffer(ctx context.Context) (bool, error) {
 	var ops []ipset.Op
 	for _, sets := range d.tables.families {
@@ -122,7 +122,7 @@ func (d *Dataplane) samplesDiffer(ctx context.Context) (bool, error) {
 	return errs != nil, nil
 }
 
-// countsDiffer compares how many members each set has with how many it is known to have.
+// countsDiffer compares the number of members of each set with the known number.
 func (d *Dataplane) countsDiffer(ctx context.Context) (bool, error) {
 	counts, err := d.cfg.Sets.Counts(ctx)
 	if err != nil {

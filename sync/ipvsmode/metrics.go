@@ -7,7 +7,7 @@ import (
 	"kube-ipvs/sync/reconcile"
 )
 
-// Metrics are the loop's metrics, and those of what it costs in this mode.
+// Metrics are the loop's metrics, and those of this mode's kernel operations.
 type Metrics struct {
 	*loop.Metrics
 
@@ -54,7 +54,7 @@ func (m *Metrics) layer(name string) *reconcile.Counters {
 	}
 }
 
-// found notes what is left to do after a sync.
+// found notes the pending work after a sync.
 func (m *Metrics) found(layers reconcile.Stack, draining int) {
 	m.draining.Set(float64(draining))
 	for _, l := range layers {

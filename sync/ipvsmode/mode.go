@@ -17,25 +17,25 @@ import (
 	"kube-ipvs/sync/reconcile"
 )
 
-// A Config configures a loop in this mode. Fields are required unless their comment says otherwise. Dataplane, Beat and
+// A Config configures a loop in this mode. Fields are required unless their comment makes them optional. Dataplane, Beat and
 // Metrics of the embedded loop.Config need not be set.
 type Config struct {
 	loop.Config
 	Kernel
 
-	Families         []inet.Family // those that this node has
+	Families         []inet.Family // of this node
 	Marks            Marks
 	Detector         Detector
 	PredictablePorts bool                             // iptables is too old for --random-fully
 	Settings         []sysctl.Setting                 // kept as they are given
 	Forwarding       map[inet.Family][]sysctl.Setting // kept from the first frontend of the family on
-	DrainLimit       time.Duration                    // how long an endpoint that is listed no more may keep its connections
+	DrainLimit       time.Duration                    // how long an unlisted endpoint may keep its connections
 
-	// NodeProblems is told what about this node keeps Services from being served, whenever that changes. Nil: nobody
-	// is told, as with those that follow.
+	// NodeProblems is called with the node's reasons not to serve Services, whenever they change. It may be nil, as may
+	// the following ones.
 	NodeProblems func([]plan.Problem)
 
-	// Serves is told which of the families work, or are needed, whenever that changes.
+	// Serves is called with the families that work, or are needed, whenever they change.
 	Serves func([]inet.Family)
 
 	// Spare returns why a setting of Forwarding must be left as it is for now, or nil.
@@ -44,7 +44,7 @@ type Config struct {
 	Metrics *Metrics
 }
 
-// New returns a loop that drives IPVS. Nothing is done before Run.
+// New returns a loop that drives IPVS. It does nothing before Run.
 func New(cfg Config) *loop.Loop { return newDataplane(cfg).loop() }
 
 // A Dataplane forwards packets by IPVS. It implements loop.Dataplane.
@@ -71,19 +71,19 @@ type Dataplane struct {
 	begun      bool                     // the first update was made
 	forwarding map[inet.Family]struct{} // families whose Forwarding is kept
 	made       int                      // IPv4 virtual servers that were made, without those that were removed
-	table      shared[ipvs.Table]       // virtual servers of ours, with their real servers
+	table      shared[ipvs.Table]       // owned virtual servers, with their real servers
 	items      shared[vip.Items]        // of the routing
 	fitness    map[inet.Family]*fitness
-	spared     map[string]error // settings that are left as they are, and why
+	spared     map[string]error // reasons to leave settings as they are
 	unfit      []plan.Problem   // the node's
 	count      *Metrics
 	changed    map[ipvs.Key]struct{} // frontends whose status changed since the last sync
 	lookout    lookout
-	drifted    []string              // what others changed and is not repaired yet
-	refusals   map[ipvs.Key]*refusal // frontends of which the kernel refuses something
+	drifted    []string              // parts that others changed, not repaired yet
+	refusals   map[ipvs.Key]*refusal // of objects, by their frontend
 
-	drainAt  time.Time // when draining real servers are looked at next, or zero
-	putOffAt time.Time // when what was put off is tried again, or zero
+	drainAt  time.Time // when draining real servers are checked next, or zero
+	putOffAt time.Time // when work that was put off is retried, or zero
 }
 
 func newDataplane(cfg Config) *Dataplane {
@@ -107,8 +107,8 @@ func newDataplane(cfg Config) *Dataplane {
 }
 
 // layersOf returns the layers in the order in which they are ensured. From the frontends up, a packet's way is ready
-// before it is opened: settings, sets, rules, what guards a frontend, link, routes and addresses, its servers, and at
-// last the member that turns it on. Pruning goes the other way.
+// before it is opened: settings, sets, rules, a frontend's guards, link, routes and addresses, its servers, and at last
+// the member that turns it on. Pruning goes the other way.
 func (d *Dataplane) layersOf() reconcile.Stack {
 	d.settingLayer, d.setLayer = d.settingsLayer(), d.setsLayer()
 	var guards, on reconcile.Stack
@@ -117,7 +117,7 @@ func (d *Dataplane) layersOf() reconcile.Stack {
 		d.rules = append(d.rules, rules)
 		guards = append(guards,
 			d.membersLayer(s.Owned, gates{mayDel: d.servedNoMore, do: d.doOwned}),
-			// Networks stand before packets for them are delivered here, so that nothing that listens on the node gets any.
+			// Networks are added before packets for them are delivered here, so that no listener on the node gets any.
 			d.membersLayer(s.Local, gates{mayDel: d.isUnbound}),
 			d.membersLayer(s.Addresses, gates{}),
 			d.membersLayer(s.Allowed, gates{}),
@@ -132,7 +132,7 @@ func (d *Dataplane) layersOf() reconcile.Stack {
 			}),
 			d.membersLayer(s.Internal, gates{mayAdd: d.aliasServes}),
 			d.membersLayer(s.External, gates{mayAdd: d.isFrontend(s)}),
-			d.membersLayer(s.Closed, gates{})) // another proxy may still serve what is not on yet
+			d.membersLayer(s.Closed, gates{})) // another proxy may still serve frontends that are not on yet
 	}
 	d.routes, d.addresses = d.vipLayer(vipsTitle, d.tables.vips), d.vipLayer(boundTitle, d.tables.bound)
 	d.flows, d.serverLayer, d.realLayer = d.flowsLayer(), d.serversLayer(), d.realsLayer()
@@ -143,7 +143,7 @@ func (d *Dataplane) layersOf() reconcile.Stack {
 		reconcile.Stack{d.addresses})
 }
 
-// optional fills in what need not be set.
+// optional sets the defaults of optional fields.
 func (c *Config) optional() {
 	if c.NodeProblems == nil {
 		c.NodeProblems = func([]plan.Problem) {}
@@ -174,8 +174,8 @@ func (d *Dataplane) SetNode(node plan.Node, ranges []netip.Prefix) {
 	d.reroute(ranges)
 }
 
-// Update implements loop.Dataplane. What both states need is claimed again before it is given back, so that it never looks
-// unwanted.
+// Update implements loop.Dataplane. Objects of both states are claimed again before they are given back, so that they never
+// look undesired.
 func (d *Dataplane) Update(old, now *plan.Frontend) {
 	take, giveBack := claimer{tables: d.tables}, claimer{tables: d.tables, drop: true}
 	if now != nil {
@@ -224,7 +224,7 @@ func (d *Dataplane) Sync(ctx context.Context, update func()) loop.Result {
 	d.layers.Observe(ctx, d.cfg.Beat)
 	d.table.forget()
 	d.items.forget()
-	if update != nil && (d.begun || !d.ledgersUnread()) { // or all that there is would look unwanted
+	if update != nil && (d.begun || !d.ownersUnknown()) { // or all existing objects would look undesired
 		d.begun = true
 		d.passOn()
 		update()
@@ -242,7 +242,7 @@ func (d *Dataplane) Sync(ctx context.Context, update func()) loop.Result {
 	return r
 }
 
-// due does what a time came for.
+// due starts work whose time has come.
 func (d *Dataplane) due(now time.Time) {
 	if !d.drainAt.IsZero() && !now.Before(d.drainAt) {
 		d.drainAt, d.realLayer.look = time.Time{}, true
@@ -253,14 +253,14 @@ func (d *Dataplane) due(now time.Time) {
 	}
 }
 
-// converge makes the kernel as it is to be.
+// converge makes the kernel's state the desired one.
 func (d *Dataplane) converge(ctx context.Context) {
 	d.spare(ctx)
 	d.layers.Sync(ctx)
 	d.count.found(d.layers, len(d.realLayer.draining))
 }
 
-// result says how a sync ended, and when the next one is due.
+// result returns how a sync ended, and when the next one is due.
 func (d *Dataplane) result(err error, now time.Time) loop.Result {
 	r := loop.Result{Err: err, Busy: d.unsettled()}
 	r.Idle, d.count.asked = !d.count.asked, false
@@ -287,8 +287,8 @@ func (d *Dataplane) result(err error, now time.Time) loop.Result {
 	return r
 }
 
-// isBlocked reports whether more than single objects cannot be programmed: something could not be read, what all frontends
-// of a family need does not stand, or the kernel refuses every change of a layer.
+// isBlocked reports whether more than single objects cannot be programmed: a read failed, the base of a family is not in
+// place, or the kernel refuses every change of a layer.
 func (d *Dataplane) isBlocked() bool {
 	for f := range d.tables.families {
 		if !d.givenUp(f) && !d.stands(f) {
@@ -298,7 +298,7 @@ func (d *Dataplane) isBlocked() bool {
 	return d.layers.Blocked()
 }
 
-// passOn gives aliases that are free to frontends that waited for them.
+// passOn gives free aliases to the frontends that wait for them.
 func (d *Dataplane) passOn() {
 	freed := d.tables.freed
 	d.tables.freed = nil
@@ -353,7 +353,7 @@ func (t *tables) serves(server ipvs.Key, reals []netip.AddrPort) bool {
 	return !slices.ContainsFunc(reals, func(at netip.AddrPort) bool { return !stands(t.reals, ipvs.RealKeyOf(server, at)) })
 }
 
-// stands reports whether a wanted object is there as wanted.
+// stands reports whether an object is desired, and the kernel has it as desired.
 func stands[K, V comparable](t *delta.Table[K, V], key K) bool {
 	wanted, isWanted := t.Wanted(key)
 	known, isKnown := t.Known(key)

@@ -11,8 +11,8 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// nodeProblems lists what about this node keeps Services from being served: settings that must be left as they are, and
-// what others have in the way of our link, routes and rules.
+// nodeProblems lists the reasons of this node not to serve Services: settings that must be left as they are, and foreign
+// objects in the way of the link, routes and rules.
 func (d *Dataplane) nodeProblems() []plan.Problem {
 	var out []plan.Problem
 	node := "Node " + d.node.Name
@@ -30,7 +30,7 @@ func (d *Dataplane) nodeProblems() []plan.Problem {
 	return out
 }
 
-// tellNode tells what is the matter with the node, if that changed.
+// tellNode reports the node's problems, if they changed.
 func (d *Dataplane) tellNode() {
 	problems := d.nodeProblems()
 	if slices.Equal(problems, d.unfit) {

@@ -15,36 +15,36 @@ import (
 	"kube-ipvs/sync/reconcile"
 )
 
-// A realsLayer is the layer of real servers. One that is wanted no more keeps the connections that it has: it gets
-// weight 0 and is removed when they are gone. Being drained is weight 0 and connections left, as the kernel says, so
-// that a restart forgets nothing, and one that is wanted again is one change of weight.
+// A realsLayer is the layer of real servers. An undesired one keeps its connections: it gets weight 0 and is removed when
+// they are gone. Draining is weight 0 and connections left in the kernel, so that a restart forgets nothing, and one that
+// is desired again is one change of weight.
 //
-// A connection that was closed is inactive to the kernel for two minutes more (TIME_WAIT), and so is one that only one
-// side has closed, over which the other may still send. To remove a real server breaks the second and nobody notices the
-// first, but the kernel counts them together. What tells them apart is whether there is still somebody to send: as long as
-// a slice lists the endpoint it keeps both, at weight 0, which costs nothing. After that only active connections count,
-// once a while has passed for the last words of the others.
+// A closed connection is inactive to the kernel for two minutes more (TIME_WAIT), and so is a half-closed one, over which
+// the other side may still send. Only the half-closed one notices the removal of its real server, but the kernel
+// counts them together. The endpoint tells them apart: as long as a slice lists it, it may still send and keeps both, at weight 0,
+// which costs nothing. After that only active connections count, once a while has passed for the last packets of the
+// others.
 type realsLayer struct {
 	reconcile.TableLayer[ipvs.RealKey, ipvs.Real, ipvs.Op]
 	kernel ipvs.Kernel
 	limit  time.Duration
-	listed func(ipvs.RealKey) bool // the endpoint is still in a slice, so that it may take its time
+	listed func(ipvs.RealKey) bool // reports whether the endpoint is still in a slice, and may take its time
 
 	draining map[ipvs.RealKey]drain
-	look     bool // it is time to look at those that drain
+	look     bool // it is time to check draining ones
 }
 
-// A drain is what is remembered of a real server that drains; the zero time: not so.
+// A drain records since when a draining real server has been unlisted and quiet; a zero time means that it is not.
 type drain struct {
-	unlisted time.Time // since when no slice lists it
-	quiet    time.Time // since when it is neither listed nor has active connections
+	unlisted time.Time // in no slice
+	quiet    time.Time // neither listed nor with active connections
 }
 
-// drainInterval is how often draining real servers are looked at: each look is one dump of their virtual server's.
+// drainInterval is the time between checks of draining real servers, each of which dumps those of their virtual server.
 const drainInterval = 2 * time.Second
 
-// quietLimit is how long a real server that is listed no more is kept for inactive connections alone. With the time until
-// a look it is gone within five seconds of its last active connection.
+// quietLimit is how long an unlisted real server is kept for inactive connections alone. With the time until a check it is
+// removed within five seconds of its last active connection.
 const quietLimit = drainInterval
 
 func (d *Dataplane) realsLayer() *realsLayer {
@@ -54,7 +54,7 @@ func (d *Dataplane) realsLayer() *realsLayer {
 	r.TableLayer = reconcile.TableLayer[ipvs.RealKey, ipvs.Real, ipvs.Op]{
 		Title: "reals", Table: d.tables.reals, Compare: ipvs.RealKey.Compare, Count: d.count.layer("reals"),
 		MayAdd: func(k ipvs.RealKey) bool { return d.serverLayer.Present(k.Server) },
-		// With a virtual server that goes the kernel removes its real servers.
+		// With a virtual server the kernel removes its real servers.
 		MayDel: func(k ipvs.RealKey) bool {
 			_, wanted := d.tables.servers.Wanted(k.Server)
 			return wanted
@@ -87,23 +87,23 @@ func realsOf(t ipvs.Table) iter.Seq2[ipvs.RealKey, ipvs.Real] {
 	}
 }
 
-// Prune quiesces what is wanted no more, looks whom that left with connections, and removes the rest. It looks last: a
-// connection that came between a look and the weight would belong to a real server that is gone a moment later.
+// Prune quiesces undesired real servers, checks which of them still have connections, and removes the rest. It checks last:
+// a connection made between a check and the change of weight would belong to a real server that is removed a moment later.
 func (r *realsLayer) Prune(ctx context.Context) {
 	r.quiesce(ctx)
 	busy := r.busy(ctx)
 	r.Remove(ctx, func(k ipvs.RealKey) bool { return r.MayDel(k) && !busy[k] })
-	// The times of what is wanted again or gone are forgotten.
+	// The times of removed and again desired ones are forgotten.
 	maps.DeleteFunc(r.draining, func(k ipvs.RealKey, _ drain) bool { return !busy[k] && !r.HasFailed(k) })
 	r.look = false
 }
 
-// abrupt reports whether a virtual server has no connections to wait for: UDP has none, and those that were made through an alias need
-// it no more. Of what their clients send the first packet alone passed IPVS, which told connection tracking the endpoint
+// abrupt reports whether a virtual server has no connections to wait for: UDP has none, and those made through an alias need it no
+// more. Only the first packet from their clients passed IPVS, which told connection tracking the endpoint
 // (ip_vs_update_conntrack in net/netfilter/ipvs/ip_vs_nfct.c): tracking sends all later ones there, in the place of the alias.
 func abrupt(k ipvs.Key) bool { return k.Proto == inet.UDP || inAliases(k) }
 
-// quiesce gives weight 0 to what is wanted no more and may have connections.
+// quiesce gives weight 0 to undesired real servers that may have connections.
 func (r *realsLayer) quiesce(ctx context.Context) {
 	var keys []ipvs.RealKey
 	for k := range r.extras() {
@@ -116,8 +116,8 @@ func (r *realsLayer) quiesce(ctx context.Context) {
 		func(k ipvs.RealKey) { r.Table.Learn(k, none) })
 }
 
-// busy returns the real servers that are wanted no more, have connections and may keep them. Those that drain already are
-// taken to do so until it is time to look.
+// busy returns the undesired real servers that have connections and may keep them. Draining ones are taken to be busy until
+// it is time to check.
 func (r *realsLayer) busy(ctx context.Context) map[ipvs.RealKey]bool {
 	busy, extras := map[ipvs.RealKey]bool{}, map[ipvs.Key][]ipvs.RealKey{}
 	for k := range r.extras() {
@@ -140,7 +140,7 @@ func (r *realsLayer) isNew(k ipvs.RealKey) bool {
 	return !draining
 }
 
-// lookAt reads which of a virtual server's real servers are busy. Unreadable is not idle.
+// lookAt reads which of a virtual server's real servers are busy. A failed read does not mean idle.
 func (r *realsLayer) lookAt(ctx context.Context, server ipvs.Key, extras []ipvs.RealKey, busy map[ipvs.RealKey]bool) {
 	entry, err := r.kernel.ReadServer(ctx, server)
 	for _, k := range extras {
@@ -154,8 +154,7 @@ func (r *realsLayer) lookAt(ctx context.Context, server ipvs.Key, extras []ipvs.
 	}
 }
 
-// extras yields the real servers that are wanted no more, without those that failed and those that have no connections to
-// wait for.
+// extras yields the undesired real servers, without those that failed and those without connections to wait for.
 func (r *realsLayer) extras() iter.Seq[ipvs.RealKey] {
 	return func(yield func(ipvs.RealKey) bool) {
 		for k := range r.Table.Extra() {
@@ -166,7 +165,7 @@ func (r *realsLayer) extras() iter.Seq[ipvs.RealKey] {
 	}
 }
 
-// mayStay says that a real server that is wanted no more may keep the connections that it has.
+// mayStay reports whether an undesired real server may keep its connections.
 func (r *realsLayer) mayStay(k ipvs.RealKey, state ipvs.RealState) bool {
 	if r.listed(k) {
 		r.draining[k] = drain{}
@@ -185,7 +184,7 @@ func (r *realsLayer) mayStay(k ipvs.RealKey, state ipvs.RealState) bool {
 	return now.Sub(d.unlisted) < r.limit && (d.quiet.IsZero() || now.Sub(d.quiet) < quietLimit)
 }
 
-// Pending leaves out what drains: that is as it should be.
+// Pending leaves out draining real servers, which are as desired.
 func (r *realsLayer) Pending() int {
 	n := r.Table.Pending()
 	for k := range r.draining {
@@ -196,13 +195,13 @@ func (r *realsLayer) Pending() int {
 	return n
 }
 
-// listed reports whether a slice still lists the endpoint of a real server that is wanted no more.
+// listed reports whether a slice still lists the endpoint of an undesired real server.
 func (d *Dataplane) listed(k ipvs.RealKey) bool {
 	fe := d.frontends[k.Server]
 	return fe != nil && slices.Contains(fe.Draining, k.AddrPort())
 }
 
-// doReals carries out changes to real servers. The flows to a UDP server that is removed are stale, whatever the kernel
+// doReals carries out changes to real servers. The flows to a removed UDP server are stale, whatever the kernel
 // answers: a reply may be lost.
 func (d *Dataplane) doReals(ctx context.Context, ops []ipvs.Op) []error {
 	for _, op := range ops {

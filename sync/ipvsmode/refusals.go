@@ -13,17 +13,17 @@ import (
 	"kube-ipvs/sync/reconcile"
 )
 
-// A refusal is why the kernel does not have all objects of a frontend. Its Service is told when it lasts: what goes well when
-// it is tried again is nobody's concern.
+// A refusal is the reason why the kernel does not have all objects of a frontend. It is reported to its Service only if it
+// outlasts the first retries.
 type refusal struct {
 	since time.Time
-	err   error // of the object that comes first, with its operation
-	more  int   // how many others are refused
+	err   error // the first in order, with its operation
+	more  int   // number of others
 	whole bool  // the frontend is not served at all
 	told  bool
 }
 
-// text is the refusal as its Service is told it.
+// text is the refusal as it is reported to its Service.
 func (r *refusal) text() string {
 	if r.more > 0 {
 		return fmt.Sprintf("%v (and %d more)", r.err, r.more)
@@ -40,7 +40,7 @@ func (r *refusal) status(s *loop.Status) {
 	}
 }
 
-// add adds an object that was refused. Which one comes first does not depend on the order in which they are met.
+// add adds a refused object. The first in order does not depend on the order of the calls.
 func (r *refusal) add(err error, whole bool) {
 	switch {
 	case r.err == nil:
@@ -54,7 +54,7 @@ func (r *refusal) add(err error, whole bool) {
 	r.whole = r.whole || whole
 }
 
-// noteRefusals notes of which frontends the kernel refuses objects, after a sync.
+// noteRefusals notes the frontends with refused objects, after a sync.
 func (d *Dataplane) noteRefusals(now time.Time) {
 	found := d.findRefusals()
 	for key, r := range found {
@@ -78,7 +78,7 @@ func (d *Dataplane) noteRefusals(now time.Time) {
 	d.refusals = found
 }
 
-// findRefusals returns what is refused now, by the frontend that it belongs to.
+// findRefusals returns the present refusals by frontend.
 func (d *Dataplane) findRefusals() map[ipvs.Key]*refusal {
 	var found map[ipvs.Key]*refusal
 	add := func(key ipvs.Key, whole bool, err error) {
@@ -113,7 +113,7 @@ func (d *Dataplane) findRefusals() map[ipvs.Key]*refusal {
 	return found
 }
 
-// findRefusedItems adds what is refused of the way to single addresses.
+// findRefusedItems adds the refusals of routes and addresses for single addresses.
 func (d *Dataplane) findRefusedItems(add func(ipvs.Key, bool, error)) {
 	refused := map[netip.Addr]error{}
 	for _, layer := range []*reconcile.TableLayer[vip.Item, netip.Addr, vip.Op]{d.routes, d.addresses} {

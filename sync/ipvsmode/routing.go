@@ -14,8 +14,8 @@ import (
 	"kube-ipvs/sync/reconcile"
 )
 
-// Titles of the two layers of the routing: what packets need before frontends are turned on, and the addresses of bind mode, which
-// come behind the sets that reject what no frontend claims there.
+// Titles of the two layers of the routing: the routes that packets need before frontends are turned on, and the addresses of bind
+// mode, which come behind the sets that reject unclaimed packets there.
 const (
 	vipsTitle  = "vips"
 	boundTitle = "addresses"
@@ -42,8 +42,8 @@ func (d *Dataplane) vipLayer(title string, table *delta.Table[vip.Item, netip.Ad
 	}
 }
 
-// mayDeliver reports whether packets for an item may be delivered to this host: what no frontend claims there is rejected by now, and
-// does not reach what listens on all addresses of the node. Diverted frontends are claimed one by one.
+// mayDeliver reports whether packets for an item may be delivered to this host: unclaimed ones are rejected by now, and do not reach
+// listeners on all addresses of the node. Diverted frontends are claimed one by one.
 func (d *Dataplane) mayDeliver(i vip.Item) bool {
 	if i.Kind != vip.Local && i.Kind != vip.Address {
 		return true
@@ -52,7 +52,7 @@ func (d *Dataplane) mayDeliver(i vip.Item) bool {
 	return d.members[d.tables.sets(a).Local.Name].Present(ipset.Member{Other: i.Prefix}) && d.ruled(inet.FamilyOf(a))
 }
 
-// doVIPs changes the link, routes and rules. A link that was just made has its own settings.
+// doVIPs changes the link, routes and rules. A new link has its own settings.
 func (d *Dataplane) doVIPs(ctx context.Context, ops []vip.Op) []error {
 	link := slices.IndexFunc(ops, func(op vip.Op) bool { return op.Verb == vip.Add && op.Item.Kind == vip.Link })
 	if _, wanted := d.settings.Wanted(linkIPv6); link < 0 || !wanted {
@@ -70,7 +70,7 @@ func (d *Dataplane) doVIPs(ctx context.Context, ops []vip.Op) []error {
 	return errs
 }
 
-// base wants what is there whatever the Services are.
+// base adds the objects that do not depend on Services.
 func (d *Dataplane) base() {
 	for _, f := range d.cfg.Families {
 		for _, item := range d.baseOf(f) {
@@ -80,8 +80,8 @@ func (d *Dataplane) base() {
 	}
 }
 
-// baseOf is what a family needs whatever the Services are: the link, the rules of the routing policy, the way of what is rejected, and
-// aliases.
+// baseOf returns the items of a family that do not depend on Services: the link, the rules of the routing policy, and the routes of
+// rejected packets and of aliases.
 func (d *Dataplane) baseOf(f inet.Family) []vip.Item {
 	reject := RejectAddr(f)
 	return append(vip.Policies(everything(f), d.cfg.Marks.Divert, d.cfg.Marks.Own),
@@ -90,7 +90,7 @@ func (d *Dataplane) baseOf(f inet.Family) []vip.Item {
 		vip.Item{Kind: vip.Local, Prefix: AliasRange(f)})
 }
 
-// stands says that the base of a family stands, and frontends may be turned on.
+// stands reports whether the base of a family is in place, and frontends may be turned on.
 func (d *Dataplane) stands(f inet.Family) bool {
 	for _, item := range d.baseOf(f) {
 		if _, known := d.tables.vips.Known(item); !known {
@@ -100,14 +100,14 @@ func (d *Dataplane) stands(f inet.Family) bool {
 	return d.ruled(f)
 }
 
-// ruled says that the rules of a family stand.
+// ruled reports whether the rules of a family are in sync.
 func (d *Dataplane) ruled(f inet.Family) bool {
 	i := slices.Index(d.cfg.Families, f)
 	return i >= 0 && d.rules[i].isInSync()
 }
 
-// reroute delivers the service CIDRs to this host instead of those that were, with the node's address as source. Those of a family
-// that this node does not have are nothing to it.
+// reroute delivers the service CIDRs to this host instead of the former ones, with the node's address as source. It ignores those of
+// a family that this node does not have.
 func (d *Dataplane) reroute(cidrs []netip.Prefix) {
 	was := d.ranges
 	take, giveBack := claimer{tables: d.tables}, claimer{tables: d.tables, drop: true}

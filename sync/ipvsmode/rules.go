@@ -10,14 +10,14 @@ import (
 	"kube-ipvs/ipvs/vip"
 )
 
-// A Detector tells sources inside the cluster from those outside: --detect-local-mode. Its zero value detects nothing,
-// and nobody is inside.
+// A Detector tells internal sources from external ones: --detect-local-mode. Its zero value detects nothing,
+// and no source is internal.
 type Detector struct {
 	Prefixes  []netip.Prefix // by source address: the first of each family
 	Interface string         // by interface: a name, or the beginning of one followed by "+"
 }
 
-// matches returns the matches of rules that find a source inside.
+// matches returns the matches of rules for internal sources.
 func (d Detector) matches(is4 bool) []string {
 	var out []string
 	for _, p := range d.Prefixes {
@@ -31,16 +31,16 @@ func (d Detector) matches(is4 bool) []string {
 	return out
 }
 
-// Detects says whether anybody can be found inside in a family.
+// Detects reports whether internal sources can be found in a family.
 func (d Detector) Detects(is4 bool) bool { return len(d.matches(is4)) > 0 }
 
-// A RulesConfig is what the rules depend on. None of it depends on Services: the rules are a constant.
+// RulesConfig configures the rules. None of it depends on Services: the rules are a constant.
 type RulesConfig struct {
 	Marks    Marks
 	Detector Detector
-	Bind     bool // addresses are on the link: refuse what no Service claims there
+	Bind     bool // addresses are on the link: reject unclaimed packets there
 
-	// PredictablePorts says that iptables is too old to let MASQUERADE choose ports at random (--random-fully).
+	// PredictablePorts is for an iptables that is too old to let MASQUERADE choose ports at random (--random-fully).
 	PredictablePorts bool
 }
 
@@ -48,24 +48,24 @@ type RulesConfig struct {
 //
 //	from a pod or another host            from this node
 //	  raw PREROUTING                        mangle OUTPUT
-//	    mark what is diverted                 first packet: source ranges, masquerade
-//	  mangle PREROUTING                       mark what is diverted
+//	    mark diverted packets                 first packet: source ranges, masquerade
+//	  mangle PREROUTING                       mark diverted packets
 //	    first packet: source ranges,        nat OUTPUT
 //	      treatment                           first packet: reject, alias, else keep
-//	    mark what is diverted again         IPVS
+//	    mark diverted packets again         IPVS
 //	  nat PREROUTING                        filter OUTPUT
-//	    first packet: reject, alias,          what is to be rejected; what IPVS has no entry for
+//	    first packet: reject, alias,          packets to reject, and unknown to IPVS
 //	      else keep
 //	  routing: here
 //	  filter INPUT
-//	    what no frontend claims; accept
+//	    reject unclaimed packets; accept
 //	  IPVS
 //	  nat INPUT
-//	    note what IPVS has no entry for
+//	    mark connections unknown to IPVS
 //	both again, now to the endpoint: OUTPUT, mangle and nat POSTROUTING
 //
-// Where a packet is decided about only once for its connection, the others pay for one look at conntrack, and packets for no
-// Service for that and one look into a set.
+// If a decision is made only once for a connection, its other packets pay for one conntrack match, and packets for no Service
+// for that and one set look-up.
 func Rules(cfg RulesConfig, family inet.Family) iptables.Ruleset {
 	r := rules{cfg: cfg, sets: SetsOf(family), family: family, is4: family == inet.IPv4}
 	set := iptables.Ruleset{Family: family}
@@ -109,19 +109,19 @@ func Rules(cfg RulesConfig, family inet.Family) iptables.Ruleset {
 	return set
 }
 
-// policyAgents are chains of agents that enforce network policies, and must see packets in INPUT before anybody accepts them: Calico's
-// Felix marks there who sent a packet that IPVS is going to take, and applies the policy behind IPVS by that mark.
+// policyAgents are chains of agents that enforce network policies, and must see packets in INPUT before they are accepted: Calico's
+// Felix marks the sender of a packet for IPVS there, and applies the policy behind IPVS by that mark.
 var policyAgents = []string{"cali-INPUT", "KUBE-ROUTER-INPUT"}
 
-// A connection that is rejected gets a reset where it is TCP: ICMP would only be news about the way to a client that goes on
-// trying, and over IPv6 a client that is still connecting takes it for that, too.
+// A rejected TCP connection gets a reset: to a client of an established one ICMP is a soft error, and it goes on trying; over IPv6 it is
+// one to a connecting client, too.
 const (
 	reset  = "-j REJECT --reject-with tcp-reset"
 	toLink = "-o " + vip.LinkName
 )
 
-// Packets by what conntrack knows of their connection. Those that are neither known are new, or INVALID or UNTRACKED, which IPVS
-// would schedule all the same.
+// Packets by conntrack's state of their connection. Unknown ones are new, or INVALID or UNTRACKED, which IPVS would schedule all the
+// same.
 const (
 	known   = "-m conntrack --ctstate RELATED,ESTABLISHED"
 	unknown = "-m conntrack ! --ctstate RELATED,ESTABLISHED"
@@ -168,7 +168,7 @@ func (r rules) mapped() string {
 	return fmt.Sprintf("-j SET --map-set %s dst,dst --map-mark", r.sets.Frontends.Name)
 }
 
-// internal is one rule for each way to find an internal source.
+// internal returns one rule for each match of internal sources.
 func (r rules) internal(rest string) []string {
 	var out []string
 	for _, m := range r.cfg.Detector.matches(r.is4) {
@@ -181,8 +181,8 @@ func (r rules) divert() string {
 	return matchSet(r.sets.External, "dst,dst") + " " + turn(r.cfg.Marks.Divert, r.cfg.Marks.Divert)
 }
 
-// divertAgain is for those who write whole marks, or our bit: the mark of a connection tells that its packets were diverted. Answers
-// to them keep the bit if somebody restored it: where marks are saved, too, the connection would lose it.
+// divertAgain is for agents that write whole marks, or this bit: the connection's mark tells that its packets were diverted. Answers
+// to them keep the bit if another agent restored it: if that saves marks, too, the connection would lose it.
 func (r rules) divertAgain() []string {
 	d := r.cfg.Marks.Divert
 	return []string{
@@ -215,7 +215,7 @@ func (r rules) manglePrerouting() []string {
 	}
 }
 
-// cluster keeps the source of cluster-IP traffic from pods. Where nobody can be found internal, nobody is taken for external.
+// cluster keeps the source of cluster-IP traffic from pods. If internal sources cannot be found, none counts as external.
 func (r rules) cluster() []string {
 	keep := turn(0, r.cfg.Marks.Masquerade)
 	if inside := r.internal(keep); len(inside) > 0 {
@@ -224,8 +224,8 @@ func (r rules) cluster() []string {
 	return []string{keep}
 }
 
-// mangleOutput is for the node's own packets. They are routed again if their mark changes, here to the loopback link, where IPVS wants
-// them: it keeps a packet's route if the real server is on this node.
+// mangleOutput is for the node's own packets. They are routed again if their mark changes, here to the loopback link, as IPVS needs it:
+// it keeps a packet's route if the real server is on this node.
 func (r rules) mangleOutput() []string {
 	return []string{
 		unknown + " " + matchSet(r.sets.Frontends, "dst,dst") + " -j KIPVS-OWN",
@@ -247,14 +247,14 @@ func (r rules) own() []string {
 		matchSet(r.sets.External, "dst,dst")+" "+setConnmark(m.Own, m.Own))
 }
 
-// unmark takes the bit that leads the node's own packets here from those that leave: one that a tunnel wraps would carry it to the
-// wrapping, which may go to an address that is a load balancer's here.
+// unmark clears the bit that delivers the node's own packets here from those that leave: a tunnel would copy it to the outer packet,
+// which may go to an address that is a load balancer's here.
 func (r rules) unmark() string {
 	own := r.cfg.Marks.Own
 	return fmt.Sprintf("-m mark --mark %#x/%#[1]x %s", own, turn(0, own))
 }
 
-// reject translates what is to be rejected.
+// reject translates packets to be rejected.
 func (r rules) reject() []string {
 	return []string{
 		fmt.Sprintf("-p tcp -j DNAT --to-destination %v", RejectTCP(r.family)),
@@ -292,13 +292,13 @@ func (r rules) pings() string {
 	return "-p " + ping + " " + matchSet(r.sets.Addresses, "dst")
 }
 
-// unknownToIPVS finds connections of TCP that IPVS has no entry for, where it let the packet pass: their real server was removed
-// before they ended, or the whole table was flushed. It schedules a SYN only (sloppy_tcp is off: each ACK that somebody
-// invents would be an entry for a day).
+// unknownToIPVS finds TCP connections without an entry in IPVS, after it let the packet pass: their real server was removed
+// before they ended, or the whole table was flushed. It schedules a SYN only (sloppy_tcp is off: each forged ACK would be
+// an entry for a day).
 //
 // In INPUT the packet goes on to the node's own TCP, which resets the connection where the address is local. A diverted one
 // of IPv4 may not be the source of its reset (ip_route_output_key_hash_rcu), so the connection is marked, and its next
-// packet rejected in INPUT. Nothing before IPVS tells whether it has an entry: conntrack may have lost a connection that
+// packet rejected in INPUT. Nothing before IPVS can tell whether it has an entry: conntrack may have lost a connection that
 // IPVS keeps.
 func (r rules) unknownToIPVS(in ipset.Set, target string) string {
 	return fmt.Sprintf("%s -m conntrack --ctstate NEW %s %s", notSYN, matchSet(in, "dst,dst"), target)
@@ -308,13 +308,12 @@ func (r rules) postrouting() []string {
 	m := r.cfg.Marks.Masquerade
 	return []string{
 		fmt.Sprintf("-m mark --mark %#x/%#[1]x -j KIPVS-MASQUERADE", m),
-		"-m conntrack --ctdir ORIGINAL " + r.connmark(m) + " -j KIPVS-MASQUERADE", // and no error that answers it
+		"-m conntrack --ctdir ORIGINAL " + r.connmark(m) + " -j KIPVS-MASQUERADE", // but no ICMP error that answers it
 		matchSet(r.sets.Hairpins, "dst,dst,src") + " -j KIPVS-MASQUERADE",
 	}
 }
 
-// masquerade clears the marks first, so that a packet that a tunnel sends through the stack again is not masqueraded a second
-// time.
+// masquerade clears the marks first, so that a packet that passes the stack again in a tunnel is not masqueraded twice.
 func (r rules) masquerade() []string {
 	m := r.cfg.Marks.Masquerade
 	target := "-j MASQUERADE --random-fully"
@@ -324,8 +323,8 @@ func (r rules) masquerade() []string {
 	return []string{turn(0, m), setConnmark(0, m), target}
 }
 
-// filterInput accepts what firewalls cannot mean: in other modes these packets never pass INPUT. What is for an address of the node
-// itself comes behind their rules (KIPVS-ACCEPT), but for health-check node ports, which kube-proxy accepts, too.
+// filterInput accepts packets that firewalls cannot mean: in other modes these never pass INPUT. Those for an address of the node
+// itself come behind firewall rules (KIPVS-ACCEPT), but for health-check node ports, which kube-proxy accepts, too.
 func (r rules) filterInput() []string {
 	return []string{
 		matchSet(r.sets.Local, "dst") + " -j KIPVS-LOCAL",
@@ -334,8 +333,8 @@ func (r rules) filterInput() []string {
 	}
 }
 
-// filterLocal rejects what no frontend claims, and nothing that listens on the node may have. What was translated is for an alias. Errors
-// about a connection's way (RELATED) are for IPVS.
+// filterLocal rejects packets that no frontend claims, and no listener on the node may get. Translated ones are for an alias. ICMP
+// errors of a connection (RELATED) are for IPVS.
 func (r rules) filterLocal() []string {
 	out := []string{
 		"-m conntrack --ctstate DNAT -j ACCEPT",
@@ -348,9 +347,9 @@ func (r rules) filterLocal() []string {
 	return append(out, "-p tcp "+reset, "-j REJECT")
 }
 
-// filterOutput rejects what was translated to be rejected, and what was routed to the link since a frontend is off. Packets of other
-// translated connections still seem to go where they were routed first. All of that begins connections; what IPVS sends on
-// for others comes by here, too.
+// filterOutput rejects packets that were translated to be rejected, or routed to the link since a frontend is off. Packets of other
+// translated connections still seem to go where they were routed first. All of these begin connections; packets that IPVS
+// forwards for others pass here, too.
 func (r rules) filterOutput() []string {
 	to := fmt.Sprintf("-d %v/%d", RejectAddr(r.family), RejectAddr(r.family).BitLen())
 	return []string{

@@ -14,27 +14,27 @@ import (
 
 // A rulesLayer is the layer of one family's rules, which are one object. To check and to write them takes commands, which
 // wait while others hold the lock of all such commands, and may hang. So a job does it, one at a time, and the loop goes on
-// meanwhile: what is known is true until the job has an answer, and only objects that need the rules wait for them.
+// meanwhile: the known state holds until the job has a result, and only objects that need the rules wait for them.
 type rulesLayer struct {
 	kernel  iptables.Kernel
 	rules   iptables.Ruleset
 	count   *reconcile.Counters
-	written func()          // called when the rules were written
-	drifted func()          // called when they were found changed
+	written func()          // called after the rules were written
+	drifted func()          // called after they were found changed
 	quiet   func() bool     // reports whether their failure is reported elsewhere
-	with    reconcile.Layer // invalidated when they could not be written: that of the sets that they refer to
+	with    reconcile.Layer // of the sets that they refer to; invalidated when they could not be written
 
 	state    rulesState
 	job      reconcile.Job
-	stale    bool           // while in sync: they may have changed, and are to be checked
-	trace    iptables.Trace // of the rules when they were last seen in sync; "": not since they were written
+	stale    bool           // while in sync: they may have changed and must be checked
+	trace    iptables.Trace // of the rules when they were last seen in sync; "": not since the last write
 	readErr  error          // why they could not be checked, or nil
 	writeErr error          // why they could not be written, or nil
 
 	polls reconcile.Throttle // of traces
 }
 
-// A rulesState is what is known of a family's rules.
+// A rulesState is the known state of a family's rules.
 //
 //	         Ensure            written             Observe, if stale
 //	missing ───────▶ writing ─────────▶ inSync ─────────────────────▶ checking
@@ -42,19 +42,18 @@ type rulesLayer struct {
 //	   │  └─────────────┘                  └──────────────────────────────┤
 //	   └────────────────────────────── changed ───────────────────────────┘
 //
-// A failure is kept in writeErr or readErr until Retry. Rules that are being checked are in sync until the answer is there.
+// A failure is kept in writeErr or readErr until Retry. Rules that are being checked count as in sync until the result.
 type rulesState uint8
 
 const (
-	missing  rulesState = iota // or changed by others, or never looked at: they are to be written
+	missing  rulesState = iota // or changed by others, or never checked: to be written
 	writing                    // a job writes them
-	inSync                     // as wanted, as far as is known
+	inSync                     // as desired, as far as is known
 	checking                   // in sync, and a job checks that
 )
 
-// The least and the most time between checks of the rules for the sake of a trace that others change with rules of their
-// own. A network agent may do so every second, and each check is a process. Whatever else makes them stale has them checked
-// at once.
+// The least and the most time between checks of the rules because of a trace that others change with rules of their own. A
+// network agent may do so every second, and each check is a process. All other reasons to check have no delay.
 const (
 	pauseLeast = time.Second
 	pauseMost  = time.Minute
@@ -66,14 +65,13 @@ func (d *Dataplane) rulesLayer(f inet.Family) *rulesLayer {
 	}, f)
 	return &rulesLayer{
 		kernel: d.cfg.Rules, rules: rules, count: d.count.layer("rules " + rules.Family.String()),
-		written: func() { d.suspectFlows(f) }, drifted: func() { d.drift("rules") }, with: d.setLayer, quiet: func() bool { return d.givenUp(f) },
+		written: func() { d.invalidateFlows(f) }, drifted: func() { d.drift("rules") }, with: d.setLayer, quiet: func() bool { return d.givenUp(f) },
 		job:   reconcile.Job{Start: d.cfg.Queue.Go},
 		polls: reconcile.Throttle{Min: pauseLeast, Max: pauseMost},
 	}
 }
 
-// unsettled reports whether an attempt to make the kernel equal to what is wanted has not ended yet: it depends on the
-// answer of a job.
+// unsettled reports whether a sync has not ended yet: it depends on the result of a job.
 func (d *Dataplane) unsettled() bool { return slices.ContainsFunc(d.rules, (*rulesLayer).unsettled) }
 
 // unsettled reports whether rules are being written, or could not be checked and are checked again.
@@ -81,7 +79,7 @@ func (r *rulesLayer) unsettled() bool {
 	return (r.state == writing || r.state == checking && r.readErr != nil) && !r.quiet()
 }
 
-// isInSync reports whether the rules are as wanted, as far as is known.
+// isInSync reports whether the rules are as desired, as far as is known.
 func (r *rulesLayer) isInSync() bool { return r.state == inSync || r.state == checking }
 
 // isBusy reports whether a job is under way.
@@ -93,7 +91,7 @@ func (r *rulesLayer) Unknown() bool         { return r.readErr != nil }
 func (r *rulesLayer) Blocked() bool         { return r.Unknown() && !r.quiet() }
 func (r *rulesLayer) Prune(context.Context) {}
 
-// Err leaves out what is being tried again.
+// Err leaves out failures that are being retried.
 func (r *rulesLayer) Err() error {
 	if r.quiet() {
 		return nil
@@ -101,7 +99,7 @@ func (r *rulesLayer) Err() error {
 	return r.why()
 }
 
-// why is Err, wherever it is reported.
+// why is Err, even if the failure is reported elsewhere.
 func (r *rulesLayer) why() error {
 	if r.isBusy() {
 		return nil
@@ -109,7 +107,7 @@ func (r *rulesLayer) why() error {
 	return errors.Join(r.readErr, r.writeErr)
 }
 
-// Retry does nothing while a job is under way: whether that fails is not known yet.
+// Retry does nothing while a job is under way: its result is not known yet.
 func (r *rulesLayer) Retry() {
 	if r.isBusy() {
 		return
@@ -128,7 +126,7 @@ func (r *rulesLayer) Pending() int {
 	return 1
 }
 
-// Observe takes over the answer of a job, and has stale rules checked. At start none were written, and nothing is checked.
+// Observe takes over the result of a job, and has stale rules checked. At start none were written, and none are checked.
 // Rules that become stale while a job is under way are checked after it.
 func (r *rulesLayer) Observe(ctx context.Context) {
 	r.job.TakeOver()
@@ -138,7 +136,7 @@ func (r *rulesLayer) Observe(ctx context.Context) {
 	r.count.Reads.Inc()
 	r.state, r.stale = checking, false
 	r.job.Begin(func() func() {
-		// The trace is taken first: what changes in between differs from it.
+		// The trace is taken first: a change in between differs from it.
 		trace, err := r.kernel.Trace(ctx, r.rules.Family)
 		same := false
 		if err == nil {
@@ -148,7 +146,7 @@ func (r *rulesLayer) Observe(ctx context.Context) {
 	})
 }
 
-// checked takes over the answer of a check.
+// checked takes over the result of a check.
 func (r *rulesLayer) checked(trace iptables.Trace, same bool, err error) {
 	r.state = inSync
 	if err != nil {
@@ -163,8 +161,8 @@ func (r *rulesLayer) checked(trace iptables.Trace, same bool, err error) {
 	r.polls.Checked(same)
 }
 
-// poll makes the rules stale if they may have changed since they were last seen in sync. If the trace cannot be taken the
-// check will say why. A job that is under way takes a trace of its own.
+// poll makes the rules stale if they may have changed since they were last seen in sync. If the trace cannot be taken, the
+// check reports why. A job that is under way takes a trace of its own.
 func (r *rulesLayer) poll(ctx context.Context) {
 	now := time.Now()
 	if r.state != inSync || r.readErr != nil || r.polls.Pauses(now) {
@@ -192,8 +190,8 @@ func (r *rulesLayer) Ensure(ctx context.Context) {
 	})
 }
 
-// wrote takes over the answer of a write. A trace taken now might already include a change of somebody else's. There is none
-// yet: the next poll leads to a check, which takes one before it compares the rules.
+// wrote takes over the result of a write. A trace taken now might already include a foreign change, so it stays empty: the
+// next poll leads to a check, which takes one before it compares the rules.
 func (r *rulesLayer) wrote(err error) {
 	if err != nil {
 		r.count.Failures.Inc()
@@ -205,7 +203,7 @@ func (r *rulesLayer) wrote(err error) {
 	r.written()
 }
 
-// remove removes the rules, whatever they are, and waits for that.
+// remove removes the rules in any state, and waits for that.
 func (r *rulesLayer) remove(ctx context.Context) error {
 	if r.isBusy() {
 		return fmt.Errorf("remove %s: they are being checked or written", r.Name())
@@ -217,7 +215,7 @@ func (r *rulesLayer) remove(ctx context.Context) error {
 	return nil
 }
 
-// pollRules makes rules stale whose trace is another one. Whether they differ a check finds out, which takes its time.
+// pollRules makes rules stale whose trace changed. A check, which takes its time, finds out whether they differ.
 func (d *Dataplane) pollRules(ctx context.Context) {
 	for _, r := range d.rules {
 		r.poll(ctx)

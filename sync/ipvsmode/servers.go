@@ -35,8 +35,8 @@ func (d *Dataplane) serversLayer() *reconcile.TableLayer[ipvs.Key, ipvs.Server, 
 	}
 }
 
-// doServers carries out changes to virtual servers. With a server the kernel removes its real servers, and what flows
-// to it is stale.
+// doServers carries out changes to virtual servers. With a server the kernel removes its real servers, and its flows are
+// stale.
 func (d *Dataplane) doServers(ctx context.Context, ops []ipvs.Op) []error {
 	errs := d.cfg.IPVS.Do(ctx, ops)
 	gone := map[ipvs.Key]struct{}{}
@@ -69,7 +69,7 @@ func (d *Dataplane) doServers(ctx context.Context, ops []ipvs.Op) []error {
 	return errs
 }
 
-// made is what an op changes in how many IPv4 virtual servers there are.
+// made returns the change of the number of IPv4 virtual servers by an op.
 func made(op ipvs.Op) int {
 	switch {
 	case !op.Key.Addr.Is4():
@@ -81,14 +81,14 @@ func made(op ipvs.Op) int {
 	return 0
 }
 
-// errLedgerUnread says that it is not known whose virtual servers are.
-var errLedgerUnread = errors.New("which of them are ours could not be read")
+// errOwnersUnknown means that the owners of virtual servers are unknown.
+var errOwnersUnknown = errors.New("their ownership records could not be read")
 
-// readTable reads the virtual servers that are ours: those that the ledger names, or whose address lies in a service CIDR.
-// Everything else is foreign and is not seen.
+// readTable reads the owned virtual servers: those with an ownership record, or with an address in a service CIDR. It leaves
+// out foreign ones.
 func (d *Dataplane) readTable(ctx context.Context) (ipvs.Table, error) {
-	if d.ledgersUnread() {
-		return nil, errLedgerUnread
+	if d.ownersUnknown() {
+		return nil, errOwnersUnknown
 	}
 	table, err := d.cfg.IPVS.Read(ctx)
 	if err != nil {
@@ -98,7 +98,7 @@ func (d *Dataplane) readTable(ctx context.Context) (ipvs.Table, error) {
 	return table, nil
 }
 
-func (d *Dataplane) ledgersUnread() bool {
+func (d *Dataplane) ownersUnknown() bool {
 	for _, sets := range d.tables.families {
 		if d.members[sets.Owned.Name].Unknown() {
 			return true
@@ -107,13 +107,13 @@ func (d *Dataplane) ledgersUnread() bool {
 	return false
 }
 
-// mayServe reports whether a virtual server may be made: it is in the ledger, so that whoever comes after us knows it.
+// mayServe reports whether a virtual server may be made: it has its ownership record, for the next process to read.
 func (d *Dataplane) mayServe(k ipvs.Key) bool {
 	return d.members[d.tables.sets(k.Addr).Owned.Name].Present(MemberOf(k))
 }
 
-// isOff reports whether no packets are on their way to a virtual server: its frontend is off, or the frontend whose alias it is sends
-// none there.
+// isOff reports whether no packets are on their way to a virtual server: its frontend is off, or no frontend sends any to this
+// alias.
 func (d *Dataplane) isOff(k ipvs.Key) bool {
 	sets := d.tables.sets(k.Addr)
 	if of, ok := d.tables.aliasOf(k); ok {
@@ -122,8 +122,8 @@ func (d *Dataplane) isOff(k ipvs.Key) bool {
 	return d.members[sets.Frontends.Name].Absent(MemberOf(k))
 }
 
-// countDiffers says whether others made or removed an IPv4 virtual server since the last look: the number of those that
-// are not of our making is another one.
+// countDiffers reports whether others added or removed an IPv4 virtual server since the last check: the number of those not
+// made here changed.
 func (d *Dataplane) countDiffers(ctx context.Context) (bool, error) {
 	all, err := d.cfg.IPVS.Count(ctx)
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -138,7 +138,7 @@ func (d *Dataplane) countDiffers(ctx context.Context) (bool, error) {
 	return differ, err
 }
 
-// tableDiffers compares all virtual servers with what is known of them.
+// tableDiffers compares all virtual servers with their known state.
 func (d *Dataplane) tableDiffers(ctx context.Context) (bool, error) {
 	differ, servers, reals := false, 0, 0
 	err := d.cfg.IPVS.Walk(ctx, func(key ipvs.Key, e ipvs.Entry) {

@@ -31,7 +31,7 @@ func (op setOp) String() string {
 	return fmt.Sprintf("ipset create %s %s", op.set.Name, op.set.Type)
 }
 
-// setsLayer is the layer of the sets themselves. Those of ours that are wanted no more are destroyed.
+// setsLayer is the layer of the sets themselves. Owned sets that are undesired are destroyed.
 func (d *Dataplane) setsLayer() *reconcile.TableLayer[string, struct{}, setOp] {
 	t := delta.New[string, struct{}]()
 	defined := map[string]ipset.Set{}
@@ -60,14 +60,14 @@ func (d *Dataplane) setsLayer() *reconcile.TableLayer[string, struct{}, setOp] {
 		Do:  d.doSets,
 		Add: func(name string, _ struct{}, _ bool) setOp { return setOp{set: defined[name]} },
 		Del: func(name string) setOp { return setOp{destroy: true, set: ipset.Set{Name: name}} },
-		// Rules that others made, such as an earlier version, may refer to a set that is wanted no more.
+		// Foreign rules, such as an earlier version's, may refer to an undesired set.
 		MayDel: func(string) bool {
 			return !slices.ContainsFunc(d.rules, func(r *rulesLayer) bool { return !r.isInSync() })
 		},
 	}
 }
 
-// doSets makes and destroys sets. A set that was just made has no members, whatever was known of one with its name.
+// doSets makes and destroys sets. A new set has no members, whatever was known of its name.
 func (d *Dataplane) doSets(ctx context.Context, ops []setOp) []error {
 	errs := make([]error, len(ops))
 	for i, op := range ops {
@@ -86,10 +86,10 @@ func (d *Dataplane) doSets(ctx context.Context, ops []setOp) []error {
 	return errs
 }
 
-// renew makes a set anew that is there with another definition, as a version before this one made it; why says what differs.
-// Rules that refer to it go first, whatever they are: they were made for that definition, and those that are wanted are made
-// in the same turn. It waits for the programs that remove them, which happens once, if at all, after an upgrade. A ledger
-// keeps its lines as far as they could be read, since they are all that is known of what is ours.
+// renew replaces a set of another definition, such as an earlier version's; why names the difference. All rules that refer
+// to it are removed first: they were made for that definition, and the desired ones are written in the same sync. It waits
+// for the programs that remove them, which happens once, if at all, after an upgrade. Readable ownership records are kept,
+// since nothing else is known of owned objects.
 func (d *Dataplane) renew(ctx context.Context, set ipset.Set, why error) error {
 	klog.FromContext(ctx).Info("A set with another definition is made anew", "set", set.Name, "why", why.Error())
 	members := d.tables.members[set.Name]

@@ -5,20 +5,20 @@ import (
 	"kube-ipvs/ipset"
 )
 
-// Sets are the IP sets of one family. They are cut by what happens to a packet, never by a Service's type.
+// Sets are the IP sets of one family. They are divided by the verdict on a packet, never by a Service's type.
 type Sets struct {
-	Owned     ipset.Set // no rule reads it: the virtual servers that are ours
+	Owned     ipset.Set // ownership records of virtual servers; no rule reads it
 	Frontends ipset.Set // address and port of every frontend, with its treatment
-	External  ipset.Set // those whose packets are diverted: being a member turns them on
-	Internal  ipset.Set // those with an alias for internal sources
-	Rejected  ipset.Set // those that take no new connections
-	Ranged    ipset.Set // those that only some sources may use
+	External  ipset.Set // frontends with diverted packets; membership turns diversion on
+	Internal  ipset.Set // frontends with an alias for internal sources
+	Rejected  ipset.Set // frontends that take no new connections
+	Ranged    ipset.Set // frontends for some sources only
 	Allowed   ipset.Set // and these sources
 	Hairpins  ipset.Set // endpoints that may be sent their own packets
-	Local     ipset.Set // networks that are delivered to this host for the sake of frontends: nothing else may have packets for them
-	Closed    ipset.Set // the same when their frontends are on: what is none there is rejected, whoever would serve it
+	Local     ipset.Set // networks delivered to this host for frontends: nothing else may get their packets
+	Closed    ipset.Set // the same when their frontends are on: all else there is rejected, whoever would serve it
 	Addresses ipset.Set // in bind mode: addresses on the link, which answer pings
-	Health    ipset.Set // where health-check node ports are asked
+	Health    ipset.Set // addresses and ports of health-check node ports
 }
 
 // SetsOf returns the definitions of a family's sets.
@@ -46,11 +46,11 @@ func SetsOf(family inet.Family) Sets {
 	}
 }
 
-// SetPrefix begins the name of every set of ours; a set is ours by nothing else.
+// SetPrefix begins the name of every owned set, and alone makes it owned.
 const SetPrefix = "KIPVS-"
 
-// All returns the sets in the order in which their members are added: what protects or serves a frontend stands before
-// the frontend is turned on. They are emptied in reverse.
+// All returns the sets in the order in which their members are added: those that protect or serve a frontend before
+// the one that turns it on. They are emptied in reverse.
 func (s Sets) All() []ipset.Set {
 	return []ipset.Set{s.Owned, s.Local, s.Addresses, s.Allowed, s.Ranged, s.Hairpins, s.Health, s.Rejected, s.Frontends, s.Internal, s.External, s.Closed}
 }

@@ -27,7 +27,7 @@ func (d *Dataplane) settingsLayer() *reconcile.TableLayer[string, string, sysctl
 			}
 			values, err := d.cfg.Sysctl.Read(ctx, names)
 			if errors.Is(err, os.ErrNotExist) {
-				err = nil // making it will say so
+				err = nil // writing it will report that
 			}
 			return maps.All(values), err
 		},
@@ -36,7 +36,7 @@ func (d *Dataplane) settingsLayer() *reconcile.TableLayer[string, string, sysctl
 	}
 }
 
-// forward wants the settings of a family that has a frontend. They are kept from then on.
+// forward adds the settings of a family that has a frontend. They are kept from then on.
 func (d *Dataplane) forward(fe *plan.Frontend) {
 	family := inet.FamilyOf(fe.Addr)
 	if _, kept := d.forwarding[family]; kept {
@@ -48,10 +48,10 @@ func (d *Dataplane) forward(fe *plan.Frontend) {
 	}
 }
 
-// linkIPv6 is the setting that switches IPv6 off for the link, which has it from net/ipv6/conf/default.
+// linkIPv6 is the setting that disables IPv6 on the link, inherited from net/ipv6/conf/default.
 const linkIPv6 = "net/ipv6/conf/" + vip.LinkName + "/disable_ipv6"
 
-// admitIPv6 wants IPv6 on the link once the node has addresses of it: then it is meant to be used.
+// admitIPv6 enables IPv6 on the link once the node has addresses of it: then it is meant to be used.
 func (d *Dataplane) admitIPv6(before, now []netip.Addr) {
 	had, has := slices.ContainsFunc(before, netip.Addr.Is6), slices.ContainsFunc(now, netip.Addr.Is6)
 	if had || !has || d.fitness[inet.IPv6] == nil {
@@ -61,10 +61,10 @@ func (d *Dataplane) admitIPv6(before, now []netip.Addr) {
 		d.settings.Want(linkIPv6, "0")
 		d.settingLayer.Invalidate()
 	}
-	d.layers.Retry() // what failed without it may work now
+	d.layers.Retry() // operations that failed without it may work now
 }
 
-// spare asks which of the settings that are to be made must be left as they are for now.
+// spare finds the pending settings that must be left as they are for now.
 func (d *Dataplane) spare(ctx context.Context) {
 	d.spared = nil
 	for o := range d.settings.Missing() {
@@ -77,7 +77,7 @@ func (d *Dataplane) spare(ctx context.Context) {
 	}
 }
 
-// maySet reports whether a setting may be made: nothing speaks against it, and what it is of exists.
+// maySet reports whether a setting may be written: it is not spared, and its link exists.
 func (d *Dataplane) maySet(name string) bool {
 	_, known := d.settings.Known(name)
 	return d.spared[name] == nil && (known || name != linkIPv6)

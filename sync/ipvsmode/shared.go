@@ -2,7 +2,7 @@ package ipvsmode
 
 import "context"
 
-// A shared is something of the kernel that two layers hold parts of. It is read once for both of them.
+// A shared is a kernel object with parts in two layers, read once for both.
 type shared[T any] struct {
 	read func(context.Context) (T, error)
 
@@ -10,7 +10,7 @@ type shared[T any] struct {
 	isRead bool
 }
 
-// get returns what is there, as it was read since forget.
+// get returns the value, read once since forget.
 func (s *shared[T]) get(ctx context.Context) (T, error) {
 	if s.isRead {
 		return s.value, nil

@@ -13,9 +13,9 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// Tables of what is wanted of the kernel and what it is known to hold.
+// Tables of the kernel's desired and known state.
 type tables struct {
-	vips     *delta.Table[vip.Item, netip.Addr]                // with the sources of those that are local
+	vips     *delta.Table[vip.Item, netip.Addr]                // with the sources of local routes
 	bound    *delta.Table[vip.Item, netip.Addr]                // addresses
 	members  map[string]*delta.Table[ipset.Member, ipset.Mark] // by set
 	servers  *delta.Table[ipvs.Key, ipvs.Server]
@@ -23,19 +23,19 @@ type tables struct {
 	marks    Marks
 	bind     bool // service addresses are put on the link
 	families map[inet.Family]Sets
-	sources  map[inet.Family]netip.Addr // with which the node asks
+	sources  map[inet.Family]netip.Addr // of the node's own packets
 	aliases  map[ipvs.Key]*alias
 
-	remembers bool       // whose aliases were before a restart
-	freed     []ipvs.Key // who waited for an alias that is free now
+	remembers bool       // the owners of aliases before a restart
+	freed     []ipvs.Key // frontends that waited for a now free alias
 }
 
-// An alias is a frontend that has one. Two addresses may have the same alias (it has their last bytes): the first that comes has it, and
-// the other serves internal sources with the endpoints on this node until it is free.
+// An alias records its owner, a frontend. Two addresses may have the same alias (it has their last bytes): the first to claim it gets
+// it, and the other serves internal sources with the endpoints on this node until it is free.
 type alias struct {
 	of      ipvs.Key
-	claims  []*plan.Frontend // the states of the frontend that want it; nil: none
-	waiting []ipvs.Key       // other frontends that would have it
+	claims  []*plan.Frontend // states of the frontend that need it; nil: none
+	waiting []ipvs.Key       // other frontends that need it
 }
 
 func newTables(marks Marks, bind bool, families []inet.Family) *tables {
@@ -76,7 +76,7 @@ func claim[K, V comparable](drop bool, t *delta.Table[K, V], key K, value V) {
 	}
 }
 
-// frontend claims all that a frontend consists of.
+// frontend claims all objects of a frontend.
 func (c claimer) frontend(fe *plan.Frontend) {
 	sets, ok := c.families[inet.FamilyOf(fe.Addr)]
 	if !ok {
@@ -102,8 +102,8 @@ func (c claimer) frontend(fe *plan.Frontend) {
 	}
 }
 
-// vip claims what makes the node take packets for a frontend's address. What is delivered to this host by its address alone is also a
-// network in which everything else is rejected.
+// vip claims a route or address that delivers a frontend's packets to the node. A prefix that is delivered to this host by address
+// alone is also a network in which all other packets are rejected.
 func (c claimer) vip(item vip.Item, sets Sets) {
 	source, table := netip.Addr{}, c.vips
 	switch item.Kind {
@@ -118,13 +118,13 @@ func (c claimer) vip(item vip.Item, sets Sets) {
 	claim(c.drop, table, item, source)
 }
 
-// network claims that nothing but frontends gets packets for a network.
+// network claims the members that keep a network's packets from all but frontends.
 func (c claimer) network(sets Sets, p netip.Prefix) {
 	c.member(sets.Local, ipset.Member{Other: p}, ipset.Mark{})
 	c.member(sets.Closed, ipset.Member{Other: p}, ipset.Mark{})
 }
 
-// alias claims an alias for a frontend, or gives it back. It reports whether the frontend has it, or had it. Whose it was is remembered
+// alias claims an alias for a frontend, or gives it back. It reports whether the frontend has it, or had it. Its owner is remembered
 // as long as the kernel may have its virtual server: others' packets may be on their way there.
 func (c claimer) alias(fe *plan.Frontend) bool {
 	key, of := AliasKey(fe.Address), KeyOf(fe.Address)
@@ -162,7 +162,7 @@ func (t *tables) giveBack(key ipvs.Key, fe *plan.Frontend) bool {
 	return true
 }
 
-// forgetAlias forgets whose an alias was, if nobody has it any more. Those who waited for it may have it.
+// forgetAlias forgets the owner of an unused alias, which is then free for the frontends that wait for it.
 func (t *tables) forgetAlias(key ipvs.Key) {
 	a := t.aliases[key]
 	if _, served := t.servers.Known(key); a == nil || served || a.claims != nil {
@@ -172,7 +172,7 @@ func (t *tables) forgetAlias(key ipvs.Key) {
 	delete(t.aliases, key)
 }
 
-// remember takes whose the aliases were before a restart from the sets, once, before any is claimed.
+// remember reads the aliases' owners before a restart from the sets, once, before any is claimed.
 func (t *tables) remember() {
 	if t.remembers {
 		return
@@ -189,8 +189,8 @@ func (t *tables) remember() {
 	}
 }
 
-// aliasOf returns the frontend whose alias a virtual server is. It looks for it among those that are on where that was forgotten with
-// a restart; the zero Key: none is.
+// aliasOf returns the frontend of an alias's virtual server. If a restart forgot that, it searches the frontends that are on; the zero
+// Key means that none has it.
 func (t *tables) aliasOf(k ipvs.Key) (of ipvs.Key, isAlias bool) {
 	if !inAliases(k) {
 		return ipvs.Key{}, false
@@ -218,7 +218,7 @@ func (t *tables) hasAlias(fe *plan.Frontend) bool {
 	return a != nil && a.claims != nil && a.of == KeyOf(fe.Address)
 }
 
-// aliasTaken says that a frontend has no alias, since another one has it.
+// aliasTaken returns the message for a frontend whose alias another one has.
 func (t *tables) aliasTaken(fe *plan.Frontend) string {
 	of, _ := t.aliasOf(AliasKey(fe.Address))
 	return fmt.Sprintf("pods and nodes get the endpoints on this node only: %v, another address with a Local policy, ends with the same bytes", of.AddrPort())
@@ -245,7 +245,7 @@ func (c claimer) server(key ipvs.Key, server ipvs.Server, reals []netip.AddrPort
 	}
 }
 
-// service claims the endpoints of a Service that may be sent their own packets, and where its health-check node port is asked.
+// service claims the hairpins of a Service's endpoints, and the addresses of its health-check node port.
 func (c claimer) service(s *plan.Desired) {
 	if s == nil {
 		return
@@ -267,13 +267,13 @@ func (c claimer) member(set ipset.Set, m ipset.Member, mark ipset.Mark) {
 
 func (t *tables) sets(a netip.Addr) Sets { return t.families[inet.FamilyOf(a)] }
 
-// has says that this node has an address's family.
+// has reports whether this node has an address's family.
 func (t *tables) has(a netip.Addr) bool {
 	_, ok := t.families[inet.FamilyOf(a)]
 	return ok
 }
 
-// ledger is the ledger of an address's family, or nil.
-func (t *tables) ledger(a netip.Addr) *delta.Table[ipset.Member, ipset.Mark] {
+// owned returns the ownership records of an address's family, or nil.
+func (t *tables) owned(a netip.Addr) *delta.Table[ipset.Member, ipset.Mark] {
 	return t.members[t.sets(a).Owned.Name]
 }

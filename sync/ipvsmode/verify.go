@@ -8,34 +8,32 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// A lookout looks, once in a while, at what the kernel tells nobody about: whether somebody else changed settings, sets,
-// rules or virtual servers. It starts no process. With every look it asks for what costs the same however much there is: the
-// settings, one member of each set, the state of the rules, how many virtual servers there are. So what was flushed or
-// destroyed is seen at once (no set is destroyed before the rules that refer to it), and so is one virtual server that was
-// removed; but the kernel counts those of IPv4 only.
+// A lookout checks, once in a while, for foreign changes without a notification from the kernel: of settings, sets, rules or
+// virtual servers. It starts no process. Every check begins with a part of constant cost: the settings, one member of each set,
+// the state of the rules, and the number of virtual servers. So it finds flushed and destroyed objects at once (no set is
+// destroyed before the rules that refer to it), and one removed virtual server; but the kernel counts those of IPv4 only.
 //
-// What is left is to look at everything: the kernel has no cheaper way to tell how many members a set has than to walk them,
-// or that a weight was changed than to list all virtual servers. That is done as often as a thousandth of a processor's time
-// allows: with every look while there are some hundred Services, and after a minute or two where there are ten thousand;
-// and with the look after one that saw damage, since whoever did that may have done more. How long persistence is does not
-// show in the listing, nor does the mark of a member: who changes that alone is not seen until something else is. What
-// looks wrong is invalidated, and so read whole with the sync that follows.
+// The rest needs a full scan: the kernel has no cheaper way to count a set's members than to walk them, or to find a changed
+// weight than to list all virtual servers. It may take a thousandth of a processor's time: it runs with every check at some
+// hundred Services, every minute or two at ten thousand, and with the check after one that found a change, since there may
+// be more. The duration of persistence is not in the listing, nor is a member's mark: a change of these alone is not seen
+// until something else is. A layer that differs is invalidated, and so read whole with the next sync.
 type lookout struct {
-	counted bool      // there was a look
-	others  int       // how many virtual servers were not of our making then
-	due     time.Time // when everything is to be looked at
+	counted bool      // there was a check
+	others  int       // number of virtual servers not made here then
+	due     time.Time // of the next full scan
 }
 
-// share is how many times as long as it takes to look at everything is waited until that is done again.
+// share bounds the cost of full scans: after one that took d, the next starts no sooner than share × d later.
 const share = 1000
 
-// A part is one thing to look at. An error is a difference, too.
+// A part is one thing to check. An error is a difference, too.
 type part struct {
 	name   string
 	differ func(context.Context) (bool, error)
 }
 
-// Verify implements loop.Dataplane: it reports whether anything looks wrong, or was not seen to stand yet.
+// Verify implements loop.Dataplane: it reports whether anything differs, or was not seen in sync yet.
 func (d *Dataplane) Verify(ctx context.Context) bool {
 	wrong := d.any(ctx, part{"settings", d.settingsDiffer}, part{"sets", d.samplesDiffer}, part{"servers", d.countDiffers})
 	d.pollRules(ctx)
@@ -46,14 +44,14 @@ func (d *Dataplane) Verify(ctx context.Context) bool {
 	return wrong || slices.ContainsFunc(d.rules, func(r *rulesLayer) bool { return r.stale })
 }
 
-// drift notes that others changed a part. Whoever did that may have done more, so everything is looked at next.
+// drift notes a foreign change of a part. There may be more, so a full scan is next.
 func (d *Dataplane) drift(part string) {
 	d.count.drift.WithLabelValues(part).Inc()
 	d.lookout.due = time.Time{}
 	d.drifted = append(d.drifted, part)
 }
 
-// tellDrift logs what others changed once it is repaired.
+// tellDrift logs foreign changes once they are repaired.
 func (d *Dataplane) tellDrift(ctx context.Context) {
 	if len(d.drifted) == 0 {
 		return
