@@ -20,9 +20,9 @@ func Example() {
 
 	fake := new(iptables.Fake) // iptables.Open finds the commands of this node
 	fmt.Println(fake.Ensure(ctx, rules))
-	fmt.Println(fake.Stands(ctx, inet.IPv4))
+	fmt.Println(fake.InSync(ctx, inet.IPv4))
 	fake.Change(inet.IPv4)
-	fmt.Println(fake.Stands(ctx, inet.IPv4))
+	fmt.Println(fake.InSync(ctx, inet.IPv4))
 	// Output:
 	// *filter
 	// :KIPVS-INPUT - [0:0]

@@ -52,8 +52,8 @@ func hasChain(r Ruleset, table, name string) bool {
 	return false
 }
 
-// Stands implements Kernel.
-func (f *Fake) Stands(ctx context.Context, family inet.Family) (bool, error) {
+// InSync implements Kernel.
+func (f *Fake) InSync(ctx context.Context, family inet.Family) (bool, error) {
 	if err := f.refused(ctx); err != nil {
 		return false, err
 	}
@@ -88,14 +88,14 @@ func (f *Fake) Touch() {
 	f.changes++
 }
 
-// Trace implements Kernel.
-func (f *Fake) Trace(ctx context.Context, _ inet.Family) (Trace, error) {
+// Fingerprint implements Kernel.
+func (f *Fake) Fingerprint(ctx context.Context, _ inet.Family) (Fingerprint, error) {
 	if err := f.refused(ctx); err != nil {
 		return "", err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return Trace(fmt.Sprint(f.changes)), nil
+	return Fingerprint(fmt.Sprint(f.changes)), nil
 }
 
 // Ensured returns the number of successful calls of Ensure.

@@ -108,8 +108,8 @@ func (r Ruleset) Count() int {
 	return n
 }
 
-// A Trace is a fingerprint of a family's rules.
-type Trace string
+// A Fingerprint is a value that differs between two states of a family's rules.
+type Fingerprint string
 
 // A Kernel keeps rulesets, one in each family.
 type Kernel interface {
@@ -117,13 +117,13 @@ type Kernel interface {
 	// The sets of its rules must exist.
 	Ensure(context.Context, Ruleset) error
 
-	// Stands reports whether the last ensured ruleset of the family is still as Ensure left it. After an error the
+	// InSync reports whether the last ensured ruleset of the family is still as Ensure left it. After an error the
 	// result is meaningless.
-	Stands(context.Context, inet.Family) (bool, error)
+	InSync(context.Context, inet.Family) (bool, error)
 
-	// Trace returns a fingerprint that differs whenever rules of the family, owned or foreign, may have changed. It is
+	// Fingerprint returns a value that differs whenever rules of the family, owned or foreign, may have changed. It is
 	// cheap and starts no process. A kernel without fingerprints always returns the same one.
-	Trace(context.Context, inet.Family) (Trace, error)
+	Fingerprint(context.Context, inet.Family) (Fingerprint, error)
 
 	// Remove removes all owned chains of the family and the jumps to them. It is safe to repeat.
 	Remove(context.Context, inet.Family) error

@@ -79,7 +79,7 @@ func serve(ctx context.Context, cfg *config.Config) (err error) {
 		return err
 	}
 	log.Info("Starting kube-ipvs", "version", version, "node", p.source.Node().Name, "vipMode", cfg.VIPMode,
-		"scheduler", cfg.IPVS.Scheduler, "iptables", k.Rules.Variant())
+		"scheduler", cfg.IPVS.Scheduler, "iptables", k.Rules.Backend())
 	err = p.run(ctx)
 	if ctx.Err() != nil {
 		log.Info("Stopping kube-ipvs; the state of the kernel stays")

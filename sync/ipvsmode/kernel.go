@@ -30,7 +30,7 @@ type Connection struct {
 	IPVS   *ipvs.Conn
 	Sets   *ipset.Conn
 	VIP    *vip.Conn
-	Rules  *iptables.Programs
+	Rules  *iptables.Commands
 	Sysctl *sysctl.Files
 	Flows  *conntrack.Conn
 

@@ -407,11 +407,11 @@ func (a askedRules) Ensure(ctx context.Context, r iptables.Ruleset) error {
 	return a.Kernel.Ensure(ctx, r)
 }
 
-func (a askedRules) Stands(ctx context.Context, f inet.Family) (bool, error) {
+func (a askedRules) InSync(ctx context.Context, f inet.Family) (bool, error) {
 	if err := errors.Join(a.ask("read rules"), a.answer(ctx, "read rules")); err != nil {
 		return false, err
 	}
-	return a.Kernel.Stands(ctx, f)
+	return a.Kernel.InSync(ctx, f)
 }
 
 // reported returns what was reported of Services since the last time.

@@ -24,12 +24,12 @@ type rulesLayer struct {
 	quiet   func() bool     // reports whether their failure is reported elsewhere
 	with    reconcile.Layer // of the sets that they refer to; invalidated when they could not be written
 
-	state    rulesState
-	job      reconcile.Job
-	stale    bool           // while in sync: they may have changed and must be checked
-	trace    iptables.Trace // of the rules when they were last seen in sync; "": not since the last write
-	readErr  error          // why they could not be checked, or nil
-	writeErr error          // why they could not be written, or nil
+	state       rulesState
+	job         reconcile.Job
+	stale       bool                 // while in sync: they may have changed and must be checked
+	fingerprint iptables.Fingerprint // of the rules when they were last seen in sync; "": not since the last write
+	readErr     error                // why they could not be checked, or nil
+	writeErr    error                // why they could not be written, or nil
 
 	polls reconcile.Throttle // of traces
 }
@@ -52,7 +52,7 @@ const (
 	checking                   // in sync, and a job checks that
 )
 
-// The least and the most time between checks of the rules because of a trace that others change with rules of their own. A
+// The least and the most time between checks of the rules because of a fingerprint that others change with rules of their own. A
 // network agent may do so every second, and each check is a process. All other reasons to check have no delay.
 const (
 	pauseLeast = time.Second
@@ -136,24 +136,24 @@ func (r *rulesLayer) Observe(ctx context.Context) {
 	r.count.Reads.Inc()
 	r.state, r.stale = checking, false
 	r.job.Begin(func() func() {
-		// The trace is taken first: a change in between differs from it.
-		trace, err := r.kernel.Trace(ctx, r.rules.Family)
+		// The fingerprint is taken first: a change in between differs from it.
+		fingerprint, err := r.kernel.Fingerprint(ctx, r.rules.Family)
 		same := false
 		if err == nil {
-			same, err = r.kernel.Stands(ctx, r.rules.Family)
+			same, err = r.kernel.InSync(ctx, r.rules.Family)
 		}
-		return func() { r.checked(trace, same, err) }
+		return func() { r.checked(fingerprint, same, err) }
 	})
 }
 
 // checked takes over the result of a check.
-func (r *rulesLayer) checked(trace iptables.Trace, same bool, err error) {
+func (r *rulesLayer) checked(fingerprint iptables.Fingerprint, same bool, err error) {
 	r.state = inSync
 	if err != nil {
 		r.readErr = fmt.Errorf("read %s: %w", r.Name(), err)
 		return
 	}
-	r.trace, r.readErr = trace, nil
+	r.fingerprint, r.readErr = fingerprint, nil
 	if !same {
 		r.state = missing
 		r.drifted()
@@ -161,19 +161,19 @@ func (r *rulesLayer) checked(trace iptables.Trace, same bool, err error) {
 	r.polls.Checked(same)
 }
 
-// poll makes the rules stale if they may have changed since they were last seen in sync. If the trace cannot be taken, the
-// check reports why. A job that is under way takes a trace of its own.
+// poll makes the rules stale if they may have changed since they were last seen in sync. If the fingerprint cannot be taken, the
+// check reports why. A job that is under way takes a fingerprint of its own.
 func (r *rulesLayer) poll(ctx context.Context) {
 	now := time.Now()
 	if r.state != inSync || r.readErr != nil || r.polls.Pauses(now) {
 		return
 	}
-	trace, err := r.kernel.Trace(ctx, r.rules.Family)
-	if err == nil && trace == r.trace {
+	fingerprint, err := r.kernel.Fingerprint(ctx, r.rules.Family)
+	if err == nil && fingerprint == r.fingerprint {
 		return
 	}
 	r.stale = true
-	if r.trace != "" {
+	if r.fingerprint != "" {
 		r.polls.Polled(now)
 	}
 }
@@ -190,7 +190,7 @@ func (r *rulesLayer) Ensure(ctx context.Context) {
 	})
 }
 
-// wrote takes over the result of a write. A trace taken now might already include a foreign change, so it stays empty: the
+// wrote takes over the result of a write. A fingerprint taken now might already include a foreign change, so it stays empty: the
 // next poll leads to a check, which takes one before it compares the rules.
 func (r *rulesLayer) wrote(err error) {
 	if err != nil {
@@ -198,7 +198,7 @@ func (r *rulesLayer) wrote(err error) {
 		r.state, r.writeErr = missing, fmt.Errorf("%s: %w", r.Name(), err)
 		return
 	}
-	r.state, r.trace = inSync, ""
+	r.state, r.fingerprint = inSync, ""
 	r.polls.Reset()
 	r.written()
 }
@@ -208,14 +208,14 @@ func (r *rulesLayer) remove(ctx context.Context) error {
 	if r.isBusy() {
 		return fmt.Errorf("remove %s: they are being checked or written", r.Name())
 	}
-	r.state, r.trace, r.writeErr, r.readErr = missing, "", nil, nil
+	r.state, r.fingerprint, r.writeErr, r.readErr = missing, "", nil, nil
 	if err := r.kernel.Remove(ctx, r.rules.Family); err != nil {
 		return fmt.Errorf("remove %s: %w", r.Name(), err)
 	}
 	return nil
 }
 
-// pollRules makes rules stale whose trace changed. A check, which takes its time, finds out whether they differ.
+// pollRules makes rules stale whose fingerprint changed. A check, which takes its time, finds out whether they differ.
 func (d *Dataplane) pollRules(ctx context.Context) {
 	for _, r := range d.rules {
 		r.poll(ctx)

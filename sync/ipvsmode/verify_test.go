@@ -207,8 +207,8 @@ func TestRulesChangedAtOnce(t *testing.T) {
 		r.queue.Synced()
 		time.Sleep(2500 * time.Millisecond)
 		synctest.Wait()
-		if stands, err := r.rules.Stands(t.Context(), inet.IPv4); !stands || err != nil {
-			t.Errorf("the rules stand: %v, %v", stands, err)
+		if ok, err := r.rules.InSync(t.Context(), inet.IPv4); !ok || err != nil {
+			t.Errorf("the rules are in sync: %v, %v", ok, err)
 		}
 	})
 }
@@ -302,8 +302,8 @@ func TestRulesThatLackASet(t *testing.T) {
 		r.rules.Change(inet.IPv4)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
-		if stands, err := r.rules.Stands(t.Context(), inet.IPv4); !stands || err != nil {
-			t.Errorf("the rules stand: %v, %v", stands, err)
+		if ok, err := r.rules.InSync(t.Context(), inet.IPv4); !ok || err != nil {
+			t.Errorf("the rules are in sync: %v, %v", ok, err)
 		}
 	})
 }

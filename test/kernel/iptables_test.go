@@ -24,8 +24,8 @@ func iptablesConforms(t *testing.T, kind, other string) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	if p.Variant() != kind {
-		t.Fatalf("took iptables-%s, want %s", p.Variant(), kind)
+	if p.Backend() != kind {
+		t.Fatalf("took iptables-%s, want %s", p.Backend(), kind)
 	}
 	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
 		iptablesNoticed(t, p, f)
@@ -36,7 +36,7 @@ func iptablesConforms(t *testing.T, kind, other string) {
 }
 
 // iptablesNoticed makes a ruleset, lets others change it in the ways that there are, and looks whether that is seen.
-func iptablesNoticed(t *testing.T, p *iptables.Programs, f inet.Family) {
+func iptablesNoticed(t *testing.T, p *iptables.Commands, f inet.Family) {
 	t.Helper()
 	ctx := context.Background()
 	rules := iptables.Ruleset{
@@ -47,7 +47,7 @@ func iptablesNoticed(t *testing.T, p *iptables.Programs, f inet.Family) {
 		},
 		Jumps: []iptables.Jump{{Table: "mangle", From: "OUTPUT", To: "KIPVS-FIRST"}},
 	}
-	program := map[inet.Family]string{inet.IPv4: "iptables-", inet.IPv6: "ip6tables-"}[f] + p.Variant() + " -t mangle "
+	program := map[inet.Family]string{inet.IPv4: "iptables-", inet.IPv6: "ip6tables-"}[f] + p.Backend() + " -t mangle "
 	for _, hand := range []string{
 		"-F KIPVS-SECOND", "-F", "-D OUTPUT -j KIPVS-FIRST", "-A KIPVS-FIRST -j ACCEPT", "-D KIPVS-FIRST 1", "-I OUTPUT -g KIPVS-SECOND",
 		"-F; " + program + "-X",
@@ -55,17 +55,17 @@ func iptablesNoticed(t *testing.T, p *iptables.Programs, f inet.Family) {
 		if err := p.Ensure(ctx, rules); err != nil {
 			t.Fatal(err)
 		}
-		before, err := p.Trace(ctx, f)
-		again, err2 := p.Trace(ctx, f)
-		stands, err3 := p.Stands(ctx, f)
-		if err := errors.Join(err, err2, err3); err != nil || before != again || !stands {
-			t.Errorf("%v: made rules have traces %q and %q, stand: %t, %v", f, before, again, stands, err)
+		before, err := p.Fingerprint(ctx, f)
+		again, err2 := p.Fingerprint(ctx, f)
+		inSync, err3 := p.InSync(ctx, f)
+		if err := errors.Join(err, err2, err3); err != nil || before != again || !inSync {
+			t.Errorf("%v: made rules have fingerprints %q and %q, in sync: %t, %v", f, before, again, inSync, err)
 		}
 		vipShell(t, program+hand)
-		after, err := p.Trace(ctx, f)
-		stands, err2 = p.Stands(ctx, f)
-		if err := errors.Join(err, err2); err != nil || before == after || stands {
-			t.Errorf("%v: %s is not seen: trace %q, stand: %t, %v", f, hand, after, stands, err)
+		after, err := p.Fingerprint(ctx, f)
+		inSync, err2 = p.InSync(ctx, f)
+		if err := errors.Join(err, err2); err != nil || before == after || inSync {
+			t.Errorf("%v: %s is not seen: fingerprint %q, in sync: %t, %v", f, hand, after, inSync, err)
 		}
 	}
 	if err := p.Remove(ctx, f); err != nil {

@@ -177,10 +177,10 @@ func (t tracedRules) Ensure(ctx context.Context, r iptables.Ruleset) error {
 	return t.one(fmt.Sprintf("iptables-restore (%v)", r.Family), func() error { return t.to.rules.Ensure(ctx, r) })
 }
 
-func (t tracedRules) Stands(ctx context.Context, f inet.Family) (stands bool, err error) {
+func (t tracedRules) InSync(ctx context.Context, f inet.Family) (inSync bool, err error) {
 	moment(f)
-	err = t.one(fmt.Sprintf("iptables-save (%v)", f), func() error { stands, err = t.to.rules.Stands(ctx, f); return err })
-	return stands, err
+	err = t.one(fmt.Sprintf("iptables-save (%v)", f), func() error { inSync, err = t.to.rules.InSync(ctx, f); return err })
+	return inSync, err
 }
 
 func (t tracedRules) Remove(ctx context.Context, f inet.Family) error {

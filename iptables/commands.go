@@ -16,12 +16,12 @@ import (
 	"github.com/coreos/go-iptables/iptables"
 )
 
-// Programs is the running kernel's packet filter, through the commands of iptables. Each call starts processes, so it
+// Commands is the running kernel's packet filter, through the commands of iptables. Each call starts processes, so it
 // serves the start, repairs and rare checks. It is safe for use by several goroutines.
 //
 // The commands are run here and not by github.com/coreos/go-iptables, which changes one rule a process, without
 // transactions.
-type Programs struct {
+type Commands struct {
 	infix        string // between "iptables" and "-save": "-nft", "-legacy", or "" for the node's default
 	nft          bool   // the backend is nft
 	run          runner
@@ -32,7 +32,7 @@ type Programs struct {
 	jumps   map[inet.Family][]Jump
 }
 
-var _ Kernel = (*Programs)(nil)
+var _ Kernel = (*Commands)(nil)
 
 // A runner runs a command with that standard input and returns its standard output.
 type runner func(ctx context.Context, stdin, name string, arg ...string) (string, error)
@@ -48,10 +48,10 @@ const (
 // Open detects this node's backend of iptables: nft or legacy. Both may work, but nobody finds rules in the unused one.
 // Kubelet leaves a hint since 1.26 (KEP-3178); without it the node's default counts. The error is exec.ErrNotFound if
 // iptables is not installed.
-func Open(ctx context.Context) (*Programs, error) { return open(ctx, run) }
+func Open(ctx context.Context) (*Commands, error) { return open(ctx, run) }
 
-func open(ctx context.Context, run runner) (*Programs, error) {
-	for _, p := range []*Programs{programs("-nft", true, run), programs("-legacy", false, run)} {
+func open(ctx context.Context, run runner) (*Commands, error) {
+	for _, p := range []*Commands{commands("-nft", true, run), commands("-legacy", false, run)} {
 		// All tables are read, not only the one with the hint: reading a missing legacy table by name creates it.
 		out, err := run(ctx, "", p.command(inet.IPv4, "-save"))
 		if err == nil && (strings.Contains(out, "KUBE-IPTABLES-HINT") || strings.Contains(out, "KUBE-KUBELET-CANARY")) {
@@ -60,8 +60,8 @@ func open(ctx context.Context, run runner) (*Programs, error) {
 	}
 	version, err := run(ctx, "", "iptables", "--version") // iptables v1.8.9 (nf_tables)
 	errs := []error{err}
-	for _, p := range []*Programs{
-		programs("", strings.Contains(version, "nf_tables"), run), programs("-nft", true, run), programs("-legacy", false, run),
+	for _, p := range []*Commands{
+		commands("", strings.Contains(version, "nf_tables"), run), commands("-nft", true, run), commands("-legacy", false, run),
 	} {
 		err := p.restore(ctx, inet.IPv4, probe)
 		if err == nil {
@@ -75,23 +75,23 @@ func open(ctx context.Context, run runner) (*Programs, error) {
 // probe makes a chain and removes it again: reading alone also succeeds on kernels without support for writing.
 const probe = "*mangle\n:KIPVS-PROBE - [0:0]\n-X KIPVS-PROBE\nCOMMIT\n"
 
-func programs(infix string, nft bool, run runner) *Programs {
-	return &Programs{infix: infix, nft: nft, run: run, ensured: map[inet.Family]string{}, jumps: map[inet.Family][]Jump{}}
+func commands(infix string, nft bool, run runner) *Commands {
+	return &Commands{infix: infix, nft: nft, run: run, ensured: map[inet.Family]string{}, jumps: map[inet.Family][]Jump{}}
 }
 
 // other returns the unused backend.
-func (p *Programs) other() *Programs {
+func (p *Commands) other() *Commands {
 	if p.nft {
-		return programs("-legacy", false, p.run)
+		return commands("-legacy", false, p.run)
 	}
-	return programs("-nft", true, p.run)
+	return commands("-nft", true, p.run)
 }
 
-// Close closes the sockets of Trace. The rules stay.
-func (p *Programs) Close() error { return p.fingerprints.close() }
+// Close closes the sockets of Fingerprint. The rules stay.
+func (p *Commands) Close() error { return p.fingerprints.close() }
 
-// Variant returns the backend: "nft" or "legacy".
-func (p *Programs) Variant() string {
+// Backend returns the backend: "nft" or "legacy".
+func (p *Commands) Backend() string {
 	if p.nft {
 		return "nft"
 	}
@@ -100,7 +100,7 @@ func (p *Programs) Variant() string {
 
 // HasRandomFully reports whether MASQUERADE supports --random-fully, as iptables does since 1.6.2. The check of the
 // version is that of go-iptables, the only use of that package.
-func (p *Programs) HasRandomFully() (bool, error) {
+func (p *Commands) HasRandomFully() (bool, error) {
 	tables, err := iptables.New(iptables.Path(p.command(inet.IPv4, "")))
 	if err != nil {
 		return false, fmt.Errorf("version of iptables: %w", err)
@@ -109,7 +109,7 @@ func (p *Programs) HasRandomFully() (bool, error) {
 }
 
 // Ensure implements Kernel. Chains and missing jumps are one transaction in each table: no packet meets a part of them.
-func (p *Programs) Ensure(ctx context.Context, r Ruleset) error {
+func (p *Commands) Ensure(ctx context.Context, r Ruleset) error {
 	saved, err := p.save(ctx, r.Family)
 	if err != nil {
 		return err
@@ -133,7 +133,7 @@ func (p *Programs) Ensure(ctx context.Context, r Ruleset) error {
 			return err
 		}
 	}
-	// Rules that others removed meanwhile would stay missing if the current state became the reference of Stands.
+	// Rules that others removed meanwhile would stay missing if the current state became the reference of InSync.
 	after, err := p.read(ctx, r.Family)
 	if err != nil {
 		return err
@@ -147,14 +147,14 @@ func (p *Programs) Ensure(ctx context.Context, r Ruleset) error {
 	return nil
 }
 
-func (p *Programs) hasEnsured(f inet.Family) bool {
+func (p *Commands) hasEnsured(f inet.Family) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.ensured[f] != ""
 }
 
-// Stands implements Kernel.
-func (p *Programs) Stands(ctx context.Context, f inet.Family) (bool, error) {
+// InSync implements Kernel.
+func (p *Commands) InSync(ctx context.Context, f inet.Family) (bool, error) {
 	saved, err := p.save(ctx, f)
 	if err != nil {
 		return false, err
@@ -170,7 +170,7 @@ func (p *Programs) Stands(ctx context.Context, f inet.Family) (bool, error) {
 }
 
 // Remove implements Kernel.
-func (p *Programs) Remove(ctx context.Context, f inet.Family) error {
+func (p *Commands) Remove(ctx context.Context, f inet.Family) error {
 	found, err := p.read(ctx, f)
 	if err != nil {
 		return err
@@ -180,7 +180,7 @@ func (p *Programs) Remove(ctx context.Context, f inet.Family) error {
 
 // removeReadable removes owned rules, if rules can be read. If not, there are none: the kernel or the node lacks this
 // backend.
-func (p *Programs) removeReadable(ctx context.Context, f inet.Family) error {
+func (p *Commands) removeReadable(ctx context.Context, f inet.Family) error {
 	found, err := p.read(ctx, f)
 	if err != nil {
 		return ctx.Err()
@@ -189,7 +189,7 @@ func (p *Programs) removeReadable(ctx context.Context, f inet.Family) error {
 }
 
 // read returns the owned rules.
-func (p *Programs) read(ctx context.Context, f inet.Family) (owned, error) {
+func (p *Commands) read(ctx context.Context, f inet.Family) (owned, error) {
 	saved, err := p.save(ctx, f)
 	if err != nil {
 		return nil, err
@@ -197,11 +197,11 @@ func (p *Programs) read(ctx context.Context, f inet.Family) (owned, error) {
 	return parse(saved)
 }
 
-func (p *Programs) save(ctx context.Context, f inet.Family) (string, error) {
+func (p *Commands) save(ctx context.Context, f inet.Family) (string, error) {
 	return p.run(ctx, "", p.command(f, "-save"))
 }
 
-func (p *Programs) restore(ctx context.Context, f inet.Family, text string) error {
+func (p *Commands) restore(ctx context.Context, f inet.Family, text string) error {
 	if text == "" {
 		return nil
 	}
@@ -209,7 +209,7 @@ func (p *Programs) restore(ctx context.Context, f inet.Family, text string) erro
 	return err
 }
 
-func (p *Programs) command(f inet.Family, suffix string) string {
+func (p *Commands) command(f inet.Family, suffix string) string {
 	if f == inet.IPv6 {
 		return "ip6tables" + p.infix + suffix
 	}

@@ -21,9 +21,9 @@ type fingerprints struct {
 	nft    *netlink.Conn
 }
 
-// Trace implements Kernel. With nft it is the number of the ruleset's generation; with legacy tables the number and size
+// Fingerprint implements Kernel. With nft it is the number of the ruleset's generation; with legacy tables the number and size
 // of each table's entries, so that replacing a rule by one of the same length goes unnoticed.
-func (p *Programs) Trace(ctx context.Context, f inet.Family) (Trace, error) {
+func (p *Commands) Fingerprint(ctx context.Context, f inet.Family) (Fingerprint, error) {
 	p.fingerprints.mu.Lock()
 	defer p.fingerprints.mu.Unlock()
 	if p.nft {
@@ -31,13 +31,13 @@ func (p *Programs) Trace(ctx context.Context, f inet.Family) (Trace, error) {
 		if err != nil {
 			return "", fmt.Errorf("generation of the nft ruleset: %w", err)
 		}
-		return Trace(generation), nil
+		return Fingerprint(generation), nil
 	}
 	sizes, err := p.fingerprints.sizes(f)
 	if err != nil {
 		return "", fmt.Errorf("sizes of the legacy tables: %w", err)
 	}
-	return Trace(sizes), nil
+	return Fingerprint(sizes), nil
 }
 
 // close closes the sockets.

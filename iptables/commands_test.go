@@ -32,8 +32,8 @@ func TestRemovedWhileMade(t *testing.T) {
 		{"everything", "*nat\nCOMMIT\n", "missing right after it was made"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			saved := whole // before: all of it stands
-			p := programs("", true, func(_ context.Context, _, name string, _ ...string) (string, error) {
+			saved := whole // before: all of it inSync
+			p := commands("", true, func(_ context.Context, _, name string, _ ...string) (string, error) {
 				if strings.HasSuffix(name, "-restore") {
 					saved = tt.left
 				}
@@ -43,8 +43,8 @@ func TestRemovedWhileMade(t *testing.T) {
 			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("Ensure: %v, want %q", err, tt.want)
 			}
-			if stands, err := p.Stands(t.Context(), inet.IPv4); tt.want == "" && (err != nil || !stands) {
-				t.Errorf("Stands: %v, %v", stands, err)
+			if inSync, err := p.InSync(t.Context(), inet.IPv4); tt.want == "" && (err != nil || !inSync) {
+				t.Errorf("InSync: %v, %v", inSync, err)
 			}
 		})
 	}
@@ -127,8 +127,8 @@ func TestOpen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p.Variant() != tt.want {
-			t.Errorf("%+v: %s, want %s", tt.h, p.Variant(), tt.want)
+		if p.Backend() != tt.want {
+			t.Errorf("%+v: %s, want %s", tt.h, p.Backend(), tt.want)
 		}
 	}
 }
