@@ -31,7 +31,7 @@ type rulesLayer struct {
 	readErr     error                // why they could not be checked, or nil
 	writeErr    error                // why they could not be written, or nil
 
-	polls reconcile.Throttle // of traces
+	polls reconcile.Throttle // of fingerprints
 }
 
 // A rulesState is the known state of a family's rules.
