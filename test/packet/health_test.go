@@ -75,7 +75,7 @@ func TestHealthCheckNodePorts(t *testing.T) {
 		p.vitals.Queued()
 		time.Sleep(limit)
 	}
-	// Each family's endpoint has an address of its own.
+	// A pod has an address of each family, and counts once.
 	for _, tt := range []struct {
 		name    string
 		change  func()
@@ -83,16 +83,16 @@ func TestHealthCheckNodePorts(t *testing.T) {
 		local   int
 		healthy bool
 	}{
-		{"one ready here", set(ready("pod1", true), ready("far1", false)), 200, 2, true},
-		{"two ready here", set(ready("pod1", true), ready("pod2", true)), 200, 4, true},
-		{"one goes", set(going("pod1", true), ready("pod2", true)), 200, 2, true},
+		{"one ready here", set(ready("pod1", true), ready("far1", false)), 200, 1, true},
+		{"two ready here", set(ready("pod1", true), ready("pod2", true)), 200, 2, true},
+		{"one goes", set(going("pod1", true), ready("pod2", true)), 200, 1, true},
 		{"ready elsewhere only", set(ready("far1", false)), 503, 0, true},
 		{"the last ones here go and still serve", set(going("pod1", true), ready("far1", false)), 503, 0, true},
 		{"none", set(), 503, 0, true},
-		{"back", set(ready("pod1", true)), 200, 2, true},
-		{"the proxy does not keep up", pending, 503, 2, false},
-		{"it does again", p.settle, 200, 2, true},
-		{"another number", func() { svc.HealthCheckNodePort = 31998; set(ready("pod2", true))() }, 200, 2, true},
+		{"back", set(ready("pod1", true)), 200, 1, true},
+		{"the proxy does not keep up", pending, 503, 1, false},
+		{"it does again", p.settle, 200, 1, true},
+		{"another number", func() { svc.HealthCheckNodePort = 31998; set(ready("pod2", true))() }, 200, 1, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.change()
