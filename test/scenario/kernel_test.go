@@ -4,6 +4,7 @@ package scenario
 
 import (
 	"context"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -28,6 +29,12 @@ func openKernel(t *testing.T) parts {
 			t.Error(err)
 		}
 	})
+	// The kernel takes a source address of a route only if the node has it.
+	for _, a := range []string{"192.168.0.1/32", "192.168.0.2/32", "fd00:192::1/128"} {
+		if out, err := exec.Command("ip", "address", "replace", a, "dev", "lo").CombinedOutput(); err != nil {
+			t.Fatalf("ip address replace %s dev lo: %v: %s", a, err, out)
+		}
+	}
 	return parts{k.IPVS, k.Sets, k.VIP, new(iptables.Fake), k.Sysctl, k.Flows}
 }
 
