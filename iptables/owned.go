@@ -42,7 +42,8 @@ func parse(saved string) (owned, error) {
 			out = append(out, line{table: table, chain: name})
 		case strings.HasPrefix(text, "-A "):
 			chain, rule, _ := strings.Cut(text[len("-A "):], " ")
-			if strings.HasPrefix(chain, Prefix) || jumpsToOwned(rule) {
+			// The search first: most rules of a node are foreign, and do not name an owned chain at all.
+			if strings.HasPrefix(chain, Prefix) || strings.Contains(rule, Prefix) && jumpsToOwned(rule) {
 				out = append(out, line{table, chain, rule})
 			}
 		}
@@ -68,6 +69,9 @@ func jumpsToOwned(rule string) bool {
 // iptables-save. Only a jump with Behind must keep its place, directly behind the last of those jumps: foreign rules
 // inserted before it may drop packets that they do not know.
 func (j Jump) place(saved string) (place int, isMisplaced bool) {
+	if j.Behind == nil {
+		return 1, false
+	}
 	table, others, before := "", 0, -1
 	place = 1
 	for text := range strings.Lines(saved) {
@@ -89,7 +93,7 @@ func (j Jump) place(saved string) (place int, isMisplaced bool) {
 			place = others + 1
 		}
 	}
-	return place, j.Behind != nil && before >= 0 && before != place-1
+	return place, before >= 0 && before != place-1
 }
 
 // String returns the lines in a form for comparisons.
