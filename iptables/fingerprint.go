@@ -101,11 +101,7 @@ func (p *fingerprints) raw(f inet.Family) (int, error) {
 	if fd, ok := p.legacy[f]; ok {
 		return fd, nil
 	}
-	family := unix.AF_INET
-	if f == inet.IPv6 {
-		family = unix.AF_INET6
-	}
-	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	fd, err := unix.Socket(int(f), unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
 		return 0, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/internal/netlink"
 )
 
@@ -66,7 +67,7 @@ func appendGet(b *netlink.Batch, family uint16, cmd uint8, key Key) {
 }
 
 func appendKey(b *netlink.Batch, k Key) {
-	b.Uint16(svcFamily, addressFamily(k.Addr))
+	b.Uint16(svcFamily, uint16(inet.FamilyOf(k.Addr)))
 	if k.Mark != 0 {
 		b.Uint32(svcMark, k.Mark)
 		return
@@ -102,7 +103,7 @@ func flagsAndMask(flags uint32) (p [8]byte) {
 
 func appendReal(b *netlink.Batch, at netip.AddrPort, r Real) {
 	nest := b.Nest(attrDest)
-	b.Uint16(destFamily, addressFamily(at.Addr()))
+	b.Uint16(destFamily, uint16(inet.FamilyOf(at.Addr())))
 	b.Addr(destAddr, at.Addr())
 	b.Uint16BE(destPort, at.Port())
 	b.Uint32(destForward, forwardMasq)
@@ -110,11 +111,4 @@ func appendReal(b *netlink.Batch, at netip.AddrPort, r Real) {
 	b.Uint32(destUpper, 0)
 	b.Uint32(destLower, 0)
 	b.Unnest(nest)
-}
-
-func addressFamily(a netip.Addr) uint16 {
-	if a.Is4() {
-		return unix.AF_INET
-	}
-	return unix.AF_INET6
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"kube-ipvs/internal/inet"
 )
 
 // Read implements Kernel. It takes one dump of the virtual servers and one reading of /proc/net/ip_vs. Neither is a
@@ -113,7 +115,7 @@ func (c *Conn) readServer(ctx context.Context, key Key) (Entry, error) {
 		return Entry{}, fmt.Errorf("read %v: %w", key, translate(err))
 	}
 	err = c.get(ctx, key, cmdGetDest, func(_ uint16, p []byte) error {
-		at, state, err := parseDest(p, addressFamily(key.Addr))
+		at, state, err := parseDest(p, uint16(inet.FamilyOf(key.Addr)))
 		entry.Reals[at] = state
 		return err
 	})

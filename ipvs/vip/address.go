@@ -22,17 +22,13 @@ const forever uint32 = 0xffffffff
 
 // encodeAddress appends the message that adds an address to a link or removes it.
 func encodeAddress(b *bulk.Batch, verb Verb, p netip.Prefix, link uint32) {
-	family := byte(unix.AF_INET)
-	if p.Addr().Is6() {
-		family = unix.AF_INET6
-	}
 	if verb == Add {
 		b.Begin(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	} else {
 		b.Begin(unix.RTM_DELADDR, 0)
 	}
 	// struct ifaddrmsg: family, prefix length, flags (as attribute), scope, index.
-	b.Raw(binary.NativeEndian.AppendUint32([]byte{family, byte(p.Bits()), 0, unix.RT_SCOPE_UNIVERSE}, link)...)
+	b.Raw(binary.NativeEndian.AppendUint32([]byte{familyOf(p), byte(p.Bits()), 0, unix.RT_SCOPE_UNIVERSE}, link)...)
 	b.Addr(unix.IFA_LOCAL, p.Addr())
 	b.Addr(unix.IFA_ADDRESS, p.Addr())
 	if verb == Add && p.Addr().Is6() {

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kube-ipvs/internal/inet"
 	bulk "kube-ipvs/internal/netlink"
 )
 
@@ -67,12 +68,7 @@ func (r route) encode(b *bulk.Batch, verb Verb) {
 }
 
 // familyOf returns the number of a prefix's address family.
-func familyOf(p netip.Prefix) byte {
-	if p.Addr().Is6() {
-		return unix.AF_INET6
-	}
-	return unix.AF_INET
-}
+func familyOf(p netip.Prefix) byte { return byte(inet.FamilyOf(p.Addr())) }
 
 // parseRoute parses struct rtmsg and its attributes. In families other than IPv4 and IPv6 the prefix is invalid.
 func parseRoute(p []byte) (route, error) {

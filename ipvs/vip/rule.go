@@ -113,13 +113,14 @@ func (c *Conn) readRules(ctx context.Context, items Items) error {
 	clear(c.places)
 	err := c.dump(ctx, dumpOf{get: unix.RTM_GETRULE, header: ruleHeaderLen}, func(p []byte) error {
 		r, ours, err := parseRule(p)
+		if err != nil {
+			return err
+		}
 		family := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 		if p[0] == unix.AF_INET6 {
 			family = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 		}
 		switch {
-		case err != nil:
-			return err
 		case ours:
 			owned = append(owned, Item{Kind: Policy, Prefix: family, Rule: r})
 		case r.inFront():
