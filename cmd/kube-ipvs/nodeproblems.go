@@ -72,9 +72,12 @@ func unbridged(ctx context.Context, settings sysctl.Kernel, bridge node.Bridge, 
 		setting   string
 		concerned bool
 	}{{"net/bridge/bridge-nf-call-iptables", bridge.IPv4}, {"net/bridge/bridge-nf-call-ip6tables", bridge.IPv6}} {
+		if !family.concerned {
+			continue
+		}
 		setting := family.setting
 		values, err := settings.Read(ctx, []string{setting})
-		if !family.concerned || err == nil && values[setting] == "1" {
+		if err == nil && values[setting] == "1" {
 			continue
 		}
 		out = append(out, plan.Problem{

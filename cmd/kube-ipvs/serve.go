@@ -241,7 +241,7 @@ func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (ipvsmo
 		Kernel: p.kernel.Kernel(), Families: p.families,
 		Marks: ipvsmode.MarksFor(cfg.Masquerade.Bit), Detector: detector, PredictablePorts: !randomly,
 		Settings:   keptSettings(cfg),
-		Forwarding: map[inet.Family][]sysctl.Setting{inet.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
+		Forwarding: map[inet.Family][]sysctl.Setting{inet.IPv6: {{Name: forwardIPv6, Value: "1"}}},
 		DrainLimit: cfg.DrainLimit,
 		Metrics:    p.metrics,
 
