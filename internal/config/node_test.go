@@ -60,6 +60,7 @@ func TestNodePortsSelect(t *testing.T) {
 		{"no Node yet", "primary", "", ""},
 		{"ranges of both families", "10.0.0.0/24,fd00::2/128", "10.0.0.1", "10.0.0.1 10.0.0.2 fd00::2"},
 		{"a range of one family restricts that family only", "192.168.0.0/16", "10.0.0.1", "192.168.0.1 fd00::1 fd00::2"},
+		{"ranges that overlap", "10.0.0.0/24,10.0.0.1/32", "10.0.0.1", "10.0.0.1 10.0.0.2 fd00::1 fd00::2"},
 		{"a mixture", "primary,192.168.0.0/16", "10.0.0.1 fd00::1", "10.0.0.1 192.168.0.1 fd00::1"},
 		{"loopback only", "localhost", "10.0.0.1", ""},
 		{"a range without an address", "203.0.113.0/24,2001:db8::/32", "10.0.0.1", ""},

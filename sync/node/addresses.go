@@ -82,21 +82,6 @@ func serves(a netip.Addr) bool {
 	return !a.IsLoopback() && !(a.Is6() && a.IsLinkLocalUnicast())
 }
 
-// Select returns the addresses in one of the prefixes (--nodeport-addresses), or all if there are no prefixes, in the
-// given order.
-func Select(addrs []netip.Addr, nodePortAddresses []netip.Prefix) []netip.Addr {
-	if len(nodePortAddresses) == 0 {
-		return slices.Clone(addrs)
-	}
-	var selected []netip.Addr
-	for _, a := range addrs {
-		if slices.ContainsFunc(nodePortAddresses, func(p netip.Prefix) bool { return p.Contains(a) }) {
-			selected = append(selected, a)
-		}
-	}
-	return selected
-}
-
 // Watch calls changed when the node's addresses may have changed, and once at the start; see vip.Watch, whose errors it
 // returns. For an address that existed at the start, the first notification counts as a change.
 func Watch(ctx context.Context, changed func()) error {

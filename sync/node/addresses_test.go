@@ -8,50 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"kube-ipvs/ipvs/vip"
 )
-
-func addrs(list ...string) []netip.Addr {
-	var out []netip.Addr
-	for _, s := range list {
-		out = append(out, netip.MustParseAddr(s))
-	}
-	return out
-}
-
-func TestSelect(t *testing.T) {
-	all := addrs("10.0.0.1", "192.0.2.1", "2001:db8::1")
-	tests := []struct {
-		name     string
-		prefixes []string
-		want     []netip.Addr
-	}{
-		{"none given: all", nil, all},
-		{"one network", []string{"192.0.2.0/24"}, addrs("192.0.2.1")},
-		{"a network of each family", []string{"10.0.0.0/8", "2001:db8::/32"}, addrs("10.0.0.1", "2001:db8::1")},
-		{"all of IPv4", []string{"0.0.0.0/0"}, addrs("10.0.0.1", "192.0.2.1")},
-		{"networks that overlap", []string{"0.0.0.0/0", "10.0.0.0/8", "10.0.0.1/32"}, addrs("10.0.0.1", "192.0.2.1")},
-		{"a network without an address", []string{"203.0.113.0/24"}, nil},
-	}
-	for _, tt := range tests {
-		var prefixes []netip.Prefix
-		for _, p := range tt.prefixes {
-			prefixes = append(prefixes, netip.MustParsePrefix(p))
-		}
-		got := Select(all, prefixes)
-		if diff := cmp.Diff(tt.want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
-		}
-	}
-	kept := Select(all, nil)
-	kept[0] = netip.IPv4Unspecified()
-	if all[0] == kept[0] {
-		t.Error("Select returned the caller's own slice")
-	}
-}
 
 func TestServes(t *testing.T) {
 	tests := []struct {

@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"kube-ipvs/internal/config"
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
@@ -87,9 +88,9 @@ func TestNodePortAddresses(t *testing.T) {
 		addAddress(t, "eth0", a)
 		t.Cleanup(func() { delAddress(t, "eth0", a) })
 	}
-	p := start(t, setup{detector: clusterCIDR, nodePorts: []netip.Prefix{
+	p := start(t, setup{detector: clusterCIDR, nodePorts: config.NodePorts{Ranges: []netip.Prefix{
 		netip.PrefixFrom(second[0].Addr(), 32), netip.PrefixFrom(second[1].Addr(), 128),
-	}})
+	}}})
 	svc := w.plain(p, 1)
 	w.serveOn(t, w.Node, inet.TCP, svc.Ports[0].NodePort, "host")
 	for i, v6 := range []bool{false, true} {

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"kube-ipvs/internal/config"
 	"kube-ipvs/sync/health"
 	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/loop"
@@ -30,9 +31,9 @@ type setup struct {
 	detector      ipvsmode.Detector
 	drainLimit    time.Duration
 	lookInterval  time.Duration
-	unknownCIDRs  bool           // the service CIDRs are not known, as with an older API server
-	nodePorts     []netip.Prefix // --nodeport-addresses
-	healthLimit   time.Duration  // how long something may wait to be programmed before the proxy is unhealthy
+	unknownCIDRs  bool             // the service CIDRs are not known, as with an older API server
+	nodePorts     config.NodePorts // --nodeport-addresses
+	healthLimit   time.Duration    // how long something may wait to be programmed before the proxy is unhealthy
 }
 
 // clusterCIDR finds pods by their addresses, as most clusters do.
@@ -138,7 +139,7 @@ func (p *proxy) halt() {
 
 func (p *proxy) thisNode(ctx context.Context) (plan.Node, []netip.Prefix, error) {
 	own, err := node.Addresses(ctx)
-	return plan.Node{Name: "node1", Zone: "a", Own: own, Addresses: node.Select(own, p.setup.nodePorts)}, p.cidrs, err
+	return plan.Node{Name: "node1", Zone: "a", Own: own, Addresses: p.setup.nodePorts.Select(own, [2]netip.Addr{})}, p.cidrs, err
 }
 
 func (p *proxy) noteProblems(name plan.Name, problems []plan.Problem) {
