@@ -49,8 +49,7 @@ func SetsOf(family inet.Family) Sets {
 // SetPrefix begins the name of every owned set, and alone makes it owned.
 const SetPrefix = "KIPVS-"
 
-// All returns the sets in the order in which their members are added: those that protect or serve a frontend before
-// the one that turns it on. They are emptied in reverse.
+// All returns the sets in the order of docs/architecture.md. The order in which they are filled is that of the layers.
 func (s Sets) All() []ipset.Set {
 	return []ipset.Set{s.Owned, s.Local, s.Addresses, s.Allowed, s.Ranged, s.Hairpins, s.Health, s.Rejected, s.Frontends, s.Internal, s.External, s.Closed}
 }
