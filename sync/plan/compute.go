@@ -77,8 +77,9 @@ func health(svc Service, in []Slice, node Node) *Health {
 	here := make(map[netip.Addr]struct{})
 	count := map[bool]int{} // by whether it is IPv4
 	for i := range in {
-		for _, ep := range in[i].Endpoints {
-			if _, again := here[ep.Addr]; !again && ep.Ready && node.Name != "" && ep.Node == node.Name {
+		for j := range in[i].Endpoints {
+			ep := &in[i].Endpoints[j]
+			if _, again := here[ep.Addr]; !again && ep.Ready && node.runs(ep) {
 				here[ep.Addr] = struct{}{}
 				count[ep.Addr.Is4()]++
 			}

@@ -33,9 +33,9 @@ func choose(all []candidate, node Node) choice {
 	if len(ready) == 0 {
 		c.cluster = fallback
 	}
-	c.local = on(node.Name, ready)
+	c.local = filter(ready, node.runs)
 	if len(c.local) == 0 {
-		c.local = on(node.Name, fallback)
+		c.local = filter(fallback, node.runs)
 	}
 	c.draining = all
 	c.here = filter(all, func(e *Endpoint) bool { return e.Node == node.Name || e.Node == "" })
@@ -45,7 +45,7 @@ func choose(all []candidate, node Node) choice {
 // split returns the ready endpoints, and the fallback where none is ready: terminating but still serving ones.
 func split(all []candidate) (ready, fallback []candidate) {
 	ready = filter(all, func(e *Endpoint) bool { return e.Ready })
-	fallback = filter(all, func(e *Endpoint) bool { return e.Serving && e.Terminating })
+	fallback = filter(all, (*Endpoint).standsIn)
 	return ready, fallback
 }
 
@@ -69,10 +69,6 @@ func near(ready []candidate, node Node) []candidate {
 		}
 	}
 	return ready
-}
-
-func on(node string, in []candidate) []candidate {
-	return filter(in, func(e *Endpoint) bool { return e.Node == node && node != "" })
 }
 
 // filter returns the candidates to keep; if these are all, the list itself. Usually all endpoints are alike, and nothing is

@@ -97,9 +97,9 @@ func why(c candidate, list []candidate, node Node, local bool) Reason {
 		return Serves
 	case slices.Contains(list, c):
 		return StandsIn
-	case !c.ep.Ready && !(c.ep.Serving && c.ep.Terminating):
+	case !c.ep.Ready && !c.ep.standsIn():
 		return NotReady
-	case local && (c.ep.Node != node.Name || node.Name == ""):
+	case local && !node.runs(c.ep):
 		return NotHere
 	case !c.ep.Ready:
 		return Leaving

@@ -89,6 +89,9 @@ type Endpoint struct {
 	NodeHints []string // nodes that should use it; none: no hint
 }
 
+// standsIn reports whether the endpoint may serve where none is ready.
+func (e *Endpoint) standsIn() bool { return e.Serving && e.Terminating }
+
 // A Node is the proxy's part of its node.
 type Node struct {
 	Name      string
@@ -97,6 +100,9 @@ type Node struct {
 	Addresses []netip.Addr // the ones with node ports
 	Primary   []netip.Addr // the first ones in the Node object: sources of the node's connections to cluster IPs
 }
+
+// runs reports whether an endpoint is on the node.
+func (n Node) runs(e *Endpoint) bool { return n.Name != "" && e.Node == n.Name }
 
 // Source returns the source of the node's connections to cluster IPs of a family: the primary address, or else the first of
 // its own; the zero Addr if it has none.
