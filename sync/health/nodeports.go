@@ -143,7 +143,7 @@ func (n *NodePorts) open(name plan.Name, in *instance) {
 	var listeners []net.Listener
 	var errs []error
 	for _, at := range n.listenOn(in.want.Port) {
-		l, err := net.Listen(at.network, at.address)
+		l, err := net.Listen("tcp", at)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -168,15 +168,13 @@ func (n *NodePorts) open(name plan.Name, in *instance) {
 	}
 }
 
-type endpoint struct{ network, address string }
-
-func (n *NodePorts) listenOn(port uint16) []endpoint {
+func (n *NodePorts) listenOn(port uint16) []string {
 	if n.addrs == nil {
-		return []endpoint{{"tcp", net.JoinHostPort("", strconv.Itoa(int(port)))}}
+		return []string{net.JoinHostPort("", strconv.Itoa(int(port)))}
 	}
-	var out []endpoint
+	var out []string
 	for _, a := range n.addrs {
-		out = append(out, endpoint{"tcp", netip.AddrPortFrom(a, port).String()})
+		out = append(out, netip.AddrPortFrom(a, port).String())
 	}
 	return out
 }
