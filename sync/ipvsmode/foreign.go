@@ -34,7 +34,7 @@ func (d *Dataplane) isOurs(k ipvs.Key) bool {
 	}
 	_, known := d.tables.servers.Known(k)
 	_, listed := d.tables.owned(k.Addr).Known(MemberOf(k))
-	return known || listed && !d.isForeign(k) || d.isAllocated(k)
+	return known || listed && !d.isForeign(k) || d.inServiceCIDR(k.Addr)
 }
 
 func (d *Dataplane) isForeign(k ipvs.Key) bool {
@@ -42,9 +42,6 @@ func (d *Dataplane) isForeign(k ipvs.Key) bool {
 	_, fresh := d.foreign.fresh[k]
 	return foreign || fresh
 }
-
-// isAllocated reports whether a server's address is in a service range, which only this proxy serves.
-func (d *Dataplane) isAllocated(k ipvs.Key) bool { return d.inServiceCIDR(k.Addr) }
 
 // setForeign notes whether there is a foreign server at a key, to be reported to its Service.
 func (d *Dataplane) setForeign(k ipvs.Key, is bool) {

@@ -56,9 +56,7 @@ func (d *Dataplane) mayTurnOn(s Sets) func(ipset.Member) bool {
 
 // aliasServes reports whether the alias of a frontend can be used.
 func (d *Dataplane) aliasServes(m ipset.Member) bool {
-	k := MemberKey(m)
-	k.Addr = Alias(k.Addr)
-	return d.serverLayer.Present(k)
+	return d.serverLayer.Present(AliasKey(AddressOf(MemberKey(m))))
 }
 
 // isFrontend reports whether a frontend is on, and its packets may be diverted.

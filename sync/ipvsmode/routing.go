@@ -2,7 +2,6 @@ package ipvsmode
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"net/netip"
 	"slices"
@@ -64,9 +63,6 @@ func (d *Dataplane) doVIPs(ctx context.Context, ops []vip.Op) []error {
 	d.settingLayer.Observe(ctx)
 	d.settingLayer.Ensure(ctx)
 	copy(errs[link+1:], d.cfg.VIP.Do(ctx, ops[link+1:]))
-	if errors.Join(errs...) == nil {
-		return nil
-	}
 	return errs
 }
 
@@ -76,7 +72,7 @@ func (d *Dataplane) base() {
 		for _, item := range d.baseOf(f) {
 			d.tables.vips.Want(item, netip.Addr{})
 		}
-		claimer{tables: d.tables}.network(d.tables.families[f], AliasRange(f))
+		claimer{tables: d.tables}.network(AliasRange(f))
 	}
 }
 
@@ -102,28 +98,18 @@ func (d *Dataplane) stands(f inet.Family) bool {
 
 // ruled reports whether the rules of a family are in sync.
 func (d *Dataplane) ruled(f inet.Family) bool {
-	i := slices.Index(d.cfg.Families, f)
-	return i >= 0 && d.rules[i].isInSync()
+	return d.rulesOf(f).isInSync()
 }
 
 // reroute delivers the service CIDRs to this host instead of the former ones, with the node's address as source. It ignores those of
 // a family that this node does not have.
 func (d *Dataplane) reroute(cidrs []netip.Prefix) {
-	was := d.ranges
 	take, giveBack := claimer{tables: d.tables}, claimer{tables: d.tables, drop: true}
 	for f := range d.tables.families {
 		d.tables.sources[f] = d.node.Source(f == inet.IPv4)
 	}
-	for _, p := range cidrs {
-		if d.tables.has(p.Addr()) {
-			take.vip(vip.Item{Kind: vip.Local, Prefix: p}, d.tables.sets(p.Addr()))
-		}
-	}
-	for _, p := range was {
-		if d.tables.has(p.Addr()) {
-			giveBack.vip(vip.Item{Kind: vip.Local, Prefix: p}, d.tables.sets(p.Addr()))
-		}
-	}
+	take.cidrs(cidrs)
+	giveBack.cidrs(d.ranges)
 	d.ranges = cidrs
 }
 
@@ -135,6 +121,7 @@ func everything(f inet.Family) netip.Prefix {
 	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 }
 
+// inServiceCIDR reports whether an address is in a service range, which only this proxy serves.
 func (d *Dataplane) inServiceCIDR(a netip.Addr) bool {
 	return slices.ContainsFunc(d.ranges, func(p netip.Prefix) bool { return p.Contains(a) })
 }

@@ -21,19 +21,25 @@ func (d *Dataplane) settingsLayer() *reconcile.TableLayer[string, string, sysctl
 	return &reconcile.TableLayer[string, string, sysctl.Setting]{
 		Title: "settings", Table: d.settings, Compare: strings.Compare, Count: d.count.layer("settings"),
 		Read: func(ctx context.Context) (iter.Seq2[string, string], error) {
-			var names []string
-			for name := range d.settings.Wants() {
-				names = append(names, name)
-			}
-			values, err := d.cfg.Sysctl.Read(ctx, names)
-			if errors.Is(err, os.ErrNotExist) {
-				err = nil // writing it will report that
-			}
+			values, err := d.readSettings(ctx)
 			return maps.All(values), err
 		},
 		Do: d.cfg.Sysctl.Do, MayAdd: d.maySet,
 		Add: func(name, value string, _ bool) sysctl.Setting { return sysctl.Setting{Name: name, Value: value} },
 	}
+}
+
+// readSettings reads the kept settings, without those that do not exist: writing one reports that.
+func (d *Dataplane) readSettings(ctx context.Context) (map[string]string, error) {
+	var names []string
+	for name := range d.settings.Wants() {
+		names = append(names, name)
+	}
+	values, err := d.cfg.Sysctl.Read(ctx, names)
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return values, err
 }
 
 // forward adds the settings of a family that has a frontend. They are kept from then on.
@@ -84,12 +90,8 @@ func (d *Dataplane) maySet(name string) bool {
 }
 
 func (d *Dataplane) settingsDiffer(ctx context.Context) (bool, error) {
-	var names []string
-	for name := range d.settings.Wants() {
-		names = append(names, name)
-	}
-	values, err := d.cfg.Sysctl.Read(ctx, names)
-	differ := err != nil && !errors.Is(err, os.ErrNotExist)
+	values, err := d.readSettings(ctx)
+	differ := err != nil
 	for name, value := range values {
 		known, ok := d.settings.Known(name)
 		differ = differ || !ok || known != value

@@ -87,7 +87,7 @@ func (c claimer) frontend(fe *plan.Frontend) {
 	c.server(key, server, fe.Backends)
 	c.ranges(fe, sets, member)
 	for _, item := range ItemsOf(fe, c.bind) {
-		c.vip(item, sets)
+		c.vip(item)
 	}
 	c.member(sets.Frontends, member, c.marks.Of(TreatmentOf(fe)))
 	if fe.Rejected {
@@ -104,24 +104,34 @@ func (c claimer) frontend(fe *plan.Frontend) {
 
 // vip claims a route or address that delivers a frontend's packets to the node. A prefix that is delivered to this host by address
 // alone is also a network in which all other packets are rejected.
-func (c claimer) vip(item vip.Item, sets Sets) {
+func (c claimer) vip(item vip.Item) {
 	source, table := netip.Addr{}, c.vips
 	switch item.Kind {
 	case vip.Local:
 		source = c.sources[inet.FamilyOf(item.Prefix.Addr())]
-		c.network(sets, item.Prefix)
+		c.network(item.Prefix)
 	case vip.Address:
 		table = c.bound
-		c.member(sets.Addresses, ipset.Member{Addr: item.Prefix.Addr()}, ipset.Mark{})
-		c.network(sets, item.Prefix)
+		c.member(c.sets(item.Prefix.Addr()).Addresses, ipset.Member{Addr: item.Prefix.Addr()}, ipset.Mark{})
+		c.network(item.Prefix)
 	}
 	claim(c.drop, table, item, source)
 }
 
 // network claims the members that keep a network's packets from all but frontends.
-func (c claimer) network(sets Sets, p netip.Prefix) {
+func (c claimer) network(p netip.Prefix) {
+	sets := c.sets(p.Addr())
 	c.member(sets.Local, ipset.Member{Other: p}, ipset.Mark{})
 	c.member(sets.Closed, ipset.Member{Other: p}, ipset.Mark{})
+}
+
+// cidrs claims the delivery of the service CIDRs of this node's families.
+func (c claimer) cidrs(list []netip.Prefix) {
+	for _, p := range list {
+		if c.has(p.Addr()) {
+			c.vip(vip.Item{Kind: vip.Local, Prefix: p})
+		}
+	}
 }
 
 // alias claims an alias for a frontend, or gives it back. It reports whether the frontend has it, or had it. Its owner is remembered
@@ -180,10 +190,9 @@ func (t *tables) remember() {
 	t.remembers = true
 	for _, sets := range t.families {
 		for m := range t.members[sets.Internal.Name].All() {
-			key := MemberKey(m)
-			key.Addr = Alias(key.Addr)
-			if t.aliases[key] == nil {
-				t.aliases[key] = &alias{of: MemberKey(m)}
+			of := MemberKey(m)
+			if key := AliasKey(AddressOf(of)); t.aliases[key] == nil {
+				t.aliases[key] = &alias{of: of}
 			}
 		}
 	}
@@ -199,7 +208,7 @@ func (t *tables) aliasOf(k ipvs.Key) (of ipvs.Key, isAlias bool) {
 		return a.of, true
 	}
 	for m := range t.members[t.sets(k.Addr).Internal.Name].All() {
-		if of := MemberKey(m); of.Port == k.Port && of.Proto == k.Proto && Alias(of.Addr) == k.Addr {
+		if of := MemberKey(m); AliasKey(AddressOf(of)) == k {
 			return of, true
 		}
 	}
