@@ -94,6 +94,7 @@ func (d *Dataplane) refuseForeign(ctx context.Context, ops []ipset.Op) []error {
 			continue
 		case there[k]:
 			errs[at[i]] = errForeign
+			d.unguard(ctx, k)
 		default:
 			d.foreign.fresh[k] = struct{}{}
 		}
@@ -136,9 +137,18 @@ func (d *Dataplane) noteMade(ctx context.Context, k ipvs.Key, err error) {
 		return
 	}
 	d.setForeign(k, true)
+	d.unguard(ctx, k)
 	records, record := d.members[d.tables.sets(k.Addr).Owned.Name], []ipset.Member{MemberOf(k)}
 	records.CarryOut(ctx, record, records.Del, records.Table.Forget)
 	records.Fail(record[0], errForeign)
+}
+
+// unguard removes the source ranges of a Service from a foreign server, whose clients they do not concern.
+func (d *Dataplane) unguard(ctx context.Context, k ipvs.Key) {
+	guards, guard := d.members[d.tables.sets(k.Addr).Ranged.Name], []ipset.Member{MemberOf(k)}
+	if _, known := guards.Table.Known(guard[0]); known {
+		guards.CarryOut(ctx, guard, guards.Del, guards.Table.Forget)
+	}
 }
 
 // servedNoMore reports whether the virtual server of an ownership record is removed.

@@ -110,6 +110,42 @@ func TestForeignServer(t *testing.T) {
 	}
 }
 
+// Source ranges of a Service drop no client of a virtual server of somebody else. They hold as soon as the Service is served.
+func TestRangesSpareForeignServers(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprintf("comes when the line was written=%v", late), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				ranged := SetsOf(inet.IPv4).Ranged
+				r.start()
+				r.queue.Synced()
+				if late {
+					r.after = func(op string) {
+						if strings.HasPrefix(op, "ipset add "+ranged.Name+" "+foreignLine) {
+							r.after = nil
+							r.direct(foreignKey)
+						}
+					}
+				} else {
+					r.direct(foreignKey)
+				}
+				r.change(2, pods(2), guarded("203.0.113.5"))
+				for range 2 {
+					synctest.Wait()
+					if !isDirected(r.ipvs.Table()[foreignKey]) || len(r.membersOf(ranged)) > 0 {
+						t.Errorf("%v, sets:\n%v", r.ipvs.Table()[foreignKey], r.sets)
+					}
+					time.Sleep(time.Minute)
+				}
+				r.take()
+				r.ipvs.Do(t.Context(), []ipvs.Op{{Verb: ipvs.DelServer, Key: foreignKey}})
+				time.Sleep(retryMost)
+				ordered(t, r.take(), "ipset add "+ranged.Name+" "+foreignLine, "ipvsadm -A -t 203.0.113.5:80", "ipset add KIPVS-FRONTENDS "+foreignLine)
+			})
+		})
+	}
+}
+
 // However many Services want what somebody else serves, the node is as healthy as before: whoever may create Services could take
 // all of them from it.
 func TestForeignServersHinderNobody(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/reconcile"
@@ -47,11 +48,22 @@ func (d *Dataplane) membersLayer(set ipset.Set, g gates) reconcile.Layer {
 
 // mayTurnOn reports whether a frontend's own virtual server and guard are in place. A guard that it needs no more blocks
 // no source for long: it is removed in the same sync.
-func (d *Dataplane) mayTurnOn(s Sets) func(ipset.Member) bool {
-	return func(m ipset.Member) bool {
-		_, ranged := d.tables.members[s.Ranged.Name].Wanted(m)
-		return d.serverLayer.Present(MemberKey(m)) && (!ranged || d.members[s.Ranged.Name].Present(m))
-	}
+func (d *Dataplane) mayTurnOn(m ipset.Member) bool {
+	return d.serverLayer.Present(MemberKey(m)) && d.isGuarded(m)
+}
+
+// isGuarded reports whether a frontend's guard is in place, if it needs one, and the rules that look at it.
+func (d *Dataplane) isGuarded(m ipset.Member) bool {
+	f := inet.FamilyOf(m.Addr)
+	ranged := d.members[d.tables.families[f].Ranged.Name]
+	_, needed := ranged.Table.Wanted(m)
+	return !needed || ranged.Present(m) && d.ruled(f)
+}
+
+// isNotForeign reports whether a frontend's guard may be added: nobody else has a virtual server there, whose clients it would drop.
+func (d *Dataplane) isNotForeign(m ipset.Member) bool {
+	_, foreign := d.foreign.keys[MemberKey(m)]
+	return !foreign
 }
 
 // aliasServes reports whether the alias of a frontend can be used.
@@ -71,12 +83,13 @@ func (d *Dataplane) isNotDiverted(s Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool { return d.members[s.External.Name].Absent(m) }
 }
 
-// offOrOpen reports whether a frontend's guard may be removed: the frontend is off, or open to all by now.
+// offOrOpen reports whether a frontend's guard may be removed: the frontend is off, and IPVS has no server for it, which would serve
+// it all the same; or it is open to all by now.
 func (d *Dataplane) offOrOpen(s Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
 		on := d.members[s.Frontends.Name]
 		_, wanted := on.Table.Wanted(m)
-		return on.Absent(m) || wanted && !on.Unknown()
+		return on.Absent(m) && d.serverLayer.Absent(MemberKey(m)) || wanted && !on.Unknown()
 	}
 }
 

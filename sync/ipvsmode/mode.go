@@ -123,12 +123,12 @@ func (d *Dataplane) layersOf() reconcile.Stack {
 			d.membersLayer(s.Allowed, gates{}),
 			d.membersLayer(s.Hairpins, gates{}),
 			d.membersLayer(s.Health, gates{}),
-			d.membersLayer(s.Ranged, gates{mayDel: d.offOrOpen(s)}),
+			d.membersLayer(s.Ranged, gates{mayAdd: d.isNotForeign, mayDel: d.offOrOpen(s)}),
 			rules)
 		on = append(on,
 			d.membersLayer(s.Rejected, gates{}),
 			d.membersLayer(s.Frontends, gates{
-				ready: func() bool { return d.stands(f) }, mayAdd: d.mayTurnOn(s), mayDel: d.isNotDiverted(s), do: d.doFrontends,
+				ready: func() bool { return d.stands(f) }, mayAdd: d.mayTurnOn, mayDel: d.isNotDiverted(s), do: d.doFrontends,
 			}),
 			d.membersLayer(s.Internal, gates{mayAdd: d.aliasServes}),
 			d.membersLayer(s.External, gates{mayAdd: d.isFrontend(s)}),

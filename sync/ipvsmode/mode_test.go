@@ -286,19 +286,23 @@ func TestNodeUnknownLater(t *testing.T) {
 	})
 }
 
-// A frontend comes on last and goes off first; its guard stands as long as it is on.
+// guarded gives a Service a load balancer with source ranges.
+func guarded(at string) func(*plan.Service) {
+	return func(s *plan.Service) {
+		s.LoadBalancerIPs = []netip.Addr{netip.MustParseAddr(at)}
+		s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
+	}
+}
+
+// A frontend comes on last and goes off first; its guard stands as long as IPVS has its server.
 func TestOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		guarded := func(s *plan.Service) {
-			s.LoadBalancerIPs = []netip.Addr{netip.MustParseAddr("198.18.0.1")}
-			s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
-		}
 		r.start()
 		r.queue.Synced()
 		r.take()
 		const member = "198.18.0.1,tcp:80"
-		r.change(1, pods(1), guarded)
+		r.change(1, pods(1), guarded("198.18.0.1"))
 		ordered(t, r.take(), "ipset add KIPVS-OWNED "+member, "ipset add KIPVS-ALLOWED "+member, "ipset add KIPVS-RANGED "+member,
 			"ipvsadm -A -t 198.18.0.1:80", "ipvsadm -a -t 198.18.0.1:80", "ipset add KIPVS-FRONTENDS "+member, "ipset add KIPVS-EXTERNAL "+member)
 		r.remove(1)
@@ -306,9 +310,19 @@ func TestOrder(t *testing.T) {
 			"ipset del KIPVS-ALLOWED "+member, "ipset del KIPVS-OWNED "+member)
 
 		r.let(refusing("ipset add KIPVS-RANGED " + member))
-		r.change(1, pods(1), guarded)
-		if slices.ContainsFunc(r.take(), func(what string) bool { return strings.HasPrefix(what, "ipset add KIPVS-FRONTENDS "+member) }) {
-			t.Error("a frontend is on without its guard")
+		r.change(1, pods(1), guarded("198.18.0.1"))
+		for _, what := range r.take() {
+			if strings.HasPrefix(what, "ipset add KIPVS-FRONTENDS "+member) || strings.HasPrefix(what, "ipvsadm -A -t 198.18.0.1:80") {
+				t.Errorf("without its guard: %s", what)
+			}
+		}
+		r.let(nil)
+		time.Sleep(retryMost)
+		r.let(refusing("ipvsadm -D -t 198.18.0.1:80"))
+		r.take()
+		r.remove(1)
+		if got := r.take(); !slices.Contains(got, "ipset del KIPVS-FRONTENDS "+member) || slices.Contains(got, "ipset del KIPVS-RANGED "+member) {
+			t.Errorf("the guard goes before the virtual server, or the frontend stays:\n%s", strings.Join(got, "\n"))
 		}
 	})
 }
@@ -347,6 +361,26 @@ func TestNothingIsOnWithoutRules(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Where source ranges guard a frontend, its virtual server waits for the rules that look at them: it would serve the node at once.
+func TestGuardedServersWaitForRules(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.set(1, pods(1), guarded("198.18.0.1"))
+		r.let(refusing("ensure rules"))
+		r.start()
+		r.queue.Synced()
+		made := func(got []string, server string) bool {
+			return slices.ContainsFunc(got, func(what string) bool { return strings.HasPrefix(what, "ipvsadm -A -t "+server) })
+		}
+		if got := r.take(); made(got, "198.18.0.1:80") || !made(got, "10.96.0.1:80") {
+			t.Errorf("without rules:\n%s", strings.Join(got, "\n"))
+		}
+		r.let(nil)
+		time.Sleep(retryMost)
+		ordered(t, r.take(), "ipvsadm -A -t 198.18.0.1:80", "ipvsadm -a -t 198.18.0.1:80", "ipset add KIPVS-FRONTENDS 198.18.0.1,tcp:80")
+	})
 }
 
 // What all frontends wait for is asked for once: as long as it does not stand, a change costs nothing for those held back.

@@ -64,8 +64,8 @@ type RulesConfig struct {
 //	    mark connections unknown to IPVS
 //	both again, now to the endpoint: OUTPUT, mangle and nat POSTROUTING
 //
-// If a decision is made only once for a connection, its other packets pay for one conntrack match, and packets for no Service
-// for that and one set look-up.
+// If a decision is made only once for a connection, its other packets pay for one conntrack match, and the first packet of one for no
+// Service for that and two set look-ups.
 func Rules(cfg RulesConfig, family inet.Family) iptables.Ruleset {
 	r := rules{cfg: cfg, sets: SetsOf(family), family: family, is4: family == inet.IPv4}
 	set := iptables.Ruleset{Family: family}
@@ -191,7 +191,8 @@ func (r rules) divertAgain() []string {
 	}
 }
 
-// ranged drops connections to frontends from sources outside of their ranges.
+// ranged drops connections to frontends from sources outside of their ranges, also to one that is off: IPVS looks at no set, and has its
+// server before it is on, and after it is off.
 func (r rules) ranged() string {
 	return matchSet(r.sets.Ranged, "dst,dst") + " " + matchNoSet(r.sets.Allowed, "dst,dst,src") + " -j DROP"
 }
@@ -203,8 +204,8 @@ func (r rules) manglePrerouting() []string {
 	kept := m.Divert | m.Masquerade
 	return []string{
 		known + " -j RETURN",
-		matchNoSet(r.sets.Frontends, "dst,dst") + " -j RETURN",
 		r.ranged(),
+		matchNoSet(r.sets.Frontends, "dst,dst") + " -j RETURN",
 		r.divert(),
 		r.mapped(),
 		r.treated(DropExternal) + " -j KIPVS-GUARD",
@@ -228,7 +229,7 @@ func (r rules) cluster() []string {
 // it keeps a packet's route if the real server is on this node.
 func (r rules) mangleOutput() []string {
 	return []string{
-		unknown + " " + matchSet(r.sets.Frontends, "dst,dst") + " -j KIPVS-OWN",
+		unknown + " -j KIPVS-OWN",
 		matchSet(r.sets.External, "dst,dst") + " " + turn(r.cfg.Marks.Own, r.cfg.Marks.Own),
 	}
 }
@@ -237,7 +238,7 @@ func (r rules) mangleOutput() []string {
 // and a Local external policy does not concern it.
 func (r rules) own() []string {
 	m := r.cfg.Marks
-	out := []string{r.ranged()}
+	out := []string{r.ranged(), matchNoSet(r.sets.Frontends, "dst,dst") + " -j RETURN"}
 	if !r.cfg.Detector.Detects(r.is4) && !r.cfg.Bind {
 		// Without a detector cluster-IP traffic keeps its source. (In bind mode the node's source is the cluster IP
 		// itself, which no endpoint could answer.)

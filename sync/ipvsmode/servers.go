@@ -107,9 +107,10 @@ func (d *Dataplane) ownersUnknown() bool {
 	return false
 }
 
-// mayServe reports whether a virtual server may be made: it has its ownership record, for the next process to read.
+// mayServe reports whether a virtual server may be made: it has its ownership record, for the next process to read, and its guard.
+// IPVS serves the node at once, and at the node's own addresses everybody.
 func (d *Dataplane) mayServe(k ipvs.Key) bool {
-	return d.members[d.tables.sets(k.Addr).Owned.Name].Present(MemberOf(k))
+	return d.members[d.tables.sets(k.Addr).Owned.Name].Present(MemberOf(k)) && d.isGuarded(MemberOf(k))
 }
 
 // isOff reports whether no packets are on their way to a virtual server: its frontend is off, or no frontend sends any to this

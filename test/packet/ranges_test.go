@@ -3,12 +3,14 @@
 package packet
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"testing"
 	"time"
 
 	"kube-ipvs/internal/inet"
+	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
 )
@@ -150,4 +152,108 @@ func (w *world) change(p *proxy, svc *plan.Service, i int) {
 		p.queue.Synced()
 	}
 	p.set(*svc, w.slices(svc.Name, svc.Ports[0].Proto, endpoints)...)
+}
+
+// A frontend's virtual server is there before the frontend is on, and after it is off. IPVS finds it by the address alone in whatever
+// the node sends, and in what anybody sends to an address of the node. Source ranges hold then, too.
+func TestRangesHoldWhileAFrontendIsOff(t *testing.T) {
+	w := newWorld(t, lab.Config{})
+	for _, mode := range []string{"divert", "bind"} {
+		t.Run(mode, func(t *testing.T) {
+			p := start(t, setup{bind: mode == "bind", detector: clusterCIDR})
+			p.halt()
+			between := &interlude{Kernel: p.cfg.IPVS, look: func(when string, forbidden []question) {
+				want := map[question]string{}
+				for _, q := range forbidden {
+					want[q] = "silence"
+				}
+				if w.expect(t, want); t.Failed() {
+					t.Logf("these were asked %s", when)
+				}
+			}}
+			var svcs []plan.Service
+			for n, proto := range []inet.Protocol{inet.TCP, inet.UDP} {
+				elsewhere, here := service(2*n, proto), service(2*n+1, proto)
+				here.LoadBalancerIPs = []netip.Addr{w.Node.Addr(false), w.Node.Addr(true)}
+				svcs = append(svcs, elsewhere, here)
+			}
+			for i := range svcs {
+				svc := &svcs[i]
+				svc.SourceRanges = podsHere
+				for _, v6 := range []bool{false, true} {
+					proto, at := svc.Ports[0].Proto, w.address(*svc, toLoadBalancer, v6)
+					between.forbid(question{fromNode, proto, at})
+					if at.Addr() == w.Node.Addr(v6) {
+						between.forbid(question{fromOutside, proto, at})
+					}
+				}
+			}
+			p.cfg.IPVS = between
+			p.run()
+			p.queue.Synced()
+			for _, svc := range svcs {
+				p.set(svc, w.slices(svc.Name, svc.Ports[0].Proto, []endpoint{ready("pod1", true)})...)
+			}
+			p.settle()
+			for _, svc := range svcs {
+				for _, v6 := range []bool{false, true} {
+					w.expectWho(t, question{fromPod, svc.Ports[0].Proto, w.address(svc, toLoadBalancer, v6)}, "pod1")
+				}
+			}
+			for _, svc := range svcs {
+				p.remove(svc.Name)
+			}
+			p.settle()
+			p.halt()
+			if want := 2 * between.questions(); between.asked != want {
+				t.Errorf("%d questions, want %d", between.asked, want)
+			}
+			p.run()
+		})
+	}
+}
+
+// An interlude is an IPVS table that lets a test look once a virtual server has a real server, and before it goes.
+type interlude struct {
+	ipvs.Kernel
+	forbidden map[ipvs.Key][]question
+	look      func(when string, forbidden []question)
+	asked     int
+}
+
+func (in *interlude) forbid(q question) {
+	if in.forbidden == nil {
+		in.forbidden = map[ipvs.Key][]question{}
+	}
+	k := ipvs.AddrKey(q.proto, q.at)
+	in.forbidden[k] = append(in.forbidden[k], q)
+}
+
+func (in *interlude) questions() int {
+	n := 0
+	for _, qs := range in.forbidden {
+		n += len(qs)
+	}
+	return n
+}
+
+// Do implements ipvs.Kernel.
+func (in *interlude) Do(ctx context.Context, ops []ipvs.Op) []error {
+	in.ask(ops, ipvs.DelServer, "before the virtual server goes")
+	errs := in.Kernel.Do(ctx, ops)
+	in.ask(ops, ipvs.AddReal, "once the virtual server is made")
+	return errs
+}
+
+func (in *interlude) ask(ops []ipvs.Op, verb ipvs.Verb, when string) {
+	var all []question
+	for _, op := range ops {
+		if op.Verb == verb {
+			all = append(all, in.forbidden[op.Key]...)
+		}
+	}
+	if len(all) > 0 {
+		in.asked += len(all)
+		in.look(when, all)
+	}
 }
