@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"runtime"
 	"syscall"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	cliflag "k8s.io/component-base/cli/flag"
 	logsapi "k8s.io/component-base/logs/api/v1"
@@ -33,34 +33,39 @@ func main() {
 
 // program is main without the process: it returns the exit status.
 func program(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	fs := pflag.NewFlagSet("kube-ipvs", pflag.ContinueOnError)
-	fs.SetOutput(stderr)
-	fs.Usage = func() {
-		fmt.Fprintf(stderr, "kube-ipvs: an IPVS service proxy for Kubernetes\n\nUsage: kube-ipvs [flags]\n\n%s", fs.FlagUsages())
-	}
-	flags := config.AddFlags(fs)
-	err := fs.Parse(args)
-	switch {
-	case errors.Is(err, pflag.ErrHelp):
-		return 0
-	case err == nil:
-		err = noArguments(fs.Args())
-	}
-	if err == nil {
-		err = do(ctx, fs, flags, stdout)
-	}
-	if err != nil {
+	cmd := command()
+	cmd.SetArgs(args)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	if err := cmd.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(stderr, "kube-ipvs: %v\n", err)
 		return failed
 	}
 	return 0
 }
 
-// noArguments rejects arguments other than flags. Empty ones pass, as with kube-proxy: scripts produce them.
-func noArguments(args []string) error {
+// command returns the command line: without a subcommand it is the proxy, with kube-proxy's flags.
+func command() *cobra.Command {
+	var flags *config.Flags
+	cmd := &cobra.Command{
+		Use:           "kube-ipvs",
+		Short:         "An IPVS service proxy for Kubernetes",
+		Args:          noArguments,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return do(cmd.Context(), cmd.Flags(), flags, cmd.OutOrStdout())
+		},
+	}
+	flags = config.AddFlags(cmd.Flags())
+	return cmd
+}
+
+// noArguments rejects arguments other than flags and subcommands. Empty ones pass, as with kube-proxy: scripts produce them.
+func noArguments(_ *cobra.Command, args []string) error {
 	for _, arg := range args {
 		if arg != "" {
-			return fmt.Errorf("unexpected argument %q: kube-ipvs takes flags only", arg)
+			return fmt.Errorf("unexpected argument %q: neither a flag nor a subcommand", arg)
 		}
 	}
 	return nil

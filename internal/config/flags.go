@@ -41,8 +41,9 @@ type Flags struct {
 	serveMetrics bool
 }
 
-// AddFlags declares the flags in a set. Parse the set before Load.
+// AddFlags declares the flags in a set, which accepts underscores for their hyphens, as kube-proxy does. Parse the set before Load.
 func AddFlags(fs *pflag.FlagSet) *Flags {
+	fs.SetNormalizeFunc(cliflag.WordSepNormalizeFunc)
 	f := &Flags{set: fs, proxy: &v1alpha1.KubeProxyConfiguration{}}
 	setDefaults(f.proxy)
 	f.proxy.IPVS.MinSyncPeriod.Duration = time.Second // from a file it is 0
