@@ -13,9 +13,6 @@ import (
 	"kube-ipvs/internal/netlink"
 )
 
-// nfgenLen is the size of struct nfgenmsg, the header before the attributes of every message.
-const nfgenLen = 4
-
 // A Conn is a Kernel over netlink: the running kernel's sets in the network namespace in which it was opened. It is safe
 // for use by several goroutines. It is not github.com/vishvananda/netlink, which has neither the marks of skbinfo nor
 // several members in a message.
@@ -186,8 +183,7 @@ func (c *Conn) begin(cmd uint16, flags uint16, name string) {
 
 // add starts one more command.
 func (c *Conn) add(cmd uint16, flags uint16, name string) {
-	c.batch.Begin(subsystem<<8|cmd, flags)
-	c.batch.Raw(unix.AF_INET, unix.NFNETLINK_V0, 0, 0)
+	c.batch.BeginNetfilter(subsystem<<8|cmd, flags, unix.AF_INET)
 	c.batch.Uint8(attrProtocol, c.protocol)
 	if name != "" {
 		c.batch.Text(attrSetName, name)

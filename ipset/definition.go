@@ -32,11 +32,8 @@ type header struct {
 
 // parseHeader parses a message of a dump. The result aliases payload.
 func parseHeader(payload []byte) (header, error) {
-	if len(payload) < nfgenLen {
-		return header{}, fmt.Errorf("list of %d bytes: %w", len(payload), netlink.ErrMalformed)
-	}
 	var h header
-	a := netlink.Parse(payload[nfgenLen:])
+	a := netlink.ParseNetfilter(payload)
 	for a.Next() {
 		switch a.Type() {
 		case attrSetName:

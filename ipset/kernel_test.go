@@ -34,7 +34,7 @@ func newSocket(f *Fake) *socket {
 
 // message answers one request.
 func (s *socket) message(r netlinktest.Request) error {
-	attrs := attributes(netlink.Parse(r.Payload[nfgenLen:]))
+	attrs := attributes(netlink.ParseNetfilter(r.Payload))
 	name := text(attrs[attrSetName])
 	switch cmd := r.Type & 0xff; cmd {
 	case cmdProtocol:
@@ -96,7 +96,7 @@ func (s *socket) lines(r netlinktest.Request, cmd uint16, name string, attrs map
 		}
 		if err := errors.Join(s.fake.Do(context.Background(), []Op{op})...); err != nil {
 			echo := slices.Clone(r.Message)
-			copy(attributes(netlink.Parse(echo[unix.SizeofNlMsghdr+nfgenLen:]))[attrLine], line[attrLine])
+			copy(attributes(netlink.ParseNetfilter(echo[unix.SizeofNlMsghdr:]))[attrLine], line[attrLine])
 			return netlinktest.Echo{Errno: errnoOf(err), Message: echo}
 		}
 	}

@@ -24,11 +24,8 @@ func (c *Conn) versions(ctx context.Context, top uint16) (versions, error) {
 }
 
 func parseVersions(payload []byte, top uint16) (versions, error) {
-	if len(payload) < nfgenLen {
-		return versions{}, fmt.Errorf("versions in %d bytes: %w", len(payload), netlink.ErrMalformed)
-	}
 	var v versions
-	a := netlink.Parse(payload[nfgenLen:])
+	a := netlink.ParseNetfilter(payload)
 	for a.Next() {
 		switch a.Type() {
 		case top:

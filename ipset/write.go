@@ -159,10 +159,10 @@ func encodeLine(b *netlink.Batch, op *Op, line uint32) {
 // net/netfilter/ipset/ip_set_core.c writes the line's number into the request that it sends back).
 func failedLine(err error) int {
 	var e *netlink.Error
-	if !errors.As(err, &e) || len(e.Request) < nfgenLen {
+	if !errors.As(err, &e) {
 		return -1
 	}
-	for a := netlink.Parse(e.Request[nfgenLen:]); a.Next(); {
+	for a := netlink.ParseNetfilter(e.Request); a.Next(); {
 		if a.Type() == attrLine && len(a.Data()) == 4 {
 			return int(binary.NativeEndian.Uint32(a.Data())) - 1
 		}

@@ -115,9 +115,6 @@ func (p *fingerprints) raw(f inet.Family) (int, error) {
 // getGeneration requests the generation of the nft ruleset (include/uapi/linux/netfilter/nf_tables.h).
 const getGeneration = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN
 
-// nfgenLen is the size of struct nfgenmsg, the header before the attributes of every message.
-const nfgenLen = 4
-
 // generation reads the generation of the nft ruleset, which every change of any table increments. It is "" without
 // nf_tables.
 func (p *fingerprints) generation(ctx context.Context) (string, error) {
@@ -132,20 +129,17 @@ func (p *fingerprints) generation(ctx context.Context) (string, error) {
 		p.nft = conn
 	}
 	var get netlink.Batch
-	get.Begin(getGeneration, 0)
-	get.Raw(unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0)
+	get.BeginNetfilter(getGeneration, 0, unix.AF_UNSPEC)
 	get.End()
 	out := ""
 	err := p.nft.Query(ctx, &get, func(_ uint16, reply []byte) error {
-		if len(reply) < nfgenLen {
-			return netlink.ErrMalformed
-		}
-		for a := netlink.Parse(reply[nfgenLen:]); a.Next(); {
+		a := netlink.ParseNetfilter(reply)
+		for a.Next() {
 			if a.Type() == unix.NFTA_GEN_ID {
 				out = fmt.Sprintf("generation %d", a.Uint32BE())
 			}
 		}
-		return nil
+		return a.Err()
 	})
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
 		return "", nil

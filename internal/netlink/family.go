@@ -25,6 +25,23 @@ func ParseGeneric(payload []byte) Attrs {
 	return Parse(payload[genlHeaderLen:])
 }
 
+// netfilterHeaderLen is the size of struct nfgenmsg, the header before the attributes of every netfilter message.
+const netfilterHeaderLen = 4
+
+// BeginNetfilter starts a message of a netfilter type, which is NFNL_SUBSYS_*<<8 and a command, with its header: an address family.
+func (b *Batch) BeginNetfilter(typ, flags uint16, family uint8) {
+	b.Begin(typ, flags)
+	b.Raw(family, unix.NFNETLINK_V0, 0, 0)
+}
+
+// ParseNetfilter returns an iterator over the attributes of a netfilter message's payload.
+func ParseNetfilter(payload []byte) Attrs {
+	if len(payload) < netfilterHeaderLen {
+		return Attrs{bad: true}
+	}
+	return Parse(payload[netfilterHeaderLen:])
+}
+
 // Family returns the kernel's current number of a generic netlink family, never 0; reloading the module changes it. The
 // error is os.ErrNotExist if there is no such family.
 func (c *Conn) Family(ctx context.Context, name string) (uint16, error) {

@@ -17,12 +17,9 @@ type tracked struct {
 
 // parseFlow parses a message of the reply to IPCTNL_MSG_CT_GET. It allocates nothing.
 func parseFlow(payload []byte) (tracked, error) {
-	if len(payload) < nfgenHeaderLen {
-		return tracked{}, fmt.Errorf("flow: %w", netlink.ErrMalformed)
-	}
 	var t tracked
 	var orig, reply tuple
-	a := netlink.Parse(payload[nfgenHeaderLen:])
+	a := netlink.ParseNetfilter(payload)
 	ok := true
 	for a.Next() {
 		switch a.Type() {

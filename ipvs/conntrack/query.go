@@ -93,7 +93,7 @@ func (f filter) flags() (flags uint32) {
 
 // appendTo encodes the dump.
 func (q query) appendTo(b *netlink.Batch) {
-	begin(b, msgGet, unix.NLM_F_DUMP, q.family)
+	b.BeginNetfilter(msgGet, unix.NLM_F_DUMP, q.family)
 	if q.only != (filter{}) {
 		q.only.appendTo(b)
 	}
@@ -123,16 +123,11 @@ func (f filter) appendTo(b *netlink.Batch) {
 
 // appendDelete encodes the deletion of one flow.
 func appendDelete(b *netlink.Batch, family uint8, t tracked) {
-	begin(b, msgDelete, 0, family)
+	b.BeginNetfilter(msgDelete, 0, family)
 	b.Data(attrOrig|unix.NLA_F_NESTED, t.orig)
 	if t.zone != nil {
 		b.Data(attrZone, t.zone)
 	}
 	b.Data(attrID, t.id)
 	b.End()
-}
-
-func begin(b *netlink.Batch, typ, flags uint16, family uint8) {
-	b.Begin(typ, flags)
-	b.Raw(family, unix.NFNETLINK_V0, 0, 0)
 }

@@ -28,7 +28,7 @@ func (s *sim) message(m netlinktest.Request) error {
 	if m.Type == msgDelete {
 		return s.delete(m)
 	}
-	for a := netlink.Parse(m.Payload[nfgenHeaderLen:]); a.Next(); {
+	for a := netlink.ParseNetfilter(m.Payload); a.Next(); {
 		if a.Type() == attrFilter && s.noFilter {
 			return unix.EINVAL
 		}
@@ -65,7 +65,7 @@ func (s *sim) delete(m netlinktest.Request) error {
 // encodeFlow returns a flow as the kernel sends it, with attributes that do not matter around it.
 func encodeFlow(f Flow, id uint32, zone uint16) []byte {
 	var b netlink.Batch
-	begin(&b, msgGet, 0, unix.AF_INET)
+	b.BeginNetfilter(msgGet, 0, unix.AF_INET)
 	orig := b.Nest(attrOrig)
 	appendTuple(&b, f.Proto, f.Client, f.Frontend)
 	b.Unnest(orig)

@@ -6,8 +6,6 @@ import "golang.org/x/sys/unix"
 const (
 	msgGet    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1 // IPCTNL_MSG_CT_GET
 	msgDelete = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2 // IPCTNL_MSG_CT_DELETE
-
-	nfgenHeaderLen = 4 // struct nfgenmsg
 )
 
 // Attributes of the same header (CTA_*).
