@@ -40,7 +40,7 @@ type Member struct {
 	Addr  netip.Addr
 	Other netip.Prefix // of net; or the third field of ip,port,ip (a single address) and ip,port,net
 	Port  uint16
-	Proto uint8 // IP protocol number of the port
+	Proto inet.Protocol // of the port
 }
 
 // Compare orders members by address, protocol, port and Other.
@@ -60,7 +60,7 @@ func (m Member) String() string {
 	default:
 		return m.Other.String()
 	}
-	s := fmt.Sprintf("%v,%s:%d", m.Addr, protoName(m.Proto), m.Port)
+	s := fmt.Sprintf("%v,%s:%d", m.Addr, m.Proto, m.Port)
 	switch {
 	case !m.Other.IsValid():
 		return s
@@ -68,18 +68,6 @@ func (m Member) String() string {
 		return s + "," + m.Other.Addr().String()
 	}
 	return s + "," + m.Other.String()
-}
-
-func protoName(p uint8) string {
-	switch p {
-	case 6:
-		return "tcp"
-	case 17:
-		return "udp"
-	case 132:
-		return "sctp"
-	}
-	return fmt.Sprint(p)
 }
 
 // A Mark is a member's change to the firewall mark of a packet, made by the SET target with --map-mark: the bits of Mask

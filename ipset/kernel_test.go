@@ -158,7 +158,7 @@ func memberAttrs(m Member, mark Mark) []byte {
 	p := address(attrIP, m.Addr.AsSlice())
 	if m.Proto != 0 {
 		p = append(p, attr(attrPort, byte(m.Port>>8), byte(m.Port))...)
-		p = append(p, attr(attrProto, m.Proto)...)
+		p = append(p, attr(attrProto, byte(m.Proto))...)
 	}
 	if m.Other.IsValid() {
 		p = append(p, address(attrIP2, m.Other.Addr().AsSlice())...)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/internal/netlink"
 )
 
@@ -21,7 +22,7 @@ func encodeMember(b *netlink.Batch, m Member) {
 		return
 	}
 	b.Uint16BE(attrPort|netOrder, m.Port)
-	b.Uint8(attrProto, m.Proto)
+	b.Uint8(attrProto, uint8(m.Proto))
 	if !m.Other.IsValid() {
 		return
 	}
@@ -69,7 +70,7 @@ func parseMember(a netlink.Attrs) (Member, Mark, error) {
 		case attrPort:
 			m.Port = a.Uint16BE()
 		case attrProto:
-			m.Proto = a.Uint8()
+			m.Proto = inet.Protocol(a.Uint8())
 		case attrSkbMark:
 			mark, err = parseMark(a.Data())
 		}

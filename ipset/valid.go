@@ -104,8 +104,9 @@ func (s Set) checkNet(p netip.Prefix) string {
 
 // hasPorts reports whether the kernel keeps the port of a protocol (ip_set_proto_with_ports in
 // include/linux/netfilter/ipset/ip_set_getport.h): TCP, UDP, SCTP and UDP-Lite.
-func hasPorts(proto uint8) bool {
-	return proto == 6 || proto == 17 || proto == 132 || proto == 136
+func hasPorts(p inet.Protocol) bool {
+	const udpLite = 136
+	return p == inet.TCP || p == inet.UDP || p == inet.SCTP || p == udpLite
 }
 
 // revision returns the type's first revision with skbinfo (Linux 3.18), or 0 for an unsupported type. Sets are created

@@ -7,18 +7,20 @@ import (
 	"os"
 	"testing"
 
+	"kube-ipvs/internal/inet"
+
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
 const udp = unix.IPPROTO_UDP
 
-func flow(proto uint8, client, frontend, endpoint string) Flow {
+func flow(proto inet.Protocol, client, frontend, endpoint string) Flow {
 	at := netip.MustParseAddrPort
 	return Flow{Proto: proto, Client: at(client), Frontend: at(frontend), Endpoint: at(endpoint)}
 }
 
-func frontend(proto uint8, at string, keep ...string) Frontend {
+func frontend(proto inet.Protocol, at string, keep ...string) Frontend {
 	f := Frontend{Proto: proto, At: netip.MustParseAddrPort(at), Keep: make(map[netip.AddrPort]struct{})}
 	for _, k := range keep {
 		f.Keep[netip.MustParseAddrPort(k)] = struct{}{}

@@ -6,18 +6,20 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+
+	"kube-ipvs/internal/inet"
 )
 
 // A Frontend is a service's address and port, with the endpoints that its flows may keep.
 type Frontend struct {
-	Proto uint8          // IP protocol number: TCP 6, UDP 17, SCTP 132
+	Proto inet.Protocol
 	At    netip.AddrPort // original destination of the flows
 	Keep  map[netip.AddrPort]struct{}
 }
 
 // String returns the command that lists the frontend's flows.
 func (f Frontend) String() string {
-	return fmt.Sprintf("conntrack -L -p %d --orig-dst %v --orig-port-dst %d", f.Proto, f.At.Addr(), f.At.Port())
+	return fmt.Sprintf("conntrack -L -p %v --orig-dst %v --orig-port-dst %d", f.Proto, f.At.Addr(), f.At.Port())
 }
 
 // A Kernel is a table of tracked flows.
@@ -30,7 +32,7 @@ type Kernel interface {
 
 // A Flow is a tracked flow.
 type Flow struct {
-	Proto    uint8
+	Proto    inet.Protocol
 	Client   netip.AddrPort // original source
 	Frontend netip.AddrPort // original destination
 	Endpoint netip.AddrPort // source of the replies; the frontend itself without translation
@@ -38,7 +40,7 @@ type Flow struct {
 
 // String returns the flow with the client first.
 func (f Flow) String() string {
-	return fmt.Sprintf("protocol %d: %v to %v by %v", f.Proto, f.Client, f.Frontend, f.Endpoint)
+	return fmt.Sprintf("%v: %v to %v by %v", f.Proto, f.Client, f.Frontend, f.Endpoint)
 }
 
 // frontends index the endpoints to keep, for one lookup per flow.
@@ -46,7 +48,7 @@ type frontends map[destination]map[netip.AddrPort]struct{}
 
 type destination struct {
 	at    netip.AddrPort
-	proto uint8
+	proto inet.Protocol
 }
 
 func index(list []Frontend) frontends {

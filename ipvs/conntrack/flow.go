@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/internal/netlink"
 )
 
@@ -48,7 +49,7 @@ func parseFlow(payload []byte) (tracked, error) {
 type tuple struct {
 	src, dst         netip.Addr
 	srcPort, dstPort uint16
-	proto            uint8
+	proto            inet.Protocol
 }
 
 // parse reports whether the attributes were well-formed.
@@ -81,7 +82,7 @@ func (t *tuple) parseProto(a netlink.Attrs) bool {
 	for a.Next() {
 		switch a.Type() {
 		case protoNum:
-			t.proto = a.Uint8()
+			t.proto = inet.Protocol(a.Uint8())
 		case protoSrc:
 			t.srcPort = a.Uint16BE()
 		case protoDst:

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/internal/netlink"
 )
 
@@ -15,7 +16,7 @@ const maxDumps = 8
 // A query is one dump: the frontends of one family whose flows are wanted, and a filter for the kernel. Flows that pass
 // the filter needlessly do no harm: every flow is compared here.
 type query struct {
-	family uint8
+	family inet.Family
 	wanted frontends
 	only   filter
 }
@@ -24,7 +25,7 @@ type query struct {
 type filter struct {
 	dst   netip.Addr
 	port  uint16
-	proto uint8
+	proto inet.Protocol
 }
 
 // queries returns the dumps that together show all flows of the frontends.
@@ -41,7 +42,7 @@ func queries(list []Frontend) (out []query) {
 	return appendQueries(out, unix.AF_INET6, v6)
 }
 
-func appendQueries(out []query, family uint8, list []Frontend) []query {
+func appendQueries(out []query, family inet.Family, list []Frontend) []query {
 	if len(list) > maxDumps {
 		return append(out, query{family: family, wanted: index(list), only: common(list)})
 	}
@@ -93,7 +94,7 @@ func (f filter) flags() (flags uint32) {
 
 // appendTo encodes the dump.
 func (q query) appendTo(b *netlink.Batch) {
-	b.BeginNetfilter(msgGet, unix.NLM_F_DUMP, q.family)
+	b.BeginNetfilter(msgGet, unix.NLM_F_DUMP, uint8(q.family))
 	if q.only != (filter{}) {
 		q.only.appendTo(b)
 	}
@@ -109,7 +110,7 @@ func (f filter) appendTo(b *netlink.Batch) {
 	}
 	if f.proto != 0 {
 		proto := b.Nest(tupleProto)
-		b.Uint8(protoNum, f.proto)
+		b.Uint8(protoNum, uint8(f.proto))
 		if f.port != 0 {
 			b.Uint16BE(protoDst, f.port)
 		}
@@ -122,8 +123,8 @@ func (f filter) appendTo(b *netlink.Batch) {
 }
 
 // appendDelete encodes the deletion of one flow.
-func appendDelete(b *netlink.Batch, family uint8, t tracked) {
-	b.BeginNetfilter(msgDelete, 0, family)
+func appendDelete(b *netlink.Batch, family inet.Family, t tracked) {
+	b.BeginNetfilter(msgDelete, 0, uint8(family))
 	b.Data(attrOrig|unix.NLA_F_NESTED, t.orig)
 	if t.zone != nil {
 		b.Data(attrZone, t.zone)

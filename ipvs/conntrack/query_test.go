@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"kube-ipvs/internal/inet"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -15,7 +17,7 @@ func TestQuestions(t *testing.T) {
 		}
 		return out
 	}
-	at := func(proto uint8, addr string, port int) Frontend {
+	at := func(proto inet.Protocol, addr string, port int) Frontend {
 		return Frontend{Proto: proto, At: netip.AddrPortFrom(netip.MustParseAddr(addr), uint16(port))}
 	}
 	tests := []struct {

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/internal/netlink"
 	"kube-ipvs/internal/netlink/netlinktest"
 )
@@ -81,7 +82,7 @@ func encodeFlow(f Flow, id uint32, zone uint16) []byte {
 	return b.Bytes()[unix.SizeofNlMsghdr:]
 }
 
-func appendTuple(b *netlink.Batch, proto uint8, src, dst netip.AddrPort) {
+func appendTuple(b *netlink.Batch, proto inet.Protocol, src, dst netip.AddrPort) {
 	from, to := uint16(ipV4Src), uint16(ipV4Dst)
 	if src.Addr().Is6() {
 		from, to = ipV6Src, ipV6Dst
@@ -91,7 +92,7 @@ func appendTuple(b *netlink.Batch, proto uint8, src, dst netip.AddrPort) {
 	b.Addr(to, dst.Addr())
 	b.Unnest(ip)
 	p := b.Nest(tupleProto)
-	b.Uint8(protoNum, proto)
+	b.Uint8(protoNum, uint8(proto))
 	b.Uint16BE(protoSrc, src.Port())
 	b.Uint16BE(protoDst, dst.Port())
 	b.Unnest(p)

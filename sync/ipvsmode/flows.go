@@ -47,7 +47,7 @@ func (f *flowsLayer) Prune(ctx context.Context) {
 	}
 	var frontends []conntrack.Frontend
 	for key := range f.stale {
-		frontends = append(frontends, conntrack.Frontend{Proto: uint8(key.Proto), At: key.AddrPort(), Keep: f.keep(key)})
+		frontends = append(frontends, conntrack.Frontend{Proto: key.Proto, At: key.AddrPort(), Keep: f.keep(key)})
 	}
 	f.count.Asked(1)
 	if _, err := f.kernel.Delete(ctx, frontends); err != nil {

@@ -5,7 +5,6 @@ package ipvsmode
 import (
 	"net/netip"
 
-	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/vip"
@@ -27,12 +26,12 @@ func AliasKey(a plan.Address) ipvs.Key {
 
 // MemberOf returns the set member of a virtual server.
 func MemberOf(k ipvs.Key) ipset.Member {
-	return ipset.Member{Addr: k.Addr, Proto: uint8(k.Proto), Port: k.Port}
+	return ipset.Member{Addr: k.Addr, Proto: k.Proto, Port: k.Port}
 }
 
 // MemberKey returns the key of a set member's virtual server.
 func MemberKey(m ipset.Member) ipvs.Key {
-	return ipvs.Key{Addr: m.Addr, Proto: inet.Protocol(m.Proto), Port: m.Port}
+	return ipvs.Key{Addr: m.Addr, Proto: m.Proto, Port: m.Port}
 }
 
 // ServerOf returns the settings of a frontend's virtual server.

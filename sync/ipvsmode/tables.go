@@ -262,11 +262,11 @@ func (c claimer) service(s *plan.Desired) {
 	for _, h := range s.Hairpins {
 		addr := h.At.Addr()
 		c.member(c.sets(addr).Hairpins, ipset.Member{
-			Addr: addr, Proto: uint8(h.Protocol), Port: h.At.Port(), Other: netip.PrefixFrom(addr, addr.BitLen()),
+			Addr: addr, Proto: h.Protocol, Port: h.At.Port(), Other: netip.PrefixFrom(addr, addr.BitLen()),
 		}, ipset.Mark{})
 	}
 	for _, at := range s.HealthChecks {
-		c.member(c.sets(at.Addr()).Health, ipset.Member{Addr: at.Addr(), Proto: uint8(inet.TCP), Port: at.Port()}, ipset.Mark{})
+		c.member(c.sets(at.Addr()).Health, ipset.Member{Addr: at.Addr(), Proto: inet.TCP, Port: at.Port()}, ipset.Mark{})
 	}
 }
 

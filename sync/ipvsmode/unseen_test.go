@@ -19,7 +19,7 @@ import (
 func TestUnseenIsMendedWithTheNextReading(t *testing.T) {
 	frontends := SetsOf(inet.IPv4).Frontends
 	frontend := func(n byte) ipset.Member {
-		return ipset.Member{Addr: netip.AddrFrom4([4]byte{10, 96, 0, n}), Proto: uint8(inet.TCP), Port: 80}
+		return ipset.Member{Addr: netip.AddrFrom4([4]byte{10, 96, 0, n}), Proto: inet.TCP, Port: 80}
 	}
 	sticky := ipvs.Server{Scheduler: "rr", Timeout: 10800}
 	changed := func(edit func(*ipvs.Server)) []ipvs.Op {

@@ -123,7 +123,7 @@ func addAsIPVSMode(ctx context.Context, before, s size) error {
 		for _, e := range endpoints(n, s.Endpoints) {
 			servers = append(servers, ipvs.Op{Verb: ipvs.AddReal, Key: key, Addr: netip.AddrPortFrom(e.Addr, podPort), Real: ipvs.Real{Weight: 1}})
 		}
-		members = append(members, ipset.Op{Verb: ipset.Add, Set: set, Member: ipset.Member{Addr: at.Addr(), Proto: uint8(inet.TCP), Port: servicePort}})
+		members = append(members, ipset.Op{Verb: ipset.Add, Set: set, Member: ipset.Member{Addr: at.Addr(), Proto: inet.TCP, Port: servicePort}})
 		fmt.Fprintf(&addresses, "address add %v/32 dev kube-ipvs0\n", at.Addr())
 	}
 	errs := append(kernel.IPVS.Do(ctx, servers), kernel.Sets.Do(ctx, members)...)

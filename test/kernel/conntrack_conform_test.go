@@ -21,11 +21,11 @@ type flowTable interface {
 
 func udpFlow(client, frontend, endpoint string) conntrack.Flow {
 	at := netip.MustParseAddrPort
-	return conntrack.Flow{Proto: uint8(inet.UDP), Client: at(client), Frontend: at(frontend), Endpoint: at(endpoint)}
+	return conntrack.Flow{Proto: inet.UDP, Client: at(client), Frontend: at(frontend), Endpoint: at(endpoint)}
 }
 
 func udpFrontend(at string, keep ...string) conntrack.Frontend {
-	f := conntrack.Frontend{Proto: uint8(inet.UDP), At: netip.MustParseAddrPort(at), Keep: make(map[netip.AddrPort]struct{})}
+	f := conntrack.Frontend{Proto: inet.UDP, At: netip.MustParseAddrPort(at), Keep: make(map[netip.AddrPort]struct{})}
 	for _, k := range keep {
 		f.Keep[netip.MustParseAddrPort(k)] = struct{}{}
 	}
@@ -60,7 +60,7 @@ func conformsConntrack(t *testing.T, open func(*testing.T) flowTable) {
 		{name: "all endpoints gone, IPv6", list: []conntrack.Frontend{udpFrontend("[fd00::a]:53")}, gone: []int{5, 6}},
 		{name: "an endpoint at another port", list: []conntrack.Frontend{udpFrontend("10.96.0.10:53", "10.244.0.2:54", "10.244.0.3:53")}, gone: []int{0}},
 		{name: "a flow that nothing translated", list: []conntrack.Frontend{udpFrontend("10.96.0.12:53", "10.244.0.2:53")}, gone: []int{4}},
-		{name: "another protocol", list: []conntrack.Frontend{{Proto: uint8(inet.TCP), At: netip.MustParseAddrPort("10.96.0.10:53")}}},
+		{name: "another protocol", list: []conntrack.Frontend{{Proto: inet.TCP, At: netip.MustParseAddrPort("10.96.0.10:53")}}},
 		{
 			name: "several frontends of both families",
 			list: []conntrack.Frontend{udpFrontend("10.96.0.10:5353"), udpFrontend("[fd00::b]:53"), udpFrontend("10.96.0.11:53", "10.244.0.3:53")},
@@ -93,9 +93,9 @@ func conformsConntrack(t *testing.T, open func(*testing.T) flowTable) {
 func manyFrontends() (list []conntrack.Frontend) {
 	for i := range 40 {
 		at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 97, 0, byte(i)}), 53)
-		list = append(list, conntrack.Frontend{Proto: uint8(inet.UDP), At: at})
+		list = append(list, conntrack.Frontend{Proto: inet.UDP, At: at})
 		at = netip.AddrPortFrom(netip.AddrFrom16([16]byte{0xfd, 0x97, 15: byte(i)}), 53)
-		list = append(list, conntrack.Frontend{Proto: uint8(inet.UDP), At: at})
+		list = append(list, conntrack.Frontend{Proto: inet.UDP, At: at})
 	}
 	return append(list, udpFrontend("10.96.0.10:53"), udpFrontend("[fd00::a]:53", "[fd01::2]:53"))
 }

@@ -48,9 +48,9 @@ func (kernelFlows) add(t *testing.T, flows ...conntrack.Flow) {
 	}
 }
 
-func ipTuple(proto uint8, src, dst netip.AddrPort) netlink.IPTuple {
+func ipTuple(proto inet.Protocol, src, dst netip.AddrPort) netlink.IPTuple {
 	return netlink.IPTuple{
-		Protocol: proto, SrcIP: src.Addr().AsSlice(), SrcPort: src.Port(), DstIP: dst.Addr().AsSlice(), DstPort: dst.Port(),
+		Protocol: uint8(proto), SrcIP: src.Addr().AsSlice(), SrcPort: src.Port(), DstIP: dst.Addr().AsSlice(), DstPort: dst.Port(),
 	}
 }
 
@@ -63,7 +63,7 @@ func (kernelFlows) list(t *testing.T) (out []conntrack.Flow) {
 		}
 		for _, f := range list {
 			out = append(out, conntrack.Flow{
-				Proto: f.Forward.Protocol, Client: addrPort(f.Forward.SrcIP, f.Forward.SrcPort),
+				Proto: inet.Protocol(f.Forward.Protocol), Client: addrPort(f.Forward.SrcIP, f.Forward.SrcPort),
 				Frontend: addrPort(f.Forward.DstIP, f.Forward.DstPort), Endpoint: addrPort(f.Reverse.SrcIP, f.Reverse.SrcPort),
 			})
 		}
@@ -86,7 +86,7 @@ func TestConntrackFilter(t *testing.T) {
 	k.add(t, flows...)
 	for i := range 200 {
 		k.add(t, conntrack.Flow{
-			Proto: uint8(inet.UDP), Client: netip.AddrPortFrom(netip.MustParseAddr("10.0.0.9"), uint16(1000+i)),
+			Proto: inet.UDP, Client: netip.AddrPortFrom(netip.MustParseAddr("10.0.0.9"), uint16(1000+i)),
 			Frontend: netip.MustParseAddrPort("10.96.9.9:53"), Endpoint: netip.MustParseAddrPort("10.244.0.2:53"),
 		})
 	}

@@ -127,7 +127,7 @@ func member(text string) ipset.Member {
 	m := ipset.Member{Addr: netip.MustParseAddr(part[0])}
 	if len(part) > 1 {
 		proto, port, _ := strings.Cut(part[1], ":")
-		m.Proto, m.Port = map[string]uint8{"tcp": 6, "udp": 17, "sctp": 132}[proto], uint16(number(port))
+		m.Proto, m.Port = map[string]inet.Protocol{"tcp": inet.TCP, "udp": inet.UDP, "sctp": inet.SCTP}[proto], uint16(number(port))
 	}
 	if len(part) > 2 && strings.Contains(part[2], "/") {
 		m.Other = netip.MustParsePrefix(part[2])

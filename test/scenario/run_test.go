@@ -248,12 +248,12 @@ func (r *run) check(what string) {
 	case c.ipvs != nil && c.ipvs.Verb == ipvs.DelReal && r.schedules(*c.ipvs):
 		r.t.Errorf("%s: it gets connections until that moment", what)
 	case c.set != nil && c.set.Verb == 0 && strings.HasSuffix(c.set.Set.Name, "FRONTENDS"):
-		key := ipvs.Key{Addr: c.set.Member.Addr, Proto: inet.Protocol(c.set.Member.Proto), Port: c.set.Member.Port}
+		key := ipvs.Key{Addr: c.set.Member.Addr, Proto: c.set.Member.Proto, Port: c.set.Member.Port}
 		if _, err := r.kernel.ipvs.ReadServer(context.Background(), key); err != nil {
 			r.t.Errorf("%s: %v", what, err)
 		}
 	case c.set != nil && c.set.Verb == 0 && strings.HasSuffix(c.set.Set.Name, "INTERNAL"):
-		key := ipvs.Key{Addr: ipvsmode.Alias(c.set.Member.Addr), Proto: inet.Protocol(c.set.Member.Proto), Port: c.set.Member.Port}
+		key := ipvs.Key{Addr: ipvsmode.Alias(c.set.Member.Addr), Proto: c.set.Member.Proto, Port: c.set.Member.Port}
 		if _, err := r.kernel.ipvs.ReadServer(context.Background(), key); err != nil {
 			r.t.Errorf("%s: %v", what, err)
 		}
@@ -288,7 +288,7 @@ func (r *run) isMember(set string, k ipvs.Key) bool {
 			}
 			return false
 		}
-		_, ok := members[ipset.Member{Addr: k.Addr, Proto: uint8(k.Proto), Port: k.Port}]
+		_, ok := members[ipset.Member{Addr: k.Addr, Proto: k.Proto, Port: k.Port}]
 		return ok
 	}
 	return false
