@@ -31,7 +31,7 @@ unit:
 	go test -race ./...
 
 kernel:
-	go test -tags kernel -exec "$(inkernel)" -timeout 40m -p 1 ./test/kernel ./test/lab ./test/packet ./test/scenario ./test/survive
+	go test -tags kernel -exec "$(inkernel)" -timeout 40m -p 2 ./test/packet ./test/kernel ./test/lab ./test/scenario ./test/survive
 
 cluster:
 	go test -tags cluster -timeout 30m -p 1 ./test/cluster/... ./test/deploy/... ./test/e2e/...
