@@ -20,10 +20,11 @@ type Chain struct {
 	Rules []string // each in the syntax of iptables-restore, without "-A NAME"
 }
 
-// A Jump is a rule in a built-in chain that leads all packets to an owned chain. It is inserted first, or last, and is
-// left wherever it is found, but for one with Behind: that is put back when others insert rules before it.
+// A Jump is a rule in a built-in chain that leads packets to an owned chain. It is inserted first, or last, and is left
+// wherever it is found, but for one with Behind: that is put back when others insert rules before it.
 type Jump struct {
 	Table, From, To string
+	Match           string   // which packets, as iptables-save prints it; empty: all
 	Last            bool     // behind all foreign rules
 	Behind          []string // first, but behind jumps to these foreign chains; not nil: it must keep this place
 }
@@ -31,15 +32,18 @@ type Jump struct {
 // String returns the equivalent iptables command.
 func (j Jump) String() string { return fmt.Sprintf("iptables -t %s %s", j.Table, j.rule(1)) }
 
+// spec returns the jump as iptables-save prints it behind its chain.
+func (j Jump) spec() string { return strings.TrimSpace(j.Match + " -j " + j.To) }
+
 // rule returns the jump in the syntax of iptables-restore, for a place in the chain, 1 for the first.
 func (j Jump) rule(place int) string {
 	switch {
 	case j.Last:
-		return fmt.Sprintf("-A %s -j %s", j.From, j.To)
+		return fmt.Sprintf("-A %s %s", j.From, j.spec())
 	case place > 1:
-		return fmt.Sprintf("-I %s %d -j %s", j.From, place, j.To)
+		return fmt.Sprintf("-I %s %d %s", j.From, place, j.spec())
 	}
-	return fmt.Sprintf("-I %s -j %s", j.From, j.To)
+	return fmt.Sprintf("-I %s %s", j.From, j.spec())
 }
 
 // A Ruleset has all owned rules of one family.
@@ -90,7 +94,7 @@ func (r Ruleset) restore(missing []Jump, saved string) string {
 			}
 			place, isMisplaced := j.place(saved)
 			if isMisplaced {
-				fmt.Fprintf(&b, "-D %s -j %s\n", j.From, j.To)
+				fmt.Fprintf(&b, "-D %s %s\n", j.From, j.spec())
 			}
 			fmt.Fprintln(&b, j.rule(place))
 		}

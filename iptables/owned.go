@@ -106,7 +106,7 @@ func (o owned) String() string {
 }
 
 // has reports whether a jump exists.
-func (o owned) has(j Jump) bool { return slices.Contains(o, line{j.Table, j.From, "-j " + j.To}) }
+func (o owned) has(j Jump) bool { return slices.Contains(o, line{j.Table, j.From, j.spec()}) }
 
 // lacks returns an error that names a missing part of a ruleset, or nil. It counts rules, since iptables-save may print a
 // rule in another form.
@@ -136,7 +136,7 @@ func (o owned) without(r Ruleset) owned {
 		if slices.ContainsFunc(r.Chains, func(c Chain) bool { return c.Table == l.table && c.Name == l.chain }) {
 			return true
 		}
-		return slices.ContainsFunc(r.Jumps, func(j Jump) bool { return l == line{j.Table, j.From, "-j " + j.To} })
+		return slices.ContainsFunc(r.Jumps, func(j Jump) bool { return l == line{j.Table, j.From, j.spec()} })
 	})
 }
 

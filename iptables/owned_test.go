@@ -79,6 +79,8 @@ func TestJumpsAreFoundWhereverTheyStand(t *testing.T) {
 		{Jump{Table: "filter", From: "INPUT", To: "KIPVS-INPUT"}, true},
 		{Jump{Table: "filter", From: "FORWARD", To: "KIPVS-INPUT"}, false},
 		{Jump{Table: "nat", From: "INPUT", To: "KIPVS-INPUT"}, false},
+		{Jump{Table: "filter", From: "INPUT", To: "KIPVS-INPUT", Match: "-p tcp"}, false},
+		{Jump{Table: "mangle", From: "PREROUTING", To: "KIPVS-OLD", Match: "-p udp"}, false},
 	} {
 		if got := found.has(tt.jump); got != tt.want {
 			t.Errorf("has(%v) = %v, want %v", tt.jump, got, tt.want)
@@ -109,6 +111,8 @@ func TestPlaceOfJump(t *testing.T) {
 		{"a jump to a chain whose name is longer", first, table + "-A INPUT -j cali-INPUT-OLD\n", "-I INPUT -j KIPVS-INPUT"},
 		{"a jump in another table", first, "*mangle\n-A INPUT -j cali-INPUT\nCOMMIT\n" + table, "-I INPUT -j KIPVS-INPUT"},
 		{"another table before ours", first, "*mangle\n-A INPUT -j DROP\nCOMMIT\n" + table + "-A INPUT -j cali-INPUT\n", "-I INPUT 2 -j KIPVS-INPUT"},
+		{"only some packets", Jump{Table: "filter", From: "INPUT", To: "KIPVS-INPUT", Match: "-p tcp", Behind: []string{"cali-INPUT"}},
+			table + "-A INPUT -p tcp -j KIPVS-INPUT\n-A INPUT -j cali-INPUT\n", "-D INPUT -p tcp -j KIPVS-INPUT\n-I INPUT 2 -p tcp -j KIPVS-INPUT"},
 		{"the last", last, table + "-A INPUT -j cali-INPUT\n-A INPUT -j DROP\n", "-A INPUT -j KIPVS-INPUT"},
 		{"behind nobody", Jump{Table: "filter", From: "INPUT", To: "KIPVS-INPUT"}, table + "-A INPUT -j cali-INPUT\n", "-I INPUT -j KIPVS-INPUT"},
 	} {

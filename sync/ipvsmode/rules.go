@@ -3,6 +3,7 @@ package ipvsmode
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
@@ -62,7 +63,7 @@ type RulesConfig struct {
 //	  IPVS
 //	  nat INPUT
 //	    mark connections unknown to IPVS
-//	both again, now to the endpoint: OUTPUT, mangle and nat POSTROUTING
+//	both again, now to the endpoint: mangle OUTPUT, which removes the mark, and nat POSTROUTING
 //
 // If a decision is made only once for a connection, its other packets pay for one conntrack match, and the first packet of one for no
 // Service for that and two set look-ups.
@@ -70,33 +71,32 @@ func Rules(cfg RulesConfig, family inet.Family) iptables.Ruleset {
 	r := rules{cfg: cfg, sets: SetsOf(family), family: family, is4: family == inet.IPv4}
 	set := iptables.Ruleset{Family: family}
 	set.Chains = []iptables.Chain{
-		{Table: "raw", Name: "KIPVS-PREROUTING", Rules: []string{r.divert()}},
+		{Table: "raw", Name: "KIPVS-PREROUTING", Rules: r.diverted(r.divert())},
 		{Table: "mangle", Name: "KIPVS-PREROUTING", Rules: r.manglePrerouting()},
 		{Table: "mangle", Name: "KIPVS-GUARD", Rules: append(r.internal("-j RETURN"), "-j DROP")},
 		{Table: "mangle", Name: "KIPVS-CLUSTER", Rules: r.cluster()},
 		{Table: "mangle", Name: "KIPVS-DIVERT", Rules: r.divertAgain()},
 		{Table: "mangle", Name: "KIPVS-OUTPUT", Rules: r.mangleOutput()},
 		{Table: "mangle", Name: "KIPVS-OWN", Rules: r.own()},
-		{Table: "mangle", Name: "KIPVS-POSTROUTING", Rules: []string{r.unmark()}},
 		{Table: "nat", Name: "KIPVS-PREROUTING", Rules: r.natPrerouting()},
 		{Table: "nat", Name: "KIPVS-REJECT", Rules: r.reject()},
-		{Table: "nat", Name: "KIPVS-INPUT", Rules: []string{r.unknownToIPVS(r.sets.External, setConnmark(cfg.Marks.Own, cfg.Marks.Own))}},
+		{Table: "nat", Name: "KIPVS-INPUT", Rules: r.diverted(r.unknownToIPVS(r.sets.External, setConnmark(cfg.Marks.Own, cfg.Marks.Own)))},
 		{Table: "nat", Name: "KIPVS-OUTPUT", Rules: r.natOutput()},
 		{Table: "nat", Name: "KIPVS-POSTROUTING", Rules: r.postrouting()},
 		{Table: "nat", Name: "KIPVS-MASQUERADE", Rules: r.masquerade()},
 		{Table: "filter", Name: "KIPVS-INPUT", Rules: r.filterInput()},
 		{Table: "filter", Name: "KIPVS-LOCAL", Rules: r.filterLocal()},
-		{Table: "filter", Name: "KIPVS-EXTERNAL", Rules: []string{notSYN + " " + r.connmark(cfg.Marks.Own) + " " + reset, "-j ACCEPT"}},
+		{Table: "filter", Name: "KIPVS-EXTERNAL", Rules: r.diverted(notSYN+" "+r.connmark(cfg.Marks.Own)+" "+reset, "-j ACCEPT")},
 		{Table: "filter", Name: "KIPVS-ACCEPT", Rules: []string{matchSet(r.sets.Frontends, "dst,dst") + " -j ACCEPT"}},
 		{Table: "filter", Name: "KIPVS-FORWARD", Rules: []string{known + " -j ACCEPT", toLink + " -p tcp " + reset, toLink + " -j REJECT"}},
 		{Table: "filter", Name: "KIPVS-OUTPUT", Rules: r.filterOutput()},
 	}
 	set.Jumps = []iptables.Jump{
 		{Table: "raw", From: "PREROUTING", To: "KIPVS-PREROUTING"},
-		{Table: "mangle", From: "PREROUTING", To: "KIPVS-PREROUTING"},
-		{Table: "mangle", From: "PREROUTING", To: "KIPVS-DIVERT", Last: true}, // others may have written the whole mark
+		{Table: "mangle", From: "PREROUTING", To: "KIPVS-PREROUTING", Match: unknown},
+		{Table: "mangle", From: "PREROUTING", To: "KIPVS-DIVERT", Match: r.connmark(cfg.Marks.Divert), Last: true}, // others may have written the whole mark
+		{Table: "mangle", From: "PREROUTING", To: "KIPVS-DIVERT", Match: r.notDiverted(), Last: true},
 		{Table: "mangle", From: "OUTPUT", To: "KIPVS-OUTPUT"},
-		{Table: "mangle", From: "POSTROUTING", To: "KIPVS-POSTROUTING"},
 		{Table: "nat", From: "PREROUTING", To: "KIPVS-PREROUTING"},
 		{Table: "nat", From: "INPUT", To: "KIPVS-INPUT"},
 		{Table: "nat", From: "OUTPUT", To: "KIPVS-OUTPUT"},
@@ -104,8 +104,19 @@ func Rules(cfg RulesConfig, family inet.Family) iptables.Ruleset {
 		{Table: "filter", From: "INPUT", To: "KIPVS-INPUT", Behind: policyAgents},
 		{Table: "filter", From: "INPUT", To: "KIPVS-ACCEPT", Last: true},
 		{Table: "filter", From: "FORWARD", To: "KIPVS-FORWARD"},
-		{Table: "filter", From: "OUTPUT", To: "KIPVS-OUTPUT"},
+		{Table: "filter", From: "OUTPUT", To: "KIPVS-OUTPUT", Match: unknown},
 	}
+	return withoutEmpty(set)
+}
+
+// withoutEmpty leaves out chains without rules, and the jumps to them.
+func withoutEmpty(set iptables.Ruleset) iptables.Ruleset {
+	for _, c := range set.Chains {
+		if len(c.Rules) == 0 {
+			set.Jumps = slices.DeleteFunc(set.Jumps, func(j iptables.Jump) bool { return j.Table == c.Table && j.To == c.Name })
+		}
+	}
+	set.Chains = slices.DeleteFunc(set.Chains, func(c iptables.Chain) bool { return len(c.Rules) == 0 })
 	return set
 }
 
@@ -177,6 +188,14 @@ func (r rules) internal(rest string) []string {
 	return out
 }
 
+// diverted returns rules for diverted packets, of which there are none in bind mode.
+func (r rules) diverted(rules ...string) []string {
+	if r.cfg.Bind {
+		return nil
+	}
+	return rules
+}
+
 func (r rules) divert() string {
 	return matchSet(r.sets.External, "dst,dst") + " " + turn(r.cfg.Marks.Divert, r.cfg.Marks.Divert)
 }
@@ -185,10 +204,12 @@ func (r rules) divert() string {
 // to them keep the bit if another agent restored it: if that saves marks, too, the connection would lose it.
 func (r rules) divertAgain() []string {
 	d := r.cfg.Marks.Divert
-	return []string{
-		r.connmark(d) + " " + r.divert(),
-		fmt.Sprintf("-m mark --mark %#x/%#[1]x -m connmark ! --mark %#[1]x/%#[1]x %s %s", d, matchNoSet(r.sets.External, "dst,dst"), turn(0, d)),
-	}
+	return r.diverted(r.divert(), fmt.Sprintf("%s %s %s", r.notDiverted(), matchNoSet(r.sets.External, "dst,dst"), turn(0, d)))
+}
+
+// notDiverted matches packets with the mark of diverted ones in a connection without it.
+func (r rules) notDiverted() string {
+	return fmt.Sprintf("-m mark --mark %#x/%#[1]x -m connmark ! --mark %#[1]x/%#[1]x", r.cfg.Marks.Divert)
 }
 
 // ranged drops connections to frontends from sources outside of their ranges, also to one that is off: IPVS looks at no set, and has its
@@ -202,18 +223,14 @@ func (r rules) ranged() string {
 func (r rules) manglePrerouting() []string {
 	m := r.cfg.Marks
 	kept := m.Divert | m.Masquerade
-	return []string{
-		known + " -j RETURN",
-		r.ranged(),
-		matchNoSet(r.sets.Frontends, "dst,dst") + " -j RETURN",
-		r.divert(),
+	return slices.Concat([]string{r.ranged(), matchNoSet(r.sets.Frontends, "dst,dst") + " -j RETURN"}, r.diverted(r.divert()), []string{
 		r.mapped(),
 		r.treated(DropExternal) + " -j KIPVS-GUARD",
 		r.treated(MasqueradeExternal) + " -j KIPVS-CLUSTER",
 		turn(0, m.Own),
 		fmt.Sprintf("-j CONNMARK --save-mark --nfmask %#x --ctmask %#[1]x", kept),
 		onlySYN + " " + setConnmark(0, m.Own), // a client that uses its port again gets a new connection
-	}
+	})
 }
 
 // cluster keeps the source of cluster-IP traffic from pods. If internal sources cannot be found, none counts as external.
@@ -226,12 +243,15 @@ func (r rules) cluster() []string {
 }
 
 // mangleOutput is for the node's own packets. They are routed again if their mark changes, here to the loopback link, as IPVS needs it:
-// it keeps a packet's route if the real server is on this node.
+// it keeps a packet's route if the real server is on this node. If it is elsewhere, the packet comes here once more on its way there,
+// and must lose the mark: a tunnel would copy it to the outer packet, which may go to an address that is a load balancer's here. In
+// other connections the bit is somebody else's.
 func (r rules) mangleOutput() []string {
-	return []string{
-		unknown + " -j KIPVS-OWN",
-		matchSet(r.sets.External, "dst,dst") + " " + turn(r.cfg.Marks.Own, r.cfg.Marks.Own),
-	}
+	own := r.cfg.Marks.Own
+	return slices.Concat(
+		r.diverted(fmt.Sprintf("-m mark --mark %#x/%#[1]x %s %s", own, r.connmark(own), turn(0, own))),
+		[]string{unknown + " -j KIPVS-OWN"},
+		r.diverted(matchSet(r.sets.External, "dst,dst")+" "+turn(own, own)))
 }
 
 // own decides about the first packet of a connection of the node itself, which is neither internal nor external: it is masqueraded,
@@ -244,15 +264,8 @@ func (r rules) own() []string {
 		// itself, which no endpoint could answer.)
 		out = append(out, r.mapped(), r.treated(MasqueradeExternal)+" "+turn(0, m.Mask()), fmt.Sprintf("-m mark --mark %#x/%#x -j RETURN", 0, m.Mask()))
 	}
-	return append(out, turn(m.Masquerade, m.Masquerade), setConnmark(m.Masquerade, m.Masquerade),
-		matchSet(r.sets.External, "dst,dst")+" "+setConnmark(m.Own, m.Own))
-}
-
-// unmark clears the bit that delivers the node's own packets here from those that leave: a tunnel would copy it to the outer packet,
-// which may go to an address that is a load balancer's here.
-func (r rules) unmark() string {
-	own := r.cfg.Marks.Own
-	return fmt.Sprintf("-m mark --mark %#x/%#[1]x %s", own, turn(0, own))
+	out = append(out, turn(m.Masquerade, m.Masquerade), setConnmark(m.Masquerade, m.Masquerade))
+	return append(out, r.diverted(matchSet(r.sets.External, "dst,dst")+" "+setConnmark(m.Own, m.Own))...)
 }
 
 // reject translates packets to be rejected.
@@ -327,11 +340,10 @@ func (r rules) masquerade() []string {
 // filterInput accepts packets that firewalls cannot mean: in other modes these never pass INPUT. Those for an address of the node
 // itself come behind firewall rules (KIPVS-ACCEPT), but for health-check node ports, which kube-proxy accepts, too.
 func (r rules) filterInput() []string {
-	return []string{
-		matchSet(r.sets.Local, "dst") + " -j KIPVS-LOCAL",
-		matchSet(r.sets.External, "dst,dst") + " -j KIPVS-EXTERNAL",
-		matchSet(r.sets.Health, "dst,dst") + " -j ACCEPT",
-	}
+	return slices.Concat(
+		[]string{matchSet(r.sets.Local, "dst") + " -j KIPVS-LOCAL"},
+		r.diverted(matchSet(r.sets.External, "dst,dst")+" -j KIPVS-EXTERNAL"),
+		[]string{matchSet(r.sets.Health, "dst,dst") + " -j ACCEPT"})
 }
 
 // filterLocal rejects packets that no frontend claims, and no listener on the node may get. Translated ones are for an alias. ICMP
@@ -354,7 +366,6 @@ func (r rules) filterLocal() []string {
 func (r rules) filterOutput() []string {
 	to := fmt.Sprintf("-d %v/%d", RejectAddr(r.family), RejectAddr(r.family).BitLen())
 	return []string{
-		known + " -j RETURN",
 		to + " -j REJECT",
 		"-m conntrack --ctstate DNAT -j RETURN",
 		toLink + " -p tcp " + reset, toLink + " -j REJECT",

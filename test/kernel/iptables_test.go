@@ -45,11 +45,15 @@ func iptablesNoticed(t *testing.T, p *iptables.Commands, f inet.Family) {
 			{Table: "mangle", Name: "KIPVS-FIRST", Rules: []string{"-i lo -j RETURN", "-o lo -j KIPVS-SECOND"}},
 			{Table: "mangle", Name: "KIPVS-SECOND", Rules: []string{"-o lo -j ACCEPT"}},
 		},
-		Jumps: []iptables.Jump{{Table: "mangle", From: "OUTPUT", To: "KIPVS-FIRST"}},
+		Jumps: []iptables.Jump{
+			{Table: "mangle", From: "OUTPUT", To: "KIPVS-FIRST"},
+			{Table: "mangle", From: "INPUT", To: "KIPVS-SECOND", Match: "-m conntrack ! --ctstate RELATED,ESTABLISHED", Last: true},
+			{Table: "mangle", From: "INPUT", To: "KIPVS-SECOND", Match: "-m connmark --mark 0x10/0x10", Last: true},
+		},
 	}
 	program := map[inet.Family]string{inet.IPv4: "iptables-", inet.IPv6: "ip6tables-"}[f] + p.Backend() + " -t mangle "
 	for _, hand := range []string{
-		"-F KIPVS-SECOND", "-F", "-D OUTPUT -j KIPVS-FIRST", "-A KIPVS-FIRST -j ACCEPT", "-D KIPVS-FIRST 1", "-I OUTPUT -g KIPVS-SECOND",
+		"-F KIPVS-SECOND", "-F", "-D OUTPUT -j KIPVS-FIRST", "-D INPUT -m connmark --mark 0x10/0x10 -j KIPVS-SECOND", "-A KIPVS-FIRST -j ACCEPT", "-D KIPVS-FIRST 1", "-I OUTPUT -g KIPVS-SECOND",
 		"-F; " + program + "-X",
 	} {
 		if err := p.Ensure(ctx, rules); err != nil {

@@ -44,7 +44,7 @@ var hands = []hand{
 	{"a member is removed", "ipset del KIPVS-FRONTENDS 10.96.1.1,tcp:80"},
 	{"a stranger's member is added", "ipset add KIPVS-FRONTENDS 10.96.1.77,tcp:80 skbmark 0x4010/0x4010"},
 	{"all sets are flushed", "ipset flush"},
-	{"the jumps are removed", "iptables -t mangle -D PREROUTING -j KIPVS-PREROUTING; iptables -t nat -D POSTROUTING -j KIPVS-POSTROUTING"},
+	{"the jumps are removed", "iptables -t mangle -D PREROUTING -m conntrack ! --ctstate RELATED,ESTABLISHED -j KIPVS-PREROUTING; iptables -t nat -D POSTROUTING -j KIPVS-POSTROUTING"},
 	{"a chain is flushed", "iptables -t mangle -F KIPVS-PREROUTING"},
 	{"the nat table is flushed", "iptables -t nat -F"},
 	{"all tables are flushed", "for t in raw mangle nat filter; do iptables -t $t -F; iptables -t $t -X; ip6tables -t $t -F; ip6tables -t $t -X; done"},

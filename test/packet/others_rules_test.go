@@ -100,11 +100,6 @@ var othersMarks = []circumstance{
 		changes: []change{
 			inEach(last, "mangle", "-j CONNMARK --restore-mark", "PREROUTING", "OUTPUT"), inEach(last, "mangle", "-j CONNMARK --save-mark", "POSTROUTING"),
 		},
-		limits: []limit{{
-			reason: "the mark that leads the node's own packets to the loopback link is not on them where they leave, or a tunnel would have it, and so is not saved",
-			of:     []string{"divert"},
-			covers: func(c cell) bool { return c.from == fromNode && c.external() && c.ownEndpoint() },
-		}},
 	},
 	{
 		name:    "marks in every chain of filter (Felix)",
