@@ -344,7 +344,7 @@ func TestNothingIsOnWithoutRules(t *testing.T) {
 	for _, refused := range []string{"ensure rules", "ip rule add pref 92 fwmark 0x1000/0x1000 lookup 7598"} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
-			r.set(1, pods(1))
+			r.set(1, pods(1), guarded("198.18.0.1"))
 			r.let(refusing(refused))
 			r.start()
 			r.queue.Synced()
@@ -356,11 +356,50 @@ func TestNothingIsOnWithoutRules(t *testing.T) {
 			}
 			r.let(nil)
 			time.Sleep(retryMost)
-			if got := r.take(); got[len(got)-1] != "ipset add KIPVS-FRONTENDS 10.96.0.1,tcp:80 skbmark 0x4010/0x4010" {
+			if got := r.take(); !slices.Contains(got, "ipset add KIPVS-FRONTENDS 10.96.0.1,tcp:80 skbmark 0x4010/0x4010") {
 				t.Errorf("not on after the retry: %v", got)
 			}
 		})
 	}
+}
+
+// Routing rules cost every packet of the node something, whoever's it is: they are there as long as packets are diverted.
+func TestPoliciesComeWithDivertedFrontends(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		external := func(s *plan.Service) { s.ExternalIPs = []netip.Addr{netip.MustParseAddr("198.18.0.1")} }
+		ofRules := func(got []string) (out []string) {
+			for _, what := range got {
+				if strings.HasPrefix(what, "ip rule") {
+					out = append(out, what)
+				}
+			}
+			return out
+		}
+		r.start()
+		r.queue.Synced()
+		r.change(1, pods(1))
+		if got := ofRules(r.take()); len(got) > 0 {
+			t.Errorf("without external addresses: %v", got)
+		}
+		r.change(1, pods(1), external)
+		r.change(2, pods(1), func(s *plan.Service) { s.ExternalIPs = []netip.Addr{netip.MustParseAddr("198.18.0.2")} })
+		got := r.take()
+		ordered(t, got, "ip rule add pref 92 fwmark 0x1000/0x1000 lookup 7598", "ipset add KIPVS-EXTERNAL 198.18.0.1,tcp:80")
+		if n := len(ofRules(got)); n != 5 {
+			t.Errorf("%d rules for two external addresses:\n%s", n, strings.Join(got, "\n"))
+		}
+		r.change(1, pods(1))
+		if got := ofRules(r.take()); len(got) > 0 {
+			t.Errorf("one of two is still external: %v", got)
+		}
+		r.remove(2)
+		got = r.take()
+		ordered(t, got, "ipset del KIPVS-EXTERNAL 198.18.0.2,tcp:80", "ip rule del pref 92 fwmark 0x1000/0x1000 lookup 7598")
+		if n := len(ofRules(got)); n != 5 {
+			t.Errorf("%d rules are gone with the last:\n%s", n, strings.Join(got, "\n"))
+		}
+	})
 }
 
 // Where source ranges guard a frontend, its virtual server waits for the rules that look at them: it would serve the node at once.

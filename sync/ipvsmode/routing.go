@@ -76,24 +76,27 @@ func (d *Dataplane) base() {
 	}
 }
 
-// baseOf returns the items of a family that do not depend on Services: the link, the rules of the routing policy, and the routes of
-// rejected packets and of aliases.
+// baseOf returns the items of a family that do not depend on Services: the link, and the routes of rejected packets and of aliases.
 func (d *Dataplane) baseOf(f inet.Family) []vip.Item {
 	reject := RejectAddr(f)
-	return append(vip.Policies(everything(f), d.cfg.Marks.Divert, d.cfg.Marks.Own),
-		vip.Item{Kind: vip.Link},
-		vip.Item{Kind: vip.Refuse, Prefix: netip.PrefixFrom(reject, reject.BitLen())},
-		vip.Item{Kind: vip.Local, Prefix: AliasRange(f)})
+	return []vip.Item{
+		{Kind: vip.Link},
+		{Kind: vip.Refuse, Prefix: netip.PrefixFrom(reject, reject.BitLen())},
+		{Kind: vip.Local, Prefix: AliasRange(f)},
+	}
 }
 
-// stands reports whether the base of a family is in place, and frontends may be turned on.
+// stands reports whether the base of a family is in place, with the routing rules if packets are diverted, and frontends may be turned
+// on.
 func (d *Dataplane) stands(f inet.Family) bool {
-	for _, item := range d.baseOf(f) {
-		if _, known := d.tables.vips.Known(item); !known {
-			return false
-		}
-	}
-	return d.ruled(f)
+	return !slices.ContainsFunc(d.baseOf(f), d.isMissing) && !slices.ContainsFunc(d.tables.policies[f], d.isMissing) && d.ruled(f)
+}
+
+// isMissing reports whether an item is desired and not in place.
+func (d *Dataplane) isMissing(i vip.Item) bool {
+	_, wanted := d.tables.vips.Wanted(i)
+	_, known := d.tables.vips.Known(i)
+	return wanted && !known
 }
 
 // ruled reports whether the rules of a family are in sync.

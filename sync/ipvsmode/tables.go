@@ -23,6 +23,7 @@ type tables struct {
 	marks    Marks
 	bind     bool // service addresses are put on the link
 	families map[inet.Family]Sets
+	policies map[inet.Family][]vip.Item // what diverted packets need
 	sources  map[inet.Family]netip.Addr // of the node's own packets
 	aliases  map[ipvs.Key]*alias
 
@@ -48,11 +49,12 @@ func newTables(marks Marks, bind bool, families []inet.Family) *tables {
 		marks:    marks,
 		bind:     bind,
 		families: map[inet.Family]Sets{},
+		policies: map[inet.Family][]vip.Item{},
 		sources:  map[inet.Family]netip.Addr{},
 		aliases:  map[ipvs.Key]*alias{},
 	}
 	for _, f := range families {
-		t.families[f] = SetsOf(f)
+		t.families[f], t.policies[f] = SetsOf(f), vip.Policies(everything(f), marks.Divert, marks.Own)
 		for _, set := range t.families[f].All() {
 			t.members[set.Name] = delta.New[ipset.Member, ipset.Mark]()
 		}
@@ -95,6 +97,10 @@ func (c claimer) frontend(fe *plan.Frontend) {
 	}
 	if IsDiverted(fe, c.bind) {
 		c.member(sets.External, member, none)
+		// A first rule of anybody makes every packet's routing look at rules, and search the local table and the main one apart.
+		for _, rule := range c.policies[inet.FamilyOf(fe.Addr)] {
+			c.vip(rule)
+		}
 	}
 	if in := fe.Internal; in != nil && c.alias(fe) {
 		c.server(AliasKey(fe.Address), server, in.Backends)
