@@ -23,6 +23,7 @@ const (
 	nobody    = "nothing"
 	conntrack = "conntrack alone"
 	divert    = "kube-ipvs, divert"
+	external  = "kube-ipvs, divert, with an external address"
 	bind      = "kube-ipvs, bind"
 	peerIPVS  = "kube-proxy, ipvs mode"
 	peerRules = "kube-proxy, iptables mode"
@@ -58,8 +59,8 @@ func contend(ctx context.Context, contender string, s size) (*lab.Lab, error) {
 	switch contender {
 	case conntrack:
 		err = run("", "iptables", "-A", "FORWARD", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP")
-	case divert, bind:
-		err = contendOurs(ctx, l, contender == bind, s)
+	case divert, external, bind:
+		err = contendOurs(ctx, l, contender, s)
 	}
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
@@ -67,10 +68,13 @@ func contend(ctx context.Context, contender string, s size) (*lab.Lab, error) {
 	return l, nil
 }
 
-func contendOurs(ctx context.Context, l *lab.Lab, bind bool, s size) error {
-	m := newMemory(s)
-	m.Put(pathTarget(), pathSlice(l.Pod("old").Addr(false)))
-	p, err := start(ctx, m, func(cfg *ipvsmode.Config) { cfg.Plan.Bind = bind })
+func contendOurs(ctx context.Context, l *lab.Lab, contender string, s size) error {
+	m, target := newMemory(s), pathTarget()
+	if contender == external {
+		target.ExternalIPs = []netip.Addr{netip.MustParseAddr("203.0.113.1")}
+	}
+	m.Put(target, pathSlice(l.Pod("old").Addr(false)))
+	p, err := start(ctx, m, func(cfg *ipvsmode.Config) { cfg.Plan.Bind = contender == bind })
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@
 // and plots.
 //
 //	inkernel -timeout 60m bench -docs docs [-only first,change,...] [-rounds N]
+//	inkernel -timeout 60m -kernel icount bench -docs docs -page path
 //
 // Every measurement is made by a process of its own in a network namespace of its own: no IPVS table, no heap and nothing
 // that the kernel keeps aside of what was deleted is shared. What is compared is measured in turns, round by round, and of
@@ -24,6 +25,7 @@ import (
 // options are the flags.
 type options struct {
 	docs    string
+	page    string
 	only    string
 	rounds  int
 	part    string
@@ -33,7 +35,8 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.docs, "docs", "", "write bench.md and plots to this `folder`")
+	flag.StringVar(&o.docs, "docs", "", "write the page and its plots to this `folder`")
+	flag.StringVar(&o.page, "page", "bench", "which `page` to write: bench, or path, whose times are counts of instructions")
 	flag.StringVar(&o.only, "only", "", "measure only these `sections`, by name, with commas between them")
 	flag.IntVar(&o.rounds, "rounds", 0, "how `often` to measure; 0: as often as each section needs")
 	flag.StringVar(&o.part, "part", "", "be the process that makes this `measurement`, for every line on standard input once")
@@ -56,7 +59,11 @@ func (o options) run(ctx context.Context, out io.Writer) error {
 	}
 	var done []finding
 	var failed error
-	for _, s := range sections() {
+	page, ok := pages()[o.page]
+	if !ok {
+		return fmt.Errorf("-page=%s: no such page", o.page)
+	}
+	for _, s := range page.sections {
 		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), s.name) {
 			continue
 		}
@@ -71,5 +78,5 @@ func (o options) run(ctx context.Context, out io.Writer) error {
 	if o.docs == "" {
 		return failed
 	}
-	return errors.Join(failed, write(o.docs, done))
+	return errors.Join(failed, page.write(o.docs, o.page, done))
 }

@@ -53,7 +53,7 @@ func parts() map[string]part {
 		"writes": writes(false), "all writes": writes(true), "first": first, "warm": warm, "change": change, "idle": idle, "packets": packets,
 		ours: beside(ours), ipvsMode: beside(ipvsMode), iptablesMode: beside(iptablesMode),
 	}
-	for _, contender := range []string{nobody, conntrack, divert, bind, peerIPVS, peerRules} {
+	for _, contender := range []string{nobody, conntrack, divert, external, bind, peerIPVS, peerRules} {
 		all["path, "+contender] = pathOf(contender)
 	}
 	return all

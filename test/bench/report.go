@@ -48,12 +48,6 @@ func spread(values []float64, unit func(float64) string) string {
 	return fmt.Sprintf("%s (%s to %s)", shown, unit(slices.Min(values)), unit(slices.Max(values)))
 }
 
-// middle shows the median of what many rounds saw, and between which values half of them were: among hundreds of short rounds
-// the lowest and the highest tell of the machine.
-func middle(values []float64, unit func(float64) string) string {
-	return fmt.Sprintf("%s (%s to %s)", unit(median(values)), unit(quantile(values, 0.25)), unit(quantile(values, 0.75)))
-}
-
 func (r row) cells() []string { return []string{r.what, r.seen, r.against, r.ratio, r.target} }
 
 var header = []string{"what", "seen", "against", "ratio", "target"}
@@ -82,26 +76,18 @@ func (f finding) markdown(out io.Writer) {
 }
 
 // write writes the page and its plots.
-func write(dir string, done []finding) error {
-	var page strings.Builder
-	fmt.Fprintf(&page, `# Benchmarks
-
-Written by %smake bench%s (test/bench) on %s, on %s.
-
-Everything is measured in one boot of the test kernel, user-mode Linux: one CPU, system calls about 20 times slower than
-elsewhere, and sensitive to other work on the machine. So ratios count, not times. Compared things were measured in turns, each
-in a process and network namespace of its own. Figures are medians, and ratios are medians of each round's; brackets hold the
-lowest and the highest round.
-`, "`", "`", time.Now().Format(time.DateOnly), machine())
+func (p page) write(dir, name string, done []finding) error {
+	var text strings.Builder
+	fmt.Fprintf(&text, "# %s\n\nWritten by `%s` (test/bench) on %s, on %s.\n\n%s\n", p.title, p.by, time.Now().Format(time.DateOnly), machine(), p.words)
 	for _, f := range done {
-		f.markdown(&page)
+		f.markdown(&text)
 		for _, p := range f.plots {
 			if err := os.WriteFile(filepath.Join(dir, p.file+".svg"), []byte(p.svg()), 0o644); err != nil {
 				return err
 			}
 		}
 	}
-	return os.WriteFile(filepath.Join(dir, "bench.md"), []byte(page.String()), 0o644)
+	return os.WriteFile(filepath.Join(dir, name+".md"), []byte(text.String()), 0o644)
 }
 
 // machine says what was measured on.

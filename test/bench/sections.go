@@ -14,8 +14,30 @@ type section struct {
 	tell   func(results) finding
 }
 
-func sections() []section {
-	return []section{firstSection(), changeSection(), idleSection(), packetsSection(), pathSection(), besideSection()}
+// A page is sections that are measured in one boot.
+type page struct {
+	title, by, words string
+	sections         []section
+}
+
+// pages are the pages by their files' names.
+func pages() map[string]page {
+	return map[string]page{
+		"bench": {
+			title: "Benchmarks", by: "make bench",
+			words: `Everything is measured in one boot of the test kernel, user-mode Linux: one CPU, system calls about 20 times slower than
+elsewhere, and sensitive to other work on the machine. So ratios count, not times. Compared things were measured in turns, each
+in a process and network namespace of its own. Figures are medians, and ratios are medians of each round's; brackets hold the
+lowest and the highest round. [A packet's way](path.md) is measured elsewhere.`,
+			sections: []section{firstSection(), changeSection(), idleSection(), packetsSection(), besideSection()},
+		},
+		"path": {
+			title: "What a packet costs", by: "make path",
+			words: `In an emulated machine whose clock counts instructions: what is measured repeats within a few per cent, whatever else the host does. How
+long memory takes is left out, and whatever waits. iptables is the one of nft, as nodes have it.`,
+			sections: []section{pathSection()},
+		},
+	}
 }
 
 // measure makes the section's measurements, in so many rounds as it needs if none are said.

@@ -43,13 +43,15 @@ func choose(name string) (kernel, error) {
 		return hostKernel{}, nil
 	case "qemu":
 		return qemu{}, nil
+	case "icount":
+		return qemu{countsInstructions: true}, nil
 	case "auto":
 		if os.Geteuid() == 0 && hostHasIPVS() {
 			return hostKernel{}, nil
 		}
 		return userModeLinux{}, nil
 	}
-	return nil, fmt.Errorf("-kernel=%s: want uml, host, qemu or auto", name)
+	return nil, fmt.Errorf("-kernel=%s: want uml, host, qemu, icount or auto", name)
 }
 
 // hostHasIPVS loads ip_vs where that is possible, and looks for its file. A missing modprobe or module is an answer, too.

@@ -1,6 +1,6 @@
 // Command inkernel runs a program inside a kernel that has IPVS, and ends as the program ended.
 //
-//	inkernel [-timeout 11m] [-mem 2G] [-kernel auto|uml|host|qemu] [-net tap=NAME] [-env K=V]... PROGRAM [ARG...]
+//	inkernel [-timeout 11m] [-mem 2G] [-kernel auto|uml|host|qemu|icount] [-net tap=NAME] [-env K=V]... PROGRAM [ARG...]
 //
 // It fits go test: go test -exec "$PWD/.bin/inkernel" -tags kernel ./test/...
 //
@@ -10,7 +10,8 @@
 //
 // Where the running kernel has IPVS and the caller is root, the program runs there, in namespaces of its own. Everywhere
 // else it runs in user-mode Linux, which needs neither root nor KVM. With -kernel=qemu it runs in an emulated machine, slowly,
-// with what user-mode Linux lacks: iptables on nft, and a second CPU.
+// with what user-mode Linux lacks: iptables on nft, and a second CPU. With -kernel=icount that machine has one CPU, and its clock
+// counts instructions, each a nanosecond: what is measured there repeats, however busy the host.
 //
 // The exit status is the program's: 128+n if signal n ended it, 124 if the time was up, 125 if there was no kernel to
 // run it in, 128+n if inkernel itself was told to stop by signal n.
@@ -133,7 +134,7 @@ func parse(args []string) (options, error) {
 	// One minute more than go test gives a test binary by default, so that the binary can still say what hung.
 	flags.DurationVar(&o.timeout, "timeout", 11*time.Minute, "kill everything after `duration`, which includes the boot")
 	flags.StringVar(&o.memory, "mem", "2G", "memory of a kernel of its own; only what is touched is taken")
-	flags.StringVar(&o.kernel, "kernel", "auto", "`where` to run: uml, host (needs root), qemu (needs root), or auto: host if it has IPVS, else uml")
+	flags.StringVar(&o.kernel, "kernel", "auto", "`where` to run: uml, host, qemu, icount (these need root; icount is qemu with a clock that counts instructions), or auto: host if it has IPVS, else uml")
 	flags.Func("net", "`tap=NAME`: give user-mode Linux a link vec0, connected to this tap device", func(v string) error {
 		name, ok := strings.CutPrefix(v, "tap=")
 		if o.tap = name; !ok || name == "" {

@@ -20,13 +20,23 @@ const (
 // qemu is an emulated machine with Debian's Linux for virtual machines: it has what nodes have and user-mode Linux has not,
 // iptables on nft and more than one CPU. It is some ten times as slow. Its root is the machine's own file system, over
 // virtiofs, whose server wants to be root.
-type qemu struct{}
+//
+// If its clock counts instructions, one is a nanosecond: times repeat, whatever else the host does, and leave out how long memory
+// takes. It has one CPU then.
+type qemu struct{ countsInstructions bool }
+
+func (q qemu) clock() []string {
+	if q.countsInstructions {
+		return []string{"-smp", "1", "-icount", "shift=0"}
+	}
+	return []string{"-smp", qemuCPUs}
+}
 
 func (qemu) machine() *machine {
 	return &machine{Modules: filepath.Join(linuxFolder(), "lib", "modules")}
 }
 
-func (qemu) command(dir string, o options) (*exec.Cmd, error) {
+func (q qemu) command(dir string, o options) (*exec.Cmd, error) {
 	if o.tap != "" {
 		return nil, errors.New("-net=tap needs -kernel=uml")
 	}
@@ -55,15 +65,16 @@ func (qemu) command(dir string, o options) (*exec.Cmd, error) {
 	}
 	// The shell starts the server of files, with the socket as descriptor 5, and becomes the machine. The socket listens
 	// before either runs, so that neither has to wait for the other.
-	cmd := exec.Command("/bin/sh", "-c", virtiofsd+` --fd=5 -o source=/ -o cache=always -o sandbox=chroot 3>&- 4>&- & exec "$@" 5>&-`,
-		"sh", qemuProgram, "-nodefaults", "-no-reboot", "-display", "none",
-		"-machine", "q35,accel=tcg,memory-backend=memory", "-cpu", "max", "-smp", qemuCPUs,
+	args := append([]string{"-c", virtiofsd + ` --fd=5 -o source=/ -o cache=always -o sandbox=chroot 3>&- 4>&- & exec "$@" 5>&-`,
+		"sh", qemuProgram}, q.clock()...)
+	cmd := exec.Command("/bin/sh", append(args, "-nodefaults", "-no-reboot", "-display", "none",
+		"-machine", "q35,accel=tcg,memory-backend=memory", "-cpu", "max",
 		"-m", o.memory, "-object", "memory-backend-memfd,id=memory,share=on,size="+o.memory,
 		"-chardev", "socket,id=fs,path="+socket, "-device", "vhost-user-fs-pci,chardev=fs,tag="+rootTag,
 		// The program speaks through ttyS0 and ttyS1, the kernel through ttyS2.
 		"-serial", "file:/dev/fd/3", "-serial", "file:/dev/fd/4", "-serial", "file:/dev/fd/1",
 		"-kernel", kernel, "-initrd", initramfs, "-append",
-		"console=ttyS2 quiet panic=-1 mitigations=off "+programVariable+"="+self+" "+jobVariable+"="+dir)
+		"console=ttyS2 quiet panic=-1 mitigations=off "+programVariable+"="+self+" "+jobVariable+"="+dir)...)
 	cmd.ExtraFiles = []*os.File{listening}
 	return cmd, nil
 }
