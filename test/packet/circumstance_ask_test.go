@@ -128,15 +128,16 @@ func (tr *trial) converse(c circumstance, cell cell) (last lab.Answer, complaint
 	if cell.to == toNeighbour {
 		return tr.askNeighbour(cell)
 	}
-	seen := map[string]bool{}
+	seen, took := map[string]bool{}, time.Duration(0)
 	for n := 0; n < max(1, 2*len(want.who)) || n < 10*len(want.who) && len(seen) < len(want.who); n++ {
 		if n > 1 && n >= 2*len(want.who) {
-			time.Sleep(rand.N(time.Duration(n) * 5 * time.Millisecond)) // others who ask at the same pace may get the other endpoints each time
+			time.Sleep(rand.N(5*time.Millisecond + 2*took)) // others who ask at the same pace may get the other endpoints each time
 		}
+		begin := time.Now()
 		if last, complaint = tr.connection(c, cell, want); complaint != "" {
 			return last, complaint
 		}
-		seen[last.Who] = true
+		seen[last.Who], took = true, time.Since(begin)
 	}
 	for _, e := range want.who {
 		if !seen[e.pod] {
