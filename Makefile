@@ -1,5 +1,5 @@
 # Two commands are all that one needs: "make demo" and "make test". Both install what is missing.
-.PHONY: demo test compare bench path soak nft neighbours lint build unit kernel cluster packages clean
+.PHONY: demo test compare bench instructions soak nft neighbours lint build unit kernel cluster packages clean
 
 bin := $(CURDIR)/.bin
 inkernel := $(bin)/inkernel -timeout 41m
@@ -17,13 +17,13 @@ bench: packages build
 	@cd test/kubernetes && go build -o $(bin)/kube-proxy k8s.io/kubernetes/cmd/kube-proxy
 	@$(bin)/inkernel -timeout 60m $(bin)/bench -docs docs
 
-# What it costs a packet: instructions, counted in an emulated machine, beside kube-proxy. It writes docs/path.md, and needs root.
-path: packages build
+# What it costs a packet, and that nothing changes: instructions, counted in an emulated machine, beside kube-proxy. It needs root.
+instructions: packages build
 	@test/packages qemu-system-x86 qemu-system-common
 	@test/linux $(bin)/linux
 	@go build -o $(bin)/ ./test/bench
 	@cd test/kubernetes && go build -o $(bin)/kube-proxy k8s.io/kubernetes/cmd/kube-proxy
-	@$(bin)/inkernel -timeout 60m -kernel icount $(bin)/bench -page path -docs docs
+	@$(bin)/inkernel -timeout 60m -kernel icount $(bin)/bench -page instructions -docs docs
 
 build:
 	@mkdir -p $(bin)

@@ -2,7 +2,7 @@
 // and plots.
 //
 //	inkernel -timeout 60m bench -docs docs [-only first,change,...] [-rounds N]
-//	inkernel -timeout 60m -kernel icount bench -docs docs -page path
+//	inkernel -timeout 60m -kernel icount bench -docs docs -page instructions
 //
 // Every measurement is made by a process of its own in a network namespace of its own: no IPVS table, no heap and nothing
 // that the kernel keeps aside of what was deleted is shared. What is compared is measured in turns, round by round, and of
@@ -36,7 +36,7 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.docs, "docs", "", "write the page and its plots to this `folder`")
-	flag.StringVar(&o.page, "page", "bench", "which `page` to write: bench, or path, whose times are counts of instructions")
+	flag.StringVar(&o.page, "page", "bench", "which `page` to write: bench, or instructions, which are counted")
 	flag.StringVar(&o.only, "only", "", "measure only these `sections`, by name, with commas between them")
 	flag.IntVar(&o.rounds, "rounds", 0, "how `often` to measure; 0: as often as each section needs")
 	flag.StringVar(&o.part, "part", "", "be the process that makes this `measurement`, for every line on standard input once")

@@ -28,14 +28,14 @@ func pages() map[string]page {
 			words: `Everything is measured in one boot of the test kernel, user-mode Linux: one CPU, system calls about 20 times slower than
 elsewhere, and sensitive to other work on the machine. So ratios count, not times. Compared things were measured in turns, each
 in a process and network namespace of its own. Figures are medians, and ratios are medians of each round's; brackets hold the
-lowest and the highest round. [A packet's way](path.md) is measured elsewhere.`,
-			sections: []section{firstSection(), changeSection(), idleSection(), packetsSection(), besideSection()},
+lowest and the highest round. What a packet costs, and that nothing changes, is [counted in instructions](instructions.md).`,
+			sections: []section{firstSection(), changeSection(), packetsSection(), besideSection()},
 		},
-		"path": {
-			title: "What a packet costs", by: "make path",
+		"instructions": {
+			title: "Counted in instructions", by: "make instructions",
 			words: `In an emulated machine whose clock counts instructions: what is measured repeats within a few per cent, whatever else the host does. How
 long memory takes is left out, and whatever waits. iptables is the one of nft, as nodes have it.`,
-			sections: []section{pathSection()},
+			sections: []section{pathSection(), idleSection()},
 		},
 	}
 }

@@ -53,8 +53,8 @@ A check reads the settings, tests one member of each set, and counts rules and v
 the number of Services. Listing all virtual servers and counting members takes at most a thousandth of the time.
 IPVS itself estimates the rates of all virtual and real servers every two seconds, unless net.ipv4.vs.run_estimation is 0; that
 was measured for as long.
-This kernel samples CPU time at timer ticks, so it over- or undercounts work that starts on a tick. We therefore measure the
-machine's idle time.`, idleFor, loop.LookInterval),
+Shares are of a CPU that carries out a thousand million instructions a second; they are what the machine is not idle, as kernels sample
+the CPU time of processes at timer ticks.`, idleFor, loop.LookInterval),
 	}
 	for _, s := range []size{medium, large} {
 		t := trial{"idle", s}

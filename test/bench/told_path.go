@@ -3,12 +3,19 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 func pathTrial(contender string, s size) trial { return trial{"path, " + contender, s} }
 
-// proxies are the contenders that serve, ours first.
-var proxies = []string{divert, external, bind, peerIPVS, peerRules}
+// served are the contenders with the state of IPVS, ours first.
+var served = []string{divert, external, bind, peerIPVS}
+
+// pathSizes are who is measured at which size. An emulated machine takes half an hour for the rules of ten thousand Services.
+var pathSizes = []struct {
+	size    size
+	proxies []string
+}{{few, append(slices.Clone(served), peerRules)}, {large, served}}
 
 // pathBases are those that do not depend on a size.
 var pathNothing, pathConntrack = pathTrial(nobody, few), pathTrial(conntrack, few)
@@ -23,9 +30,9 @@ var wayWords = map[string]string{
 
 func pathSection() section {
 	trials := []trial{pathNothing, pathConntrack}
-	for _, s := range []size{few, large} {
-		for _, p := range proxies {
-			trials = append(trials, pathTrial(p, s))
+	for _, s := range pathSizes {
+		for _, p := range s.proxies {
+			trials = append(trials, pathTrial(p, s.size))
 		}
 	}
 	return section{name: "path", rounds: 7, make: inTurns, trials: trials, tell: tellPath}
@@ -42,9 +49,9 @@ them. Rules and set lookups are counted by the rules' counters; a lookup behind 
 failed.`, pathBatch, newBatchSize, thousands(large.Services), thousands(large.Services-few.Services)),
 	}
 	f.add(r.cost("conntrack alone: a packet that is nobody's, against nothing", pathConntrack, forwarded, pathNothing, forwarded))
-	for _, s := range []size{few, large} {
-		for _, p := range proxies {
-			r.path(&f, p, s)
+	for _, s := range pathSizes {
+		for _, p := range s.proxies {
+			r.path(&f, p, s.size)
 		}
 	}
 	f.plots = []plot{r.pathPlot(forwarded, "path-nobodys", "A packet that is nobody's"), r.pathPlot(established, "path-established", "A packet of an established connection to a cluster IP")}
@@ -56,7 +63,7 @@ func (r results) pathPlot(way, file, title string) plot {
 	p := plot{file: file, title: fmt.Sprintf("%s, %s Services", title, thousands(large.Services)), unit: "x"}
 	p.bar("nobody's, nothing", median(r.each(pathNothing, forwarded, pathConntrack, forwarded)))
 	p.bar("nobody's, conntrack alone", 1)
-	for _, c := range proxies {
+	for _, c := range served {
 		p.bar(c, median(r.each(pathTrial(c, large), way, pathConntrack, forwarded)))
 	}
 	return p
