@@ -51,6 +51,19 @@ const (
 func Open(ctx context.Context) (*Commands, error) { return open(ctx, run) }
 
 func open(ctx context.Context, run runner) (*Commands, error) {
+	return find(ctx, run, func(p *Commands) error { return p.restore(ctx, inet.IPv4, probe) })
+}
+
+// OpenReadOnly is Open without a write: without the hint, a backend that can be read counts as working. It is for Commands that
+// nobody calls Ensure or Remove of.
+func OpenReadOnly(ctx context.Context) (*Commands, error) { return findByReading(ctx, run) }
+
+func findByReading(ctx context.Context, run runner) (*Commands, error) {
+	return find(ctx, run, func(p *Commands) error { _, err := p.save(ctx, inet.IPv4); return err })
+}
+
+// find detects the backend. Works checks one that no hint names.
+func find(ctx context.Context, run runner, works func(*Commands) error) (*Commands, error) {
 	for _, p := range []*Commands{commands("-nft", true, run), commands("-legacy", false, run)} {
 		// All tables are read, not only the one with the hint: reading a missing legacy table by name creates it.
 		out, err := run(ctx, "", p.command(inet.IPv4, "-save"))
@@ -63,7 +76,7 @@ func open(ctx context.Context, run runner) (*Commands, error) {
 	for _, p := range []*Commands{
 		commands("", strings.Contains(version, "nf_tables"), run), commands("-nft", true, run), commands("-legacy", false, run),
 	} {
-		err := p.restore(ctx, inet.IPv4, probe)
+		err := works(p)
 		if err == nil {
 			return p, nil
 		}
@@ -118,11 +131,7 @@ func (p *Commands) Ensure(ctx context.Context, r Ruleset) error {
 	if err != nil {
 		return err
 	}
-	missing := slices.DeleteFunc(slices.Clone(r.Jumps), func(j Jump) bool {
-		_, isMisplaced := j.place(saved)
-		return found.has(j) && !isMisplaced
-	})
-	if err := p.restore(ctx, r.Family, r.restore(missing, saved)); err != nil {
+	if err := p.restore(ctx, r.Family, r.restore(found.missing(r.Jumps, saved), saved)); err != nil {
 		return err
 	}
 	if err := p.restore(ctx, r.Family, found.without(r).removal()); err != nil {

@@ -62,6 +62,19 @@ func (f *Fake) InSync(ctx context.Context, family inet.Family) (bool, error) {
 	return f.inSync[family], nil
 }
 
+// Repairs implements Kernel.
+func (f *Fake) Repairs(ctx context.Context, r Ruleset) ([]Restore, error) {
+	if err := f.refused(ctx); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.inSync[r.Family] {
+		return nil, nil
+	}
+	return []Restore{{Command: map[inet.Family]string{inet.IPv4: "iptables-restore", inet.IPv6: "ip6tables-restore"}[r.Family], Input: r.String()}}, nil
+}
+
 // Remove implements Kernel.
 func (f *Fake) Remove(ctx context.Context, family inet.Family) error {
 	if err := f.refused(ctx); err != nil {

@@ -53,15 +53,21 @@ type Ruleset struct {
 	Jumps  []Jump
 }
 
-// Tables returns the names of the tables that the ruleset has chains in, each once, in order of appearance.
+// Tables returns the names of the tables that the ruleset has chains or jumps in, each once, in order of appearance.
 func (r Ruleset) Tables() []string {
 	var out []string
 	seen := map[string]bool{}
-	for _, c := range r.Chains {
-		if !seen[c.Table] {
-			seen[c.Table] = true
-			out = append(out, c.Table)
+	add := func(table string) {
+		if !seen[table] {
+			seen[table] = true
+			out = append(out, table)
 		}
+	}
+	for _, c := range r.Chains {
+		add(c.Table)
+	}
+	for _, j := range r.Jumps {
+		add(j.Table)
 	}
 	return out
 }
@@ -124,6 +130,10 @@ type Kernel interface {
 	// InSync reports whether the last ensured ruleset of the family is still as Ensure left it. After an error the
 	// result is meaningless.
 	InSync(context.Context, inet.Family) (bool, error)
+
+	// Repairs returns the commands that would make the family's rules as Ensure makes them; none: they are so already. It
+	// changes nothing.
+	Repairs(context.Context, Ruleset) ([]Restore, error)
 
 	// Fingerprint returns a value that differs whenever rules of the family, owned or foreign, may have changed. It is
 	// cheap and starts no process. A kernel without fingerprints always returns the same one.

@@ -108,6 +108,14 @@ func (o owned) String() string {
 // has reports whether a jump exists.
 func (o owned) has(j Jump) bool { return slices.Contains(o, line{j.Table, j.From, j.spec()}) }
 
+// missing returns the jumps that do not exist, or not in their place. Saved is the output of iptables-save.
+func (o owned) missing(jumps []Jump, saved string) []Jump {
+	return slices.DeleteFunc(slices.Clone(jumps), func(j Jump) bool {
+		_, isMisplaced := j.place(saved)
+		return o.has(j) && !isMisplaced
+	})
+}
+
 // lacks returns an error that names a missing part of a ruleset, or nil. It counts rules, since iptables-save may print a
 // rule in another form.
 func (o owned) lacks(r Ruleset) error {
