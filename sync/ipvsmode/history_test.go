@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -160,6 +161,9 @@ func (h *history) end() {
 		h.t.Errorf("at the end: %v", err)
 	}
 	h.stop()
+	if left := h.dry(h.adjust); left != nil {
+		h.t.Errorf("a start would still do\n%s", strings.Join(left, "\n"))
+	}
 
 	fresh := &history{rig: newRig(h.t)}
 	fresh.families, fresh.services, fresh.slices, fresh.node, fresh.adjust = h.families, h.services, h.slices, h.node, h.adjust

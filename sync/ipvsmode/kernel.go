@@ -38,7 +38,16 @@ type Connection struct {
 }
 
 // Open opens the running kernel's tables, and its settings below procSys; empty: /proc/sys. Each error names the missing part.
-func Open(ctx context.Context, procSys string) (c *Connection, err error) {
+func Open(ctx context.Context, procSys string) (*Connection, error) {
+	return open(ctx, procSys, iptables.Open)
+}
+
+// OpenReadOnly is Open without a write, for Dry: the kernel may still load modules that a read needs.
+func OpenReadOnly(ctx context.Context, procSys string) (*Connection, error) {
+	return open(ctx, procSys, iptables.OpenReadOnly)
+}
+
+func open(ctx context.Context, procSys string, openRules func(context.Context) (*iptables.Commands, error)) (c *Connection, err error) {
 	c = &Connection{Sysctl: &sysctl.Files{Root: procSys}}
 	c.open = append(c.open, c.Sysctl.Close)
 	defer func() {
@@ -62,7 +71,7 @@ func Open(ctx context.Context, procSys string) (c *Connection, err error) {
 		return c, err
 	}
 	c.open = append(c.open, c.Flows.Close)
-	if c.Rules, err = iptables.Open(ctx); err != nil {
+	if c.Rules, err = openRules(ctx); err != nil {
 		return c, fmt.Errorf("%w (install the package iptables)", err)
 	}
 	c.open = append(c.open, c.Rules.Close)

@@ -3,7 +3,6 @@ package ipvsmode
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"maps"
 	"os"
@@ -28,7 +27,7 @@ func (op setOp) String() string {
 	if op.destroy {
 		return "ipset destroy " + op.set.Name
 	}
-	return fmt.Sprintf("ipset create %s %s", op.set.Name, op.set.Type)
+	return "ipset " + op.set.String()
 }
 
 // setsLayer is the layer of the sets themselves. Owned sets that are undesired are destroyed.

@@ -13,6 +13,10 @@ type Queue struct {
 	// changes that take longer than one sync pass.
 	Queued func()
 
+	// Serial, if set before use, makes Go do its work at once, in the loop's goroutine: everything happens in the same order in
+	// each run.
+	Serial bool
+
 	mu       sync.Mutex
 	services map[plan.Name]struct{}
 	what     Changed
@@ -64,6 +68,11 @@ func (q *Queue) Note(what Changed) {
 
 // Go runs work of a data plane in the background. The loop syncs when the work has ended, and does not end before it.
 func (q *Queue) Go(work func()) {
+	if q.Serial {
+		work()
+		q.Note(0)
+		return
+	}
 	q.jobs.Go(func() {
 		work()
 		q.Note(0)
