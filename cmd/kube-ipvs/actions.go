@@ -35,7 +35,7 @@ func initialize(ctx context.Context, cfg *config.Config) (err error) {
 	settings := &sysctl.Files{Root: cfg.ProcSys}
 	defer func() { err = errors.Join(err, settings.Close()) }()
 	errs := settings.Do(ctx, keptSettings(cfg))
-	errs = append(errs, tuneConntrack(ctx, settings, hashSizeFile, cpus(), cfg.Conntrack))
+	errs = append(errs, tuneConntrack(ctx, settings, hashSizeFile, cpus(), cfg.Conntrack, writeNumber))
 	table, err := ipvs.Open()
 	if err != nil {
 		return errors.Join(append(errs, err, loading)...)
@@ -47,7 +47,7 @@ func initialize(ctx context.Context, cfg *config.Config) (err error) {
 // tune applies the settings that kube-proxy applies, too. Serving continues without them.
 func tune(ctx context.Context, cfg *config.Config, settings sysctl.Kernel) {
 	log := klog.FromContext(ctx)
-	if err := tuneConntrack(ctx, settings, hashSizeFile, cpus(), cfg.Conntrack); err != nil {
+	if err := tuneConntrack(ctx, settings, hashSizeFile, cpus(), cfg.Conntrack, writeNumber); err != nil {
 		log.Info("Connection tracking is not configured as requested; an init container with --init-only and the necessary rights can do it", "err", err)
 	}
 	if err := setOOMScore(oomScoreFile, cfg.OOMScoreAdj); err != nil {

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -37,11 +38,22 @@ func program(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
-	if err := cmd.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(stderr, "kube-ipvs: %v\n", err)
-		return failed
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return 0
 	}
-	return 0
+	ended := exit{failed, err}
+	errors.As(err, &ended)
+	if ended.error != nil {
+		fmt.Fprintf(stderr, "kube-ipvs: %v\n", ended.error)
+	}
+	return ended.status
+}
+
+// An exit is the end of a subcommand with an exit status of its own. Without an error there is nothing to print.
+type exit struct {
+	status int
+	error
 }
 
 // command returns the command line: without a subcommand it is the proxy, with kube-proxy's flags.
@@ -58,6 +70,7 @@ func command() *cobra.Command {
 		},
 	}
 	flags = config.AddFlags(cmd.Flags())
+	cmd.AddCommand(diffCommand())
 	return cmd
 }
 
@@ -96,6 +109,8 @@ func do(ctx context.Context, fs *pflag.FlagSet, flags *config.Flags, stdout io.W
 		return clean(ctx, cfg, stdout)
 	case config.InitOnly:
 		return initialize(ctx, cfg)
+	case config.DryRun:
+		return diff(ctx, cfg, stdout)
 	}
 	return serve(ctx, cfg)
 }

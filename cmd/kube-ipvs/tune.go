@@ -19,8 +19,8 @@ const (
 )
 
 // tuneConntrack configures the kernel's connection tracking. HashFile holds the size of its hash table. The error joins
-// one for each setting that failed.
-func tuneConntrack(ctx context.Context, settings sysctl.Kernel, hashFile string, cpus int, want config.Conntrack) error {
+// one for each setting that failed. Write writes a number to a file.
+func tuneConntrack(ctx context.Context, settings sysctl.Kernel, hashFile string, cpus int, want config.Conntrack, write func(string, int) error) error {
 	var now config.ConntrackNow
 	if values, err := settings.Read(ctx, []string{config.MaxSetting}); err == nil {
 		now.Max, _ = strconv.Atoi(values[config.MaxSetting]) // 0, not known, is set
@@ -39,7 +39,7 @@ func tuneConntrack(ctx context.Context, settings sysctl.Kernel, hashFile string,
 	if larger > 0 {
 		err := readErr
 		if err == nil {
-			err = writeNumber(hashFile, larger)
+			err = write(hashFile, larger)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("hash table of conntrack: %w", err))

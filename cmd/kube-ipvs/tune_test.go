@@ -47,7 +47,7 @@ func TestTuneConntrack(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			err := tuneConntrack(t.Context(), kernel, file, 4, want)
+			err := tuneConntrack(t.Context(), kernel, file, 4, want, writeNumber)
 			if (err != nil) != (tt.wantErr != "") || err != nil && !strings.Contains(err.Error(), tt.wantErr) {
 				t.Errorf("%v, want %q", err, tt.wantErr)
 			}
@@ -60,7 +60,7 @@ func TestTuneConntrack(t *testing.T) {
 			}
 		})
 	}
-	if err := tuneConntrack(t.Context(), sysctl.NewFake(), "/nowhere", 4, config.Conntrack{}); err != nil {
+	if err := tuneConntrack(t.Context(), sysctl.NewFake(), "/nowhere", 4, config.Conntrack{}, writeNumber); err != nil {
 		t.Errorf("nothing was wanted: %v", err)
 	}
 }

@@ -20,6 +20,7 @@ const (
 	WriteConfig Action = "write config" // --write-config-to
 	Cleanup     Action = "clean up"     // --cleanup
 	InitOnly    Action = "init only"    // --init-only
+	DryRun      Action = "dry run"      // --dry-run
 	Serve       Action = "serve"
 )
 

@@ -137,7 +137,7 @@ func writePage(out *bytes.Buffer, fs *pflag.FlagSet) {
 
 This page is generated from the program. kube-ipvs accepts every flag of kube-proxy 1.37, and its configuration file
 (kubeproxy.config.k8s.io/v1alpha1, ` + "`--config`" + `). Beside a file, the flags of kube-proxy are ignored, except
-` + "`--hostname-override`" + ` and ` + "`--master`" + `, those of the log and those of the program's own actions (` + "`--cleanup`, `--init-only`, `--write-config-to`, `--version`" + `).
+` + "`--hostname-override`" + ` and ` + "`--master`" + `, those of the log and those of the program's own actions (` + "`--cleanup`, `--init-only`, `--dry-run`, `--write-config-to`, `--version`" + `).
 Flags of kube-ipvs's own count in both cases.
 
 A setting without effect is noted once in the log, unless it has kube-proxy's default. Unknown and doubled fields of a file are

@@ -22,6 +22,7 @@ type Flags struct {
 	writeConfigTo string
 	cleanup       bool
 	initOnly      bool
+	dryRun        bool
 	version       versionFlag
 	master        string
 	hostname      string
@@ -65,6 +66,7 @@ func (f *Flags) addControl() {
 	fs.StringVar(&f.writeConfigTo, "write-config-to", "", "Write the configuration, with all defaults, to this file and exit.")
 	fs.BoolVar(&f.cleanup, "cleanup", false, "Remove everything that kube-ipvs owns from this node and exit.")
 	fs.BoolVar(&f.initOnly, "init-only", false, "Load kernel modules, make the kernel settings and exit. Afterwards kube-ipvs can run without those privileges.")
+	fs.BoolVar(&f.dryRun, "dry-run", false, "Print what a start would change, as commands, and exit: as the subcommand diff.")
 	fs.Var(&f.version, "version", "Print the version and exit; --version=raw: with details.")
 	fs.Lookup("version").NoOptDefVal = "true"
 
@@ -160,7 +162,7 @@ func (f *Flags) addOther() {
 // ignored returns the given flags without effect beside a file, as --name, sorted.
 func (f *Flags) ignored() []string {
 	beside := map[string]bool{
-		"config": true, "write-config-to": true, "cleanup": true, "init-only": true, "version": true, "master": true, "hostname-override": true,
+		"config": true, "write-config-to": true, "cleanup": true, "init-only": true, "dry-run": true, "version": true, "master": true, "hostname-override": true,
 		"mode": true, "vip-mode": true, "manifests": true, "proc-sys": true, "drain-limit": true, "default-ipvs-tcp-timeout": true,
 		"serve-healthz": true, "serve-metrics": true, "boot-id-file": true, "machine-id-file": true,
 	}

@@ -84,6 +84,8 @@ func (f *Flags) action() Action {
 		return Cleanup
 	case f.initOnly:
 		return InitOnly
+	case f.dryRun:
+		return DryRun
 	}
 	return Serve
 }

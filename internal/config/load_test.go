@@ -98,7 +98,7 @@ func TestActions(t *testing.T) {
 		want Action
 	}{
 		{"", Serve},
-		{"--init-only", InitOnly},
+		{"--init-only", InitOnly}, {"--dry-run", DryRun}, {"--init-only --dry-run", InitOnly},
 		{"--cleanup --init-only", Cleanup},
 		{"--write-config-to=x --cleanup", WriteConfig},
 		{"--version --write-config-to=x", ShowVersion},
