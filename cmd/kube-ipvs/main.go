@@ -70,7 +70,7 @@ func command() *cobra.Command {
 		},
 	}
 	flags = config.AddFlags(cmd.Flags())
-	cmd.AddCommand(diffCommand())
+	cmd.AddCommand(checkCommand(), diffCommand())
 	return cmd
 }
 

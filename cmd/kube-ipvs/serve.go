@@ -137,10 +137,7 @@ func (p *proxy) openSource() error {
 		p.problems = newNodeReporter(p.handler.log, func(kube.Event) {})
 		return nil
 	}
-	connection := kube.Connection{
-		Kubeconfig: cfg.API.Kubeconfig, Master: cfg.API.Master, QPS: cfg.API.QPS, Burst: cfg.API.Burst,
-		ContentType: cfg.API.ContentType, Accept: cfg.API.AcceptContentTypes, Version: version,
-	}
+	connection := connectionTo(cfg)
 	client, err := connection.Client()
 	if err != nil {
 		return fmt.Errorf("%w (set --kubeconfig, or --manifests to run without a cluster)", err)
