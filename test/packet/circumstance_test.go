@@ -62,6 +62,7 @@ type trial struct {
 	asked   []cell
 	more    []cell   // with UDP, that only some circumstances ask
 	forgive func()   // takes wrong cells out whose reason is known, in every circumstance
+	counted bool     // wrong cells are counted, and no errors: kube-proxy's ipvs mode is there to be compared with
 	lines   []string // the table at the end, a line a circumstance
 }
 
