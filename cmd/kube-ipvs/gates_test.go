@@ -1,12 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 
 	"github.com/go-logr/logr"
 
-	"kube-ipvs/internal/config"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/sync/source"
@@ -25,9 +25,8 @@ func TestNoExternalIPs(t *testing.T) {
 		t.Errorf("%+v, %t", svc, ok)
 	}
 	for _, off := range []bool{false, true} {
-		cfg := *config.Default()
-		cfg.Manifests, cfg.FeatureGates = t.TempDir(), map[string]bool{"AllowServiceExternalIPs": !off}
-		p := &proxy{config: &cfg, handler: newHandler(loop.NewQueue(), logr.Discard())}
+		cfg := configured(t, "--manifests="+t.TempDir(), fmt.Sprintf("--feature-gates=AllowServiceExternalIPs=%t", !off))
+		p := &proxy{config: cfg, handler: newHandler(loop.NewQueue(), logr.Discard())}
 		if err := p.newSource(); err != nil {
 			t.Fatal(err)
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/pprof"
 	"net/netip"
 	"time"
 
@@ -45,15 +44,6 @@ func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler) error 
 		return err
 	}
 	return nil
-}
-
-// handleProfiles adds the handlers of pprof: go tool pprof http://ADDRESS/debug/pprof/heap.
-func handleProfiles(mux *http.ServeMux) {
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 }
 
 func wait(ctx context.Context, d time.Duration) {

@@ -97,7 +97,7 @@ func do(ctx context.Context, fs *pflag.FlagSet, flags *config.Flags, stdout io.W
 	case config.WriteConfig:
 		return writeConfig(cfg, stdout)
 	}
-	if err := logsapi.ValidateAndApply(&cfg.Logging, cfg.LoggingGates()); err != nil {
+	if err := logsapi.ValidateAndApply(&cfg.Logging, cfg.Gates); err != nil {
 		return err
 	}
 	cliflag.PrintFlags(fs)

@@ -4,16 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	metricsapi "k8s.io/component-base/metrics/features"
 	"k8s.io/klog/v2"
 
 	"kube-ipvs/internal/config"
@@ -62,6 +60,8 @@ func serve(ctx context.Context, cfg *config.Config) (err error) {
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	kube.SetFeatures(cfg.FeatureGates)
+	metricsapi.ApplyFeatureGates(cfg.Gates)
+	cfg.Gates.AddMetrics()
 	k, err := openKernel(ctx, cfg)
 	if err != nil {
 		return err
@@ -110,7 +110,7 @@ func newProxy(ctx context.Context, cfg *config.Config, k *ipvsmode.Connection) (
 func (p *proxy) registerMetrics(r prometheus.Registerer) {
 	p.metrics = ipvsmode.NewMetrics(r)
 	p.handlers.Register(r)
-	r.MustRegister(p.problems.count, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(p.problems.count)
 }
 
 // newSource opens the source, restricted by the feature gates.
@@ -181,15 +181,10 @@ func (p *proxy) run(ctx context.Context) error {
 		p.postEvent(name, kube.Event{Type: corev1.EventTypeWarning, Reason: noHealthCheck, Note: err.Error(), NodeLocal: true})
 	})
 	parts.Go(func() error { return p.ports.Run(ctx) })
-	metrics := http.NewServeMux()
-	metrics.Handle("/metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
-	metrics.HandleFunc("/proxyMode", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, p.config.Mode) })
-	metrics.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
-	if p.config.Profiling {
-		handleProfiles(metrics)
-	}
 	parts.Go(func() error { return listen(ctx, p.config.Healthz, p.config.BindHardFail, p.handlers.Mux()) })
-	parts.Go(func() error { return listen(ctx, p.config.Metrics, p.config.BindHardFail, metrics) })
+	parts.Go(func() error {
+		return listen(ctx, p.config.Metrics, p.config.BindHardFail, metricsMux(p.config, p.registry))
+	})
 
 	// The loop between them.
 	parts.Go(func() error {

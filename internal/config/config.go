@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"k8s.io/component-base/featuregate"
 	logsapi "k8s.io/component-base/logs/api/v1"
 	"k8s.io/kube-proxy/config/v1alpha1"
 )
@@ -79,8 +80,12 @@ type Config struct {
 	Metrics      netip.AddrPort // the zero value: no server
 	BindHardFail bool           // a server that cannot bind its address ends the program
 	Profiling    bool
-	FeatureGates map[string]bool // as given, see Enabled
+	FeatureGates map[string]bool                // as given, of any component
+	Gates        featuregate.MutableFeatureGate // those with an effect here, and not in client-go
 	Logging      logsapi.LoggingConfiguration
+
+	// Flags has the values of all flags of the command line, for /flagz.
+	Flags map[string]string
 
 	// KubeProxy is the configuration in kube-proxy's own form, complete with defaults: for /configz and --write-config-to.
 	KubeProxy *v1alpha1.KubeProxyConfiguration

@@ -177,6 +177,13 @@ func (f *Flags) ignored() []string {
 	return out
 }
 
+// values returns the values of all flags by name.
+func (f *Flags) values() map[string]string {
+	out := map[string]string{}
+	f.set.VisitAll(func(flag *pflag.Flag) { out[flag.Name] = flag.Value.String() })
+	return out
+}
+
 // list joins names for a sentence.
 func list[S ~string](names []S) string {
 	var b strings.Builder

@@ -1,31 +1,42 @@
 package config
 
 import (
+	"errors"
 	"maps"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/component-base/featuregate"
 	logsapi "k8s.io/component-base/logs/api/v1"
+	metricsapi "k8s.io/component-base/metrics/features"
+	zpages "k8s.io/component-base/zpages/features"
 )
 
-// A Gate is a feature gate of Kubernetes.
-type Gate string
-
-// The gates with an effect here. Those of client-go are named in ClientGates.
+// The gates with an effect here that no library reads. Those of client-go are named in ClientGates.
 const (
-	AllowServiceExternalIPs Gate = "AllowServiceExternalIPs"
-	ComponentFlagz          Gate = "ComponentFlagz"
-	ComponentStatusz        Gate = "ComponentStatusz"
-	NativeHistograms        Gate = "NativeHistograms"
-	ContextualLogging       Gate = "ContextualLogging"
-	LoggingAlphaOptions     Gate = "LoggingAlphaOptions"
-	LoggingBetaOptions      Gate = "LoggingBetaOptions"
+	AllowServiceExternalIPs featuregate.Feature = "AllowServiceExternalIPs"
+
+	ComponentFlagz   = zpages.ComponentFlagz
+	ComponentStatusz = zpages.ComponentStatusz
+	NativeHistograms = metricsapi.NativeHistograms
 )
 
-// gateDefaults are the defaults of Kubernetes 1.37.
-var gateDefaults = map[Gate]bool{
-	AllowServiceExternalIPs: true, ComponentFlagz: true, ComponentStatusz: true, NativeHistograms: true,
-	ContextualLogging: true, LoggingAlphaOptions: false, LoggingBetaOptions: true,
+// newGates returns the gates with an effect here, with the defaults of the Kubernetes whose libraries these are, and
+// AllAlpha and AllBeta.
+func newGates() featuregate.MutableVersionedFeatureGate {
+	gates := featuregate.NewFeatureGate()
+	err := errors.Join(
+		logsapi.AddFeatureGates(gates),
+		metricsapi.AddFeatureGates(gates),
+		zpages.AddFeatureGates(gates),
+		gates.AddVersioned(map[featuregate.Feature]featuregate.VersionedSpecs{
+			AllowServiceExternalIPs: {{Version: version.MustParse("1.0"), Default: true, PreRelease: featuregate.GA}},
+		}),
+	)
+	if err != nil {
+		panic(err) // only for gates that are added twice
+	}
+	return gates
 }
 
 // ClientGates are the gates of client-go, which users set to work around faults of clients.
@@ -39,36 +50,26 @@ func ClientGates() []string {
 // knownGates returns the names of all gates with an effect here, sorted.
 func knownGates() []string {
 	names := ClientGates()
-	for gate := range gateDefaults {
+	for gate := range newGates().GetAll() {
 		names = append(names, string(gate))
 	}
 	slices.Sort(names)
 	return names
 }
 
-// Enabled reports whether a gate is on: as given, or by default.
-func (c *Config) Enabled(gate Gate) bool {
-	if on, given := c.FeatureGates[string(gate)]; given {
-		return on
-	}
-	return gateDefaults[gate]
-}
-
-// LoggingGates returns the gates of the logging library, in its type.
-func (c *Config) LoggingGates() featuregate.FeatureGate {
-	gates := featuregate.NewFeatureGate()
-	values := map[string]bool{}
-	for _, gate := range []Gate{ContextualLogging, LoggingAlphaOptions, LoggingBetaOptions} {
-		values[string(gate)] = c.Enabled(gate)
-	}
-	if err := logsapi.AddFeatureGates(gates); err != nil {
-		panic(err) // only for gates that are added twice
-	}
+// set returns the gates with an effect here, as given or by default.
+func set(given map[string]bool) featuregate.MutableFeatureGate {
+	gates := newGates()
+	known, values := gates.GetAll(), maps.Clone(given)
+	maps.DeleteFunc(values, func(name string, _ bool) bool { _, ok := known[featuregate.Feature(name)]; return !ok })
 	if err := gates.SetFromMap(values); err != nil {
 		panic(err) // only for unknown or locked gates, and these are neither
 	}
 	return gates
 }
+
+// Enabled reports whether a gate is on.
+func (c *Config) Enabled(gate featuregate.Feature) bool { return c.Gates.Enabled(gate) }
 
 // gates takes over the feature gates. An unknown one is not refused, as kube-proxy would: one list often goes to all
 // components of a cluster, of several versions.

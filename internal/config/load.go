@@ -123,10 +123,11 @@ func (f *Flags) convert(proxy *v1alpha1.KubeProxyConfiguration, r *review) (*Con
 	r.client(proxy)
 	r.withoutEffect(f, proxy)
 	c.FeatureGates = r.gates(proxy.FeatureGates)
+	c.Gates = set(c.FeatureGates)
 	r.logging(proxy, c)
 	if err := r.err(); err != nil {
 		return nil, r.notes, err
 	}
-	c.KubeProxy = proxy
+	c.KubeProxy, c.Flags = proxy, f.values()
 	return c, r.notes, nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
+	"k8s.io/component-base/featuregate"
 )
 
 // TestPrecedence says which of a flag and the file counts.
@@ -146,17 +147,25 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+// Gates have the defaults of Kubernetes, and one for many counts as there.
 func TestGates(t *testing.T) {
-	cfg, _, err := parsed(t, "--feature-gates=NativeHistograms=false,LoggingAlphaOptions=true", "--log-text-split-stream").Load()
+	cfg, _, err := parsed(t, "--feature-gates=NativeHistograms=false,LoggingAlphaOptions=true,AllBeta=false,Unheard=true", "--log-text-split-stream").Load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for gate, want := range map[Gate]bool{NativeHistograms: false, ComponentFlagz: true, LoggingAlphaOptions: true, LoggingBetaOptions: true} {
+	for gate, want := range map[featuregate.Feature]bool{
+		NativeHistograms: false, ComponentFlagz: false, AllowServiceExternalIPs: true, "LoggingAlphaOptions": true, "LoggingBetaOptions": false,
+	} {
 		if got := cfg.Enabled(gate); got != want {
 			t.Errorf("%s is on: %t", gate, got)
 		}
 	}
-	if !cfg.Logging.Options.Text.SplitStream || !cfg.LoggingGates().Enabled("LoggingAlphaOptions") {
+	for _, gate := range []featuregate.Feature{NativeHistograms, ComponentFlagz, ComponentStatusz, AllowServiceExternalIPs} {
+		if !Default().Enabled(gate) {
+			t.Errorf("%s is off by default", gate)
+		}
+	}
+	if !cfg.Logging.Options.Text.SplitStream {
 		t.Error("the gate of the log does not count")
 	}
 }

@@ -230,7 +230,7 @@ func (r *review) client(proxy *v1alpha1.KubeProxyConfiguration) {
 // logging takes over the settings of the log.
 func (r *review) logging(proxy *v1alpha1.KubeProxyConfiguration, c *Config) {
 	c.Logging = *proxy.Logging.DeepCopy()
-	for _, err := range logsapi.Validate(&c.Logging, c.LoggingGates(), field.NewPath("logging")) {
+	for _, err := range logsapi.Validate(&c.Logging, c.Gates, field.NewPath("logging")) {
 		r.problems = append(r.problems, err)
 	}
 }

@@ -25,8 +25,8 @@ type Handlers struct {
 
 // Register registers the counters of responses by code. It must be called before the first request.
 func (h *Handlers) Register(r prometheus.Registerer) {
-	h.healthz = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeproxy_proxy_healthz_total", Help: "Responses of /healthz, by HTTP status code."}, []string{"code"})
-	h.livez = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeproxy_proxy_livez_total", Help: "Responses of /livez, by HTTP status code."}, []string{"code"})
+	h.healthz = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeproxy_proxy_healthz_total", Help: "[ALPHA] Responses of /healthz, by HTTP status code."}, []string{"code"})
+	h.livez = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "kubeproxy_proxy_livez_total", Help: "[ALPHA] Responses of /livez, by HTTP status code."}, []string{"code"})
 	r.MustRegister(h.healthz, h.livez)
 }
 
@@ -67,7 +67,7 @@ type body struct {
 	CurrentTime  time.Time               `json:"currentTime"`
 	NodeEligible *bool                   `json:"nodeEligible,omitempty"`
 	Healthy      bool                    `json:"healthy"`
-	Status       map[string]familyStatus `json:"status"`
+	Status       map[string]familyStatus `json:"status,omitempty"` // of families that were programmed once
 }
 
 type familyStatus struct {
@@ -78,6 +78,9 @@ type familyStatus struct {
 func (h *Handlers) body(healthy bool, updated time.Time) body {
 	b := body{LastUpdated: updated, CurrentTime: time.Now(), Healthy: healthy, Status: map[string]familyStatus{}}
 	for _, f := range h.Families() {
+		if updated.IsZero() {
+			break
+		}
 		b.Status[f] = familyStatus{LastUpdated: updated, Healthy: healthy}
 	}
 	return b
@@ -92,14 +95,17 @@ func (h *Handlers) respond(w http.ResponseWriter, b body, ok bool, count *promet
 	if count != nil {
 		count.WithLabelValues(strconv.Itoa(code)).Inc()
 	}
-	writeJSON(w, code, b)
+	text, err := json.Marshal(b)
+	writeJSON(w, code, text, err)
 }
 
-func writeJSON(w http.ResponseWriter, code int, v any) {
+// writeJSON writes a body to the byte as kube-proxy does.
+func writeJSON(w http.ResponseWriter, code int, text []byte, err error) {
+	if err != nil {
+		panic(err) // of types without fields that have no text
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	_ = e.Encode(v) // fails only if the client went away
+	_, _ = w.Write(text) // fails only if the client went away
 }

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"kube-ipvs/sync/plan"
 )
 
 // A response is the body of /healthz or /livez.
@@ -97,7 +100,13 @@ func TestHandlersOverTime(t *testing.T) {
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("%s: %s (-want +got):\n%s", tt.name, path, diff)
 				}
+				if converged.IsZero() && got.Status != nil {
+					t.Errorf("%s: %s reports families that were never programmed: %+v", tt.name, path, got.Status)
+				}
 				for _, family := range a.Families() {
+					if converged.IsZero() {
+						break
+					}
 					if s, ok := got.Status[family]; !ok || s.Healthy != want.Healthy || !s.LastUpdated.Equal(converged) || len(got.Status) != 2 {
 						t.Errorf("%s: %s says %+v of %s", tt.name, path, got.Status, family)
 					}
@@ -125,4 +134,33 @@ func counted(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 		}
 	}
 	return out
+}
+
+// Bodies are kube-proxy's to the byte.
+func TestBodies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		state := NewState(time.Minute)
+		h := &Handlers{State: state, Eligible: func() bool { return true }, Families: func() []string { return []string{"IPv4"} }}
+		h.Register(prometheus.NewRegistry())
+		body := func(path string) string {
+			w := httptest.NewRecorder()
+			h.Mux().ServeHTTP(w, httptest.NewRequest(http.MethodHead, path, nil))
+			return w.Body.String()
+		}
+		now := time.Now().Format(time.RFC3339Nano)
+		expect := func(got, want string) {
+			t.Helper()
+			if want = strings.ReplaceAll(want, "NOW", now); got != want {
+				t.Errorf("body %q, want %q", got, want)
+			}
+		}
+		expect(body("/healthz"), `{"lastUpdated":"NOW","currentTime":"NOW","nodeEligible":true,"healthy":true}`)
+		state.Converged(nil)
+		expect(body("/livez"), `{"lastUpdated":"NOW","currentTime":"NOW","healthy":true,"status":{"IPv4":{"lastUpdated":"NOW","healthy":true}}}`)
+
+		n := NewNodePorts(state, nil, func(plan.Name, error) {})
+		w := httptest.NewRecorder()
+		n.handler(plan.Name{Namespace: "default", Name: "web"}).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/any", nil))
+		expect(w.Body.String(), "{\n\t\"service\": {\n\t\t\"namespace\": \"default\",\n\t\t\"name\": \"web\"\n\t},\n\t\"localEndpoints\": 0,\n\t\"serviceProxyHealthy\": true\n}")
+	})
 }

@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -214,7 +215,8 @@ func (n *NodePorts) handler(name plan.Name) http.Handler {
 			code = http.StatusOK
 		}
 		w.Header().Set("X-Load-Balancing-Endpoint-Weight", strconv.Itoa(b.LocalEndpoints))
-		writeJSON(w, code, b)
+		text, err := json.MarshalIndent(b, "", "\t")
+		writeJSON(w, code, text, err)
 	})
 }
 
