@@ -29,6 +29,9 @@ func (h *handler) Synced() { h.queue.Synced() }
 // ServiceChanged implements source.Handler.
 func (h *handler) ServiceChanged(name plan.Name) { h.queue.ServiceChanged(name) }
 
+// EndpointsChanged implements source.Handler.
+func (h *handler) EndpointsChanged(name plan.Name) { h.queue.EndpointsChanged(name) }
+
 // NodeChanged implements source.Handler.
 func (h *handler) NodeChanged() { h.queue.NodeChanged() }
 

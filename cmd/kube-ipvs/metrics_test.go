@@ -126,16 +126,17 @@ func TestMetricsPage(t *testing.T) {
 	var want bytes.Buffer
 	want.WriteString(`# Metrics
 
-This page is generated from the program. ` + "`/metrics`" + ` on port 10249 has these metrics, and those of the Go runtime and of the process
-(` + "`go_*`, `process_*`" + `).
+This page is generated from the program. ` + "`/metrics`" + ` on port 10249 has these metrics, and those of Kubernetes's libraries:
+of the Go runtime and the process (` + "`go_*`, `process_*`" + `), of the requests to the API server (` + "`rest_client_*`" + `), of queues and informers, and
+` + "`kubernetes_build_info`, which names the Kubernetes whose libraries these are, and `kubernetes_feature_enabled`" + `.
 `)
 	for _, section := range []struct{ title, prefix string }{
 		{"Metrics of kube-ipvs", "kube_ipvs_"},
-		{"Metrics of kube-proxy\n\nThey have kube-proxy's names, meaning and buckets.", "kubeproxy_"},
+		{"Metrics of kube-proxy\n\nThey have kube-proxy's names, labels, meaning and buckets. A pass of kube-ipvs serves both address families, and counts for each that had\nwork. With the feature gate NativeHistograms, on by default, histograms are native ones, too.", "kubeproxy_"},
 	} {
 		fmt.Fprintf(&want, "\n## %s\n\n| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n", section.title)
 		for _, m := range metricsWith(t, section.prefix) {
-			fmt.Fprintf(&want, "| `%s` | %s | %s | %s |\n", m.name, strings.ToLower(m.kind.String()), strings.Join(m.labels, ", "), m.help)
+			fmt.Fprintf(&want, "| `%s` | %s | %s | %s |\n", m.name, strings.ToLower(m.kind.String()), strings.Join(m.labels, ", "), strings.TrimPrefix(m.help, "[ALPHA] "))
 		}
 	}
 	if *update {

@@ -94,7 +94,10 @@ func newProxy(ctx context.Context, cfg *config.Config, k *ipvsmode.Connection) (
 		state: health.NewState(2 * cfg.IPVS.SyncPeriod), registry: prometheus.NewRegistry(),
 	}
 	p.serving.Store(&p.families)
-	p.queue.Queued = p.state.Queued
+	p.queue.Queued = func() {
+		p.state.Queued()
+		p.metrics.Queued()
+	}
 	p.handler = newHandler(p.queue, klog.FromContext(ctx))
 	if err := p.newSource(); err != nil {
 		return nil, err
@@ -108,7 +111,8 @@ func newProxy(ctx context.Context, cfg *config.Config, k *ipvsmode.Connection) (
 // registerMetrics registers all metrics but the source's: from the start, also while the loop waits. They are listed in
 // docs/metrics.md.
 func (p *proxy) registerMetrics(r prometheus.Registerer) {
-	p.metrics = ipvsmode.NewMetrics(r)
+	p.metrics = ipvsmode.NewMetrics(r, loop.MetricsConfig{Families: p.families, Native: p.config.Enabled(config.NativeHistograms)})
+	p.queue.Register(r)
 	p.handlers.Register(r)
 	r.MustRegister(p.problems.count)
 }

@@ -89,7 +89,7 @@ func (c *cluster) run(b *testing.B) (q *loop.Queue, turn, stop func()) {
 		Kernel: Kernel{
 			IPVS: willing{}, Sets: willingSets{}, VIP: vip.NewFake(), Rules: new(iptables.Fake), Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
 		},
-		Families: []inet.Family{inet.IPv4, inet.IPv6}, Marks: MarksFor(14), DrainLimit: time.Hour, Metrics: NewMetrics(prometheus.NewRegistry()),
+		Families: []inet.Family{inet.IPv4, inet.IPv6}, Marks: MarksFor(14), DrainLimit: time.Hour, Metrics: NewMetrics(prometheus.NewRegistry(), loop.MetricsConfig{}),
 		Config: loop.Config{
 			Source: c, Queue: q, Plan: plan.Config{Scheduler: "rr"},
 			Node: func(context.Context) (plan.Node, []netip.Prefix, error) {

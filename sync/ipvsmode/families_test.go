@@ -198,7 +198,7 @@ func (r *rig) pending() (n float64) {
 	}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			if f.GetName() == "kube_ipvs_pending_objects" {
+			if f.GetName() == "kube_ipvs_layer_objects" && m.GetLabel()[1].GetValue() == "pending" {
 				n += m.GetGauge().GetValue()
 			}
 		}

@@ -2,8 +2,12 @@ package ipvsmode
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
+	"time"
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
@@ -21,6 +25,8 @@ type flowsLayer struct {
 	stale  map[ipvs.Key]struct{}
 	failed error // of their deletion
 	count  *reconcile.Counters
+
+	flushed func(f inet.Family, start time.Time, deleted int) // counts an attempt
 }
 
 func (f *flowsLayer) Name() string            { return "flows" }
@@ -29,9 +35,18 @@ func (f *flowsLayer) Retry()                  { f.failed = nil }
 func (f *flowsLayer) Unknown() bool           { return false }
 func (f *flowsLayer) Blocked() bool           { return false }
 func (f *flowsLayer) Err() error              { return f.failed }
+func (f *flowsLayer) Known() int              { return 0 }
 func (f *flowsLayer) Pending() int            { return len(f.stale) }
 func (f *flowsLayer) Observe(context.Context) {}
 func (f *flowsLayer) Ensure(context.Context)  {}
+
+// Failing implements reconcile.Layer: flows fail together.
+func (f *flowsLayer) Failing() int {
+	if f.failed == nil {
+		return 0
+	}
+	return len(f.stale)
+}
 
 // add marks a frontend's flows stale: they may go to a removed endpoint.
 func (f *flowsLayer) add(key ipvs.Key) {
@@ -45,13 +60,23 @@ func (f *flowsLayer) Prune(ctx context.Context) {
 	if len(f.stale) == 0 || f.failed != nil {
 		return
 	}
-	var frontends []conntrack.Frontend
+	frontends := map[inet.Family][]conntrack.Frontend{}
 	for key := range f.stale {
-		frontends = append(frontends, conntrack.Frontend{Proto: key.Proto, At: key.AddrPort(), Keep: f.keep(key)})
+		family := inet.FamilyOf(key.Addr)
+		frontends[family] = append(frontends[family], conntrack.Frontend{Proto: key.Proto, At: key.AddrPort(), Keep: f.keep(key)})
 	}
-	f.count.Asked(1)
-	if _, err := f.kernel.Delete(ctx, frontends); err != nil {
-		f.count.Failures.Inc()
+	var errs []error
+	for _, family := range slices.Sorted(maps.Keys(frontends)) {
+		f.count.Asked(1)
+		start := time.Now()
+		deleted, err := f.kernel.Delete(ctx, frontends[family])
+		f.flushed(family, start, deleted)
+		if err != nil {
+			f.count.Failed(err)
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
 		f.failed = fmt.Errorf("delete stale UDP flows: %w", err)
 		f.bound()
 		return
@@ -78,7 +103,7 @@ func (f *flowsLayer) bound() {
 
 func (d *Dataplane) flowsLayer() *flowsLayer {
 	wanted := func(key ipvs.Key) bool { return d.frontends[key] != nil }
-	return &flowsLayer{kernel: d.cfg.Flows, keep: d.serving, wanted: wanted, stale: map[ipvs.Key]struct{}{}, count: d.count.layer("flows")}
+	return &flowsLayer{kernel: d.cfg.Flows, keep: d.serving, wanted: wanted, stale: map[ipvs.Key]struct{}{}, count: d.count.layer("flows"), flushed: d.count.flushed}
 }
 
 // serving returns the endpoints of a frontend for internal and external sources.

@@ -1,6 +1,8 @@
 package ipvsmode
 
 import (
+	"fmt"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	dto "github.com/prometheus/client_model/go"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
 )
 
@@ -210,4 +213,78 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%d attempts counted, want 2", got)
 		}
 	})
+}
+
+// What happens in one family counts for that family alone, as if each had a proxy of its own.
+func TestMetricsByFamily(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.families = []inet.Family{inet.IPv4, inet.IPv6}
+		r.start()
+		r.queue.Synced()
+		synctest.Wait()
+		syncs := r.byFamily("kubeproxy_sync_proxy_rules_duration_seconds")
+		dual := func(s *plan.Service) {
+			s.ClusterIPs = append(s.ClusterIPs, netip.MustParseAddr("fd00:96::1"))
+			s.InternalLocal = true
+		}
+		v6 := func(last int, at time.Time) plan.Slice {
+			return plan.Slice{
+				Service: plan.Name{Namespace: "default", Name: "s00001"}, Family: inet.IPv6, Triggered: at,
+				Ports:     []plan.SlicePort{{Name: "http", Proto: inet.TCP, Port: 8080}},
+				Endpoints: []plan.Endpoint{{Addr: netip.MustParseAddr(fmt.Sprintf("fd00:244::%d", last)), Node: "node2", Ready: true, Serving: true}},
+			}
+		}
+		at := time.Now().Add(time.Second)
+		time.Sleep(2 * time.Second)
+		for _, tt := range []struct {
+			name string
+			do   func()
+			want map[string]string // by family: syncs, changes measured, Services without local endpoints
+		}{
+			{"one Service of IPv4", func() { r.change(2, pods(1)) }, map[string]string{"IPv4": "1 0 0", "IPv6": "0 0 0"}},
+			{"one of both, with endpoints in IPv6", func() {
+				name := r.set(1, nil, dual)
+				r.slices[name] = append(r.slices[name], v6(1, at))
+				r.queue.ServiceChanged(name)
+			}, map[string]string{"IPv4": "2 0 0", "IPv6": "1 1 1"}},
+			{"endpoints of the same moment in IPv4: the Service is planned in both families", func() {
+				name := r.set(1, pods(1), dual)
+				r.slices[name][0].Triggered = at
+				r.slices[name] = append(r.slices[name], v6(1, at))
+				r.queue.ServiceChanged(name)
+			}, map[string]string{"IPv4": "3 1 1", "IPv6": "2 1 1"}},
+			{"the other Service is gone", func() { r.remove(2) }, map[string]string{"IPv4": "4 1 1", "IPv6": "2 1 1"}},
+			{"the node changed", func() { r.queue.NodeChanged() }, map[string]string{"IPv4": "5 1 1", "IPv6": "3 1 1"}},
+		} {
+			tt.do()
+			synctest.Wait()
+			after, changes, unserved := r.byFamily("kubeproxy_sync_proxy_rules_duration_seconds"),
+				r.byFamily("kubeproxy_network_programming_duration_seconds"), r.byFamily("kubeproxy_sync_proxy_rules_no_local_endpoints_total")
+			got := map[string]string{}
+			for _, f := range []string{"IPv4", "IPv6"} {
+				got[f] = fmt.Sprint(after[f]-syncs[f], changes[f], unserved[f])
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+			}
+		}
+	})
+}
+
+// byFamily returns a gauge, or how often a histogram was observed, by family; of several series the sum.
+func (r *rig) byFamily(name string) map[string]float64 {
+	families, err := r.seen.Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	out := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name {
+				out[m.GetLabel()[0].GetValue()] += m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			}
+		}
+	}
+	return out
 }

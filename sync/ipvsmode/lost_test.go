@@ -14,6 +14,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 )
 
@@ -105,9 +106,10 @@ func TestAnswerToARemovedServerIsLost(t *testing.T) {
 // On a kernel that never deletes flows Services that come and go do not fill the memory; what is served is not forgotten.
 func TestStaleFlowsAreBounded(t *testing.T) {
 	served := ipvs.Key{Proto: inet.UDP, Port: 1}
+	m := NewMetrics(prometheus.NewRegistry(), loop.MetricsConfig{})
 	f := &flowsLayer{
 		kernel: noFlows{}, keep: func(ipvs.Key) map[netip.AddrPort]struct{} { return nil }, stale: map[ipvs.Key]struct{}{},
-		wanted: func(k ipvs.Key) bool { return k == served }, count: NewMetrics(prometheus.NewRegistry()).layer("flows"),
+		wanted: func(k ipvs.Key) bool { return k == served }, count: m.layer("flows"), flushed: m.flushed,
 	}
 	f.add(served)
 	for i := range 2 * mostGone {

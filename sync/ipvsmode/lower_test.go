@@ -146,8 +146,8 @@ func TestFrontendsOfEveryPolicy(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 			elsewhere := len(tt.endpoints) > 0 && tt.endpoints[0].Node != "here"
-			if want := (plan.Unserved{Internal: tt.internal && elsewhere, External: tt.external && elsewhere}); f.Unserved != want {
-				t.Errorf("Unserved = %+v, want %+v", f.Unserved, want)
+			if want := (plan.Unserved{Internal: tt.internal && elsewhere, External: tt.external && elsewhere}); f.Unserved[inet.IPv4] != want {
+				t.Errorf("Unserved = %+v, want %+v", f.Unserved[inet.IPv4], want)
 			}
 		})
 	}

@@ -27,7 +27,7 @@ func (r *rig) noLocal() map[string]float64 {
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			if f.GetName() == "kubeproxy_sync_proxy_rules_no_local_endpoints_total" {
-				out[m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue()
+				out[m.GetLabel()[1].GetValue()] += m.GetGauge().GetValue()
 			}
 		}
 	}

@@ -97,7 +97,7 @@ func (r *rig) config() Config {
 			IPVS: table, Sets: askedSets{k, r.sets}, VIP: askedVIPs{k}, Rules: askedRules{k, r.rules}, Sysctl: sysctl.NewFake(),
 			Flows: new(conntrack.Fake),
 		},
-		Families: r.families, Marks: MarksFor(14), DrainLimit: time.Hour, Metrics: NewMetrics(r.seen),
+		Families: r.families, Marks: MarksFor(14), DrainLimit: time.Hour, Metrics: NewMetrics(r.seen, loop.MetricsConfig{Families: r.families}),
 		Config: loop.Config{
 			Source: r, Queue: r.queue, Plan: plan.Config{Scheduler: "rr"}, LookInterval: r.lookInterval, Node: r.locate,
 			Health: func(name plan.Name, h *plan.Health) { r.note(&r.health, fmt.Sprint(name, h)) },
@@ -184,7 +184,7 @@ func (r *rig) set(n int, endpoints []plan.Endpoint, edits ...func(*plan.Service)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.services[name] = svc
-	r.slices[name] = []plan.Slice{{Service: name, Ports: []plan.SlicePort{{Name: "http", Proto: inet.TCP, Port: 8080}}, Endpoints: endpoints}}
+	r.slices[name] = []plan.Slice{{Service: name, Family: inet.IPv4, Ports: []plan.SlicePort{{Name: "http", Proto: inet.TCP, Port: 8080}}, Endpoints: endpoints}}
 	return name
 }
 

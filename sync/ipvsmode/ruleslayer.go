@@ -1,6 +1,8 @@
 package ipvsmode
 
 import (
+	"github.com/prometheus/client_golang/prometheus"
+
 	"context"
 	"errors"
 	"fmt"
@@ -19,10 +21,11 @@ type rulesLayer struct {
 	kernel  iptables.Kernel
 	rules   iptables.Ruleset
 	count   *reconcile.Counters
-	written func()          // called after the rules were written
-	drifted func()          // called after they were found changed
-	quiet   func() bool     // reports whether their failure is reported elsewhere
-	with    reconcile.Layer // of the sets that they refer to; invalidated when they could not be written
+	refused prometheus.Counter // of attempts to write them
+	written func()             // called after the rules were written
+	drifted func()             // called after they were found changed
+	quiet   func() bool        // reports whether their failure is reported elsewhere
+	with    reconcile.Layer    // of the sets that they refer to; invalidated when they could not be written
 
 	state       rulesState
 	job         reconcile.Job
@@ -65,6 +68,7 @@ func (d *Dataplane) rulesLayer(f inet.Family) *rulesLayer {
 	}, f)
 	return &rulesLayer{
 		kernel: d.cfg.Rules, rules: rules, count: d.count.layer("rules " + rules.Family.String()),
+		refused: d.count.ruleFailures.WithLabelValues(f.String()),
 		written: func() { d.invalidateFlows(f) }, drifted: func() { d.drift("rules") }, with: d.setLayer, quiet: func() bool { return d.givenUp(f) },
 		job:   reconcile.Job{Start: d.cfg.Queue.Go},
 		polls: reconcile.Throttle{Min: pauseLeast, Max: pauseMost},
@@ -117,6 +121,20 @@ func (r *rulesLayer) Retry() {
 		r.with.Invalidate()
 	}
 	r.writeErr = nil
+}
+
+func (r *rulesLayer) Known() int {
+	if !r.isInSync() {
+		return 0
+	}
+	return 1
+}
+
+func (r *rulesLayer) Failing() int {
+	if r.Err() == nil {
+		return 0
+	}
+	return 1
 }
 
 func (r *rulesLayer) Pending() int {
@@ -194,7 +212,8 @@ func (r *rulesLayer) Ensure(ctx context.Context) {
 // next poll leads to a check, which takes one before it compares the rules.
 func (r *rulesLayer) wrote(err error) {
 	if err != nil {
-		r.count.Failures.Inc()
+		r.count.Failed(err)
+		r.refused.Inc()
 		r.state, r.writeErr = missing, fmt.Errorf("%s: %w", r.Name(), err)
 		return
 	}

@@ -46,7 +46,8 @@ func (d *Dataplane) Verify(ctx context.Context) bool {
 
 // drift notes a foreign change of a part. There may be more, so a full scan is next.
 func (d *Dataplane) drift(part string) {
-	d.count.drift.WithLabelValues(part).Inc()
+	d.count.external.WithLabelValues(part).Inc()
+	d.count.repaired.WithLabelValues(part) // it has a value before it grows
 	d.lookout.due = time.Time{}
 	d.drifted = append(d.drifted, part)
 }
@@ -55,6 +56,9 @@ func (d *Dataplane) drift(part string) {
 func (d *Dataplane) tellDrift(ctx context.Context) {
 	if len(d.drifted) == 0 {
 		return
+	}
+	for _, part := range d.drifted {
+		d.count.repaired.WithLabelValues(part).Inc()
 	}
 	slices.Sort(d.drifted)
 	klog.FromContext(ctx).Info("Others changed objects of kube-ipvs; they are repaired", "parts", slices.Compact(d.drifted))

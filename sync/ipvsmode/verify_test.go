@@ -268,7 +268,7 @@ func (r *rig) drift() (n float64) {
 	}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			if f.GetName() == "kube_ipvs_drift_total" {
+			if f.GetName() == "kube_ipvs_external_changes_total" {
 				n += m.GetCounter().GetValue()
 			}
 		}

@@ -69,8 +69,9 @@ func (s *Source) sliceChanged(old, now *object.Cached[plan.Slice]) {
 	case old != nil && now != nil && old.Used == now.Used && object.SameSlice(old.Value, now.Value):
 		return
 	}
-	names := append(owner(old), owner(now)...)
-	s.notify(slices.Compact(names)...)
+	for _, name := range slices.Compact(append(owner(old), owner(now)...)) {
+		s.gate.pass(func() { s.handler.EndpointsChanged(name) })
+	}
 	if !slices.Equal(orphan(old), orphan(now)) {
 		s.gate.pass(s.handler.ProblemsChanged)
 	}

@@ -66,7 +66,7 @@ type Loop struct {
 	located bool                   // the node is known
 	begun   bool                   // planning has begun
 	count   *Metrics
-	waiting map[plan.Name][]time.Time // times of the changes not programmed yet
+	waiting map[plan.Name][]change // changes of endpoints not programmed yet
 
 	questions chan func()   // from other goroutines
 	ended     chan struct{} // closed when the loop no longer answers
@@ -79,7 +79,7 @@ func New(cfg Config) *Loop {
 	}
 	return &Loop{
 		cfg: cfg, dataplane: cfg.Dataplane, services: map[plan.Name]*service{}, owners: owners{}, moved: map[plan.Address]struct{}{},
-		count: cfg.Metrics, dirty: map[plan.Name]struct{}{}, waiting: map[plan.Name][]time.Time{},
+		count: cfg.Metrics, dirty: map[plan.Name]struct{}{}, waiting: map[plan.Name][]change{},
 		questions: make(chan func()), ended: make(chan struct{}),
 	}
 }

@@ -150,7 +150,7 @@ func run(t *testing.T, test func(*fake)) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{services: map[plan.Name]plan.Service{}, statuses: map[plan.Address]Status{}, queue: NewQueue(), seen: prometheus.NewRegistry(), atEnd: func() {}}
 		l := New(Config{
-			Source: f, Queue: f.queue, Dataplane: f, LookInterval: time.Second, Metrics: NewMetrics(f.seen),
+			Source: f, Queue: f.queue, Dataplane: f, LookInterval: time.Second, Metrics: NewMetrics(f.seen, MetricsConfig{Families: []inet.Family{inet.IPv4, inet.IPv6}}),
 			Node: func(context.Context) (plan.Node, []netip.Prefix, error) {
 				return plan.Node{Name: "node1"}, nil, locked(f, func() error { return f.node })
 			},

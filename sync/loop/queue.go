@@ -1,7 +1,10 @@
 package loop
 
 import (
+	"fmt"
 	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"kube-ipvs/sync/plan"
 )
@@ -23,6 +26,29 @@ type Queue struct {
 	synced   bool // the sources have listed everything
 	wake     chan struct{}
 	jobs     sync.WaitGroup // work in the background
+
+	serviceChanges, endpointChanges changes
+}
+
+// changes are the metrics of the changes of one kind of objects.
+type changes struct {
+	total   prometheus.Counter
+	pending prometheus.Gauge
+}
+
+// newChanges returns kube-proxy's metrics of a kind.
+func newChanges(kind string) changes {
+	return changes{
+		total: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: fmt.Sprintf("kubeproxy_sync_proxy_rules_%s_changes_total", kind), Help: fmt.Sprintf("[ALPHA] Changes of %ss seen so far.", kind)}),
+		pending: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: fmt.Sprintf("kubeproxy_sync_proxy_rules_%s_changes_pending", kind), Help: fmt.Sprintf("[ALPHA] Changes of %ss that wait for the next attempt to program them.", kind)}),
+	}
+}
+
+func (c changes) add() {
+	c.total.Inc()
+	c.pending.Inc()
 }
 
 // Changed is a set of changes beside those of single Services.
@@ -39,15 +65,33 @@ const (
 
 // NewQueue returns an empty queue.
 func NewQueue() *Queue {
-	return &Queue{services: map[plan.Name]struct{}{}, wake: make(chan struct{}, 1)}
+	return &Queue{
+		services: map[plan.Name]struct{}{}, wake: make(chan struct{}, 1),
+		serviceChanges: newChanges("service"), endpointChanges: newChanges("endpoint"),
+	}
 }
 
-// ServiceChanged notes that a Service or one of its slices was added, changed or deleted.
-func (q *Queue) ServiceChanged(name plan.Name) { q.ServicesChanged(name) }
+// Register registers the metrics of changes.
+func (q *Queue) Register(r prometheus.Registerer) {
+	for _, c := range []changes{q.serviceChanges, q.endpointChanges} {
+		r.MustRegister(c.total, c.pending)
+	}
+}
 
-// ServicesChanged does so for several Services, which are planned together.
-func (q *Queue) ServicesChanged(names ...plan.Name) {
+// ServiceChanged notes that a Service was added, changed or deleted.
+func (q *Queue) ServiceChanged(name plan.Name) { q.changed(q.serviceChanges, name) }
+
+// EndpointsChanged notes that a slice of a Service was added, changed or deleted.
+func (q *Queue) EndpointsChanged(name plan.Name) { q.changed(q.endpointChanges, name) }
+
+// ServicesChanged is ServiceChanged for several Services, which are planned together.
+func (q *Queue) ServicesChanged(names ...plan.Name) { q.changed(q.serviceChanges, names...) }
+
+func (q *Queue) changed(kind changes, names ...plan.Name) {
 	q.mu.Lock()
+	for range names {
+		kind.add()
+	}
 	for _, name := range names {
 		q.services[name] = struct{}{}
 	}
@@ -98,6 +142,8 @@ func (q *Queue) take() (map[plan.Name]struct{}, Changed) {
 	defer q.mu.Unlock()
 	services, what := q.services, q.what
 	q.services, q.what = map[plan.Name]struct{}{}, 0
+	q.serviceChanges.pending.Set(0)
+	q.endpointChanges.pending.Set(0)
 	return services, what
 }
 

@@ -16,7 +16,8 @@ type service struct {
 	created   time.Time
 	problems  []plan.Problem // as reported
 	notServed int            // number of unserved parts, reported or not
-	triggered seen           // the changes behind this state
+	conflicts int            // number of frontends that others have
+	triggered triggers       // the changes behind this state
 }
 
 func (s *service) health() *plan.Health {

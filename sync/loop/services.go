@@ -2,8 +2,8 @@ package loop
 
 import (
 	"slices"
-	"time"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
 )
 
@@ -43,6 +43,7 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 		return
 	}
 	for _, key := range keys(old, now) {
+		l.count.works(inet.FamilyOf(key.Addr))
 		before, had := l.owners.winner(key)
 		l.owners.replace(key, old, now)
 		after, has := l.owners.winner(key)
@@ -70,10 +71,10 @@ func (l *Loop) report(name plan.Name, old, now *service) {
 	}
 	l.count.swapped(old, now)
 	if old != nil && (now == nil || now.uid != old.uid) { // a new Service of the same name has users of its own
-		l.tell(old, nil, 0)
+		l.tell(old, nil, 0, 0)
 	}
 	if now != nil && old != nil { // as reported before
-		now.problems, now.notServed = old.problems, old.notServed
+		now.problems, now.notServed, now.conflicts = old.problems, old.notServed, old.conflicts
 	}
 }
 
@@ -101,13 +102,15 @@ func (l *Loop) reviewAll(planned []plan.Name) {
 func (l *Loop) review(s *service) {
 	conflicts, n := l.conflicts(s)
 	problems := slices.Concat(s.desired.Problems, l.limited(s))
-	l.tell(s, append(problems, conflicts...), notServed(problems)+n)
+	l.tell(s, append(problems, conflicts...), notServed(problems)+n, n)
 }
 
-// tell reports the problems of a Service if they changed, and counts all unserved parts, reported or not.
-func (l *Loop) tell(s *service, problems []plan.Problem, notServed int) {
+// tell reports the problems of a Service if they changed, and counts all unserved parts, reported or not, and the conflicts
+// among them.
+func (l *Loop) tell(s *service, problems []plan.Problem, notServed, conflicts int) {
 	l.count.problems.Add(float64(notServed - s.notServed))
-	s.notServed = notServed
+	l.count.conflicts.Add(float64(conflicts - s.conflicts))
+	s.notServed, s.conflicts = notServed, conflicts
 	if !slices.Equal(s.problems, problems) {
 		l.cfg.Report(s.desired.Service, problems)
 		s.problems = problems
@@ -123,74 +126,4 @@ func notServed(problems []plan.Problem) int {
 		}
 	}
 	return n
-}
-
-// mostWaiting bounds the changes of one Service that are remembered while it cannot be programmed.
-const mostWaiting = 100
-
-// A seen records the changes behind a Service's slices.
-type seen struct {
-	last  time.Time   // the last one so far
-	ahead []time.Time // those in the slices that are in the future by this node's clock
-}
-
-// trigger notes new changes for the network-programming latency, and returns the updated record. Changes from before this
-// program's start do not measure it. A change in the future, which anybody can write and a fast clock does, counts as zero
-// latency; it hides no earlier one.
-func (l *Loop) trigger(name plan.Name, old *service, in []plan.Slice) seen {
-	var before seen
-	if old != nil {
-		before = old.triggered
-	}
-	if before.last.Before(l.started) {
-		before.last = l.started
-	}
-	now, after := time.Now(), seen{last: before.last}
-	for i := range in {
-		at := in[i].Triggered
-		if !at.After(before.last) {
-			continue
-		}
-		if !slices.Contains(before.ahead, at) && len(l.waiting[name]) < mostWaiting {
-			l.waiting[name] = append(l.waiting[name], earlier(at, now))
-		}
-		switch {
-		case at.After(now):
-			after.ahead = append(after.ahead, at)
-		case at.After(after.last):
-			after.last = at
-		}
-	}
-	return after
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
-// programmed measures the changes that are in the kernel. A pending one does not hold up others.
-func (l *Loop) programmed() {
-	for name, changes := range l.waiting {
-		if l.isProgrammed(l.services[name]) {
-			l.count.programmed(changes)
-			delete(l.waiting, name)
-		}
-	}
-}
-
-// isProgrammed reports whether all endpoints of a Service serve at the frontends that it owns. A deleted Service has none.
-func (l *Loop) isProgrammed(s *service) bool {
-	if s == nil {
-		return true
-	}
-	for i := range s.desired.Frontends {
-		fe := &s.desired.Frontends[i]
-		if first, _ := l.owners.winner(fe.Address); first.by == s && !l.dataplane.IsProgrammed(fe.Address) {
-			return false
-		}
-	}
-	return true
 }

@@ -12,6 +12,9 @@ import (
 // turn is one sync pass: it plans the dirty Services and syncs the data plane.
 func (l *Loop) turn(ctx context.Context) (Result, error) {
 	begin, isNews := time.Now(), len(l.dirty) > 0 || l.what&^Synced != 0
+	if l.what&^Synced != 0 {
+		l.count.worksInAll()
+	}
 	if l.what&Kernel != 0 {
 		l.dataplane.Invalidate(Everything)
 	}

@@ -42,6 +42,7 @@ func TestDefaults(t *testing.T) {
 		}},
 		slices: map[plan.Name][]plan.Slice{nameOfWeb: {{
 			Service:   nameOfWeb,
+			Family:    inet.IPv4,
 			Ports:     []plan.SlicePort{{Name: "http", Proto: inet.TCP, Port: 8080}},
 			Endpoints: []plan.Endpoint{{Addr: netip.MustParseAddr("10.1.0.1"), Ready: true, Serving: true}},
 		}}},

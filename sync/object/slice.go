@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
 )
 
@@ -26,12 +27,20 @@ func slice(es *discoveryv1.EndpointSlice, p *pool) (plan.Slice, bool) {
 	}
 	out := plan.Slice{
 		Service:   plan.Name{Namespace: p.intern(es.Namespace), Name: p.intern(es.Labels[discoveryv1.LabelServiceName])},
+		Family:    familyOf(es.AddressType),
 		Ports:     r.slicePorts(es, p),
 		Endpoints: r.endpoints(es, p),
 		Triggered: r.triggered(es),
 	}
 	out.Problems = exact(r.problems)
 	return out, true
+}
+
+func familyOf(t discoveryv1.AddressType) inet.Family {
+	if t == discoveryv1.AddressTypeIPv6 {
+		return inet.IPv6
+	}
+	return inet.IPv4
 }
 
 // serves reports whether the slice has a Service and addresses.

@@ -39,6 +39,7 @@ func ready(addr string) plan.Endpoint {
 func plannedSlice(endpoints ...plan.Endpoint) plan.Slice {
 	return plan.Slice{
 		Service:   plan.Name{Namespace: "default", Name: "web"},
+		Family:    inet.IPv4,
 		Ports:     []plan.SlicePort{{Name: "http", Proto: inet.TCP, Port: 8080}},
 		Endpoints: endpoints,
 	}
@@ -146,6 +147,7 @@ func TestSliceOfIPv6(t *testing.T) {
 	es := sliceOf(at("fd00::1"), at("fe80::1"), at("10.1.0.1"), at("::ffff:10.1.0.1"))
 	es.AddressType = discoveryv1.AddressTypeIPv6
 	want := plannedSlice(ready("fd00::1"))
+	want.Family = inet.IPv6
 	want.Problems = []plan.Problem{
 		wrongSlice("endpoints[1].addresses[0]", "fe80::1 is a link-local address, which cannot serve"),
 		wrongSlice("endpoints[2].addresses[0]", "10.1.0.1 is not an IPv6 address, as addressType says"),

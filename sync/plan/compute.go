@@ -3,6 +3,8 @@ package plan
 import (
 	"net/netip"
 	"slices"
+
+	"kube-ipvs/internal/inet"
 )
 
 // A Config has the operator's settings for all Services.
@@ -39,8 +41,7 @@ func Compute(cfg Config, svc Service, in []Slice, node Node) Desired {
 			p := newPort(&cfg, &svc, port, family, choose(candidates(port, family.Is4(), in), node))
 			p.frontends(node, add)
 			f.Hairpins = append(f.Hairpins, p.hairpins()...)
-			f.Unserved.Internal = f.Unserved.Internal || svc.InternalLocal && p.unserved()
-			f.Unserved.External = f.Unserved.External || svc.ExternalLocal && p.unserved()
+			f.noteUnserved(&svc, &p)
 		}
 		f.UsesAddresses = f.UsesAddresses || port.NodePort != 0
 	}
@@ -53,6 +54,17 @@ func Compute(cfg Config, svc Service, in []Slice, node Node) Desired {
 	f.HealthChecks = healthChecks(svc, node)
 	f.UsesAddresses = f.UsesAddresses || svc.HealthCheckNodePort != 0
 	return f
+}
+
+// noteUnserved notes the Local policies of a Service that has endpoints for a port, but none on this node.
+func (f *Desired) noteUnserved(svc *Service, p *servicePort) {
+	if !(svc.InternalLocal || svc.ExternalLocal) || !p.unserved() {
+		return
+	}
+	if f.Unserved == nil {
+		f.Unserved = map[inet.Family]Unserved{}
+	}
+	f.Unserved[inet.FamilyOf(p.family)] = Unserved{Internal: svc.InternalLocal, External: svc.ExternalLocal}
 }
 
 // families returns the families of the Service's addresses, IPv4 first, as their unspecified addresses. Node ports are

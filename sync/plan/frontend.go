@@ -45,8 +45,8 @@ type Desired struct {
 	// UsesAddresses reports whether any field depends on the node's addresses.
 	UsesAddresses bool
 
-	// Unserved has the Local policies with endpoints, but none on this node.
-	Unserved Unserved
+	// Unserved has the Local policies with endpoints, but none on this node, by the family of the endpoints; mostly nil.
+	Unserved map[inet.Family]Unserved
 
 	// Problems are the unusable parts of the Service and its slices.
 	Problems []Problem

@@ -58,6 +58,7 @@ type Port struct {
 // A Slice is the proxy's part of an EndpointSlice: some of the endpoints of one Service, of one family.
 type Slice struct {
 	Service   Name
+	Family    inet.Family // of the endpoints
 	Ports     []SlicePort
 	Endpoints []Endpoint
 

@@ -4,13 +4,16 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // Counters are the metrics of one layer.
 type Counters struct {
-	Operations, Failures, Reads prometheus.Counter
+	Operations, Reads prometheus.Counter
 
-	Beat func() // called as the layer makes progress
+	Batch  prometheus.Observer // of the number of operations requested at once
+	Failed func(error)         // counts a failed operation
+	Beat   func()              // called as the layer makes progress
 }
 
-// Asked counts the changes requested from the kernel.
+// Asked counts the changes requested from the kernel at once.
 func (c *Counters) Asked(changes int) {
 	c.Operations.Add(float64(changes))
+	c.Batch.Observe(float64(changes))
 	c.Beat()
 }

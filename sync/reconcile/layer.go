@@ -31,8 +31,12 @@ type Layer interface {
 	Retry()
 	// Unknown reports whether the state could not be read: nothing may be changed.
 	Unknown() bool
+	// Known returns the number of objects that the kernel is known to have.
+	Known() int
 	// Pending returns the number of objects that are not as desired.
 	Pending() int
+	// Failing returns the number of objects whose change failed and waits for Retry.
+	Failing() int
 	// Err returns the failures that were not repaired yet, or nil.
 	Err() error
 	// Blocked reports whether more than single objects of the layer cannot be programmed.

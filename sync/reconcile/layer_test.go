@@ -70,7 +70,7 @@ func (k *kernel) layer(title string) *TableLayer[string, int, op] {
 		},
 		Add:   func(word string, n int, _ bool) op { return op(fmt.Sprintf("%s add %s %d", title, word, n)) },
 		Del:   func(word string) op { return op(title + " del " + word) },
-		Count: &Counters{Operations: counter(), Failures: counter(), Reads: counter(), Beat: func() {}},
+		Count: &Counters{Operations: counter(), Reads: counter(), Batch: prometheus.NewHistogram(prometheus.HistogramOpts{}), Failed: func(error) {}, Beat: func() {}},
 	}
 }
 

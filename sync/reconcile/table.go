@@ -77,6 +77,20 @@ func (l *TableLayer[K, V, Op]) Invalidate() { l.observed = false }
 // Unknown implements Layer.
 func (l *TableLayer[K, V, Op]) Unknown() bool { return l.readErr != nil }
 
+// Known implements Layer.
+func (l *TableLayer[K, V, Op]) Known() int { return l.Table.KnownLen() }
+
+// Failing implements Layer. It leaves out objects that are reported elsewhere.
+func (l *TableLayer[K, V, Op]) Failing() int {
+	n := 0
+	for k := range l.failed {
+		if l.Quiet == nil || !l.Quiet(k) {
+			n++
+		}
+	}
+	return n
+}
+
 // Pending implements Layer.
 func (l *TableLayer[K, V, Op]) Pending() int {
 	n := l.Table.Pending()
@@ -240,7 +254,9 @@ func perform[K, V comparable, Op fmt.Stringer, O any](
 
 // Fail leaves an object alone until it is due again.
 func (l *TableLayer[K, V, Op]) Fail(k K, err error) {
-	l.Count.Failures.Inc()
+	if !isDeclined(err) {
+		l.Count.Failed(err)
+	}
 	if l.failed == nil {
 		l.failed = map[K]*failure{}
 	}

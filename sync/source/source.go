@@ -45,8 +45,11 @@ type Handler interface {
 	// Synced is called first, and once: the source has read everything, and all of Names is new.
 	Synced()
 
-	// ServiceChanged is called after a Service or one of its slices was added, changed or removed.
+	// ServiceChanged is called after a Service, or the Service and its slices, were added, changed or removed.
 	ServiceChanged(plan.Name)
+
+	// EndpointsChanged is called after a slice of a Service was added, changed or removed, by sources that can tell.
+	EndpointsChanged(plan.Name)
 
 	// NodeChanged is called after Node or ServiceCIDRs changed.
 	NodeChanged()

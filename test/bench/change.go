@@ -93,8 +93,8 @@ func (s *stage) frontend() netip.AddrPort {
 // cost lets an endpoint come and go while no packet is on its way.
 func (s *stage) cost(ctx context.Context) (figures, error) {
 	count := func() (figures, error) {
-		ops, err1 := s.total("kube_ipvs_operations_total")
-		reads, err2 := s.total("kube_ipvs_reads_total")
+		ops, err1 := s.total("kube_ipvs_layer_operations_total")
+		reads, err2 := s.total("kube_ipvs_layer_reads_total")
 		cpu, err3 := cpuTime()
 		return figures{"messages": float64(s.kernel.IPVS.Stats().Messages), "operations": ops, "reads": reads, "cpu": cpu.Seconds()},
 			errors.Join(err1, err2, err3)

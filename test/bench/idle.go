@@ -100,8 +100,8 @@ func (p *proxy) rest(ctx context.Context) (figures, error) {
 // resting counts what must stay as it is, or nearly so.
 func (p *proxy) resting() (figures, error) {
 	cpu, err1 := cpuTime()
-	reads, err2 := p.total("kube_ipvs_reads_total")
-	drift, err3 := p.total("kube_ipvs_drift_total")
+	reads, err2 := p.total("kube_ipvs_layer_reads_total")
+	drift, err3 := p.total("kube_ipvs_external_changes_total")
 	processes, err4 := begun()
 	wakeups, err5 := wakeups()
 	garbage := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}}

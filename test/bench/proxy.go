@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"kube-ipvs/sync/ipvsmode"
+	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/node"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/wire"
@@ -32,7 +33,7 @@ func start(ctx context.Context, m *wire.Memory, edits ...func(*ipvsmode.Config))
 		return nil, err
 	}
 	cfg := p.kernel.Config(m)
-	cfg.Node, cfg.Converged, cfg.Metrics = thisNode, p.noteConverged, ipvsmode.NewMetrics(p.seen)
+	cfg.Node, cfg.Converged, cfg.Metrics = thisNode, p.noteConverged, ipvsmode.NewMetrics(p.seen, loop.MetricsConfig{Families: cfg.Families})
 	for _, edit := range edits {
 		edit(&cfg)
 	}

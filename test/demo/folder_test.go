@@ -16,10 +16,11 @@ import (
 // A sink waits for a source.
 type sink struct{ synced func() }
 
-func (s sink) Synced()                { s.synced() }
-func (sink) ServiceChanged(plan.Name) {}
-func (sink) NodeChanged()             {}
-func (sink) ProblemsChanged()         {}
+func (s sink) Synced()                  { s.synced() }
+func (sink) ServiceChanged(plan.Name)   {}
+func (sink) EndpointsChanged(plan.Name) {}
+func (sink) NodeChanged()               {}
+func (sink) ProblemsChanged()           {}
 
 // TestManifests plays all changes of the folder and lets the product read it after each: every word of it must be one that
 // it understands.

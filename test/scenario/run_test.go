@@ -73,7 +73,7 @@ func (r *run) start() {
 		on = r.trace.parts()
 	}
 	cfg.IPVS, cfg.Sets, cfg.VIP, cfg.Rules, cfg.Sysctl, cfg.Flows = on.ipvs, on.sets, on.vips, on.rules, on.sysctl, on.flows
-	cfg.Source, cfg.Queue, cfg.Metrics = &r.source, r.queue, ipvsmode.NewMetrics(r.seen)
+	cfg.Source, cfg.Queue, cfg.Metrics = &r.source, r.queue, ipvsmode.NewMetrics(r.seen, loop.MetricsConfig{Families: cfg.Families})
 	cfg.Node, cfg.Report, cfg.Health, cfg.Converged = r.node, r.report, r.healthIs, r.converged
 
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), klog.Logger{}))
@@ -225,7 +225,7 @@ func (r *run) pending() []string {
 	var out []string
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			if f.GetName() == "kube_ipvs_pending_objects" && m.GetGauge().GetValue() != 0 {
+			if f.GetName() == "kube_ipvs_layer_objects" && m.GetLabel()[1].GetValue() == "pending" && m.GetGauge().GetValue() != 0 {
 				out = append(out, fmt.Sprintf("%s: %v", m.GetLabel()[0].GetValue(), m.GetGauge().GetValue()))
 			}
 		}

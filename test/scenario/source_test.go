@@ -42,10 +42,11 @@ func (s *source) Service(name plan.Name) (plan.Service, []plan.Slice, bool) {
 // synced is a sink that waits for the first reading.
 type synced chan struct{}
 
-func (c synced) Synced()                { close(c) }
-func (synced) ServiceChanged(plan.Name) {}
-func (synced) NodeChanged()             {}
-func (synced) ProblemsChanged()         {}
+func (c synced) Synced()                  { close(c) }
+func (synced) ServiceChanged(plan.Name)   {}
+func (synced) EndpointsChanged(plan.Name) {}
+func (synced) NodeChanged()               {}
+func (synced) ProblemsChanged()           {}
 
 // load reads the objects of a step through a folder.
 func (s *scenario) load(t *testing.T, o objects) *manifest.Source {

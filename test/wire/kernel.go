@@ -44,7 +44,7 @@ func (k Kernel) Config(source *Memory) ipvsmode.Config {
 		Settings:   ipvsmode.DefaultSettings(ipvsmode.Release()),
 		Forwarding: map[inet.Family][]sysctl.Setting{inet.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}},
 		DrainLimit: time.Minute,
-		Metrics:    ipvsmode.NewMetrics(prometheus.NewRegistry()),
+		Metrics:    ipvsmode.NewMetrics(prometheus.NewRegistry(), loop.MetricsConfig{}),
 	}
 }
 

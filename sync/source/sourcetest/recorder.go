@@ -23,6 +23,9 @@ func (r Recorder) Synced() { r <- "synced" }
 // ServiceChanged implements source.Handler.
 func (r Recorder) ServiceChanged(name plan.Name) { r <- name.String() }
 
+// EndpointsChanged implements source.Handler.
+func (r Recorder) EndpointsChanged(name plan.Name) { r <- name.String() }
+
 // NodeChanged implements source.Handler.
 func (r Recorder) NodeChanged() { r <- "node" }
 
