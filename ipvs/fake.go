@@ -18,9 +18,10 @@ import (
 // Fake is a table in memory with the kernel's checks and errors. It is safe for use by several goroutines. The zero
 // Fake is an empty table.
 type Fake struct {
-	mu    sync.Mutex
-	table Table
-	calls Calls
+	mu       sync.Mutex
+	table    Table
+	counters map[RealKey]Counters
+	calls    Calls
 }
 
 var _ Kernel = (*Fake)(nil)
@@ -60,6 +61,41 @@ func (f *Fake) SetConnections(key RealKey, active, inactive uint32) error {
 	state.Active, state.Inactive = active, inactive
 	f.table[key.Server].Reals[key.AddrPort()] = state
 	return nil
+}
+
+// SetCounters sets a real server's counters, which its virtual server sums up.
+func (f *Fake) SetCounters(key RealKey, c Counters) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.counters == nil {
+		f.counters = map[RealKey]Counters{}
+	}
+	f.counters[key] = c
+}
+
+// Totals returns the counters of all virtual servers.
+func (f *Fake) Totals(ctx context.Context) (map[Key]Counters, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := map[Key]Counters{}
+	for key, entry := range f.table {
+		out[key] = Counters{}
+		for at := range entry.Reals {
+			out[key] = out[key].Add(f.counters[RealKeyOf(key, at)])
+		}
+	}
+	return out, ctx.Err()
+}
+
+// CountReals returns the real servers of a virtual server with their counters.
+func (f *Fake) CountReals(ctx context.Context, key Key) (map[netip.AddrPort]CountedReal, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := map[netip.AddrPort]CountedReal{}
+	for at, state := range f.table[key].Reals {
+		out[at] = CountedReal{state, f.counters[RealKeyOf(key, at)]}
+	}
+	return out, ctx.Err()
 }
 
 // Read implements Kernel.

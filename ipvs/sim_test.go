@@ -1,6 +1,8 @@
 package ipvs
 
 import (
+	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"maps"
@@ -21,6 +23,7 @@ type sim struct {
 	fake    Fake
 	family  uint16 // 0: no module
 	version uint32
+	old     bool   // its counters are those of Linux before 4.1
 	onDump  func() // after a dump of virtual servers was answered
 }
 
@@ -102,8 +105,32 @@ func (s *sim) service(m netlinktest.Request, key Key, entry Entry) {
 		flagged := entry.Server
 		flagged.Flags |= flagHashed
 		appendServer(b, key.Addr, flagged)
+		totals, _ := s.fake.Totals(context.Background())
+		s.stats(b, svcStats, svcStats64, totals[key])
 		b.Unnest(nest)
 	})
+}
+
+// stats appends counters. Newer kernels send them twice: the narrow ones first.
+func (s *sim) stats(b *netlink.Batch, narrow, wide uint16, c Counters) {
+	write := func(typ uint16, count func(typ uint16, n uint64)) {
+		nest := b.Nest(typ)
+		for typ, n := range map[uint16]uint64{statConnections: c.Connections, statInPackets: c.InPackets, statOutPackets: c.OutPackets} {
+			count(typ, n)
+		}
+		for typ, n := range map[uint16]uint64{statInBytes: c.InBytes, statOutBytes: c.OutBytes} {
+			uint64Attr(b, typ, n)
+		}
+		b.Unnest(nest)
+	}
+	write(narrow, func(typ uint16, n uint64) { b.Uint32(typ, uint32(n)) })
+	if !s.old {
+		write(wide, func(typ uint16, n uint64) { uint64Attr(b, typ, n) })
+	}
+}
+
+func uint64Attr(b *netlink.Batch, typ uint16, n uint64) {
+	b.Data(typ, binary.NativeEndian.AppendUint64(nil, n))
 }
 
 func (s *sim) getDest(m netlinktest.Request) error {
@@ -116,6 +143,8 @@ func (s *sim) getDest(m netlinktest.Request) error {
 			b.Uint32(destWeight, state.Weight)
 			b.Uint32(destActive, state.Active)
 			b.Uint32(destInactive, state.Inactive)
+			counted, _ := s.fake.CountReals(context.Background(), key)
+			s.stats(b, destStats, destStats64, counted[at].Counters)
 			b.Unnest(nest)
 		})
 	}

@@ -40,6 +40,8 @@ const (
 	svcFlags     = 7
 	svcTimeout   = 8
 	svcNetmask   = 9
+	svcStats     = 10
+	svcStats64   = 12 // since Linux 4.1
 )
 
 // Attributes of a real server (IPVS_DEST_ATTR_*).
@@ -52,10 +54,21 @@ const (
 	destLower     = 6
 	destActive    = 7
 	destInactive  = 8
+	destStats     = 10
+	destStats64   = 12 // since Linux 4.1
 	destFamily    = 11 // since Linux 3.18; without it the family is the virtual server's
 	forwardMasq   = 0  // IP_VS_CONN_F_MASQ
 	flagPersist   = 1  // IP_VS_SVC_F_PERSISTENT
 	flagHashed    = 2  // IP_VS_SVC_F_HASHED, the kernel's own
 	netmaskIPv4   = 0xffffffff
 	prefixLenIPv6 = 128
+)
+
+// Attributes of counters (IPVS_STATS_ATTR_*).
+const (
+	statConnections = 1
+	statInPackets   = 2
+	statOutPackets  = 3
+	statInBytes     = 4
+	statOutBytes    = 5
 )

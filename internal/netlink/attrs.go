@@ -95,6 +95,14 @@ func (a *Attrs) Uint32() uint32 {
 	return binary.NativeEndian.Uint32(a.data)
 }
 
+// Uint64 returns the attribute's eight bytes in the machine's order; see Uint8.
+func (a *Attrs) Uint64() uint64 {
+	if !a.sized(8) {
+		return 0
+	}
+	return binary.NativeEndian.Uint64(a.data)
+}
+
 // Uint16BE returns the attribute's two bytes in network order; see Uint8.
 func (a *Attrs) Uint16BE() uint16 {
 	if !a.sized(2) {

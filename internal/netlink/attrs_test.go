@@ -58,6 +58,7 @@ func walkAll(p []byte, depth int) (n int) {
 		a.Uint32()
 		a.Uint16BE()
 		a.Uint32BE()
+		a.Uint64()
 		a.Addr()
 		if depth > 0 {
 			nested := a.Nested()
