@@ -55,6 +55,12 @@ func (c *catalog) MustRegister(collectors ...prometheus.Collector) {
 				panic(d.String())
 			}
 			m := metric{name: parts[1], help: parts[2], kind: kindOf(collector)}
+			if m.kind == dto.MetricType_UNTYPED { // a collector of several kinds, which keeps the rule of names
+				m.kind = dto.MetricType_GAUGE
+				if strings.HasSuffix(m.name, "_total") {
+					m.kind = dto.MetricType_COUNTER
+				}
+			}
 			if parts[3] != "" {
 				m.labels = strings.Split(parts[3], ",")
 			}

@@ -113,6 +113,11 @@ func newProxy(ctx context.Context, cfg *config.Config, k *ipvsmode.Connection) (
 func (p *proxy) registerMetrics(r prometheus.Registerer) {
 	p.metrics = ipvsmode.NewMetrics(r, loop.MetricsConfig{Families: p.families, Native: p.config.Enabled(config.NativeHistograms)})
 	p.queue.Register(r)
+	var counters ipvsmode.CountingTable
+	if p.kernel != nil {
+		counters = p.kernel.Counters
+	}
+	p.metrics.CountTraffic(r, counters, p.config.TrafficSeries)
 	p.handlers.Register(r)
 	r.MustRegister(p.problems.count)
 }

@@ -70,19 +70,20 @@ type Config struct {
 	BindAddress netip.Addr // overrides the node's primary address, unless unspecified (0.0.0.0, ::); nothing binds to it
 	API         API
 
-	IPVS         IPVS
-	Masquerade   Masquerade
-	DetectLocal  DetectLocal
-	NodePorts    NodePorts
-	Conntrack    Conntrack
-	OOMScoreAdj  int
-	Healthz      netip.AddrPort // the zero value: no server
-	Metrics      netip.AddrPort // the zero value: no server
-	BindHardFail bool           // a server that cannot bind its address ends the program
-	Profiling    bool
-	FeatureGates map[string]bool                // as given, of any component
-	Gates        featuregate.MutableFeatureGate // those with an effect here, and not in client-go
-	Logging      logsapi.LoggingConfiguration
+	IPVS          IPVS
+	Masquerade    Masquerade
+	DetectLocal   DetectLocal
+	NodePorts     NodePorts
+	Conntrack     Conntrack
+	OOMScoreAdj   int
+	Healthz       netip.AddrPort // the zero value: no server
+	Metrics       netip.AddrPort // the zero value: no server
+	BindHardFail  bool           // a server that cannot bind its address ends the program
+	Profiling     bool
+	TrafficSeries int                            // bound on the series of metrics of traffic; 0: none
+	FeatureGates  map[string]bool                // as given, of any component
+	Gates         featuregate.MutableFeatureGate // those with an effect here, and not in client-go
+	Logging       logsapi.LoggingConfiguration
 
 	// Flags has the values of all flags of the command line, for /flagz.
 	Flags map[string]string

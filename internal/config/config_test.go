@@ -134,9 +134,9 @@ func TestDefaults(t *testing.T) {
 		Masquerade:  Masquerade{Bit: 14},
 		DetectLocal: DetectLocal{Mode: ClusterCIDR},
 		Conntrack:   Conntrack{MaxPerCore: 32768, Min: 131072, TCPEstablishedTimeout: 24 * time.Hour, TCPCloseWaitTimeout: time.Hour},
-		OOMScoreAdj: -999,
-		Healthz:     netip.MustParseAddrPort("0.0.0.0:10256"),
-		Metrics:     netip.MustParseAddrPort("127.0.0.1:10249"),
+		OOMScoreAdj: -999, TrafficSeries: 1000,
+		Healthz: netip.MustParseAddrPort("0.0.0.0:10256"),
+		Metrics: netip.MustParseAddrPort("127.0.0.1:10249"),
 	}
 	if got.Logging.Format != "text" || got.Logging.FlushFrequency.Duration.Duration != 5*time.Second {
 		t.Errorf("logging %+v", got.Logging)

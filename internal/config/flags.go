@@ -32,14 +32,15 @@ type Flags struct {
 	machineIDFile string
 
 	// Flags of our own.
-	mode         string
-	vipMode      string
-	manifests    string
-	procSys      string
-	drainLimit   time.Duration
-	defaultTCP   time.Duration
-	serveHealthz bool
-	serveMetrics bool
+	mode          string
+	vipMode       string
+	manifests     string
+	procSys       string
+	drainLimit    time.Duration
+	defaultTCP    time.Duration
+	serveHealthz  bool
+	serveMetrics  bool
+	trafficSeries int
 }
 
 // AddFlags declares the flags in a set, which accepts underscores for their hyphens, as kube-proxy does. Parse the set before Load.
@@ -141,6 +142,7 @@ func (f *Flags) addServers() {
 	fs.Var(ifGiven(&p.MetricsBindAddress, "ipport"), "metrics-bind-address", "Address of /metrics; without a port: port 10249.")
 	fs.BoolVar(&f.serveHealthz, "serve-healthz", true, "Serve /healthz and /livez.")
 	fs.BoolVar(&f.serveMetrics, "serve-metrics", true, "Serve /metrics.")
+	fs.IntVar(&f.trafficSeries, "traffic-series", 1000, "Bound on the series of the metrics of traffic: five for a Service, and five for an endpoint. 0: none, and the kernel's counters are not read.")
 	fs.BoolVar(&p.BindAddressHardFail, "bind-address-hard-fail", false, "Exit if a server's address cannot be bound, instead of trying again.")
 	fs.BoolVar(&p.EnableProfiling, "profiling", false, "Serve /debug/pprof beside /metrics.")
 	fs.StringVar(&p.ShowHiddenMetricsForVersion, "show-hidden-metrics-for-version", "", "Accepted without effect: kube-ipvs hides no metrics. The previous minor version of Kubernetes, such as "+previousMinor()+".")
@@ -164,7 +166,7 @@ func (f *Flags) ignored() []string {
 	beside := map[string]bool{
 		"config": true, "write-config-to": true, "cleanup": true, "init-only": true, "dry-run": true, "version": true, "master": true, "hostname-override": true,
 		"mode": true, "vip-mode": true, "manifests": true, "proc-sys": true, "drain-limit": true, "default-ipvs-tcp-timeout": true,
-		"serve-healthz": true, "serve-metrics": true, "boot-id-file": true, "machine-id-file": true,
+		"serve-healthz": true, "serve-metrics": true, "traffic-series": true, "boot-id-file": true, "machine-id-file": true,
 	}
 	var logging pflag.FlagSet
 	logsapi.AddFlags(logsapi.NewLoggingConfiguration(), &logging)

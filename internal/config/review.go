@@ -30,6 +30,9 @@ func (r *review) ownFlags(f *Flags, c *Config) {
 	if f.drainLimit <= 0 {
 		r.bad(setDrainLimit, f.drainLimit, "must be more than 0")
 	}
+	if f.trafficSeries < 0 {
+		r.bad(setTrafficSeries, f.trafficSeries, "must be 0 or more")
+	}
 	if f.procSys == "" {
 		r.bad(setProcSys, f.procSys, "must be a directory, such as /proc/sys")
 	}

@@ -32,18 +32,19 @@ var (
 	setNodePorts     = setting{"nodeport-addresses", "nodePortAddresses", "NodePortAddresses"}
 	setMasqueradeBit = setting{"iptables-masquerade-bit", "iptables.masqueradeBit", "KubeProxyIPTablesConfiguration.MasqueradeBit"}
 
-	setScheduler  = setting{"ipvs-scheduler", "ipvs.scheduler", ""}
-	setSync       = setting{"ipvs-sync-period", "ipvs.syncPeriod", "SyncPeriod"}
-	setMinSync    = setting{"ipvs-min-sync-period", "ipvs.minSyncPeriod", "MinSyncPeriod"}
-	setExclude    = setting{"ipvs-exclude-cidrs", "ipvs.excludeCIDRs", "KubeProxyIPVSConfiguration.ExcludeCidrs"}
-	setTCP        = setting{"ipvs-tcp-timeout", "ipvs.tcpTimeout", "KubeProxyIPVSConfiguration.TCPTimeout"}
-	setTCPFin     = setting{"ipvs-tcpfin-timeout", "ipvs.tcpFinTimeout", "KubeProxyIPVSConfiguration.TCPFinTimeout"}
-	setUDP        = setting{"ipvs-udp-timeout", "ipvs.udpTimeout", "KubeProxyIPVSConfiguration.UDPTimeout"}
-	setOurMode    = setting{"mode", "", ""}
-	setVIPMode    = setting{"vip-mode", "", ""}
-	setDrainLimit = setting{"drain-limit", "", ""}
-	setProcSys    = setting{"proc-sys", "", ""}
-	setDefaultTCP = setting{"default-ipvs-tcp-timeout", "", ""}
+	setScheduler     = setting{"ipvs-scheduler", "ipvs.scheduler", ""}
+	setSync          = setting{"ipvs-sync-period", "ipvs.syncPeriod", "SyncPeriod"}
+	setMinSync       = setting{"ipvs-min-sync-period", "ipvs.minSyncPeriod", "MinSyncPeriod"}
+	setExclude       = setting{"ipvs-exclude-cidrs", "ipvs.excludeCIDRs", "KubeProxyIPVSConfiguration.ExcludeCidrs"}
+	setTCP           = setting{"ipvs-tcp-timeout", "ipvs.tcpTimeout", "KubeProxyIPVSConfiguration.TCPTimeout"}
+	setTCPFin        = setting{"ipvs-tcpfin-timeout", "ipvs.tcpFinTimeout", "KubeProxyIPVSConfiguration.TCPFinTimeout"}
+	setUDP           = setting{"ipvs-udp-timeout", "ipvs.udpTimeout", "KubeProxyIPVSConfiguration.UDPTimeout"}
+	setOurMode       = setting{"mode", "", ""}
+	setVIPMode       = setting{"vip-mode", "", ""}
+	setDrainLimit    = setting{"drain-limit", "", ""}
+	setProcSys       = setting{"proc-sys", "", ""}
+	setTrafficSeries = setting{"traffic-series", "", ""}
+	setDefaultTCP    = setting{"default-ipvs-tcp-timeout", "", ""}
 
 	setMaxPerCore  = conntrackSetting("max-per-core", "maxPerCore", "MaxPerCore")
 	setMin         = conntrackSetting("min", "min", "Min")

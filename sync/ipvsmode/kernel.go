@@ -34,6 +34,9 @@ type Connection struct {
 	Sysctl *sysctl.Files
 	Flows  *conntrack.Conn
 
+	// Counters is IPVS once more, for readers that the loop must not wait for.
+	Counters *ipvs.Conn
+
 	open []func() error // closes each
 }
 
@@ -59,6 +62,10 @@ func open(ctx context.Context, procSys string, openRules func(context.Context) (
 		return c, err
 	}
 	c.open = append(c.open, c.IPVS.Close)
+	if c.Counters, err = ipvs.Open(); err != nil {
+		return c, err
+	}
+	c.open = append(c.open, c.Counters.Close)
 	if c.Sets, err = ipset.Open(); err != nil {
 		return c, err
 	}

@@ -33,6 +33,8 @@ type Metrics struct {
 	flowDuration *prometheus.HistogramVec
 	flowsDeleted *prometheus.CounterVec
 
+	traffic *Traffic // nil: not counted
+
 	asked bool // the kernel was asked for changes since the last sync
 	beat  func()
 }
@@ -68,6 +70,14 @@ func NewMetrics(r prometheus.Registerer, cfg loop.MetricsConfig) *Metrics {
 		m.flowsDeleted.WithLabelValues(f.String())
 	}
 	return m
+}
+
+// CountTraffic registers the metrics of traffic, with at most so many series; 0: none. It must be called before the loop runs. Without a
+// table there is nothing to read.
+func (m *Metrics) CountTraffic(r prometheus.Registerer, table CountingTable, limit int) {
+	if limit > 0 {
+		m.traffic = newTraffic(r, table, limit)
+	}
 }
 
 func (m *Metrics) layer(name string) *reconcile.Counters {

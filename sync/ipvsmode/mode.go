@@ -181,8 +181,10 @@ func (d *Dataplane) Update(old, now *plan.Frontend) {
 	if now != nil {
 		key := KeyOf(now.Address)
 		before := d.frontends[key]
+		d.disown(before)
 		d.frontends[key] = now
 		take.frontend(now)
+		d.own(now)
 		d.forward(now)
 		if before != nil {
 			giveBack.frontend(before)
@@ -192,6 +194,7 @@ func (d *Dataplane) Update(old, now *plan.Frontend) {
 	key := KeyOf(old.Address)
 	if before := d.frontends[key]; before != nil {
 		delete(d.frontends, key)
+		d.disown(before)
 		giveBack.frontend(before)
 	}
 	d.setForeign(key, false)

@@ -74,6 +74,7 @@ func (a Address) Compare(o Address) int {
 type Frontend struct {
 	Address
 	Kind     Kind
+	Service  Name
 	PortName string // of the Service
 
 	Scheduler string

@@ -111,7 +111,7 @@ func (p *servicePort) external() Frontend {
 
 func (p *servicePort) frontend(s served, m Masquerade) Frontend {
 	return Frontend{
-		PortName: p.port.Name, Scheduler: p.cfg.Scheduler, Affinity: p.svc.Affinity, Masquerade: m, Backends: s.backends, Draining: s.draining,
+		Service: p.svc.Name, PortName: p.port.Name, Scheduler: p.cfg.Scheduler, Affinity: p.svc.Affinity, Masquerade: m, Backends: s.backends, Draining: s.draining,
 	}
 }
 
