@@ -48,7 +48,7 @@ cluster:
 compare: packages build
 	@cd test/kubernetes && go build -o $(bin)/ k8s.io/kubernetes/cmd/kube-proxy
 	go test -v -tags compare -run TestCompare ./internal/config -kube-proxy $(bin)/kube-proxy
-	go test -v -tags kernel,compare -run TestCompare -exec "$(inkernel)" -timeout 40m ./test/packet
+	go test -v -tags kernel,compare -run TestCompare -exec "$(inkernel)" -timeout 40m -p 1 ./test/kubeproxy ./test/packet
 
 # Does anything grow, or go wrong once in ten thousand times? Not a part of "make test": what takes long shows it best.
 # make soak for=3m

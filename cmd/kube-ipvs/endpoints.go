@@ -27,7 +27,7 @@ func metricsMux(cfg *config.Config, own prometheus.Gatherer) *http.ServeMux {
 	started := legacyregistry.GetProcessStart()
 	mux.Handle("/metrics", promhttp.HandlerFor(prometheus.Gatherers{legacyregistry.DefaultGatherer, own}, promhttp.HandlerOpts{ProcessStartTime: started}))
 	slis.SLIMetricsWithReset{}.Install(mux)
-	mux.HandleFunc("/proxyMode", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, string(cfg.Mode)) })
+	mux.HandleFunc("/proxyMode", func(w http.ResponseWriter, _ *http.Request) { plain(w, string(cfg.Mode)) })
 	mux.HandleFunc("/healthz", pinged)
 	mux.HandleFunc("/healthz/ping", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
 	mux.Handle("/configz", configz(cfg.KubeProxy))
@@ -49,16 +49,15 @@ func metricsMux(cfg *config.Config, own prometheus.Gatherer) *http.ServeMux {
 // pinged answers that the server answers: nothing about the proxy, whose health has a port of its own.
 func pinged(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Has("verbose") {
-		plain(w, http.StatusOK, "[+]ping ok\nhealthz check passed\n")
+		plain(w, "[+]ping ok\nhealthz check passed\n")
 		return
 	}
-	plain(w, http.StatusOK, "ok")
+	plain(w, "ok")
 }
 
-func plain(w http.ResponseWriter, code int, text string) {
+func plain(w http.ResponseWriter, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(code)
 	fmt.Fprint(w, text)
 }
 
@@ -90,19 +89,25 @@ func handleProfiles(mux *http.ServeMux) {
 
 // putVerbosity sets the verbosity of the log: curl -X PUT -d 4 http://ADDRESS/debug/flags/v.
 func putVerbosity(w http.ResponseWriter, r *http.Request) {
+	answer := func(code int, text string) {
+		w.Header().Set("Content-Type", "text/plain") // as kube-proxy here, and only here, has it
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.WriteHeader(code)
+		fmt.Fprintln(w, text)
+	}
 	if r.Method != http.MethodPut {
-		plain(w, http.StatusNotAcceptable, "unsupported http method")
+		answer(http.StatusNotAcceptable, "unsupported http method")
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 100))
 	if err != nil {
-		plain(w, http.StatusBadRequest, "error reading request body: "+err.Error())
+		answer(http.StatusBadRequest, "error reading request body: "+err.Error())
 		return
 	}
 	said, err := logs.GlogSetter(string(body))
 	if err != nil {
-		plain(w, http.StatusBadRequest, err.Error())
+		answer(http.StatusBadRequest, err.Error())
 		return
 	}
-	plain(w, http.StatusOK, said)
+	answer(http.StatusOK, said)
 }

@@ -76,10 +76,10 @@ func TestMetricsPort(t *testing.T) {
 		{nil, "GET", "/flagz", "application/json" + asFlagz, 200, "application/json;g=config.k8s.io;v=v1beta1;as=Flagz",
 			`^\{"kind":"Flagz","apiVersion":"config.k8s.io/v1beta1","metadata":\{"name":"kube-ipvs"\},"flags":\{"bind-address":"0.0.0.0",.*\}\}\n$`},
 		{nil, "GET", "/flagz", "application/yaml" + asFlagz, 200, "application/yaml;g=config.k8s.io;v=v1beta1;as=Flagz", `(?m)^kind: Flagz$`},
-		{nil, "GET", "/flagz", "application/json", 406, "application/json", `"reason": "NotAcceptable"`},
+		{nil, "GET", "/flagz", "application/json", 406, "application/json", `"reason":"NotAcceptable","code":406\}\n$`},
 		{nil, "GET", "/flagz", "application/json;as=Statusz;v=v1beta1;g=config.k8s.io", 406, "application/json", `only the following media types are accepted: application/json, application/yaml, text/plain`},
-		{nil, "GET", "/flagz", "application/json;as=Flagz;v=v1;g=config.k8s.io", 406, "application/json", `"code": 406`},
-		{nil, "GET", "/flagz", "text/plain;as=Flagz", 406, "application/json", `"kind": "Status"`},
+		{nil, "GET", "/flagz", "application/json;as=Flagz;v=v1;g=config.k8s.io", 406, "application/json", `"code":406`},
+		{nil, "GET", "/flagz", "text/plain;as=Flagz", 406, "application/json", `^\{"kind":"Status","apiVersion":"v1","metadata":\{\},`},
 		{nil, "GET", "/statusz", "", 200, text, `^\nkube-ipvs statusz\n(.*\n)+Started: .*\nUp: \d+ hr \d\d min \d\d sec\nGo version: go1.*\nBinary version: devel\nPaths: /configz /flagz /healthz /metrics /proxyMode\n$`},
 		{nil, "GET", "/statusz", "application/json;as=Statusz;v=v1alpha1;g=config.k8s.io", 200, "application/json;g=config.k8s.io;v=v1alpha1;as=Statusz",
 			`"goVersion":"go1.*","binaryVersion":"devel","paths":\["/configz","/flagz","/healthz","/metrics","/proxyMode"\]\}\n$`},
@@ -91,8 +91,8 @@ func TestMetricsPort(t *testing.T) {
 		{off, "GET", "/statusz", "", 404, text, `^404 page not found\n$`},
 		{[]string{"--feature-gates=ComponentFlagz=false"}, "GET", "/statusz", "", 200, text, `Paths: /configz /healthz /metrics /proxyMode\n$`},
 		{[]string{"--profiling"}, "GET", "/debug/pprof", "", 302, "text/html; charset=utf-8", `/debug/pprof/`},
-		{[]string{"--profiling"}, "GET", "/debug/flags/v", "", 406, text, `^unsupported http method$`},
-		{[]string{"--profiling"}, "PUT", "/debug/flags/v", "", 400, text, `invalid syntax`},
+		{[]string{"--profiling"}, "GET", "/debug/flags/v", "", 406, "text/plain", `^unsupported http method\n$`},
+		{[]string{"--profiling"}, "PUT", "/debug/flags/v", "", 400, "text/plain", `invalid syntax\n$`},
 	} {
 		w := ask(t, metricsMux(configured(t, tt.args...), prometheus.NewRegistry()), tt.method, tt.path, tt.accept, "")
 		if got := w.Header().Get("Content-Type"); w.Code != tt.code || got != tt.kind || !regexp.MustCompile(tt.want).MatchString(w.Body.String()) {

@@ -100,16 +100,16 @@ func (z zpage) negotiate(accept string) (media, version string) {
 
 // notAcceptable answers a request for media that a page lacks, in the way of an API server.
 func notAcceptable(w http.ResponseWriter) {
-	text, err := json.MarshalIndent(metav1.Status{
+	text, err := json.Marshal(metav1.Status{
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Reason: metav1.StatusReasonNotAcceptable,
 		Message: "only the following media types are accepted: " + strings.Join(zmedia, ", "), Code: http.StatusNotAcceptable,
-	}, "", "  ")
+	})
 	if err != nil {
 		panic(err) // of constants
 	}
 	w.Header().Set("Content-Type", mediaJSON)
 	w.WriteHeader(http.StatusNotAcceptable)
-	_, _ = w.Write(text) // fails only if the client went away
+	_, _ = w.Write(append(text, '\n')) // fails only if the client went away
 }
 
 // A flagz is the object of /flagz.

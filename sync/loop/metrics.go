@@ -80,9 +80,10 @@ func NewMetrics(r prometheus.Registerer, cfg MetricsConfig) *Metrics {
 	return m
 }
 
-// programmingBuckets are kube-proxy's: every second for a minute, then coarser up to five minutes.
+// programmingBuckets are kube-proxy's: every second for a minute, then coarser up to five minutes. The first is 0, which is an accident
+// there, and counts changes of clocks that are ahead.
 func programmingBuckets() []float64 {
-	out := append([]float64{0.25, 0.5}, prometheus.LinearBuckets(1, 1, 59)...)
+	out := append([]float64{0, 0.25, 0.5}, prometheus.LinearBuckets(1, 1, 59)...)
 	out = append(out, prometheus.LinearBuckets(60, 5, 12)...)
 	return append(out, prometheus.LinearBuckets(120, 30, 7)...)
 }
