@@ -13,8 +13,9 @@ import (
 )
 
 // listen serves HTTP at an address until the context ends; the zero address means not at all. It retries an address in
-// use, as the predecessor of this process may still have it, unless hardFail makes that an error.
-func listen(ctx context.Context, address netip.AddrPort, hardFail bool, handler http.Handler) error {
+// use, as the predecessor of this process may still have it, unless hardFail makes that an error. It calls failed for each
+// attempt that fails.
+func listen(ctx context.Context, address netip.AddrPort, hardFail bool, handler http.Handler, failed func(error)) error {
 	if !address.IsValid() {
 		<-ctx.Done()
 		return nil
@@ -22,6 +23,9 @@ func listen(ctx context.Context, address netip.AddrPort, hardFail bool, handler 
 	const retry = 5 * time.Second
 	for ctx.Err() == nil {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address.String())
+		if err != nil && ctx.Err() == nil {
+			failed(err)
+		}
 		if err != nil && hardFail && ctx.Err() == nil {
 			return fmt.Errorf("bindAddressHardFail: %w", err)
 		}

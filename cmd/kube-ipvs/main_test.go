@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -10,7 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -18,6 +21,7 @@ import (
 	"kube-ipvs/internal/config"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/ipvsmode"
+	"kube-ipvs/sync/kube"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -202,8 +206,54 @@ func TestListenFailsIfItIsTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	err = listen(t.Context(), netip.MustParseAddrPort(l.Addr().String()), true, http.NotFoundHandler())
+	var told []error
+	err = listen(t.Context(), netip.MustParseAddrPort(l.Addr().String()), true, http.NotFoundHandler(), func(err error) { told = append(told, err) })
 	if err == nil || !strings.Contains(err.Error(), "bindAddressHardFail") {
 		t.Errorf("an address that is in use: %v", err)
+	}
+	if len(told) != 1 || !errors.Is(told[0], syscall.EADDRINUSE) {
+		t.Errorf("told %v", told)
+	}
+}
+
+// An address that is in use is tried again, and each failure is told until it is free.
+func TestListenRetries(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := netip.MustParseAddrPort(l.Addr().String())
+	ctx, stop := context.WithCancel(t.Context())
+	told, ended := make(chan error, 10), make(chan error)
+	go func() { ended <- listen(ctx, at, false, http.NotFoundHandler(), func(err error) { told <- err }) }()
+	if err := <-told; !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("told %v", err)
+	}
+	l.Close()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		resp, err := client.Get("http://" + at.String())
+		if err == nil {
+			resp.Body.Close()
+			break
+		}
+		if time.Since(begin) > time.Minute {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// A server that cannot be started is an Event on the Node, with kube-proxy's reason and action.
+func TestUnboundServersAreEvents(t *testing.T) {
+	var got []kube.Event
+	p := proxy{postNodeEvent: func(e kube.Event) { got = append(got, e) }}
+	p.unbound("FailedToStartProxierHealthcheck")(errors.New("in use"))
+	want := []kube.Event{{Type: "Warning", Reason: "FailedToStartProxierHealthcheck", Action: "StartKubeProxy", Note: "in use"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

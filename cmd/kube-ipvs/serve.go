@@ -30,21 +30,22 @@ import (
 
 // A proxy holds the components of the program and their connections.
 type proxy struct {
-	config    *config.Config
-	kernel    *ipvsmode.Connection
-	families  []inet.Family
-	queue     *loop.Queue
-	handler   *handler
-	source    source.Source
-	postEvent func(plan.Name, kube.Event) // posts an Event on a Service, if the source can
-	problems  *nodeReporter
-	serving   atomic.Pointer[[]inet.Family] // the families that work, or are needed
-	addresses []netip.Addr                  // the Node's last known addresses
-	state     *health.State
-	ports     *health.NodePorts
-	handlers  *health.Handlers
-	registry  *prometheus.Registry
-	metrics   *ipvsmode.Metrics
+	config        *config.Config
+	kernel        *ipvsmode.Connection
+	families      []inet.Family
+	queue         *loop.Queue
+	handler       *handler
+	source        source.Source
+	postEvent     func(plan.Name, kube.Event) // posts an Event on a Service, if the source can
+	postNodeEvent func(kube.Event)            // the same on the Node
+	problems      *nodeReporter
+	serving       atomic.Pointer[[]inet.Family] // the families that work, or are needed
+	addresses     []netip.Addr                  // the Node's last known addresses
+	state         *health.State
+	ports         *health.NodePorts
+	handlers      *health.Handlers
+	registry      *prometheus.Registry
+	metrics       *ipvsmode.Metrics
 }
 
 // serve runs the proxy until the context ends. The kernel keeps its state.
@@ -142,7 +143,7 @@ func (p *proxy) openSource() error {
 	}
 	if cfg.Manifests != "" {
 		p.source = manifest.New(cfg.Manifests, name, p.handler)
-		p.postEvent = func(plan.Name, kube.Event) {}
+		p.postEvent, p.postNodeEvent = func(plan.Name, kube.Event) {}, func(kube.Event) {}
 		p.problems = newNodeReporter(p.handler.log, func(kube.Event) {})
 		return nil
 	}
@@ -159,7 +160,7 @@ func (p *proxy) openSource() error {
 		Client: client, Events: events, NodeName: name, NodeWait: 30 * time.Second, WaitLogInterval: 10 * time.Second,
 	}, p.handler)
 	src.Register(p.registry)
-	p.source, p.postEvent = src, src.PostEvent
+	p.source, p.postEvent, p.postNodeEvent = src, src.PostEvent, src.PostNodeEvent
 	p.problems = newNodeReporter(p.handler.log, src.PostNodeEvent)
 	return nil
 }
@@ -170,6 +171,7 @@ func (p *proxy) run(ctx context.Context) error {
 	log := klog.FromContext(ctx)
 	changed := func(c loop.Changed) func() { return func() { p.queue.Note(c) } }
 
+	p.postNodeEvent(kube.Event{Type: corev1.EventTypeNormal, Reason: "Starting", Action: starting, Repeats: true})
 	parts.Go(func() error { return config.Watch(ctx, p.config) })
 
 	// The desired state.
@@ -190,9 +192,11 @@ func (p *proxy) run(ctx context.Context) error {
 		p.postEvent(name, kube.Event{Type: corev1.EventTypeWarning, Reason: noHealthCheck, Note: err.Error(), NodeLocal: true})
 	})
 	parts.Go(func() error { return p.ports.Run(ctx) })
-	parts.Go(func() error { return listen(ctx, p.config.Healthz, p.config.BindHardFail, p.handlers.Mux()) })
 	parts.Go(func() error {
-		return listen(ctx, p.config.Metrics, p.config.BindHardFail, metricsMux(p.config, p.registry))
+		return listen(ctx, p.config.Healthz, p.config.BindHardFail, p.handlers.Mux(), p.unbound("FailedToStartProxierHealthcheck"))
+	})
+	parts.Go(func() error {
+		return listen(ctx, p.config.Metrics, p.config.BindHardFail, metricsMux(p.config, p.registry), p.unbound("FailedToStartMetricServer"))
 	})
 
 	// The loop between them.
@@ -214,6 +218,16 @@ func (p *proxy) run(ctx context.Context) error {
 		return ipvsmode.New(cfg).Run(ctx)
 	})
 	return parts.Wait()
+}
+
+// starting is the action of kube-proxy's Events on its start.
+const starting = "StartKubeProxy"
+
+// unbound returns a function that posts an Event, with kube-proxy's reason, for a server that cannot be started.
+func (p *proxy) unbound(reason string) func(error) {
+	return func(err error) {
+		p.postNodeEvent(kube.Event{Type: corev1.EventTypeWarning, Reason: reason, Action: starting, Note: err.Error()})
+	}
 }
 
 // loopConfig returns the loop's configuration. Its rules may depend on the Node's pod ranges.

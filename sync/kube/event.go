@@ -20,7 +20,9 @@ type Event struct {
 	Type      string // Normal or Warning (k8s.io/api/core/v1, EventTypeNormal)
 	Reason    string // in CamelCase, for machines; at most 128 bytes
 	Note      string // in words; cut to the length that the API permits
+	Action    string // what was done, in CamelCase; empty: Proxy
 	NodeLocal bool   // concerns this node only; the note then names it
+	Repeats   bool   // each time is an Event of its own
 }
 
 // PostEvent posts an Event on a Service after a random delay of up to half a minute. Unless it is node-local, it has the
@@ -54,18 +56,22 @@ func eventOf(c *object.Cached[plan.Service], e Event, node string) *eventsv1.Eve
 }
 
 // newEvent returns the API's Event on an object, in "default" if the object has no namespace. Its name is a hash of its
-// content, so that the API server stores it only once.
+// content, so that the API server stores it only once, and of the time if it repeats.
 func newEvent(on corev1.ObjectReference, e Event, node string) *eventsv1.Event {
 	note := clip(e.Note, maxNote)
 	sum := fnv.New64a()
 	for _, part := range []string{string(on.UID), e.Type, e.Reason, note} {
 		fmt.Fprintf(sum, "%q", part)
 	}
+	now := metav1.NowMicro()
+	if e.Repeats {
+		fmt.Fprint(sum, now.UnixNano())
+	}
 	return &eventsv1.Event{
 		ObjectMeta: metav1.ObjectMeta{Namespace: cmp.Or(on.Namespace, metav1.NamespaceDefault), Name: fmt.Sprintf("%s.%016x", on.Name, sum.Sum64())},
 		Regarding:  on,
-		EventTime:  metav1.NowMicro(),
-		Type:       e.Type, Reason: e.Reason, Note: note, Action: "Proxy",
+		EventTime:  now,
+		Type:       e.Type, Reason: e.Reason, Note: note, Action: cmp.Or(e.Action, "Proxy"),
 		ReportingController: "kube-ipvs", ReportingInstance: clip("kube-ipvs-"+node, maxInstance),
 	}
 }

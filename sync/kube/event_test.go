@@ -120,6 +120,25 @@ func TestPostNodeEvent(t *testing.T) {
 	})
 }
 
+// An Event that repeats is one each time, with an action of its own; another is one, however often it is posted.
+func TestEventsThatRepeat(t *testing.T) {
+	for _, repeats := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			client := fake.NewClientset(node("n1"))
+			s := runWithEvents(t, client, "n1")
+			for range 2 {
+				s.PostNodeEvent(Event{Type: corev1.EventTypeNormal, Reason: "Starting", Action: "StartKubeProxy", Repeats: repeats})
+				time.Sleep(maxJitter)
+				synctest.Wait()
+			}
+			got := posted(t, client)
+			if want := map[bool]int{false: 1, true: 2}[repeats]; len(got) != want || got[0].Action != "StartKubeProxy" || got[0].Note != "" {
+				t.Errorf("repeats: %t, posted %+v, want %d", repeats, got, want)
+			}
+		})
+	}
+}
+
 // TestEventsOfManyNodes has two messages, of nodes n1 and n2 on Services with these UIDs, that are one Event or two.
 func TestEventsOfManyNodes(t *testing.T) {
 	is := warning("is taken")

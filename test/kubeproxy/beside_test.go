@@ -132,7 +132,7 @@ func besideOf(t *testing.T, api *API, kubeProxy bool) beside {
 			t.Error(err)
 		}
 	}()
-	setObjects(t, api, time.Now())
+	setObjects(t, api, map[bool]int{true: 1, false: 2}[kubeProxy], time.Now()) // a change of one is none for the next
 	// All families of both have measured a change.
 	must(t, program.Until(ctx, 100*time.Millisecond, func() bool {
 		text, err := child.Get(ctx, "http://"+child.Metrics+"/metrics")
@@ -291,12 +291,12 @@ func newAPI(t *testing.T) *API {
 		Node(nodeName, netip.MustParseAddr("192.168.0.1"), netip.MustParseAddr("fd00::1")),
 		ServiceCIDR(netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("fd00:96::/112")),
 	))
-	setObjects(t, api, time.Time{})
+	setObjects(t, api, 0, time.Time{})
 	return api
 }
 
-// setObjects sets Services with endpoints of both families that changed at this moment, if any.
-func setObjects(t *testing.T, api *API, changed time.Time) {
+// setObjects sets a Service with one endpoint of both families, and some more, that changed at this moment, if any.
+func setObjects(t *testing.T, api *API, more int, changed time.Time) {
 	t.Helper()
 	name := plan.Name{Namespace: "default", Name: "web"}
 	must(t, api.Set(Service(plan.Service{
@@ -306,8 +306,8 @@ func setObjects(t *testing.T, api *API, changed time.Time) {
 	})))
 	for n, at := range []string{"10.244.1.1", "fd00:244::1"} {
 		e := []plan.Endpoint{{Addr: netip.MustParseAddr(at), Node: "node2", Ready: true, Serving: true}}
-		if !changed.IsZero() {
-			next := e[0]
+		for range more {
+			next := e[len(e)-1]
 			next.Addr = next.Addr.Next()
 			e = append(e, next)
 		}
