@@ -35,9 +35,13 @@ type Metrics struct {
 
 	traffic *Traffic // nil: not counted
 
-	asked bool // the kernel was asked for changes since the last sync
-	beat  func()
+	states map[string]states // of layers, by name
+	asked  bool              // the kernel was asked for changes since the last sync
+	beat   func()
 }
+
+// states are the numbers of a layer's objects by state.
+type states struct{ present, pending, failed prometheus.Gauge }
 
 // NewMetrics returns the metrics, registered.
 func NewMetrics(r prometheus.Registerer, cfg loop.MetricsConfig) *Metrics {
@@ -61,6 +65,7 @@ func NewMetrics(r prometheus.Registerer, cfg loop.MetricsConfig) *Metrics {
 		ruleFailures: counter("kubeproxy_sync_proxy_rules_iptables_restore_failures_total", "[ALPHA] Failed attempts to write iptables rules.", "ip_family"),
 		flowDuration: cfg.Histogram("kubeproxy_conntrack_reconciler_sync_duration_seconds", "[ALPHA] Time of one deletion of stale tracked flows.", loop.SyncBuckets()),
 		flowsDeleted: counter("kubeproxy_conntrack_reconciler_deleted_entries_total", "[ALPHA] Stale tracked flows that were deleted.", "ip_family"),
+		states:       map[string]states{},
 		beat:         func() {},
 	}
 	r.MustRegister(m.operations, m.failures, m.reads, m.objects, m.batches, m.external, m.repaired, m.draining, m.ruleFailures, m.flowDuration, m.flowsDeleted)
@@ -82,6 +87,9 @@ func (m *Metrics) CountTraffic(r prometheus.Registerer, table CountingTable, lim
 
 func (m *Metrics) layer(name string) *reconcile.Counters {
 	m.failures.WithLabelValues(name, unnumbered) // every layer has one
+	m.states[name] = states{
+		present: m.objects.WithLabelValues(name, "present"), pending: m.objects.WithLabelValues(name, "pending"), failed: m.objects.WithLabelValues(name, "failed"),
+	}
 	return &reconcile.Counters{
 		Operations: m.operations.WithLabelValues(name),
 		Reads:      m.reads.WithLabelValues(name),
@@ -117,8 +125,9 @@ func (m *Metrics) flushed(f inet.Family, start time.Time, deleted int) {
 func (m *Metrics) found(layers reconcile.Stack, draining int) {
 	m.draining.Set(float64(draining))
 	for _, l := range layers {
-		for state, n := range map[string]int{"present": l.Known(), "pending": l.Pending(), "failed": l.Failing()} {
-			m.objects.WithLabelValues(l.Name(), state).Set(float64(n))
-		}
+		s := m.states[l.Name()]
+		s.present.Set(float64(l.Known()))
+		s.pending.Set(float64(l.Pending()))
+		s.failed.Set(float64(l.Failing()))
 	}
 }
