@@ -14,7 +14,6 @@ import (
 	"k8s.io/component-base/logs"
 	"k8s.io/component-base/metrics/legacyregistry"
 	"k8s.io/component-base/metrics/prometheus/slis"
-	_ "k8s.io/component-base/metrics/prometheus/version" // kubernetes_build_info
 	"k8s.io/kube-proxy/config/v1alpha1"
 
 	"kube-ipvs/internal/config"

@@ -64,7 +64,7 @@ func TestMetricsPort(t *testing.T) {
 		{nil, "GET", "/healthz/ping", "", 200, text, `^ok$`},
 		{nil, "GET", "/proxyMode", "", 200, text, `^ipvs$`},
 		{nil, "DELETE", "/proxyMode", "", 200, text, `^ipvs$`},
-		{nil, "GET", "/metrics", "", 200, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores", `(?m)^kubernetes_build_info\{`},
+		{nil, "GET", "/metrics", "", 200, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores", `(?m)^go_goroutines \d+$`},
 		{nil, "GET", "/metrics", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited", 200,
 			"application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping=underscores", ``},
 		{nil, "GET", "/metrics/slis", "", 200, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores", `process_start_time_seconds`},
@@ -125,6 +125,17 @@ func TestConfigz(t *testing.T) {
 	want.FeatureGates = nil // an empty one is left out
 	if diff := cmp.Diff(map[string]*v1alpha1.KubeProxyConfiguration{"kubeproxy.config.k8s.io": want}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Kubernetes's metric of its version has the one whose libraries these are.
+func TestKubernetesBuildInfo(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(kubernetesBuildInfo())
+	w := ask(t, metricsMux(config.Default(), registry), http.MethodGet, "/metrics", "", "")
+	want := regexp.MustCompile(`(?m)^kubernetes_build_info\{.*git_version="v1\.(\d+)\.\d+",.*major="1",minor="(\d+)",.*\} 1$`)
+	if got := want.FindStringSubmatch(w.Body.String()); got == nil || got[1] != got[2] {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -120,7 +120,7 @@ func (p *proxy) registerMetrics(r prometheus.Registerer) {
 	}
 	p.metrics.CountTraffic(r, counters, p.config.TrafficSeries)
 	p.handlers.Register(r)
-	r.MustRegister(p.problems.count)
+	r.MustRegister(p.problems.count, kubernetesBuildInfo())
 }
 
 // newSource opens the source, restricted by the feature gates.

@@ -47,6 +47,14 @@ func TestCompareMetrics(t *testing.T) {
 	}
 	compare(t, theirs.metrics, ours.metrics, metricReasons)
 	compare(t, theirs.pages, ours.pages, pageReasons)
+	for name, want := range map[string]string{ // the kernel's counters could be read
+		"kube_ipvs_service_connections_total":  "counter service_name service_namespace",
+		"kube_ipvs_endpoint_connections_total": "counter endpoint_address protocol service_name service_namespace",
+	} {
+		if got := ours.metrics[name]; got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
 	t.Logf("kube-proxy has %d metrics and kube-ipvs %d; %d pages were asked for", len(theirs.metrics), len(ours.metrics), len(theirs.pages))
 }
 
