@@ -90,7 +90,7 @@ func wanted(cfg *config.Config) check.Wanted {
 // connectionTo returns the connection to the API server.
 func connectionTo(cfg *config.Config) kube.Connection {
 	return kube.Connection{
-		Kubeconfig: cfg.API.Kubeconfig, Master: cfg.API.Master, QPS: cfg.API.QPS, Burst: cfg.API.Burst,
+		Kubeconfig: cfg.API.Kubeconfig, Master: cfg.API.Master, Kubelet: cfg.API.KubeletKubeconfig, QPS: cfg.API.QPS, Burst: cfg.API.Burst,
 		ContentType: cfg.API.ContentType, Accept: cfg.API.AcceptContentTypes, Version: version,
 	}
 }

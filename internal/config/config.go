@@ -96,6 +96,7 @@ type Config struct {
 type API struct {
 	Kubeconfig         string // path; empty, as Master: the pod's service account
 	Master             string // URL; overrides the kubeconfig's
+	KubeletKubeconfig  string // path; where the API server is, if the pod's service account is used
 	ContentType        string
 	AcceptContentTypes string
 	QPS                float32

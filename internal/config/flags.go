@@ -34,6 +34,7 @@ type Flags struct {
 	// Flags of our own.
 	mode          string
 	vipMode       string
+	kubelet       string
 	manifests     string
 	procSys       string
 	drainLimit    time.Duration
@@ -82,6 +83,7 @@ func (f *Flags) addCluster() {
 	fs, c := f.set, &f.proxy.ClientConnection
 	fs.StringVar(&c.Kubeconfig, "kubeconfig", "", "Path to a kubeconfig file. Without it, --master and --manifests, the service account of the pod is used.")
 	fs.StringVar(&f.master, "master", "", "URL of the API server; overrides the kubeconfig's.")
+	fs.StringVar(&f.kubelet, "kubelet-kubeconfig", "", "Path to the kubelet's kubeconfig, for the API server's address and certificate authority alone, where the pod's service account is used: the pod's own environment has the cluster IP.")
 	fs.StringVar(&f.manifests, "manifests", "", "Directory of YAML files to serve instead of a cluster: Services, EndpointSlices, Nodes, ServiceCIDRs.")
 	fs.Float32Var(&c.QPS, "kube-api-qps", c.QPS, "Requests per second to the API server.")
 	fs.Int32Var(&c.Burst, "kube-api-burst", c.Burst, "Requests to the API server above that rate, for a moment.")
@@ -165,7 +167,7 @@ func (f *Flags) addOther() {
 func (f *Flags) ignored() []string {
 	beside := map[string]bool{
 		"config": true, "write-config-to": true, "cleanup": true, "init-only": true, "dry-run": true, "version": true, "master": true, "hostname-override": true,
-		"mode": true, "vip-mode": true, "manifests": true, "proc-sys": true, "drain-limit": true, "default-ipvs-tcp-timeout": true,
+		"mode": true, "vip-mode": true, "kubelet-kubeconfig": true, "manifests": true, "proc-sys": true, "drain-limit": true, "default-ipvs-tcp-timeout": true,
 		"serve-healthz": true, "serve-metrics": true, "traffic-series": true, "boot-id-file": true, "machine-id-file": true,
 	}
 	var logging pflag.FlagSet

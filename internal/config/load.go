@@ -105,7 +105,7 @@ func (f *Flags) convert(proxy *v1alpha1.KubeProxyConfiguration, r *review) (*Con
 	c := &Config{
 		Action: f.action(), WriteConfigTo: f.writeConfigTo, File: f.file, Manifests: f.manifests, ProcSys: f.procSys,
 		API: API{
-			Kubeconfig: proxy.ClientConnection.Kubeconfig, Master: f.master, ContentType: proxy.ClientConnection.ContentType,
+			Kubeconfig: proxy.ClientConnection.Kubeconfig, Master: f.master, KubeletKubeconfig: f.kubelet, ContentType: proxy.ClientConnection.ContentType,
 			AcceptContentTypes: proxy.ClientConnection.AcceptContentTypes,
 			QPS:                proxy.ClientConnection.QPS, Burst: int(proxy.ClientConnection.Burst),
 		},

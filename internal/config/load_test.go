@@ -18,6 +18,7 @@ func TestPrecedence(t *testing.T) {
 		{"the log's flags", "-v=1 --vmodule=g=2", "Hostname: file\nIPVS.TCPTimeout: 1h0m0s\nOOMScoreAdj: 5\nLogging.Verbosity: 1\nLogging.VModule: [{g 2} {f 1}]\n"},
 		{"underscores", "--hostname_override=Flag", "Hostname: flag\nIPVS.TCPTimeout: 1h0m0s\nOOMScoreAdj: 5\nLogging.Verbosity: 3\nLogging.VModule: [{f 1}]\n"},
 		{"the API server", "--master=https://api", "Hostname: file\nAPI.Master: https://api\nIPVS.TCPTimeout: 1h0m0s\nOOMScoreAdj: 5\nLogging.Verbosity: 3\nLogging.VModule: [{f 1}]\n"},
+		{"the kubelet's kubeconfig", "--kubelet-kubeconfig=kubelet.conf", "Hostname: file\nAPI.KubeletKubeconfig: kubelet.conf\nIPVS.TCPTimeout: 1h0m0s\nOOMScoreAdj: 5\nLogging.Verbosity: 3\nLogging.VModule: [{f 1}]\n"},
 		{"our own flags", "--vip-mode=bind --serve-metrics=false", "VIPMode: bind\nHostname: file\nIPVS.TCPTimeout: 1h0m0s\nOOMScoreAdj: 5\nMetrics: invalid AddrPort\nLogging.Verbosity: 3\nLogging.VModule: [{f 1}]\n"},
 		{"the others do not count", "--oom-score-adj=7 --masquerade-all --healthz-port=0 --metrics-port=0", "Hostname: file\nIPVS.TCPTimeout: 1h0m0s\nOOMScoreAdj: 5\nLogging.Verbosity: 3\nLogging.VModule: [{f 1}]\n"},
 	} {

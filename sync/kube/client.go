@@ -16,6 +16,7 @@ import (
 type Connection struct {
 	Kubeconfig string // path of a kubeconfig file
 	Master     string // URL that takes precedence over the file's
+	Kubelet    string // path of the kubelet's kubeconfig, which has the API server's address, for the cluster in which this pod runs
 
 	QPS         float32 // average requests per second; 0: client-go's default; negative: unlimited
 	Burst       int     // requests at once; 0: client-go's default
@@ -72,7 +73,7 @@ func (c Connection) Config() (*rest.Config, error) {
 
 func (c Connection) load() (*rest.Config, error) {
 	if c.Kubeconfig == "" && c.Master == "" {
-		return rest.InClusterConfig()
+		return inCluster(c.Kubelet)
 	}
 	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
 		&clientcmd.ClientConfigLoadingRules{ExplicitPath: c.Kubeconfig},
