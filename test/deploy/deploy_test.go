@@ -39,9 +39,13 @@ func start(t *testing.T, config cluster.Config) *cluster.Cluster {
 	return c
 }
 
-func readDeploy(t *testing.T) []*unstructured.Unstructured {
+// overlays are those of deploy/; test/charts holds the Helm chart to them.
+var overlays = []string{"kind", "k3s", "kubeadm", "rke2", "standalone"}
+
+// objectsOf returns the objects of an overlay.
+func objectsOf(t *testing.T, overlay string) []*unstructured.Unstructured {
 	t.Helper()
-	objects, err := cluster.ReadObjects("../../deploy/kube-ipvs.yaml")
+	objects, err := cluster.ReadObjects("../../deploy/manifests/" + overlay + ".yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,14 +54,24 @@ func readDeploy(t *testing.T) []*unstructured.Unstructured {
 
 func TestDeploy(t *testing.T) {
 	c := start(t, cluster.Config{})
-	objects := readDeploy(t)
-	if err := c.DryRun(t.Context(), objects); err != nil {
-		t.Fatalf("dry run: %v", err)
+	for _, overlay := range overlays {
+		if err := c.DryRun(t.Context(), objectsOf(t, overlay)); err != nil {
+			t.Errorf("dry run of the overlay %s: %v", overlay, err)
+		}
 	}
-	if err := c.Apply(t.Context(), objects); err != nil {
+	if err := c.Apply(t.Context(), objectsOf(t, "standalone")); err != nil {
 		t.Fatalf("apply: %v", err)
 	}
-	account, err := c.ServiceAccount(t.Context(), "kube-system", "kube-ipvs")
+	t.Run("the account that comes with it", func(t *testing.T) { testAccount(t, c, "kube-ipvs", granted) })
+	if err := applyKubeProxy(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("the account of kube-proxy", func(t *testing.T) { testAccount(t, c, "kube-proxy", grantedToKubeProxy) })
+}
+
+// testAccount holds an account of kube-system to the rights that it should have, and uses those that kube-ipvs needs.
+func testAccount(t *testing.T, c *cluster.Cluster, name string, granted []string) {
+	account, err := c.ServiceAccount(t.Context(), "kube-system", name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,10 +83,19 @@ func TestDeploy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Run("the account may do what is granted and nothing else", func(t *testing.T) { testRights(t, client) })
-	t.Run("lists and watches work", func(t *testing.T) { testWatches(t, untyped) })
-	t.Run("events are created, once each", func(t *testing.T) { testEvents(t, client) })
-	t.Run("the rest is refused", func(t *testing.T) { testRefused(t, client) })
+	t.Run("may do what is granted and nothing else", func(t *testing.T) { testRights(t, client, granted) })
+	t.Run("lists and watches", func(t *testing.T) { testWatches(t, untyped) })
+	t.Run("creates events, once each", func(t *testing.T) { testEvents(t, client, name) })
+	t.Run("is refused the rest", func(t *testing.T) { testRefused(t, client) })
+}
+
+// applyKubeProxy makes the account of kube-proxy with the rights that kubeadm gives it.
+func applyKubeProxy(ctx context.Context, c *cluster.Cluster) error {
+	objects, err := cluster.ReadObjects("testdata/kube-proxy.yaml")
+	if err != nil {
+		return err
+	}
+	return c.Apply(ctx, objects)
 }
 
 // granted is all that the account may do in any namespace: what deploy/ grants, and what the API server grants to
@@ -92,8 +115,20 @@ var granted = []string{
 	"watch networking.k8s.io/servicecidrs",
 }
 
+// grantedToKubeProxy is all that kube-proxy's account may do: the ClusterRole system:node-proxier is the API server's own.
+var grantedToKubeProxy = sorted(granted,
+	"get /nodes", "list /endpoints", "watch /endpoints",
+	"create /events", "patch /events", "update /events", "patch events.k8s.io/events", "update events.k8s.io/events",
+)
+
+func sorted(names []string, more ...string) []string {
+	all := slices.Concat(names, more)
+	slices.Sort(all)
+	return all
+}
+
 // testRights asks for every verb on every resource, subresources included, that the API server has.
-func testRights(t *testing.T, client *kubernetes.Clientset) {
+func testRights(t *testing.T, client *kubernetes.Clientset, granted []string) {
 	verbs := []string{
 		"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection",
 		"bind", "escalate", "impersonate", "approve", "sign", "use", "*",
@@ -175,9 +210,9 @@ func testWatches(t *testing.T, client dynamic.Interface) {
 	}
 }
 
-func testEvents(t *testing.T, client *kubernetes.Clientset) {
+func testEvents(t *testing.T, client *kubernetes.Clientset, name string) {
 	event := &eventsv1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Name: "warning", Namespace: "default"},
+		ObjectMeta:          metav1.ObjectMeta{Name: name, Namespace: "default"},
 		EventTime:           metav1.NowMicro(),
 		ReportingController: "kube-ipvs",
 		ReportingInstance:   "kube-ipvs-one",

@@ -3,6 +3,8 @@
 package deploy_test
 
 import (
+	"cmp"
+	"encoding/base64"
 	"fmt"
 	"net/netip"
 	"os"
@@ -18,12 +20,12 @@ import (
 	"kube-ipvs/test/cluster"
 )
 
-// TestPod runs the container of the DaemonSet as a node would, with the rights, flags and mounts that deploy/ gives it and
-// no others, until the node reaches the API server by its Service. It takes curl, and unshare and setpriv (util-linux).
+// TestPod runs the container of each kind of overlay as a node would, with the rights, flags and mounts that deploy/ gives it and
+// no others, until the node reaches the API server by its Service. The kubelet gives it the cluster IP alone; each overlay finds
+// the API server in its own way. It takes curl, and unshare and setpriv (util-linux).
 func TestPod(t *testing.T) {
 	c := start(t, cluster.Config{Namespace: true})
-	objects := readDeploy(t)
-	if err := c.Apply(t.Context(), objects); err != nil {
+	if err := applyKubeProxy(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	node := cluster.Node{
@@ -33,7 +35,18 @@ func TestPod(t *testing.T) {
 	if err := c.CreateNode(t.Context(), node); err != nil {
 		t.Fatal(err)
 	}
-	account, err := c.ServiceAccount(t.Context(), "kube-system", "kube-ipvs")
+	for _, overlay := range []string{"kubeadm", "kind", "k3s", "standalone"} { // rke2 is k3s with another path
+		t.Run(overlay, func(t *testing.T) { testPod(t, c, overlay) })
+	}
+}
+
+func testPod(t *testing.T, c *cluster.Cluster, overlay string) {
+	objects := objectsOf(t, overlay)
+	if err := c.Apply(t.Context(), objects); err != nil {
+		t.Fatal(err)
+	}
+	pod := podOf(t, objects)
+	account, err := c.ServiceAccount(t.Context(), "kube-system", pod.ServiceAccountName)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,19 +54,13 @@ func TestPod(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pod := podOf(t, objects)
-	mounts := append(hostPaths(pod), program+" "+programPath, secrets(t, account))
+	mounts := append(mountsOf(t, c, pod), program+" "+programPath, secrets(t, account))
 	command, err := c.InKernel(t.Context(), "bash", append([]string{"testdata/node.sh"}, container(pod)...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	host, port, _ := strings.Cut(strings.TrimPrefix(c.URL(), "https://"), ":")
-	command.Env = append(os.Environ(),
-		"HOSTPATHS="+strings.Join(mounts, "\n"),
-		"PROBE="+probeOf(pod),
-		// what the ConfigMap says
-		"KUBERNETES_SERVICE_HOST="+host, "KUBERNETES_SERVICE_PORT="+port,
-	)
+	command.Env = append(os.Environ(), "HOSTPATHS="+strings.Join(mounts, "\n"), "PROBE="+probeOf(pod))
+	command.Env = append(command.Env, environment(c, pod)...)
 	output, err := command.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, output)
@@ -71,6 +78,18 @@ func TestPod(t *testing.T) {
 	if t.Failed() {
 		t.Logf("%s", output)
 	}
+}
+
+// environment returns the container's environment: that of the kubelet, and then the pod's own. An operator has put the address of
+// the API server where the overlay standalone has an example.
+func environment(c *cluster.Cluster, pod corev1.PodSpec) []string {
+	host, port, _ := strings.Cut(strings.TrimPrefix(c.URL(), "https://"), ":")
+	own := map[string]string{"control-plane.example.com": host, "6443": port}
+	out := []string{"KUBERNETES_SERVICE_HOST=10.96.0.1", "KUBERNETES_SERVICE_PORT=443", "KUBERNETES_PORT=tcp://10.96.0.1:443"}
+	for _, variable := range pod.Containers[0].Env {
+		out = append(out, variable.Name+"="+cmp.Or(own[variable.Value], variable.Value))
+	}
+	return out
 }
 
 // programPath is where the program is in the container.
@@ -113,17 +132,76 @@ func probeOf(pod corev1.PodSpec) string {
 	return fmt.Sprintf("http://127.0.0.1:%v%s", probe.Port.IntValue(), probe.Path)
 }
 
-// hostPaths returns what the pod's container mounts of the node, "FROM TO".
-func hostPaths(pod corev1.PodSpec) []string {
+// mountsOf returns what the pod's container mounts, "FROM TO". Files that are a distribution's are written.
+func mountsOf(t *testing.T, c *cluster.Cluster, pod corev1.PodSpec) []string {
+	t.Helper()
 	from := make(map[string]string)
 	for _, volume := range pod.Volumes {
-		from[volume.Name] = volume.HostPath.Path
+		switch {
+		case volume.ConfigMap != nil:
+			from[volume.Name] = kubeProxyConfig(t, c)
+		case strings.Contains(volume.HostPath.Path, "kubelet"):
+			from[volume.Name] = kubeletKubeconfig(t, c, volume.HostPath.Path)
+		default:
+			from[volume.Name] = volume.HostPath.Path
+		}
 	}
 	var paths []string
 	for _, mount := range pod.Containers[0].VolumeMounts {
 		paths = append(paths, from[mount.Name]+" "+mount.MountPath)
 	}
 	return paths
+}
+
+// kubeProxyConfig writes kube-proxy's ConfigMap, as kubeadm has it, to a directory.
+func kubeProxyConfig(t *testing.T, c *cluster.Cluster) string {
+	t.Helper()
+	const account = "/var/run/secrets/kubernetes.io/serviceaccount"
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "config.conf"), `apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+clientConnection: {kubeconfig: /var/lib/kube-proxy/kubeconfig.conf}
+clusterCIDR: 10.244.0.0/16
+mode: iptables
+`)
+	write(t, filepath.Join(dir, "kubeconfig.conf"), `apiVersion: v1
+kind: Config
+clusters: [{name: default, cluster: {certificate-authority: `+account+`/ca.crt, server: "`+c.URL()+`"}}]
+contexts: [{name: default, context: {cluster: default, namespace: default, user: default}}]
+current-context: default
+users: [{name: default, user: {tokenFile: `+account+`/token}}]
+`)
+	return dir
+}
+
+// kubeletKubeconfig writes the kubelet's kubeconfig: kubeadm has the certificate authority in it, k3s its path on the node. The
+// kubelet's credentials are files that the container does not have.
+func kubeletKubeconfig(t *testing.T, c *cluster.Cluster, path string) string {
+	t.Helper()
+	authority := "certificate-authority: /var/lib/rancher/k3s/agent/server-ca.crt"
+	if strings.HasPrefix(path, "/etc/kubernetes/") {
+		admin, err := c.Admin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		authority = "certificate-authority-data: " + base64.StdEncoding.EncodeToString(admin.Config().CAData)
+	}
+	file := filepath.Join(t.TempDir(), "kubelet")
+	write(t, file, `apiVersion: v1
+kind: Config
+clusters: [{name: default, cluster: {`+authority+`, server: "`+c.URL()+`"}}]
+contexts: [{name: default, context: {cluster: default, user: default}}]
+current-context: default
+users: [{name: default, user: {client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem}}]
+`)
+	return file
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // secrets writes what proves to the API server who the pod is and returns where it is and where pods look for it.

@@ -47,7 +47,7 @@ func newWorld(t *testing.T) *world {
 	w.api, err = kubernetes.NewForConfig(config)
 	must(t, err)
 
-	objects, err := cluster.ReadObjects("../../deploy/kube-ipvs.yaml")
+	objects, err := cluster.ReadObjects("../../deploy/manifests/standalone.yaml")
 	must(t, err)
 	must(t, c.Apply(t.Context(), objects))
 	must(t, c.CreateNode(t.Context(), cluster.Node{
