@@ -37,6 +37,7 @@ lint:
 
 unit:
 	go test -race ./...
+	cd test/charts && go vet ./... && go test ./...
 
 kernel:
 	go test -tags kernel -exec "$(inkernel)" -timeout 40m -p 2 ./test/packet ./test/kernel ./test/lab ./test/scenario ./test/survive

@@ -4,7 +4,6 @@ package deploy_test
 
 import (
 	"cmp"
-	"encoding/base64"
 	"fmt"
 	"net/netip"
 	"os"
@@ -35,7 +34,7 @@ func TestPod(t *testing.T) {
 	if err := c.CreateNode(t.Context(), node); err != nil {
 		t.Fatal(err)
 	}
-	for _, overlay := range []string{"kubeadm", "kind", "k3s", "standalone"} { // rke2 is k3s with another path
+	for _, overlay := range []string{"kubeadm", "k3s", "standalone"} { // kind and rke2 are as k3s
 		t.Run(overlay, func(t *testing.T) { testPod(t, c, overlay) })
 	}
 }
@@ -141,7 +140,7 @@ func mountsOf(t *testing.T, c *cluster.Cluster, pod corev1.PodSpec) []string {
 		case volume.ConfigMap != nil:
 			from[volume.Name] = kubeProxyConfig(t, c)
 		case strings.Contains(volume.HostPath.Path, "kubelet"):
-			from[volume.Name] = kubeletKubeconfig(t, c, volume.HostPath.Path)
+			from[volume.Name] = kubeletKubeconfig(t, c)
 		default:
 			from[volume.Name] = volume.HostPath.Path
 		}
@@ -174,25 +173,17 @@ users: [{name: default, user: {tokenFile: `+account+`/token}}]
 	return dir
 }
 
-// kubeletKubeconfig writes the kubelet's kubeconfig: kubeadm has the certificate authority in it, k3s its path on the node. The
-// kubelet's credentials are files that the container does not have.
-func kubeletKubeconfig(t *testing.T, c *cluster.Cluster, path string) string {
+// kubeletKubeconfig writes the kubelet's kubeconfig as k3s has it. Certificate authority and credentials are files that the container
+// does not have.
+func kubeletKubeconfig(t *testing.T, c *cluster.Cluster) string {
 	t.Helper()
-	authority := "certificate-authority: /var/lib/rancher/k3s/agent/server-ca.crt"
-	if strings.HasPrefix(path, "/etc/kubernetes/") {
-		admin, err := c.Admin()
-		if err != nil {
-			t.Fatal(err)
-		}
-		authority = "certificate-authority-data: " + base64.StdEncoding.EncodeToString(admin.Config().CAData)
-	}
 	file := filepath.Join(t.TempDir(), "kubelet")
 	write(t, file, `apiVersion: v1
 kind: Config
-clusters: [{name: default, cluster: {`+authority+`, server: "`+c.URL()+`"}}]
+clusters: [{name: default, cluster: {certificate-authority: /var/lib/rancher/k3s/agent/server-ca.crt, server: "`+c.URL()+`"}}]
 contexts: [{name: default, context: {cluster: default, user: default}}]
 current-context: default
-users: [{name: default, user: {client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem}}]
+users: [{name: default, user: {client-certificate: /var/lib/rancher/k3s/agent/client-kubelet.crt}}]
 `)
 	return file
 }
