@@ -1,5 +1,5 @@
 # Two commands are all that one needs: "make demo" and "make test". Both install what is missing.
-.PHONY: demo test compare bench instructions soak nft neighbours lint build unit kernel cluster packages clean
+.PHONY: demo test compare bench instructions soak nft neighbours release lint build unit kernel cluster packages clean
 
 bin := $(CURDIR)/.bin
 inkernel := $(bin)/inkernel -timeout 41m
@@ -38,6 +38,7 @@ lint:
 unit:
 	go test -race ./...
 	cd test/charts && go vet ./... && go test ./...
+	cd deploy/release && go vet ./... && go test ./...
 
 kernel:
 	go test -tags kernel -exec "$(inkernel)" -timeout 40m -p 2 ./test/packet ./test/kernel ./test/lab ./test/scenario ./test/survive
@@ -86,6 +87,12 @@ neighbours: packages build
 	go test -v -count 1 -tags kernel,neighbours -run 'TestNeighboursNFT$$' -exec "$(inkernel) -kernel qemu" -timeout 40m ./test/packet \
 	    -args -bin $(bin) -rows $(bin)/rows || status=1; \
 	cat test/neighbours/head.md $(bin)/rows/*.row >docs/neighbours.md; exit $$status
+
+# Binaries, image, chart, manifests, SBOMs and checksums in .bin/release: make release version=v1.2.3
+release:
+	cd deploy/release && go test -count 1 -tags release -run TestSameBytes -timeout 60m .
+	rm -rf $(bin)/release
+	cd deploy/release && go run . -version $(version) -out $(bin)/release -cache $(bin)/debs
 
 packages:
 	@test/packages

@@ -21,6 +21,8 @@ func packages(program string) (module, pkg string, err error) {
 		return ".", "./test/inkernel", nil
 	case "agent":
 		return ".", "./test/e2e/agent", nil
+	case "release":
+		return "deploy/release", ".", nil
 	case "kube-apiserver", "kube-proxy":
 		return "test/kubernetes", "k8s.io/kubernetes/cmd/" + program, nil
 	}
@@ -28,7 +30,7 @@ func packages(program string) (module, pkg string, err error) {
 }
 
 // Build brings a program up to date with its sources and returns its path: "kube-ipvs", "inkernel", "agent" (of
-// test/e2e), or one of the Kubernetes that test/kubernetes/go.mod asks for, "kube-apiserver" and "kube-proxy". Tests that
+// test/e2e), "release" (deploy/release), or one of the Kubernetes that test/kubernetes/go.mod asks for, "kube-apiserver" and "kube-proxy". Tests that
 // run at the same time, also as other processes, build it once.
 func Build(ctx context.Context, program string) (path string, err error) {
 	module, pkg, err := packages(program)

@@ -3,10 +3,8 @@ package deploy_test
 import (
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -51,6 +49,25 @@ func TestImageCopiesWhatIsThere(t *testing.T) {
 	}
 }
 
+// TestImageIsTheReleases: the Dockerfile builds the program as deploy/release does.
+func TestImageIsTheReleases(t *testing.T) {
+	code, err := os.ReadFile(filepath.Join(root, "deploy/release/build.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, words := range instructions(t, "RUN") {
+		if line := strings.Join(words, " "); strings.Contains(line, "go build") {
+			for _, flag := range []string{"-trimpath", "-buildvcs=false", "-s -w -X main.version=", "CGO_ENABLED=0", "./cmd/kube-ipvs"} {
+				if !strings.Contains(line, flag) || !strings.Contains(string(code), flag) {
+					t.Errorf("the flag %s is not in both", flag)
+				}
+			}
+			return
+		}
+	}
+	t.Error("the Dockerfile builds nothing")
+}
+
 // TestImageBuildsWithOurGo: the image's Go is the one that go.mod asks for.
 func TestImageBuildsWithOurGo(t *testing.T) {
 	module, err := os.ReadFile(filepath.Join(root, "go.mod"))
@@ -65,64 +82,4 @@ func TestImageBuildsWithOurGo(t *testing.T) {
 	if images := instructions(t, "FROM"); !strings.HasPrefix(images[0][1], want) {
 		t.Errorf("built in %s, want %s", images[0][1], want)
 	}
-}
-
-// TestImageHasThePrograms asks this machine's packages, Debian's like the image's, who brings what the pod runs.
-func TestImageHasThePrograms(t *testing.T) {
-	programs := []string{"modprobe"}
-	for _, kind := range []string{"", "-nft", "-legacy"} {
-		for _, use := range []string{"", "-save", "-restore"} {
-			programs = append(programs, "iptables"+kind+use, "ip6tables"+kind+use)
-		}
-	}
-	files := map[string][]string{} // programs that are one file, as all kinds of iptables of a backend are
-	for _, program := range programs {
-		file := fileOf(t, program)
-		files[file] = append(files[file], program)
-	}
-	installed := packages(t)
-	for file, programs := range files {
-		if owner := packageOf(t, file); !slices.Contains(installed, owner) {
-			t.Errorf("%v are of the package %q; the image installs %v", programs, owner, installed)
-		}
-	}
-}
-
-// packages returns what the Dockerfile installs.
-func packages(t *testing.T) []string {
-	t.Helper()
-	for _, words := range instructions(t, "RUN") {
-		_, after, found := strings.Cut(strings.Join(words, " "), "apt-get install ")
-		if !found {
-			continue
-		}
-		after, _, _ = strings.Cut(after, "&&")
-		return slices.DeleteFunc(strings.Fields(after), func(w string) bool { return strings.HasPrefix(w, "-") })
-	}
-	t.Fatal("the image installs nothing")
-	return nil
-}
-
-// fileOf returns the path of the program's file, behind links and alternatives.
-func fileOf(t *testing.T, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if path, err = filepath.EvalSymlinks(path); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// packageOf returns the Debian package that brings the file. What is in /usr/bin may be known as in /bin.
-func packageOf(t *testing.T, file string) string {
-	t.Helper()
-	out, err := exec.Command("dpkg-query", "--search", "*bin/"+filepath.Base(file)).Output()
-	if err != nil {
-		t.Fatalf("which package brings %s: %v", file, err)
-	}
-	owner, _, _ := strings.Cut(string(out), ":")
-	return owner
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,8 +20,8 @@ import (
 	"kube-ipvs/test/cluster"
 )
 
-// TestPod runs the container of each kind of overlay as a node would, with the rights, flags and mounts that deploy/ gives it and
-// no others, until the node reaches the API server by its Service. The kubelet gives it the cluster IP alone; each overlay finds
+// TestPod runs the container of each kind of overlay as a node would, in the image's root, with the rights, flags and mounts that
+// deploy/ gives it and no others, until the node reaches the API server by its Service. The kubelet gives it the cluster IP alone; each overlay finds
 // the API server in its own way. It takes curl, and unshare and setpriv (util-linux).
 func TestPod(t *testing.T) {
 	c := start(t, cluster.Config{Namespace: true})
@@ -54,7 +55,7 @@ func testPod(t *testing.T, c *cluster.Cluster, overlay string) {
 		t.Fatal(err)
 	}
 	mounts := append(mountsOf(t, c, pod), program+" "+programPath, secrets(t, account))
-	command, err := c.InKernel(t.Context(), "bash", append([]string{"testdata/node.sh"}, container(pod)...)...)
+	command, err := c.InKernel(t.Context(), "bash", append([]string{"testdata/node.sh"}, container(pod, image(t))...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +93,22 @@ func environment(c *cluster.Cluster, pod corev1.PodSpec) []string {
 }
 
 // programPath is where the program is in the container.
-const programPath = "/kube-ipvs"
+const programPath = "/usr/local/bin/kube-ipvs"
+
+// image returns a directory with the image's root, without the program.
+func image(t *testing.T) string {
+	t.Helper()
+	release, err := cluster.Build(t.Context(), "release")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "image")
+	cache := filepath.Join(filepath.Dir(release), "debs")
+	if output, err := exec.CommandContext(t.Context(), release, "-rootfs", dir, "-cache", cache).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	return dir
+}
 
 // podOf returns the pods' specification in the DaemonSet.
 func podOf(t *testing.T, objects []*unstructured.Unstructured) corev1.PodSpec {
@@ -112,13 +128,13 @@ func podOf(t *testing.T, objects []*unstructured.Unstructured) corev1.PodSpec {
 }
 
 // container returns the command that runs the pod's container.
-func container(pod corev1.PodSpec) []string {
+func container(pod corev1.PodSpec, root string) []string {
 	main := pod.Containers[0]
 	var capabilities strings.Builder
 	for _, c := range main.SecurityContext.Capabilities.Add {
 		fmt.Fprintf(&capabilities, ",+%s", strings.ToLower(string(c)))
 	}
-	command := []string{"bash", "testdata/container.sh", "/run/container", capabilities.String(), programPath}
+	command := []string{"bash", "testdata/container.sh", root, capabilities.String(), programPath}
 	for _, arg := range main.Args {
 		command = append(command, strings.ReplaceAll(arg, "$(NODE_NAME)", "one"))
 	}

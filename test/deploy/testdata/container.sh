@@ -3,22 +3,18 @@
 #
 #   container.sh ROOT CAPABILITIES PROGRAM [ARG...]
 #
-# Around the program there is what a container runtime puts there: a root of its own, read-only; /proc of its own process
-# namespace, in which /proc/sys is read-only; and of root's rights no more than the capabilities, for ever. HOSTPATHS holds
-# lines "FROM TO" to mount, FROM of the node and TO of the container.
+# ROOT is the image's; mount points are made in it. Around the program there is what a container runtime puts there: /proc of its
+# own process namespace, in which /proc/sys is read-only; a root that is read-only; and of root's rights no more than the
+# capabilities, for ever. HOSTPATHS holds lines "FROM TO" to mount, FROM of the node and TO of the container.
 set -e
 root=$1 capabilities=$2
 shift 2
 
-mkdir -p "$root"
-mount -t tmpfs container "$root"
-for dir in etc usr; do
-	mkdir "$root/$dir"
-	mount --bind "/$dir" "$root/$dir"
-done
-cp --no-dereference /bin /sbin /lib /lib64 "$root" # links into /usr
-mkdir "$root"/{dev,proc,sys,run,var}
-ln -s /run "$root/var/run"
+mount --bind "$root" "$root"
+# setpriv, which the image does not have, and what it loads
+mkdir -p "$root/host/usr"
+mount --bind /usr "$root/host/usr"
+libraries=/host/usr/lib/x86_64-linux-gnu
 mount --bind /dev "$root/dev"
 mount -t proc proc "$root/proc"
 mount --bind "$root/proc/sys" "$root/proc/sys"
@@ -33,5 +29,6 @@ while read -r from to; do
 	fi
 	mount --bind "$from" "$root$to"
 done <<< "$HOSTPATHS"
-mount -o remount,ro "$root"
-exec chroot "$root" setpriv --bounding-set="-all$capabilities" --inh-caps=-all --no-new-privs "$@"
+mount -o remount,bind,ro "$root"
+exec chroot "$root" "$libraries/ld-linux-x86-64.so.2" --library-path "$libraries" \
+	/host/usr/bin/setpriv --bounding-set="-all$capabilities" --inh-caps=-all --no-new-privs "$@"

@@ -1,0 +1,13 @@
+//go:build release
+
+package main
+
+import "testing"
+
+// TestSameBytes makes the release of this repository twice. The first time takes minutes: all is compiled for both architectures.
+func TestSameBytes(t *testing.T) {
+	r := release{version: "v0.0.0-test", source: "../..", cache: cache}
+	a, b := r, r
+	a.out, b.out = t.TempDir(), t.TempDir()
+	same(t, made(t, a), made(t, b))
+}
