@@ -120,6 +120,7 @@ func (p *proxy) registerMetrics(r prometheus.Registerer) {
 	}
 	p.metrics.CountTraffic(r, counters, p.config.TrafficSeries)
 	p.handlers.Register(r)
+	registerNodeMetrics(r, p.config.ProcSys)
 	r.MustRegister(p.problems.count, kubernetesBuildInfo())
 }
 
