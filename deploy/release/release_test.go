@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -103,8 +104,10 @@ func testFiles(t *testing.T, r release) {
 	if names := slices.Sorted(maps.Keys(have)); !slices.Equal(names, want) {
 		t.Errorf("files %v, want %v", names, want)
 	}
-	if sums := string(have["SHA256SUMS"]); strings.Count(sums, "\n") != len(want)-1 {
-		t.Errorf("SHA256SUMS:\n%s", sums)
+	check := exec.CommandContext(t.Context(), "sha256sum", "-c", "SHA256SUMS") // as docs/install.md has it
+	check.Dir = r.out
+	if output, err := check.CombinedOutput(); err != nil || strings.Count(string(output), ": OK\n") != len(want)-1 {
+		t.Errorf("sha256sum: %v\n%s", err, output)
 	}
 	manifest := string(have["kube-ipvs-v1.2.3-k3s.yaml"])
 	if strings.Count(manifest, "image: kube-ipvs:v1.2.3\n") != 2 || strings.Contains(manifest, ":dev") {

@@ -147,23 +147,29 @@ func template(t *testing.T, values ...string) (map[string]string, error) {
 // kustomize renders an overlay with components, folders of deploy/, as "kubectl kustomize" does.
 func kustomize(t *testing.T, overlay string, components ...string) []*unstructured.Unstructured {
 	t.Helper()
-	files := copyOf(t, os.DirFS(deploy))
 	root, err := yaml.Marshal(map[string]any{"resources": []string{"overlays/" + overlay}, "components": components})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := files.WriteFile("/kustomization.yaml", root); err != nil {
+	return kustomization(t, string(root))
+}
+
+// kustomization renders a kustomization.yaml in deploy/.
+func kustomization(t *testing.T, text string) []*unstructured.Unstructured {
+	t.Helper()
+	files := copyOf(t, os.DirFS(deploy))
+	if err := files.WriteFile("/kustomization.yaml", []byte(text)); err != nil {
 		t.Fatal(err)
 	}
 	rendered, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(files, "/")
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := rendered.AsYaml()
+	out, err := rendered.AsYaml()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return parse(t, text)
+	return parse(t, out)
 }
 
 // copyOf returns a copy in memory, in which a test can add files.

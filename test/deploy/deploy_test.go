@@ -67,6 +67,15 @@ func TestDeploy(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("the account of kube-proxy", func(t *testing.T) { testAccount(t, c, "kube-proxy", grantedToKubeProxy) })
+	admin, err := c.Admin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := admin.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("the commands that the pages show", func(t *testing.T) { testCommands(t, client) })
 }
 
 // testAccount holds an account of kube-system to the rights that it should have, and uses those that kube-ipvs needs.
