@@ -53,7 +53,7 @@ func (r release) versioned(chart []byte) ([]byte, error) {
 	for field, value := range map[string]string{"version": r.chartVersion(), "appVersion": r.version} {
 		line := regexp.MustCompile(`(?m)^` + field + `: .*$`)
 		if len(line.FindAll(chart, -1)) != 1 {
-			return nil, fmt.Errorf("Chart.yaml has not one %s", field)
+			return nil, fmt.Errorf("not one %s in Chart.yaml", field)
 		}
 		chart = line.ReplaceAll(chart, []byte(field+": "+value))
 	}

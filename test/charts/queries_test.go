@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/parser"
 	corev1 "k8s.io/api/core/v1"
 )
@@ -144,7 +144,7 @@ func faultsOfSelector(selector *parser.VectorSelector, path []parser.Node, have 
 	}
 	var out []string
 	for _, matcher := range selector.LabelMatchers {
-		if matcher.Name != labels.MetricName && !slices.Contains(append(targetLabels, m.labels...), matcher.Name) {
+		if matcher.Name != model.MetricNameLabel && !slices.Contains(append(targetLabels, m.labels...), matcher.Name) {
 			out = append(out, fmt.Sprintf("%s has no label %s", selector.Name, matcher.Name))
 		}
 	}

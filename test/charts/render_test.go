@@ -141,7 +141,7 @@ func template(t *testing.T, values ...string) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return engine.Engine{Strict: true}.Render(chart, all)
+	return engine.Engine{Strict: true}.RenderWithContext(t.Context(), chart, all)
 }
 
 // kustomize renders an overlay with components, folders of deploy/, as "kubectl kustomize" does.

@@ -169,7 +169,7 @@ func firing(t *testing.T, input string, interval time.Duration, alert string, at
 			}
 			for _, a := range rule.ActiveAlerts() {
 				if rule.Name() == alert && a.State == rules.StateFiring {
-					out = append(out, expectedAlert{a.Labels.MatchLabels(false, labels.MetricName, labels.AlertName).Map(), a.Annotations.Map()})
+					out = append(out, expectedAlert{a.Labels.MatchLabels(false, model.MetricNameLabel, labels.AlertName).Map(), a.Annotations.Map()})
 				}
 			}
 		}
