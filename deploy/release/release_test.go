@@ -321,6 +321,19 @@ func (root tree) loads(data []byte, machine elf.Machine) error {
 	return nil
 }
 
+// TestArchiveIsWhole reads an archive with tar, which wants its end, too.
+func TestArchiveIsWhole(t *testing.T) {
+	text, err := tarOf([]entry{directory("a"), {tar.Header{Typeflag: tar.TypeReg, Name: "a/b", Mode: 0o644}, []byte("c")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := exec.CommandContext(t.Context(), "tar", "--list")
+	list.Stdin = bytes.NewReader(text)
+	if output, err := list.CombinedOutput(); err != nil || string(output) != "a/\na/b\n" {
+		t.Errorf("tar: %v\n%s", err, output)
+	}
+}
+
 // TestRefused gives versions that are none, and packages that are not as locked.
 func TestRefused(t *testing.T) {
 	for _, version := range []string{"", "1.2.3", "v1.2", "v1.2.3+build"} {
