@@ -69,6 +69,7 @@ func testPod(t *testing.T, c *cluster.Cluster, overlay string) {
 		"service: Client sent an HTTP request to an HTTPS server.\n", // as the API server says; the proxy only forwards
 		"probe: 200\n",
 		"conntrack: 1\n", // it can change the node's settings
+		"metrics of tracked connections: 2\n",
 		"TCP  10.96.0.1:443 rr\n",
 	} {
 		if !strings.Contains(string(output), want) {

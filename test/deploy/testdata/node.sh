@@ -16,5 +16,6 @@ done
 echo "service: $answer"
 echo "probe: $(curl --silent --max-time 5 --output /dev/null --write-out '%{http_code}' "$PROBE")"
 echo "conntrack: $(cat /proc/sys/net/ipv4/vs/conntrack)"
+echo "metrics of tracked connections: $(curl --silent --max-time 5 http://127.0.0.1:10249/metrics | grep --count ^kube_ipvs_conntrack_entries)"
 ipvsadm --list --numeric
 cat /run/container.log
