@@ -53,9 +53,9 @@ func lookAPI(ctx context.Context, n *Node, w Wanted) (apiFacts, error) {
 }
 
 func judgeAPI(f apiFacts, w Wanted) []Finding {
-	const remedy = "give kube-ipvs an address of the API server's own: --master, --kubeconfig, or the environment variables KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT"
+	const remedy = "give kube-ipvs an address of the API server's own: --master, --kubeconfig, --kubelet-kubeconfig, or the environment variables KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT"
 	if w.NoAPI != nil {
-		return []Finding{{Severity: Error, Found: w.NoAPI.Error(), Do: "set --kubeconfig or --master, or --manifests to run without a cluster"}}
+		return []Finding{{Severity: Error, Found: w.NoAPI.Error(), Do: "set --kubeconfig, --kubelet-kubeconfig or --master, or --manifests to run without a cluster"}}
 	}
 	if w.API == "" {
 		return []Finding{{Severity: OK, Found: "none is needed: --manifests has the Services"}}

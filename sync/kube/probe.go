@@ -28,7 +28,7 @@ func (c Connection) URL() (url string, inCluster bool, err error) {
 	if err != nil {
 		return "", false, err
 	}
-	return cfg.Host, c.Kubeconfig == "" && c.Master == "", nil
+	return cfg.Host, c.Kubeconfig == "" && c.Master == "" && c.Kubelet == "", nil
 }
 
 // Probe asks the API server about itself.
