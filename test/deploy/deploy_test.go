@@ -108,18 +108,22 @@ func applyKubeProxy(ctx context.Context, c *cluster.Cluster) error {
 }
 
 // granted is all that the account may do in any namespace: what deploy/ grants, and what the API server grants to
-// everybody who is authenticated (the ClusterRole system:basic-user).
+// everybody who is authenticated (the ClusterRole system:basic-user) and, since 1.37, to every service account
+// (system:cluster-trust-bundle-discovery).
 var granted = []string{
 	"create authentication.k8s.io/selfsubjectreviews",
 	"create authorization.k8s.io/selfsubjectaccessreviews",
 	"create authorization.k8s.io/selfsubjectrulesreviews",
 	"create events.k8s.io/events",
+	"get certificates.k8s.io/clustertrustbundles",
 	"list /nodes",
 	"list /services",
+	"list certificates.k8s.io/clustertrustbundles",
 	"list discovery.k8s.io/endpointslices",
 	"list networking.k8s.io/servicecidrs",
 	"watch /nodes",
 	"watch /services",
+	"watch certificates.k8s.io/clustertrustbundles",
 	"watch discovery.k8s.io/endpointslices",
 	"watch networking.k8s.io/servicecidrs",
 }
