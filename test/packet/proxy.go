@@ -50,6 +50,7 @@ type proxy struct {
 	cfg    ipvsmode.Config
 	vitals *health.State
 	ports  *health.NodePorts
+	loop   *loop.Loop
 	stop   context.CancelFunc
 	done   chan error
 
@@ -128,6 +129,7 @@ func (p *proxy) run() {
 	ctx, stop := context.WithCancel(context.Background())
 	p.stop, p.done = stop, make(chan error, 1)
 	l := ipvsmode.New(p.cfg)
+	p.loop = l
 	go func() { p.done <- l.Run(ctx) }()
 }
 

@@ -54,6 +54,9 @@ func (tt *truthTable) totals() string {
 
 // report tells what is wrong, by kinds: each with how often it came and one example.
 func (tt *truthTable) report(t *testing.T) {
+	for _, wrong := range tt.explained.wrong {
+		t.Errorf("explain: %s", wrong)
+	}
 	count, example := tally{}, map[string]string{}
 	for _, w := range tt.wrong {
 		kind := fmt.Sprintf("%s, %s to %s: %s", w.cell.column(), w.cell.from, w.cell.to, w.complaint)

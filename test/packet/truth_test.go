@@ -74,6 +74,7 @@ type truthTable struct {
 	mu         sync.Mutex
 	right      tally
 	wrong      []wrongCell
+	explained  predictions // of the subject, if it explains
 }
 
 // A cell is one packet of the table, sent a few times.
@@ -125,6 +126,7 @@ func (tt *truthTable) fill(t *testing.T, protocols []inet.Protocol) {
 	tt.own = tt.p.nodeAddresses()
 	programmed := time.Now()
 	tt.ask(rows)
+	t.Logf("explain: %v", tt.explained)
 	t.Logf("%d Services, %s; programmed in %v, asked in %v", n, tt.totals(),
 		programmed.Sub(begin).Round(time.Millisecond), time.Since(programmed).Round(time.Millisecond))
 }
@@ -183,9 +185,13 @@ func (tt *truthTable) ask(rows [][]cell) {
 
 // judge sends a cell's packets: as many as it takes to see every endpoint that may answer.
 func (tt *truthTable) judge(c cell) {
-	last, complaint := tt.put(c)
+	predicted, explains := tt.predict(c)
+	last, complaint := tt.put(c, &predicted)
 	tt.mu.Lock()
 	defer tt.mu.Unlock()
+	if explains {
+		tt.explained.note(c, predicted, complaint == "")
+	}
 	if complaint == "" {
 		tt.right[c.column()]++
 	} else {
@@ -194,13 +200,14 @@ func (tt *truthTable) judge(c cell) {
 }
 
 // put sends a cell's packets. It returns the last answer, and what is wrong with it or them all, or "".
-func (tt *truthTable) put(c cell) (last lab.Answer, complaint string) {
+func (tt *truthTable) put(c cell, p *prediction) (last lab.Answer, complaint string) {
 	how := []lab.Option{lab.Wait(patience(c.want))}
 	seen := map[string]bool{}
 	least := max(1, 2*len(c.want.who))
 	for n := 0; n < least || n < tt.turns*len(c.want.who) && len(seen) < len(c.want.who); n++ {
 		how = append(how[:1], ownPort())
 		last = tt.w.converse(c, tt.exchanges, how...)
+		p.hold(tt, c, last)
 		if complaint = tt.complain(c, last); complaint != "" {
 			return last, complaint
 		}
