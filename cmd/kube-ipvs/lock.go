@@ -99,17 +99,5 @@ func holder(name string) (uid int, err error) {
 		return -1, err
 	}
 	defer conn.Close()
-	raw, err := conn.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	var cred *unix.Ucred
-	var unknown error
-	if err := raw.Control(func(fd uintptr) { cred, unknown = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return -1, err
-	}
-	if unknown != nil {
-		return -1, unknown
-	}
-	return int(cred.Uid), nil
+	return peer(conn)
 }

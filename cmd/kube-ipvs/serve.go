@@ -216,7 +216,9 @@ func (p *proxy) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return ipvsmode.New(cfg).Run(ctx)
+		l := ipvsmode.New(cfg)
+		parts.Go(func() error { return p.serveStatus(ctx, l) })
+		return l.Run(ctx)
 	})
 	return parts.Wait()
 }

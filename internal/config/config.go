@@ -61,6 +61,7 @@ type Config struct {
 	FileContent []byte // of that file when it was loaded, see Watch
 	Manifests   string // directory to serve instead of a cluster; empty: a cluster
 	ProcSys     string // directory of the kernel settings
+	Socket      string // where subcommands are answered; empty: nowhere
 
 	Mode       Mode
 	VIPMode    VIPMode

@@ -127,7 +127,8 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Config{
-		Action: Serve, ProcSys: "/proc/sys", Mode: ModeIPVS, VIPMode: Divert, DrainLimit: 15 * time.Minute,
+		Action: Serve, ProcSys: "/proc/sys",
+		Socket: DefaultSocket, Mode: ModeIPVS, VIPMode: Divert, DrainLimit: 15 * time.Minute,
 		BindAddress: netip.IPv4Unspecified(),
 		API:         API{ContentType: "application/vnd.kubernetes.protobuf", QPS: 5, Burst: 10},
 		IPVS:        IPVS{Scheduler: "rr", SyncPeriod: 30 * time.Second, TCPTimeout: 24 * time.Hour},

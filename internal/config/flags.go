@@ -11,6 +11,9 @@ import (
 	"k8s.io/kube-proxy/config/v1alpha1"
 )
 
+// DefaultSocket is the default of --socket, of the program and of its subcommands. Its directory is made if it is missing.
+const DefaultSocket = "/run/kube-ipvs/kube-ipvs.sock"
+
 // Flags are the command line. Flags of kube-proxy fill the type of its configuration file, so that both ways lead through the
 // same checks.
 type Flags struct {
@@ -37,6 +40,7 @@ type Flags struct {
 	kubelet       string
 	manifests     string
 	procSys       string
+	socket        string
 	drainLimit    time.Duration
 	defaultTCP    time.Duration
 	serveHealthz  bool
@@ -148,6 +152,7 @@ func (f *Flags) addServers() {
 	fs.BoolVar(&p.BindAddressHardFail, "bind-address-hard-fail", false, "Exit if a server's address cannot be bound, instead of trying again.")
 	fs.BoolVar(&p.EnableProfiling, "profiling", false, "Serve /debug/pprof beside /metrics.")
 	fs.StringVar(&p.ShowHiddenMetricsForVersion, "show-hidden-metrics-for-version", "", "Accepted without effect: kube-ipvs hides no metrics. The previous minor version of Kubernetes, such as "+previousMinor()+".")
+	fs.StringVar(&f.socket, "socket", DefaultSocket, "Path of the local socket at which subcommands such as \"kube-ipvs get\" are answered, for the superuser and the program's own user; empty: none.")
 	fs.Int32Var(&f.healthzPort, "healthz-port", healthzPort, "Port of a --healthz-bind-address that has none; 0: do not serve /healthz and /livez.")
 	fs.Int32Var(&f.metricsPort, "metrics-port", metricsPort, "Port of a --metrics-bind-address that has none.")
 	for old, now := range map[string]string{"healthz-port": "healthz-bind-address", "metrics-port": "metrics-bind-address"} {

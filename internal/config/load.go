@@ -103,7 +103,7 @@ func Default() *Config {
 func (f *Flags) convert(proxy *v1alpha1.KubeProxyConfiguration, r *review) (*Config, []Note, error) {
 	f.takePorts(proxy, r)
 	c := &Config{
-		Action: f.action(), WriteConfigTo: f.writeConfigTo, File: f.file, Manifests: f.manifests, ProcSys: f.procSys,
+		Action: f.action(), WriteConfigTo: f.writeConfigTo, File: f.file, Manifests: f.manifests, ProcSys: f.procSys, Socket: f.socket,
 		API: API{
 			Kubeconfig: proxy.ClientConnection.Kubeconfig, Master: f.master, KubeletKubeconfig: f.kubelet, ContentType: proxy.ClientConnection.ContentType,
 			AcceptContentTypes: proxy.ClientConnection.AcceptContentTypes,

@@ -21,6 +21,32 @@ type Drain struct {
 	Unlisted time.Time // when the last slice dropped it; zero: one lists it
 }
 
+// A Meter reads the kernel's counts of connections and traffic, without the loop. It may be called from any goroutine.
+type Meter interface {
+	// Loads returns the loads of a frontend's endpoints, draining ones included.
+	Loads(context.Context, *plan.Frontend) (map[netip.AddrPort]Load, error)
+
+	// AllLoads reads the loads of all frontends at once, without counters, and returns those of one after the other.
+	AllLoads(context.Context) (func(*plan.Frontend) map[netip.AddrPort]Load, error)
+
+	// Totals returns the load of all frontends that have any: the sums of their endpoints.
+	Totals(context.Context) (map[plan.Address]Load, error)
+}
+
+// A Load is the kernel's state of an endpoint behind a frontend, or of all of them.
+type Load struct {
+	Weight           uint32 // 0: no new connections
+	Active, Inactive uint32 // connections: established ones, and others
+	Counters
+}
+
+// Counters count traffic since the kernel got an endpoint or frontend. "In" is from clients.
+type Counters struct {
+	Connections           uint64
+	InPackets, OutPackets uint64
+	InBytes, OutBytes     uint64
+}
+
 // An Inspection is a snapshot of one Service. It refers to the loop's data, which must not be changed.
 type Inspection struct {
 	Desired     *plan.Desired
@@ -28,6 +54,7 @@ type Inspection struct {
 	Waiting     int            // changes not programmed yet
 	Frontends   []InspectedFrontend
 	Explanation plan.Explanation // of the source's current Service
+	Created     time.Time
 }
 
 // An InspectedFrontend is a frontend of a Service.
@@ -60,7 +87,7 @@ func (l *Loop) Inspect(ctx context.Context, name plan.Name) (Inspection, error) 
 		return Inspection{}, err
 	}
 	if svc, in, ok := l.cfg.Source.Service(name); ok {
-		out.Explanation = plan.Explain(cfg, svc, in, node)
+		out.Explanation, out.Created = plan.Explain(cfg, svc, in, node), svc.Created
 	}
 	return out, nil
 }

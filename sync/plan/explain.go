@@ -33,8 +33,26 @@ func (r Reason) IsServing() bool { return r == Serves || r == StandsIn }
 // An Explanation has the reasons for the endpoints of a Service's frontends. It is made on request: the reasons of all
 // Services would take as much memory as their endpoints.
 type Explanation struct {
-	Endpoints []ExplainedEndpoint
-	Dropped   []DroppedFrontend
+	Endpoints     []ExplainedEndpoint
+	Dropped       []DroppedFrontend
+	InternalLocal bool // internalTrafficPolicy: Local
+	ExternalLocal bool // externalTrafficPolicy: Local
+}
+
+// Reason returns the reason that an endpoint serves a kind of frontend or does not.
+func (x *Explanation) Reason(e ExplainedEndpoint, k Kind) Reason {
+	if x.IsLocal(k) {
+		return e.Local
+	}
+	return e.Cluster
+}
+
+// IsLocal reports whether the policy of a kind of frontend is Local.
+func (x *Explanation) IsLocal(k Kind) bool {
+	if k == ClusterIP {
+		return x.InternalLocal
+	}
+	return x.ExternalLocal
 }
 
 // An ExplainedEndpoint is an endpoint of one port of a Service.
@@ -56,7 +74,7 @@ type DroppedFrontend struct {
 
 // Explain returns the reasons for the result of Compute.
 func Explain(cfg Config, svc Service, in []Slice, node Node) Explanation {
-	var out Explanation
+	out := Explanation{InternalLocal: svc.InternalLocal, ExternalLocal: svc.ExternalLocal}
 	kinds := map[Address]Kind{}
 	add := func(fe Frontend) {
 		if first, dup := kinds[fe.Address]; dup {

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+
+	"kube-ipvs/internal/config"
+	"kube-ipvs/sync/status"
+)
+
+// Subcommands that ask the running kube-ipvs share these options.
+type asking struct {
+	socket    string
+	namespace string
+	output    string
+	watch     bool
+	interval  time.Duration
+}
+
+// addFlags declares the options. Formats are those of --output beside the default table.
+func (a *asking) addFlags(cmd *cobra.Command, formats ...string) {
+	fs := cmd.Flags()
+	fs.StringVar(&a.socket, "socket", config.DefaultSocket, "Path of the socket at which kube-ipvs answers; its own --socket.")
+	fs.StringVarP(&a.namespace, "namespace", "n", "", "Namespace of the Services. Without it: all, and \"default\" for a Service without a namespace.")
+	fs.StringVarP(&a.output, "output", "o", "", "Format of the output: "+strings.Join(formats, ", ")+".")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if a.output != "" && !slices.Contains(formats, a.output) {
+			return fmt.Errorf("--output=%s: is none of %s", a.output, strings.Join(formats, ", "))
+		}
+		return nil
+	}
+}
+
+// addWatch declares the options of repetition.
+func (a *asking) addWatch(cmd *cobra.Command, usage string) {
+	cmd.Flags().BoolVarP(&a.watch, "watch", "w", false, usage)
+	cmd.Flags().DurationVar(&a.interval, "interval", 2*time.Second, "Time between two questions.")
+}
+
+func (a *asking) client() *status.Client { return status.NewClient(a.socket) }
+
+// serviceWords are the names of kubectl's for the resource of Services.
+var serviceWords = []string{"services", "service", "svc"}
+
+// parseService parses the name of a Service as kubectl's users write it: name, svc/name or namespace/name.
+func parseService(text, namespace string) (status.Query, error) {
+	q := status.Query{Namespace: namespace, Service: text}
+	first, rest, isPair := strings.Cut(text, "/")
+	switch {
+	case !isPair:
+	case slices.Contains(serviceWords, first):
+		q.Service = rest
+	case namespace != "" && namespace != first:
+		return q, fmt.Errorf("%s is not in namespace %s", text, namespace)
+	default:
+		q.Namespace, q.Service = first, rest
+	}
+	if q.Service == "" || q.Namespace == "" && isPair && !slices.Contains(serviceWords, first) || strings.Contains(q.Service, "/") {
+		return q, fmt.Errorf("%q is no name of a Service: NAME, svc/NAME or NAMESPACE/NAME", text)
+	}
+	q.Namespace = cmp.Or(q.Namespace, "default")
+	return q, nil
+}
+
+// encode prints an answer for machines.
+func encode(out io.Writer, format string, answer any) error {
+	if format == "yaml" {
+		text, err := yaml.Marshal(answer)
+		if err == nil {
+			_, err = fmt.Fprintf(out, "%s", text)
+		}
+		return err
+	}
+	e := json.NewEncoder(out)
+	e.SetIndent("", "  ")
+	return e.Encode(answer)
+}
+
+// tabulate prints rows in columns, as kubectl does.
+func tabulate(out io.Writer, rows ...[]string) error {
+	w := tabwriter.NewWriter(out, 0, 8, 3, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(w, strings.TrimRight(strings.Join(row, "\t"), "\t"))
+	}
+	return w.Flush()
+}
+
+// repeat calls a function once, or every interval until the context ends.
+func (a *asking) repeat(ctx context.Context, do func() error) error {
+	for {
+		if err := do(); err != nil || !a.watch {
+			return err
+		}
+		wait(ctx, a.interval)
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// completeServices completes the names of Services, as NAMESPACE/NAME.
+func (a *asking) completeServices(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	list, err := status.GetAll[status.Service](cmd.Context(), a.client(), "services", status.Query{Namespace: a.namespace})
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var out []cobra.Completion
+	for _, s := range list.Items {
+		out = append(out, s.Namespace+"/"+s.Service)
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,239 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"kube-ipvs/sync/status"
+)
+
+// getCommand prints the Services of this node.
+func getCommand() *cobra.Command {
+	a := &asking{}
+	cmd := &cobra.Command{
+		Use:   "get [services|endpoints|frontends|drains] [NAME]",
+		Short: "Show what this node serves",
+		Long: `Show what this node serves, as the running kube-ipvs has it, and the connections as IPVS counts them.
+
+  services    one line for each Service: is it served as requested?
+  frontends   its addresses and ports, and why one is not served: another Service has it, another program, no endpoint
+  endpoints   its endpoints, and why one gets no new connections: not ready, terminating, on another node, in another zone
+  drains      endpoints that get no new connections, and still have some
+
+A Service is named as kubectl names it: NAME, svc/NAME or NAMESPACE/NAME. Its pods are named if it is the only one.`,
+		Example: `  kube-ipvs get
+  kube-ipvs get svc/web -n shop
+  kube-ipvs get endpoints shop/web -o wide
+  kube-ipvs get frontends -n shop
+  kube-ipvs get drains --watch
+  kube-ipvs get services -o json | jq '.items[] | select(.state != "Served")'`,
+		Args: cobra.MaximumNArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			resource, q, err := parseGet(args, a.namespace)
+			if err != nil {
+				return err
+			}
+			q.Loads = true
+			return a.get(cmd.Context(), cmd.OutOrStdout(), resource, q)
+		},
+	}
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, text string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			return resourceNames(), cobra.ShellCompDirectiveNoFileComp
+		}
+		return a.completeServices(cmd, args, text)
+	}
+	a.addFlags(cmd, "wide", "json", "yaml")
+	a.addWatch(cmd, "Print lines that are new or have changed, until interrupted.")
+	return cmd
+}
+
+// resources are the resources of get, by all their names.
+var resources = []struct {
+	name    string
+	aliases []string
+}{
+	{"services", serviceWords},
+	{"endpoints", []string{"endpoints", "endpoint", "ep"}},
+	{"frontends", []string{"frontends", "frontend", "fe"}},
+	{"drains", []string{"drains", "drain"}},
+}
+
+func resourceNames() []cobra.Completion {
+	var out []cobra.Completion
+	for _, r := range resources {
+		out = append(out, r.name)
+	}
+	return out
+}
+
+// parseGet parses the arguments of get: a resource, a name, both, or neither.
+func parseGet(args []string, namespace string) (resource string, q status.Query, err error) {
+	resource, q = "services", status.Query{Namespace: namespace}
+	if len(args) == 0 {
+		return resource, q, nil
+	}
+	found := false
+	for _, r := range resources {
+		if slices.Contains(r.aliases, args[0]) {
+			resource, found, args = r.name, true, args[1:]
+			break
+		}
+	}
+	switch {
+	case found && len(args) == 0:
+		return resource, q, nil
+	case !found && !strings.Contains(args[0], "/") || len(args) > 1:
+		return "", q, fmt.Errorf("%q is none of services, endpoints, frontends, drains, and no name such as svc/NAME", args[0])
+	}
+	q, err = parseService(args[0], namespace)
+	return resource, q, err
+}
+
+func (a *asking) get(ctx context.Context, out io.Writer, resource string, q status.Query) error {
+	switch resource {
+	case "endpoints":
+		return show(ctx, out, a, resource, q, endpointView)
+	case "frontends":
+		return show(ctx, out, a, resource, q, frontendView)
+	case "drains":
+		return show(ctx, out, a, resource, q, drainView)
+	}
+	return show(ctx, out, a, resource, q, serviceView)
+}
+
+// A view prints items of a type in columns.
+type view[T any] struct {
+	header, wide []string
+	row          func(item T, now time.Time) (cells, wide []string)
+}
+
+// show prints the items of a resource; with --watch, later those that are new or have changed.
+func show[T any](ctx context.Context, out io.Writer, a *asking, resource string, q status.Query, v view[T]) error {
+	var before map[string]bool
+	client := a.client()
+	return a.repeat(ctx, func() error {
+		list, err := status.GetAll[T](ctx, client, resource, q)
+		if err != nil {
+			return err
+		}
+		if a.output == "json" || a.output == "yaml" {
+			return encode(out, a.output, list)
+		}
+		var rows [][]string
+		if before == nil {
+			rows = append(rows, a.cells(v.header, v.wide))
+		}
+		now := map[string]bool{}
+		for _, item := range list.Items {
+			key, err := json.Marshal(item)
+			if err != nil {
+				return err
+			}
+			if now[string(key)] = true; !before[string(key)] {
+				rows = append(rows, a.cells(v.row(item, list.Time)))
+			}
+		}
+		if before == nil && len(list.Items) == 0 {
+			fmt.Fprintf(out, "No %s found.\n", resource)
+			if !a.watch {
+				return nil
+			}
+		}
+		before = now
+		return tabulate(out, rows...)
+	})
+}
+
+// cells returns the cells of a row, with the wide ones if they are asked for.
+func (a *asking) cells(cells, wide []string) []string {
+	if a.output == "wide" {
+		return append(cells[:len(cells):len(cells)], wide...)
+	}
+	return cells
+}
+
+var serviceView = view[status.Service]{
+	header: []string{"NAMESPACE", "NAME", "STATE", "FRONTENDS", "ENDPOINTS", "DRAINING", "CONNECTIONS", "AGE"},
+	wide:   []string{"CLOSING", "REASON"},
+	row: func(s status.Service, now time.Time) (cells, wide []string) {
+		active, inactive := connections(s.Load)
+		return []string{
+			s.Namespace, s.Service, string(s.State), fmt.Sprintf("%d/%d", s.Served, s.Frontends), fmt.Sprintf("%d/%d", s.Ready, s.Endpoints),
+			strconv.Itoa(s.Draining), active, age(now, s.Created),
+		}, []string{inactive, dash(s.Reason)}
+	},
+}
+
+var endpointView = view[status.Endpoint]{
+	header: []string{"NAMESPACE", "SERVICE", "PORT", "ENDPOINT", "POD", "NODE", "WEIGHT", "CONNECTIONS", "STATE", "REASON"},
+	wide:   []string{"CLOSING"},
+	row: func(e status.Endpoint, _ time.Time) (cells, wide []string) {
+		active, inactive := connections(e.Load)
+		return []string{
+			e.Namespace, e.Service, dash(e.Port), e.Address, dash(e.Pod), dash(e.Node), weight(e.Load), active, string(e.State), dash(e.Reason),
+		}, []string{inactive}
+	},
+}
+
+var frontendView = view[status.Frontend]{
+	header: []string{"NAMESPACE", "SERVICE", "FRONTEND", "KIND", "POLICY", "ENDPOINTS", "CONNECTIONS", "STATE", "REASON"},
+	wide:   []string{"CLOSING", "SOURCES SEEN", "AFFINITY", "SOURCE RANGES"},
+	row: func(f status.Frontend, _ time.Time) (cells, wide []string) {
+		endpoints := strconv.Itoa(f.Endpoints)
+		if f.Internal != nil {
+			endpoints += fmt.Sprintf(", %d internal", *f.Internal)
+		}
+		active, inactive := connections(f.Load)
+		return []string{
+			f.Namespace, f.Service, f.Address, f.Kind, f.Policy, endpoints, active, string(f.State), dash(f.Reason),
+		}, []string{inactive, f.Source, dash(f.Affinity), dash(strings.Join(f.SourceRanges, ","))}
+	},
+}
+
+var drainView = view[status.Drain]{
+	header: []string{"NAMESPACE", "SERVICE", "FRONTEND", "ENDPOINT", "POD", "CONNECTIONS", "CLOSING", "SINCE", "ENDS IN", "REASON"},
+	row: func(d status.Drain, now time.Time) (cells, wide []string) {
+		active, inactive := connections(d.Load)
+		since, ends := "-", "-"
+		if !d.Since.IsZero() {
+			since, ends = age(now, d.Since), duration.HumanDuration(max(0, d.Ends.Sub(now)))
+		}
+		return []string{d.Namespace, d.Service, d.Frontend, d.Address, dash(d.Pod), active, inactive, since, ends, d.Reason}, nil
+	},
+}
+
+func connections(l *status.Load) (active, inactive string) {
+	if l == nil {
+		return "-", "-"
+	}
+	return strconv.Itoa(int(l.Active)), strconv.Itoa(int(l.Inactive))
+}
+
+func weight(l *status.Load) string {
+	if l == nil || l.Weight == nil {
+		return "-"
+	}
+	return strconv.Itoa(int(*l.Weight))
+}
+
+// age returns the time since a moment as kubectl prints it.
+func age(now, since time.Time) string {
+	if since.IsZero() {
+		return "<unknown>"
+	}
+	return duration.HumanDuration(now.Sub(since))
+}
+
+// dash replaces an empty cell.
+func dash(s string) string { return cmp.Or(s, "-") }

@@ -1,0 +1,282 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"kube-ipvs/internal/inet"
+	"kube-ipvs/ipset"
+	"kube-ipvs/iptables"
+	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/ipvs/sysctl"
+	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/ipvsmode"
+	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/manifest"
+	"kube-ipvs/sync/plan"
+	"kube-ipvs/sync/status"
+)
+
+// A seen is a kube-ipvs on fakes that serves a directory, and answers at a socket.
+type seen struct {
+	dir, socket string
+	table       *ipvs.Fake
+	queue       *loop.Queue
+	converged   chan error
+	ticks       atomic.Int64 // of the server's clock: two seconds for each answer to a command
+}
+
+// noon is the time at the first answer to each command.
+var noon = time.Date(2026, time.November, 1, 12, 0, 0, 0, time.UTC)
+
+// see runs a kube-ipvs on the demo's manifests until the test ends.
+func see(t *testing.T) *seen {
+	t.Helper()
+	s := &seen{dir: t.TempDir(), table: new(ipvs.Fake), queue: loop.NewQueue(), converged: make(chan error, 100)}
+	s.socket = filepath.Join(s.dir, "socket")
+	files, err := filepath.Glob("../../test/demo/manifests/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("the demo's manifests: %v %v", files, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.put(t, filepath.Base(file), string(text))
+	}
+	h := newHandler(s.queue, logr.Discard())
+	source := manifest.New(s.dir, "node1", h)
+	h.problems = source.Problems
+	ctx, stop := context.WithCancel(context.Background())
+	l := ipvsmode.New(s.config(source))
+	server := status.Server{
+		Loop: l, Meter: ipvsmode.Meter{Table: &busy{Fake: s.table, reads: map[ipvs.Key]uint64{}}}, Node: "node1", DrainLimit: 15 * time.Minute,
+		Now: func() time.Time { return noon.Add(2 * time.Second * time.Duration(s.ticks.Add(1)-1)) },
+	}
+	mux := http.NewServeMux()
+	server.Register(mux)
+	ended := make(chan error, 3)
+	go func() { ended <- ignore(source.Run(ctx), context.Canceled) }()
+	go func() { ended <- l.Run(ctx) }()
+	go func() { ended <- serveSocket(ctx, s.socket, mux) }()
+	t.Cleanup(func() {
+		stop()
+		for range cap(ended) {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	s.settle(t)
+	return s
+}
+
+func ignore(err, expected error) error {
+	if err == expected {
+		return nil
+	}
+	return err
+}
+
+func (s *seen) config(source *manifest.Source) ipvsmode.Config {
+	own := []netip.Addr{netip.MustParseAddr("192.168.77.11"), netip.MustParseAddr("fd00:77::11")}
+	return ipvsmode.Config{
+		Config: loop.Config{
+			Source: source, Queue: s.queue, Plan: plan.Config{Scheduler: "rr"},
+			Node: func(context.Context) (plan.Node, []netip.Prefix, error) {
+				return plan.Node{Name: "node1", Own: own, Addresses: own, Primary: own}, source.ServiceCIDRs(), nil
+			},
+			Health: func(plan.Name, *plan.Health) {}, Report: func(plan.Name, []plan.Problem) {},
+			Converged: func(err error) { s.converged <- err },
+		},
+		Kernel: ipvsmode.Kernel{
+			IPVS: s.table, Sets: ipset.NewFake(), VIP: vip.NewFake(), Rules: new(iptables.Fake), Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
+		},
+		Families: []inet.Family{inet.IPv4, inet.IPv6}, Marks: ipvsmode.MarksFor(14), DrainLimit: 15 * time.Minute,
+		Detector: ipvsmode.Detector{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/48")}},
+		Metrics:  ipvsmode.NewMetrics(prometheus.NewRegistry(), loop.MetricsConfig{}),
+	}
+}
+
+func (s *seen) put(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A busy table counts more traffic each time that it is read, every two seconds by the server's clock.
+type busy struct {
+	*ipvs.Fake
+	mu     sync.Mutex
+	totals uint64
+	reads  map[ipvs.Key]uint64
+}
+
+func (b *busy) grow(key ipvs.Key, reads uint64) {
+	for at, r := range b.Table()[key].Reals {
+		n := reads * uint64(r.Active)
+		b.SetCounters(ipvs.RealKeyOf(key, at), ipvs.Counters{Connections: n, InPackets: 20 * n, OutPackets: 18 * n, InBytes: 2000 * n, OutBytes: 90000 * n})
+	}
+}
+
+// CountReals implements the table of ipvsmode.Meter.
+func (b *busy) CountReals(ctx context.Context, key ipvs.Key) (map[netip.AddrPort]ipvs.CountedReal, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.reads[key]++
+	b.grow(key, b.reads[key])
+	return b.Fake.CountReals(ctx, key)
+}
+
+// Totals implements the table of ipvsmode.Meter.
+func (b *busy) Totals(ctx context.Context) (map[ipvs.Key]ipvs.Counters, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.totals++
+	for key := range b.Table() {
+		b.grow(key, b.totals)
+	}
+	return b.Fake.Totals(ctx)
+}
+
+// connect sets the established connections of an endpoint, and as many that are closing.
+func (s *seen) connect(t *testing.T, server, endpoint string, n uint32) {
+	t.Helper()
+	key := ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort(server))
+	if err := s.table.SetConnections(ipvs.RealKeyOf(key, netip.MustParseAddrPort(endpoint)), n, n); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// change replaces text in a manifest, and waits until a command prints something.
+func (s *seen) change(t *testing.T, name, old, now, command, expected string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.dir, name))
+	if err != nil || !strings.Contains(string(text), old) {
+		t.Fatalf("%s has no %q (%v)", name, old, err)
+	}
+	s.put(t, name, strings.Replace(string(text), old, now, 1))
+	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		out, problems, _ := s.run(t, command)
+		if strings.Contains(out, expected) {
+			return
+		}
+		if time.Since(begin) > 20*time.Second {
+			t.Fatalf("kube-ipvs %s never printed %q: %s%s", command, expected, out, problems)
+		}
+	}
+}
+
+// settle waits until everything is programmed, and the socket answers.
+func (s *seen) settle(t *testing.T) {
+	t.Helper()
+	limit := time.After(30 * time.Second)
+	for {
+		select {
+		case err := <-s.converged:
+			if err == nil {
+				if _, err := os.Stat(s.socket); err == nil {
+					return
+				}
+				s.queue.NodeChanged()
+			}
+		case <-limit:
+			t.Fatal("not programmed within 30 s")
+		}
+	}
+}
+
+// run runs a command line, and returns its output and exit status.
+func (s *seen) run(t *testing.T, line string) (stdout, stderr string, exit int) {
+	t.Helper()
+	var out, problems bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	s.ticks.Store(0)
+	args := append(strings.Fields(line), "--socket="+s.socket)
+	if args[0] == "top" {
+		args = append(args, "--interval=1ms")
+	}
+	exit = program(ctx, args, &out, &problems)
+	return out.String(), problems.String(), exit
+}
+
+// late is a Service that wants an external IP and port that another one has.
+const late = `
+apiVersion: v1
+kind: Service
+metadata: {name: late, creationTimestamp: "2026-11-01T11:00:00Z"}
+spec:
+  clusterIP: 10.96.10.99
+  externalIPs: [203.0.113.33]
+  ports: [{port: 8711, targetPort: 8080}]
+  selector: {app: echo}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: late-1, labels: {kubernetes.io/service-name: late}}
+addressType: IPv4
+ports: [{port: 8080}]
+endpoints:
+- {addresses: [10.244.1.11], nodeName: node1}
+`
+
+// TestSeePage holds docs/see.md to the output of each command in it, on the demo's manifests; -update writes it.
+func TestSeePage(t *testing.T) {
+	s := see(t)
+	s.connect(t, "10.96.10.1:6711", "10.244.1.11:8080", 3)
+	s.connect(t, "10.96.10.1:6711", "10.244.2.11:8080", 1)
+	s.connect(t, "10.96.10.6:8711", "10.244.1.12:8080", 2)
+	s.change(t, "echo.yaml", "[10.244.2.11], nodeName: node2}", "[10.244.2.11], nodeName: node2, conditions: {ready: false}}", "get drains", "10.244.2.11:8080")
+	s.change(t, "echo-local.yaml", "- {addresses: [10.244.1.11], nodeName: node1} # echo-1\n- {addresses: [10.244.1.12], nodeName: node1} # echo-2\n", "", "get svc/echo-local", "Limited")
+	s.put(t, "late.yaml", "")
+	s.change(t, "late.yaml", "", late, "get svc/late", "Limited   1/2")
+	const page = "../../docs/see.md"
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := 0
+	want := regexp.MustCompile(`(?m)^    \$ kube-ipvs (.*)\n((    .*)?\n)*`).ReplaceAllStringFunc(string(text), func(block string) string {
+		line, _, _ := strings.Cut(block, "\n")
+		command := strings.TrimPrefix(line, "    $ kube-ipvs ")
+		out, problems, exit := s.run(t, command)
+		if exit != 0 {
+			t.Errorf("kube-ipvs %s: %s", command, problems)
+		}
+		commands++
+		for l := range strings.Lines(out) {
+			line += strings.TrimRight("\n    "+l, " \n")
+		}
+		return line + "\n\n"
+	})
+	if commands < 5 {
+		t.Errorf("%d commands on the page, which cannot be all", commands)
+	}
+	if *update {
+		if err := os.WriteFile(page, []byte(want), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, string(text)); diff != "" {
+		t.Errorf("docs/see.md is not what the commands print; go test ./cmd/kube-ipvs -update (-want +got):\n%s", diff)
+	}
+}

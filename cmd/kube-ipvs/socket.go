@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/net/netutil"
+	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
+
+	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/ipvsmode"
+	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/status"
+)
+
+const (
+	// maxClients bounds the connections to the socket; others wait until one ends.
+	maxClients = 16
+	// socketRetry is the time between attempts to listen.
+	socketRetry = 30 * time.Second
+)
+
+// serveStatus answers the subcommands at the socket until the context ends. Without a socket the proxy does its work all the
+// same.
+func (p *proxy) serveStatus(ctx context.Context, l *loop.Loop) error {
+	if p.config.Socket == "" {
+		return nil
+	}
+	table, err := ipvs.Open() // the loop's own would make it wait for long answers
+	if err != nil {
+		return err
+	}
+	s := status.Server{Loop: l, Meter: ipvsmode.Meter{Table: table}, Node: p.source.Node().Name, DrainLimit: p.config.DrainLimit}
+	mux := http.NewServeMux()
+	s.Register(mux)
+	for ctx.Err() == nil {
+		err := serveSocket(ctx, p.config.Socket, mux)
+		if ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Subcommands such as \"kube-ipvs get\" get no answer", "socket", p.config.Socket, "retryAfter", socketRetry)
+			wait(ctx, socketRetry)
+		}
+	}
+	return table.Close()
+}
+
+// serveSocket serves HTTP at a local socket until the context ends.
+func serveSocket(ctx context.Context, path string, handler http.Handler) error {
+	l, err := listenLocal(path)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler: handler, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 10 * time.Second, MaxHeaderBytes: 1 << 14,
+	}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.Serve(netutil.LimitListener(l, maxClients)); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// listenLocal listens at a socket that only the superuser and this process's user may use. A socket that nobody serves any more
+// is replaced; another kind of file is not.
+func listenLocal(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, fmt.Errorf("%s exists, and is no socket", path)
+	default:
+		if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+			_ = conn.Close()
+			return nil, fmt.Errorf("another process serves %s", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	// Whoever connects before the mode is set is rejected by its user all the same.
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return &localListener{Listener: l, trusts: func(uid int) bool { return uid == 0 || uid == os.Geteuid() }}, nil
+}
+
+// A localListener accepts the connections of trusted users only.
+type localListener struct {
+	net.Listener
+	trusts func(uid int) bool
+}
+
+// Accept implements net.Listener.
+func (l *localListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if uid, err := peer(conn); err == nil && l.trusts(uid) {
+			return conn, nil
+		}
+		_ = conn.Close()
+	}
+}
+
+// peer returns the user of the process at the other end of a local connection, as the kernel knows it.
+func peer(conn net.Conn) (uid int, err error) {
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	var cred *unix.Ucred
+	var unknown error
+	if err := raw.Control(func(fd uintptr) { cred, unknown = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return -1, err
+	}
+	if unknown != nil {
+		return -1, unknown
+	}
+	return int(cred.Uid), nil
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"kube-ipvs/sync/status"
+)
+
+// topCommand prints traffic.
+func topCommand() *cobra.Command {
+	a := &asking{}
+	limit := 0
+	cmd := &cobra.Command{
+		Use:   "top [svc/NAME]",
+		Short: "Show connections, packets and bytes a second",
+		Long: `Show the connections, packets and bytes a second of Services, the busiest first; of one Service by frontend and endpoint.
+IPVS counts them; they are read twice, --interval apart. Of connections of pods and nodes to a frontend with an external
+Local policy, IPVS sees only the first packet where endpoints are both on this node and elsewhere.`,
+		Example: `  kube-ipvs top
+  kube-ipvs top svc/web -n shop --watch
+  kube-ipvs top -n shop --interval 10s`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q := status.Query{Namespace: a.namespace}
+			if len(args) > 0 {
+				var err error
+				if q, err = parseService(args[0], a.namespace); err != nil {
+					return err
+				}
+			}
+			return a.top(cmd.Context(), cmd.OutOrStdout(), q, limit)
+		},
+	}
+	cmd.ValidArgsFunction = a.completeServices
+	a.addFlags(cmd, "json", "yaml")
+	a.addWatch(cmd, "Print again every interval, until interrupted.")
+	cmd.Flags().IntVar(&limit, "limit", 20, "Lines to print; 0: all.")
+	return cmd
+}
+
+// A rate is the traffic of an item in a second.
+type rate struct {
+	status.Traffic
+	Connections float64 `json:"connectionsPerSecond"`
+	InPackets   float64 `json:"inPacketsPerSecond"`
+	OutPackets  float64 `json:"outPacketsPerSecond"`
+	InBytes     float64 `json:"inBytesPerSecond"`
+	OutBytes    float64 `json:"outBytesPerSecond"`
+}
+
+func (a *asking) top(ctx context.Context, out io.Writer, q status.Query, limit int) error {
+	client := a.client()
+	before, err := status.Get[status.Traffic](ctx, client, "traffic", q)
+	if err != nil {
+		return err
+	}
+	for {
+		wait(ctx, a.interval)
+		if ctx.Err() != nil {
+			return nil
+		}
+		now, err := status.Get[status.Traffic](ctx, client, "traffic", q)
+		if err != nil {
+			return err
+		}
+		rates := status.List[rate]{TypeMeta: now.TypeMeta, Node: now.Node, Time: now.Time, Items: ratesOf(before, now)}
+		before = now
+		if limit > 0 && len(rates.Items) > limit {
+			rates.Items = rates.Items[:limit]
+		}
+		if a.output != "" {
+			err = encode(out, a.output, rates)
+		} else {
+			err = printRates(out, rates.Items, q.Service != "")
+		}
+		if err != nil || !a.watch {
+			return err
+		}
+	}
+}
+
+// ratesOf returns the rates between two answers, the busiest first. An item that is new counts from its beginning.
+func ratesOf(before, now status.List[status.Traffic]) []rate {
+	type key struct{ namespace, service, frontend, endpoint string }
+	keyOf := func(t status.Traffic) key { return key{t.Namespace, t.Service, t.Frontend, t.Endpoint} }
+	old := map[key]status.Counters{}
+	for _, t := range before.Items {
+		old[keyOf(t)] = *t.Counters
+	}
+	seconds := max(now.Time.Sub(before.Time), time.Millisecond).Seconds()
+	out := []rate{}
+	for _, t := range now.Items {
+		was := old[keyOf(t)]
+		per := func(now, was uint64) float64 {
+			if now < was { // removed and added again
+				was = 0
+			}
+			return float64(now-was) / seconds
+		}
+		out = append(out, rate{
+			t, per(t.Counters.Connections, was.Connections), per(t.Counters.InPackets, was.InPackets), per(t.Counters.OutPackets, was.OutPackets),
+			per(t.Counters.InBytes, was.InBytes), per(t.Counters.OutBytes, was.OutBytes),
+		})
+	}
+	slices.SortStableFunc(out, func(a, b rate) int {
+		return cmp.Or(cmp.Compare(b.InBytes+b.OutBytes, a.InBytes+a.OutBytes), cmp.Compare(b.Connections, a.Connections), cmp.Compare(b.Active, a.Active))
+	})
+	return out
+}
+
+func printRates(out io.Writer, rates []rate, byEndpoint bool) error {
+	header := []string{"NAMESPACE", "SERVICE"}
+	if byEndpoint {
+		header = []string{"FRONTEND", "ENDPOINT", "POD"}
+	}
+	rows := [][]string{append(header, "ACTIVE", "CLOSING", "CONN/S", "PACKETS/S IN", "OUT", "BYTES/S IN", "OUT")}
+	for _, r := range rates {
+		row := []string{r.Namespace, r.Service}
+		if byEndpoint {
+			row = []string{r.Frontend, r.Endpoint, dash(r.Pod)}
+		}
+		rows = append(rows, append(row, strconv.Itoa(int(r.Active)), strconv.Itoa(int(r.Inactive)), fmt.Sprintf("%.1f", r.Connections),
+			fmt.Sprintf("%.0f", r.InPackets), fmt.Sprintf("%.0f", r.OutPackets), bytesOf(r.InBytes), bytesOf(r.OutBytes)))
+	}
+	return tabulate(out, rows...)
+}
+
+// bytesOf returns a number of bytes with a unit: "12Ki".
+func bytesOf(n float64) string {
+	for _, unit := range []string{"", "Ki", "Mi", "Gi"} {
+		if n < 1024 {
+			return fmt.Sprintf("%.0f%s", n, unit)
+		}
+		n /= 1024
+	}
+	return fmt.Sprintf("%.0fTi", n)
+}

@@ -1,0 +1,190 @@
+package status
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/plan"
+)
+
+// explain returns the ways of packets to one address, or to each frontend of a Service.
+func (s *Server) explain(ctx context.Context, q Query) ([]Explanation, string, error) {
+	name, single := q.name()
+	switch {
+	case single == (q.To != ""):
+		return nil, "", badRequest{errors.New("explain: give a Service, or an address and port")}
+	case single:
+		v, err := s.view(ctx, name, true)
+		if err != nil {
+			return nil, "", err
+		}
+		var out []Explanation
+		for i := range v.Frontends {
+			x, err := s.explainFrontend(ctx, v, &v.Frontends[i], q.From)
+			if err != nil {
+				return nil, "", err
+			}
+			out = append(out, x)
+		}
+		return out, "", nil
+	}
+	to, err := ParseAddress(q.To)
+	if err != nil {
+		return nil, "", badRequest{err}
+	}
+	if q.From.IsValid() && q.From.Is4() != to.Addr.Is4() {
+		return nil, "", badRequest{fmt.Errorf("from: %v and %v are of different families", q.From, to.Addr)}
+	}
+	x, err := s.explainAddress(ctx, to, q.From)
+	return []Explanation{x}, "", err
+}
+
+// explainAddress explains an address, whether it is a frontend or not.
+func (s *Server) explainAddress(ctx context.Context, to plan.Address, from netip.Addr) (Explanation, error) {
+	owner, isOwned, err := s.Loop.Owner(ctx, to)
+	if err != nil {
+		return Explanation{}, err
+	}
+	if isOwned {
+		v, err := s.view(ctx, owner, true)
+		if err != nil {
+			return Explanation{}, err
+		}
+		for i := range v.Frontends {
+			if fe := &v.Frontends[i]; fe.Address == to {
+				return s.explainFrontend(ctx, v, fe, from)
+			}
+		}
+	}
+	x := Explanation{Address: to.String()}
+	verdicts, err := s.Loop.Explain(ctx, to, from)
+	for _, verdict := range verdicts {
+		x.Ways = append(x.Ways, wayOf(verdict, from, view{}))
+	}
+	return x, err
+}
+
+func (s *Server) explainFrontend(ctx context.Context, v view, fe *loop.InspectedFrontend, from netip.Addr) (Explanation, error) {
+	x := Explanation{Address: fe.Address.String(), Service: v.name.String(), Kind: fe.Kind.String()}
+	x.State, x.Reason = v.state(fe)
+	if from.IsValid() && from.Is4() != fe.Addr.Is4() {
+		from = netip.Addr{}
+	}
+	verdicts, err := s.Loop.Explain(ctx, fe.Address, from)
+	if err != nil {
+		return Explanation{}, err
+	}
+	for _, verdict := range verdicts {
+		x.Ways = append(x.Ways, wayOf(verdict, from, v))
+	}
+	for _, e := range v.Explanation.Endpoints {
+		if e.PortName != fe.PortName || e.Protocol != fe.Protocol || e.At.Addr().Is4() != fe.Addr.Is4() {
+			continue
+		}
+		if reason := v.Explanation.Reason(e, fe.Kind); !reason.IsServing() {
+			x.Others = append(x.Others, Idle{Address: e.At.String(), Pod: v.pods[e.At.Addr()], Node: e.Node, Reason: idleBecause(reason, e, fe.Kind)})
+		}
+	}
+	for _, p := range v.Problems {
+		x.Problems = append(x.Problems, fmt.Sprintf("%s: %s", p.Field, p.Reason))
+	}
+	return x, nil
+}
+
+// idleBecause returns the reason why an endpoint gets no new connections. An external Local policy concerns sources outside only.
+func idleBecause(reason plan.Reason, e plan.ExplainedEndpoint, k plan.Kind) string {
+	if k != plan.ClusterIP && e.Cluster.IsServing() {
+		return reason.String() + ", from outside"
+	}
+	return reason.String()
+}
+
+// wayOf returns a verdict as an item, with the pods and nodes of a Service's endpoints.
+func wayOf(verdict loop.Verdict, from netip.Addr, v view) Way {
+	out := Way{Origin: verdict.Origin.String(), Outcome: verdict.Outcome.String()}
+	if from.IsValid() {
+		out.From = from.String()
+	}
+	for _, at := range verdict.Endpoints {
+		stop := Stop{Address: at.String(), Pod: v.pods[at.Addr()], Chance: verdict.Share, Source: "kept"}
+		if verdict.Masqueraded || verdict.Hairpin && at.Addr() == from {
+			stop.Source = "masqueraded"
+		}
+		if i := slices.IndexFunc(v.Explanation.Endpoints, func(e plan.ExplainedEndpoint) bool { return e.At == at }); i >= 0 {
+			stop.Node = v.Explanation.Endpoints[i].Node
+		}
+		out.Endpoints = append(out.Endpoints, stop)
+	}
+	for _, step := range verdict.Steps {
+		out.Steps = append(out.Steps, Step(step))
+	}
+	return out
+}
+
+// traffic returns the counters of each Service that has any, or of the endpoints of one.
+func (s *Server) traffic(ctx context.Context, q Query) ([]Traffic, string, error) {
+	name, single := q.name()
+	if single {
+		out, err := s.trafficOf(ctx, name)
+		return out, "", err
+	}
+	totals, err := s.Meter.Totals(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	sums := map[plan.Name]*Load{}
+	for a, total := range totals {
+		owner, isOwned, err := s.Loop.Owner(ctx, a)
+		if err != nil {
+			return nil, "", err
+		}
+		if !isOwned || q.Namespace != "" && owner.Namespace != q.Namespace {
+			continue
+		}
+		if sums[owner] == nil {
+			sums[owner] = &Load{Counters: &Counters{}}
+		}
+		sums[owner].add(total)
+	}
+	var out []Traffic
+	for name, load := range sums {
+		out = append(out, Traffic{Name: Name{name.Namespace, name.Name}, Load: *load})
+	}
+	slices.SortFunc(out, func(a, b Traffic) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Service, b.Service))
+	})
+	return out, "", nil
+}
+
+func (s *Server) trafficOf(ctx context.Context, name plan.Name) ([]Traffic, error) {
+	v, err := s.view(ctx, name, true)
+	if err != nil {
+		return nil, err
+	}
+	var out []Traffic
+	for i := range v.Frontends {
+		fe := &v.Frontends[i]
+		if fe.Owner != name {
+			continue
+		}
+		loads, err := s.Meter.Loads(ctx, fe.Frontend)
+		if err != nil {
+			return nil, err
+		}
+		for at, l := range loads {
+			item := Traffic{Name: v.title(), Frontend: fe.Address.String(), Endpoint: at.String(), Pod: v.pods[at.Addr()]}
+			item.Load = Load{Weight: &l.Weight, Counters: &Counters{}}
+			item.add(l)
+			out = append(out, item)
+		}
+	}
+	slices.SortFunc(out, func(a, b Traffic) int {
+		return cmp.Or(cmp.Compare(a.Frontend, b.Frontend), cmp.Compare(a.Endpoint, b.Endpoint))
+	})
+	return out, nil
+}

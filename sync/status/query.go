@@ -1,0 +1,103 @@
+package status
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"kube-ipvs/internal/inet"
+	"kube-ipvs/sync/plan"
+)
+
+// A Query selects the items of an answer.
+type Query struct {
+	Namespace string     // empty: all; with Service: "default"
+	Service   string     // empty: all
+	To        string     // for explain: ADDRESS:PORT[/PROTO], instead of a Service
+	From      netip.Addr // for explain: the source, or the zero Addr
+	Loads     bool       // read connections from the kernel
+	Limit     int        // Services in an answer at most; 0: MaxLimit
+	Continue  string     // of the answer before
+}
+
+// MaxLimit bounds the Services of one answer.
+const MaxLimit = 1000
+
+// Values returns the query as parameters of a URL.
+func (q Query) Values() url.Values {
+	out := url.Values{}
+	set := func(name, value string) {
+		if value != "" {
+			out.Set(name, value)
+		}
+	}
+	set("namespace", q.Namespace)
+	set("service", q.Service)
+	set("to", q.To)
+	if q.From.IsValid() {
+		set("from", q.From.String())
+	}
+	if q.Loads {
+		set("loads", "true")
+	}
+	if q.Limit != 0 {
+		set("limit", strconv.Itoa(q.Limit))
+	}
+	set("continue", q.Continue)
+	return out
+}
+
+// ParseQuery is the inverse of Values. Its error names the parameter.
+func ParseQuery(in url.Values) (Query, error) {
+	q := Query{Namespace: in.Get("namespace"), Service: in.Get("service"), To: in.Get("to"), Limit: MaxLimit, Continue: in.Get("continue")}
+	if text := in.Get("from"); text != "" {
+		from, err := netip.ParseAddr(text)
+		if err != nil || from.Zone() != "" {
+			return q, fmt.Errorf("from: %q is not an IP address", text)
+		}
+		q.From = from.Unmap()
+	}
+	if text := in.Get("loads"); text != "" {
+		loads, err := strconv.ParseBool(text)
+		if err != nil {
+			return q, fmt.Errorf("loads: %q is neither true nor false", text)
+		}
+		q.Loads = loads
+	}
+	if text := in.Get("limit"); text != "" {
+		limit, err := strconv.Atoi(text)
+		if err != nil || limit < 1 {
+			return q, fmt.Errorf("limit: %q is not a positive number", text)
+		}
+		q.Limit = min(limit, MaxLimit)
+	}
+	return q, nil
+}
+
+// name returns the name of the single Service that the query is about, if it is.
+func (q Query) name() (plan.Name, bool) {
+	return plan.Name{Namespace: cmp.Or(q.Namespace, "default"), Name: q.Service}, q.Service != ""
+}
+
+// ParseAddress parses ADDRESS:PORT[/PROTO]; without a protocol it is TCP.
+func ParseAddress(s string) (plan.Address, error) {
+	text, proto, hasProto := strings.Cut(s, "/")
+	at, err := netip.ParseAddrPort(text)
+	if err != nil || at.Port() == 0 || at.Addr().Zone() != "" {
+		return plan.Address{}, fmt.Errorf("%q is not ADDRESS:PORT[/PROTO], such as 10.96.0.10:53/udp or [fd00::a]:443", s)
+	}
+	out := plan.Address{Addr: at.Addr().Unmap(), Port: at.Port(), Protocol: inet.TCP}
+	if !hasProto {
+		return out, nil
+	}
+	for _, p := range []inet.Protocol{inet.TCP, inet.UDP, inet.SCTP} {
+		if strings.EqualFold(proto, p.String()) {
+			out.Protocol = p
+			return out, nil
+		}
+	}
+	return plan.Address{}, fmt.Errorf("%q is not a protocol of Services: tcp, udp or sctp", proto)
+}
