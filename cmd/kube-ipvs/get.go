@@ -25,10 +25,10 @@ func getCommand() *cobra.Command {
 		Short: "Show what this node serves",
 		Long: `Show what this node serves, as the running kube-ipvs has it, and the connections as IPVS counts them.
 
-  services    one line for each Service: is it served as requested?
-  frontends   its addresses and ports, and why one is not served: another Service has it, another program, no endpoint
-  endpoints   its endpoints, and why one gets no new connections: not ready, terminating, on another node, in another zone
-  drains      endpoints that get no new connections, and still have some
+    services    one line for each Service: is it served as requested?
+    frontends   its addresses and ports, and why one is not served: another Service has it, another program, no endpoint
+    endpoints   its endpoints, and why one gets no new connections: not ready, terminating, on another node, in another zone
+    drains      endpoints that get no new connections, and still have some
 
 A Service is named as kubectl names it: NAME, svc/NAME or NAMESPACE/NAME. Its pods are named if it is the only one.`,
 		Example: `  kube-ipvs get

@@ -36,8 +36,9 @@ type proxy struct {
 	queue         *loop.Queue
 	handler       *handler
 	source        source.Source
-	postEvent     func(plan.Name, kube.Event) // posts an Event on a Service, if the source can
-	postNodeEvent func(kube.Event)            // the same on the Node
+	postEvent     func(plan.Name, kube.Event)                            // posts an Event on a Service, if the source can
+	postNodeEvent func(kube.Event)                                       // the same on the Node
+	pods          func(context.Context, plan.Name) map[netip.Addr]string // names of a Service's pods; nil: none are known
 	problems      *nodeReporter
 	serving       atomic.Pointer[[]inet.Family] // the families that work, or are needed
 	addresses     []netip.Addr                  // the Node's last known addresses
@@ -161,7 +162,7 @@ func (p *proxy) openSource() error {
 		Client: client, Events: events, NodeName: name, NodeWait: 30 * time.Second, WaitLogInterval: 10 * time.Second,
 	}, p.handler)
 	src.Register(p.registry)
-	p.source, p.postEvent, p.postNodeEvent = src, src.PostEvent, src.PostNodeEvent
+	p.source, p.postEvent, p.postNodeEvent, p.pods = src, src.PostEvent, src.PostNodeEvent, src.Pods
 	p.problems = newNodeReporter(p.handler.log, src.PostNodeEvent)
 	return nil
 }

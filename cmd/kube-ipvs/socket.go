@@ -38,7 +38,9 @@ func (p *proxy) serveStatus(ctx context.Context, l *loop.Loop) error {
 	if err != nil {
 		return err
 	}
-	s := status.Server{Loop: l, Meter: ipvsmode.Meter{Table: table}, Node: p.source.Node().Name, DrainLimit: p.config.DrainLimit}
+	s := status.Server{
+		Loop: l, Meter: ipvsmode.Meter{Table: table}, Node: p.source.Node().Name, DrainLimit: p.config.DrainLimit, Pods: p.pods,
+	}
 	mux := http.NewServeMux()
 	s.Register(mux)
 	for ctx.Err() == nil {

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"kube-ipvs/sync/status"
+)
+
+// Names are resolved as kubectl's are.
+func TestParseGet(t *testing.T) {
+	for _, tt := range []struct{ args, namespace, want string }{
+		{"", "", "services of "},
+		{"", "shop", "services of shop"},
+		{"svc", "", "services of "},
+		{"ep", "shop", "endpoints of shop"},
+		{"svc/web", "", "services of default/web"},
+		{"service/web", "shop", "services of shop/web"},
+		{"shop/web", "", "services of shop/web"},
+		{"services web", "", "services of default/web"},
+		{"endpoints svc/web", "shop", "endpoints of shop/web"},
+		{"fe shop/web", "shop", "frontends of shop/web"},
+		{"drains shop/web", "", "drains of shop/web"},
+		{"svc svc", "svc", "services of svc/svc"},
+		{"shop/web", "other", "shop/web is not in namespace other"},
+		{"pods", "", `"pods" is none of`},
+		{"web services", "", `"web" is none of`},
+		{"services /web", "", `"/web" is no name`},
+		{"services web/", "", `"web/" is no name`},
+		{"services a/b/c", "", `"a/b/c" is no name`},
+	} {
+		resource, q, err := parseGet(strings.Fields(tt.args), tt.namespace)
+		got := fmt.Sprintf("%s of %s", resource, strings.TrimSuffix(q.Namespace+"/"+q.Service, "/"))
+		if err != nil {
+			got = err.Error()
+		}
+		if !strings.HasPrefix(got, tt.want) || err == nil && got != tt.want {
+			t.Errorf("get %s -n %q: %s, want %s", tt.args, tt.namespace, got, tt.want)
+		}
+	}
+}
+
+func TestParseExplain(t *testing.T) {
+	for _, tt := range []struct{ text, want string }{
+		{"10.96.0.1:443", "to 10.96.0.1:443"},
+		{"10.96.0.1:53/udp", "to 10.96.0.1:53/udp"},
+		{"[fd00::a]:53/UDP", "to [fd00::a]:53/UDP"},
+		{"svc/web", "default/web"},
+		{"shop/web", "shop/web"},
+		{"web", "default/web"},
+		{"10.96.0.1:443/icmp", `"icmp" is not a protocol`},
+		{"10.96.0.1:https", `"10.96.0.1:https" is not ADDRESS:PORT`},
+		{"10.96.0.1:0", `"10.96.0.1:0" is not ADDRESS:PORT`},
+	} {
+		q, err := parseExplain(tt.text, "")
+		got := q.Namespace + "/" + q.Service
+		if q.To != "" {
+			got = "to " + q.To
+		}
+		if err != nil {
+			got = err.Error()
+		}
+		if !strings.HasPrefix(got, tt.want) {
+			t.Errorf("explain %s: %s, want %s", tt.text, got, tt.want)
+		}
+	}
+}
+
+// Rates are per second, the busiest first; an item that was added anew counts from its beginning.
+func TestRates(t *testing.T) {
+	item := func(name string, connections, bytes uint64) status.Traffic {
+		return status.Traffic{Name: status.Name{Service: name}, Load: status.Load{Counters: &status.Counters{Connections: connections, InBytes: bytes}}}
+	}
+	begin := time.Now()
+	before := status.List[status.Traffic]{Time: begin, Items: []status.Traffic{item("quiet", 7, 100), item("busy", 10, 1000), item("again", 500, 5000)}}
+	now := status.List[status.Traffic]{Time: begin.Add(2 * time.Second), Items: []status.Traffic{item("quiet", 7, 100), item("busy", 30, 5000), item("again", 4, 40), item("new", 2, 20)}}
+	var got []string
+	for _, r := range ratesOf(before, now) {
+		got = append(got, fmt.Sprintf("%s %v %v", r.Service, r.Connections, r.InBytes))
+	}
+	if want := "[busy 10 2000 again 2 20 new 1 10 quiet 0 0]"; fmt.Sprint(got) != want {
+		t.Errorf("%v, want %s", got, want)
+	}
+}
+
+// With --watch a line is printed again only when it has changed.
+func TestWatch(t *testing.T) {
+	s := see(t)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	lines, ended := make(chan string, 100), make(chan int)
+	reader, writer := io.Pipe()
+	go func() {
+		defer close(lines)
+		for text := bufio.NewScanner(reader); text.Scan(); {
+			lines <- text.Text()
+		}
+	}()
+	go func() {
+		ended <- program(ctx, []string{"get", "endpoints", "svc/echo", "--watch", "--interval=5ms", "--socket=" + s.socket}, writer, writer)
+		_ = writer.Close()
+	}()
+	next := func() string {
+		select {
+		case l := <-lines:
+			return strings.Join(strings.Fields(l), " ")
+		case <-ctx.Done():
+			return "nothing"
+		}
+	}
+	for _, want := range []string{"NAMESPACE", "default echo - 10.244.1.11:8080/tcp", "default echo - 10.244.1.12:8080/tcp", "default echo - 10.244.2.11:8080/tcp"} {
+		if got := next(); !strings.HasPrefix(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	s.connect(t, "10.96.10.1:6711", "10.244.1.12:8080", 3)
+	if got, want := next(), "default echo - 10.244.1.12:8080/tcp - node1 1 3 Served ready"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	stop()
+	if exit := <-ended; exit != 0 {
+		t.Errorf("exit status %d after an interrupt", exit)
+	}
+	for l := range lines {
+		t.Errorf("more lines: %q", l)
+	}
+}
+
+// What cannot be asked, and who does not answer, is an error that names it.
+func TestAskErrors(t *testing.T) {
+	s := see(t)
+	for _, tt := range []struct{ line, want string }{
+		{"get svc/none", "no such Service is served"},
+		{"get -o xml", "--output=xml: is none of wide, json, yaml"},
+		{"explain 10.96.0.1:80 --from nowhere", "--from=nowhere: neither an IP address nor one of pod, node, outside"},
+		{"explain 10.96.0.1:80 --from fd00::1", "of different families"},
+		{"top a b", "accepts at most 1 arg(s)"},
+	} {
+		if _, problems, exit := s.run(t, tt.line); exit != failed || !strings.Contains(problems, tt.want) {
+			t.Errorf("%s: exit status %d, %q, want %q", tt.line, exit, problems, tt.want)
+		}
+	}
+	s.socket += "-none"
+	if _, problems, exit := s.run(t, "get"); exit != failed || !strings.Contains(problems, "no kube-ipvs answers at "+s.socket) {
+		t.Errorf("nobody there: exit status %d, %q", exit, problems)
+	}
+}

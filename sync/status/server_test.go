@@ -1,0 +1,214 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"kube-ipvs/internal/inet"
+	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/plan"
+)
+
+// A fake is a loop and a meter with the given Services.
+type fake struct {
+	names    []plan.Name
+	services map[plan.Name]loop.Inspection
+	err      error
+}
+
+func (f *fake) Names(context.Context) ([]plan.Name, error) {
+	return append([]plan.Name{}, f.names...), f.err
+}
+
+func (f *fake) Inspect(_ context.Context, name plan.Name) (loop.Inspection, error) {
+	in, ok := f.services[name]
+	if !ok {
+		return in, loop.ErrUnknown
+	}
+	return in, nil
+}
+
+func (f *fake) Owner(_ context.Context, a plan.Address) (plan.Name, bool, error) {
+	for _, in := range f.services {
+		for _, fe := range in.Frontends {
+			if fe.Address == a {
+				return fe.Owner, true, nil
+			}
+		}
+	}
+	return plan.Name{}, false, nil
+}
+
+func (f *fake) Explain(_ context.Context, to plan.Address, from netip.Addr) ([]loop.Verdict, error) {
+	return []loop.Verdict{{Origin: loop.FromPod, Outcome: loop.Delivered, Endpoints: []netip.AddrPort{podAt, farAt}, Share: "1/2", Hairpin: true}}, nil
+}
+
+func (f *fake) Loads(context.Context, *plan.Frontend) (map[netip.AddrPort]loop.Load, error) {
+	return map[netip.AddrPort]loop.Load{podAt: {Weight: 1, Active: 2, Counters: loop.Counters{InBytes: 7}}}, nil
+}
+
+func (f *fake) AllLoads(context.Context) (func(*plan.Frontend) map[netip.AddrPort]loop.Load, error) {
+	return func(*plan.Frontend) map[netip.AddrPort]loop.Load {
+		return map[netip.AddrPort]loop.Load{podAt: {Weight: 1, Active: 2}}
+	}, nil
+}
+
+func (f *fake) Totals(context.Context) (map[plan.Address]loop.Load, error) {
+	return map[plan.Address]loop.Load{web: {Counters: loop.Counters{InBytes: 7}}, {Addr: web.Addr, Port: 9}: {}}, nil
+}
+
+var (
+	podAt, farAt = netip.MustParseAddrPort("10.244.1.11:8080"), netip.MustParseAddrPort("10.244.2.11:8080")
+	web          = plan.Address{Addr: netip.MustParseAddr("10.96.0.1"), Port: 80, Protocol: inet.TCP}
+)
+
+// a Service with a cluster IP and an external IP, and an endpoint on each of two nodes.
+func newFake() *fake {
+	f := &fake{services: map[plan.Name]loop.Inspection{}}
+	for _, name := range []plan.Name{{Namespace: "a", Name: "web"}, {Namespace: "a-b", Name: "web"}, {Namespace: "b", Name: "web"}} {
+		f.names = append(f.names, name)
+		external := plan.Address{Addr: netip.MustParseAddr("203.0.113.1"), Port: 80, Protocol: inet.TCP}
+		backends := []netip.AddrPort{podAt, farAt}
+		f.services[name] = loop.Inspection{
+			Desired: &plan.Desired{Service: name},
+			Frontends: []loop.InspectedFrontend{
+				{Frontend: &plan.Frontend{Address: web, Backends: backends}, Owner: name, Programmed: true},
+				{Frontend: &plan.Frontend{Address: external, Kind: plan.ExternalIP, Backends: backends[:1]}, Owner: name, Programmed: true},
+			},
+			Explanation: plan.Explanation{ExternalLocal: true, Endpoints: []plan.ExplainedEndpoint{
+				{Protocol: inet.TCP, At: podAt, Node: "n1"},
+				{Protocol: inet.TCP, At: farAt, Node: "n2", Local: plan.NotHere},
+			}},
+		}
+	}
+	return f
+}
+
+func (f *fake) serve(t *testing.T) func(path string) (int, string) {
+	t.Helper()
+	s := Server{Loop: f, Meter: f, Node: "n1", DrainLimit: time.Minute, Now: func() time.Time { return time.Unix(0, 0) },
+		Pods: func(context.Context, plan.Name) map[netip.Addr]string {
+			return map[netip.Addr]string{podAt.Addr(): "web-a"}
+		}}
+	mux := http.NewServeMux()
+	s.Register(mux)
+	return func(path string) (int, string) {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		return w.Code, w.Body.String()
+	}
+}
+
+// Pages follow each other in the order of namespaces and names, and hold each Service once.
+func TestPages(t *testing.T) {
+	get := newFake().serve(t)
+	var got []string
+	next := ""
+	for range 4 {
+		code, body := get("/v1alpha1/services?limit=1&continue=" + next)
+		var list List[Service]
+		if err := json.Unmarshal([]byte(body), &list); err != nil || code != http.StatusOK || len(list.Items) != 1 {
+			t.Fatalf("%d %s %v", code, body, err)
+		}
+		got = append(got, list.Items[0].Namespace)
+		if next = list.Continue; next == "" {
+			break
+		}
+	}
+	if want := "[a a-b b]"; fmt.Sprint(got) != want {
+		t.Errorf("%v, want %s", got, want)
+	}
+}
+
+// What cannot be answered is a Status with its reason.
+func TestErrors(t *testing.T) {
+	f := newFake()
+	get := f.serve(t)
+	f.err = errors.New("the loop has ended")
+	for _, tt := range []struct {
+		path string
+		code int
+		want string
+	}{
+		{"services", 503, "the loop has ended"},
+		{"services?service=none", 404, "no such Service is served"},
+		{"services?limit=0", 400, `limit: "0" is not a positive number`},
+		{"services?loads=perhaps", 400, `loads: "perhaps" is neither`},
+		{"explain", 400, "give a Service, or an address"},
+		{"explain?to=x", 400, `"x" is not ADDRESS:PORT[/PROTO]`},
+		{"explain?to=10.0.0.1:1&from=fe80::1%25eth0", 400, `is not an IP address`},
+		{"explain?to=10.0.0.1:1&from=fd00::1", 400, "different families"},
+		{"nothing", 404, "404 page not found"},
+	} {
+		code, body := get("/v1alpha1/" + tt.path)
+		if code != tt.code || !strings.Contains(strings.ReplaceAll(body, `\"`, `"`), tt.want) {
+			t.Errorf("%s: %d %s, want %d %s", tt.path, code, body, tt.code, tt.want)
+		}
+	}
+}
+
+// The answers, as machines read them: a change here is one of the API.
+func TestAnswers(t *testing.T) {
+	get := newFake().serve(t)
+	for _, tt := range []struct{ path, want string }{
+		{"services?service=web&namespace=a&loads=true", `{"namespace":"a","service":"web","state":"Served","frontends":2,"served":2,"endpoints":2,"ready":2,"draining":0,"active":4,"inactive":0,"connections":0,"inPackets":0,"outPackets":0,"inBytes":14,"outBytes":0}`},
+		{"services?namespace=b&loads=true", `{"namespace":"b","service":"web","state":"Served","frontends":2,"served":2,"endpoints":2,"ready":2,"draining":0,"active":4,"inactive":0}`},
+		{"endpoints?namespace=a", `{"namespace":"a","service":"web","port":"","address":"10.244.1.11:8080/tcp","node":"n1","state":"Served","reason":"ready"},` +
+			`{"namespace":"a","service":"web","port":"","address":"10.244.2.11:8080/tcp","node":"n2","state":"Limited","reason":"cluster IP: ready; external IP: not on this node"}`},
+		{"traffic?namespace=a&service=web", `{"namespace":"a","service":"web","frontend":"10.96.0.1:80/tcp","endpoint":"10.244.1.11:8080","pod":"web-a","weight":1,"active":2,"inactive":0,"connections":0,"inPackets":0,"outPackets":0,"inBytes":7,"outBytes":0},` +
+			`{"namespace":"a","service":"web","frontend":"203.0.113.1:80/tcp","endpoint":"10.244.1.11:8080","pod":"web-a","weight":1,"active":2,"inactive":0,"connections":0,"inPackets":0,"outPackets":0,"inBytes":7,"outBytes":0}`},
+		{"explain?to=203.0.113.1:80&from=10.244.1.11", `{"address":"203.0.113.1:80/tcp","service":"` + "?" + `","kind":"external IP","state":"Served","ways":[{"origin":"pod","from":"10.244.1.11","outcome":"delivered",` +
+			`"endpoints":[{"address":"10.244.1.11:8080","pod":"web-a","node":"n1","chance":"1/2","source":"masqueraded"},{"address":"10.244.2.11:8080","node":"n2","chance":"1/2","source":"kept"}],"steps":null}],` +
+			`"others":[{"address":"10.244.2.11:8080","node":"n2","reason":"not on this node, from outside"}]}`},
+		{"drains", ``},
+	} {
+		kind := map[string]string{"services": "ServiceList", "endpoints": "EndpointList", "traffic": "TrafficList", "explain": "ExplanationList", "drains": "DrainList"}
+		resource, _, _ := strings.Cut(tt.path, "?")
+		want := fmt.Sprintf(`{"kind":%q,"apiVersion":"kube-ipvs/v1alpha1","node":"n1","time":"1970-01-01T00:00:00Z","items":[%s]}`, kind[resource], tt.want)
+		_, got := get("/v1alpha1/" + tt.path)
+		for _, name := range []string{"a/web", "a-b/web", "b/web"} { // all have the address of explain, in no order
+			got = strings.ReplaceAll(got, `"service":"`+name+`"`, `"service":"?"`)
+		}
+		if diff := cmp.Diff(want+"\n", got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.path, diff)
+		}
+	}
+}
+
+// A frontend's state has a reason whenever it is not served.
+func TestStates(t *testing.T) {
+	me, other := plan.Name{Namespace: "a", Name: "me"}, plan.Name{Namespace: "a", Name: "other"}
+	ranges := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for _, tt := range []struct {
+		name string
+		fe   loop.InspectedFrontend
+		want State
+	}{
+		{"on", loop.InspectedFrontend{Frontend: &plan.Frontend{}, Owner: me, Programmed: true}, Served},
+		{"ranged", loop.InspectedFrontend{Frontend: &plan.Frontend{Restricted: true, SourceRanges: ranges}, Owner: me, Programmed: true}, Served},
+		{"of another Service", loop.InspectedFrontend{Frontend: &plan.Frontend{}, Owner: other, Programmed: true}, NotServed},
+		{"of another program", loop.InspectedFrontend{Frontend: &plan.Frontend{}, Owner: me, Status: loop.Status{Refused: errors.New("foreign")}}, NotServed},
+		{"a family that does not work", loop.InspectedFrontend{Frontend: &plan.Frontend{}, Owner: me, Status: loop.Status{Family: "IPv6 does not work"}}, NotServed},
+		{"not yet", loop.InspectedFrontend{Frontend: &plan.Frontend{}, Owner: me}, Pending},
+		{"without endpoints", loop.InspectedFrontend{Frontend: &plan.Frontend{Rejected: true}, Owner: me, Programmed: true}, Rejecting},
+		{"internal Local without one here", loop.InspectedFrontend{Frontend: &plan.Frontend{Restricted: true}, Owner: me, Programmed: true}, Dropping},
+		{"external Local without one here", loop.InspectedFrontend{Frontend: &plan.Frontend{DropExternal: true}, Owner: me, Programmed: true}, Limited},
+		{"its alias is taken", loop.InspectedFrontend{Frontend: &plan.Frontend{}, Owner: me, Programmed: true, Status: loop.Status{Limited: "taken"}}, Limited},
+	} {
+		v := view{name: me}
+		state, reason := v.state(&tt.fe)
+		if state != tt.want || (reason == "") != (state == Served) {
+			t.Errorf("%s: %s %q, want %s", tt.name, state, reason, tt.want)
+		}
+	}
+}
