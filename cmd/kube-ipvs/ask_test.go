@@ -150,3 +150,36 @@ func TestAskErrors(t *testing.T) {
 		t.Errorf("nobody there: exit status %d, %q", exit, problems)
 	}
 }
+
+// Shells complete resources, and the names of the Services that are served.
+func TestCompletion(t *testing.T) {
+	s := see(t)
+	for _, tt := range []struct {
+		words []string
+		want  string
+	}{
+		{[]string{"get", ""}, "services endpoints frontends drains"},
+		{[]string{"get", "endpoints", "--socket=" + s.socket, "default/echo-n"}, "default/echo-noep default/echo-np"},
+		{[]string{"explain", "--socket=" + s.socket, "default/la"}, ""},
+		{[]string{"top", "--socket=" + s.socket + "-none", ""}, ""},
+		{[]string{"get", "-o", ""}, "wide json yaml"},
+	} {
+		var out, problems strings.Builder
+		program(t.Context(), append([]string{"__complete"}, tt.words...), &out, &problems)
+		var got []string
+		for l := range strings.Lines(out.String()) {
+			if l = strings.TrimSpace(l); !strings.HasPrefix(l, ":") && l != "" && strings.HasPrefix(l, tt.words[len(tt.words)-1]) {
+				got = append(got, l)
+			}
+		}
+		if text := strings.Join(got, " "); text != tt.want {
+			t.Errorf("%v: %q, want %q", tt.words, text, tt.want)
+		}
+	}
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		var out, problems strings.Builder
+		if exit := program(t.Context(), []string{"completion", shell}, &out, &problems); exit != 0 || !strings.Contains(out.String(), "__complete") {
+			t.Errorf("completion %s: %d %s", shell, exit, problems.String())
+		}
+	}
+}

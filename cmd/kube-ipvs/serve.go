@@ -218,7 +218,9 @@ func (p *proxy) run(ctx context.Context) error {
 			return err
 		}
 		l := ipvsmode.New(cfg)
-		parts.Go(func() error { return p.serveStatus(ctx, l) })
+		if p.config.Socket != "" {
+			parts.Go(func() error { return p.serveStatus(ctx, l) })
+		}
 		return l.Run(ctx)
 	})
 	return parts.Wait()

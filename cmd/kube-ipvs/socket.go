@@ -28,29 +28,34 @@ const (
 	socketRetry = 30 * time.Second
 )
 
-// serveStatus answers the subcommands at the socket until the context ends. Without a socket the proxy does its work all the
-// same.
+// serveStatus answers the subcommands at the socket until the context ends. Without a socket, as in a read-only file system, the
+// proxy does its work all the same.
 func (p *proxy) serveStatus(ctx context.Context, l *loop.Loop) error {
-	if p.config.Socket == "" {
-		return nil
+	logged := ""
+	for ctx.Err() == nil {
+		err := p.answer(ctx, l)
+		if err != nil && ctx.Err() == nil && err.Error() != logged {
+			logged = err.Error()
+			klog.FromContext(ctx).Error(err, "Subcommands such as \"kube-ipvs get\" get no answer", "socket", p.config.Socket, "retryAfter", socketRetry)
+		}
+		wait(ctx, socketRetry)
 	}
+	return nil
+}
+
+// answer answers until the context ends or it fails.
+func (p *proxy) answer(ctx context.Context, l *loop.Loop) (err error) {
 	table, err := ipvs.Open() // the loop's own would make it wait for long answers
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, table.Close()) }()
 	s := status.Server{
 		Loop: l, Meter: ipvsmode.Meter{Table: table}, Node: p.source.Node().Name, DrainLimit: p.config.DrainLimit, Pods: p.pods,
 	}
 	mux := http.NewServeMux()
 	s.Register(mux)
-	for ctx.Err() == nil {
-		err := serveSocket(ctx, p.config.Socket, mux)
-		if ctx.Err() == nil {
-			klog.FromContext(ctx).Error(err, "Subcommands such as \"kube-ipvs get\" get no answer", "socket", p.config.Socket, "retryAfter", socketRetry)
-			wait(ctx, socketRetry)
-		}
-	}
-	return table.Close()
+	return serveSocket(ctx, p.config.Socket, mux)
 }
 
 // serveSocket serves HTTP at a local socket until the context ends.

@@ -150,7 +150,7 @@ func (w *way) recognised() bool {
 		w.step(test, "%v is no frontend: no Service that is served here has this address, port and protocol.", w.To)
 	}
 	if !inRange {
-		w.step(w.route(0), "kube-ipvs leaves the packet to the node's other rules and routes.")
+		w.step(w.route(), "kube-ipvs leaves the packet to the node's other rules and routes.")
 		return w.end(loop.NotServed)
 	}
 	w.step(w.test(w.sets.Closed, w.To.Addr.String()), "It lies in the service range %v, where all that is no frontend is rejected.", range_)
@@ -169,7 +169,7 @@ func (w *way) arrives() bool {
 	fe := w.Frontend
 	switch {
 	case fe.OnNode:
-		w.step(w.route(0), "The address is this node's own.")
+		w.step(w.route(), "The address is this node's own.")
 	case w.Bind:
 		w.step("ip address show dev "+vip.LinkName, "The address is on %s.", vip.LinkName)
 	case IsDiverted(fe, w.Bind):
@@ -177,12 +177,13 @@ func (w *way) arrives() bool {
 		if w.Origin == loop.FromNode {
 			mark = w.Marks.Own
 		}
-		w.step(w.route(mark), "The address need not be this node's: packets to the port are diverted by mark %#x.", mark)
+		show := fmt.Sprintf("%s && %s show table %d %v", w.test(w.sets.External, w.member()), w.ip("route"), vip.DivertTable, w.To.Addr)
+		w.step(show, "The address need not be this node's: packets to this port are diverted, by mark %#x and a routing table of such addresses.", mark)
 	case fe.Allocated:
 		range_, _ := w.inRange()
-		w.step(w.route(0), "The address is local by the route for the service range %v.", range_)
+		w.step(w.route(), "The address is local by the route for the service range %v.", range_)
 	default:
-		w.step(w.route(0), "The address is local by a route of its own.")
+		w.step(w.route(), "The address is local by a route of its own.")
 	}
 	return true
 }
@@ -328,12 +329,14 @@ func (w *way) iptables(table, chain string) string {
 	return fmt.Sprintf("ip6tables -t %s -S %s", table, chain)
 }
 
-func (w *way) route(mark uint32) string {
-	command := fmt.Sprintf("ip route get %v", w.To.Addr)
-	if mark != 0 {
-		command += fmt.Sprintf(" mark %#x", mark)
+func (w *way) route() string { return fmt.Sprintf("%s get %v", w.ip("route"), w.To.Addr) }
+
+// ip returns a command of iproute2 for the family.
+func (w *way) ip(object string) string {
+	if w.To.Addr.Is4() {
+		return "ip " + object
 	}
-	return command
+	return "ip -6 " + object
 }
 
 // count returns a number of things: "1 endpoint", "2 endpoints".

@@ -125,7 +125,7 @@ func TestStepsShowTheirCommands(t *testing.T) {
 	want := []string{
 		"ip6tables -t mangle -S KIPVS-CLUSTER",
 		"ipset test KIPVS-6-FRONTENDS 2001:db8::1,udp:53",
-		"ip route get 2001:db8::1 mark 0x1000",
+		"ipset test KIPVS-6-EXTERNAL 2001:db8::1,udp:53 && ip -6 route show table 7598 2001:db8::1",
 		"ipset test KIPVS-6-ALLOWED 2001:db8::1,udp:53,fd00::1",
 		"ipvsadm -Ln -u [2001:db8::1]:53",
 		"ipset list KIPVS-6-FRONTENDS | grep -F '2001:db8::1,udp:53 '",

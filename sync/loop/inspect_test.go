@@ -114,3 +114,13 @@ func TestIdleTurnsAreNoAttempts(t *testing.T) {
 		}
 	})
 }
+
+// A data plane that predicts nothing is no error.
+func TestExplainNothing(t *testing.T) {
+	run(t, func(f *fake) {
+		verdicts, err := f.loop.Explain(context.Background(), plan.Address{}, netip.Addr{})
+		if len(verdicts) > 0 || err != nil {
+			t.Errorf("%v, %v", verdicts, err)
+		}
+	})
+}
