@@ -124,7 +124,7 @@ func printExplanation(out io.Writer, x status.Explanation, short bool) error {
 		}
 	}
 	for _, p := range x.Problems {
-		fmt.Fprintf(out, "\nProblem: %s\n", p)
+		fmt.Fprintf(out, "\nProblem of the Service: %s\n", p)
 	}
 	return nil
 }

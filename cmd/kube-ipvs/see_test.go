@@ -218,14 +218,14 @@ func (s *seen) run(t *testing.T, line string) (stdout, stderr string, exit int) 
 	return out.String(), problems.String(), exit
 }
 
-// late is a Service that wants an external IP and port that another one has.
+// late is a Service that wants an external IP and port that another one has, and one that another program has.
 const late = `
 apiVersion: v1
 kind: Service
 metadata: {name: late, creationTimestamp: "2026-11-01T11:00:00Z"}
 spec:
   clusterIP: 10.96.10.99
-  externalIPs: [203.0.113.33]
+  externalIPs: [203.0.113.33, 203.0.113.34]
   ports: [{port: 8711, targetPort: 8080}]
   selector: {app: echo}
 ---
@@ -246,8 +246,12 @@ func TestSeePage(t *testing.T) {
 	s.connect(t, "10.96.10.6:8711", "10.244.1.12:8080", 2)
 	s.change(t, "echo.yaml", "[10.244.2.11], nodeName: node2}", "[10.244.2.11], nodeName: node2, conditions: {ready: false}}", "get drains", "10.244.2.11:8080")
 	s.change(t, "echo-local.yaml", "- {addresses: [10.244.1.11], nodeName: node1} # echo-1\n- {addresses: [10.244.1.12], nodeName: node1} # echo-2\n", "", "get svc/echo-local", "Limited")
+	foreign := ipvs.Op{Verb: ipvs.AddServer, Key: ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("203.0.113.34:8711")), Server: ipvs.Server{Scheduler: "wlc"}}
+	if errs := s.table.Do(t.Context(), []ipvs.Op{foreign}); errs != nil {
+		t.Fatal(errs)
+	}
 	s.put(t, "late.yaml", "")
-	s.change(t, "late.yaml", "", late, "get svc/late", "Limited   1/2")
+	s.change(t, "late.yaml", "", late, "get svc/late", "Limited   1/3")
 	const page = "../../docs/see.md"
 	text, err := os.ReadFile(page)
 	if err != nil {
@@ -263,7 +267,7 @@ func TestSeePage(t *testing.T) {
 		}
 		commands++
 		for l := range strings.Lines(out) {
-			line += strings.TrimRight("\n    "+l, " \n")
+			line += "\n" + strings.TrimRight("    "+l, " \n")
 		}
 		return line + "\n\n"
 	})
