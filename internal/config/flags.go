@@ -173,7 +173,7 @@ func (f *Flags) ignored() []string {
 	beside := map[string]bool{
 		"config": true, "write-config-to": true, "cleanup": true, "init-only": true, "dry-run": true, "version": true, "master": true, "hostname-override": true,
 		"mode": true, "vip-mode": true, "kubelet-kubeconfig": true, "manifests": true, "proc-sys": true, "drain-limit": true, "default-ipvs-tcp-timeout": true,
-		"serve-healthz": true, "serve-metrics": true, "traffic-series": true, "boot-id-file": true, "machine-id-file": true,
+		"serve-healthz": true, "serve-metrics": true, "socket": true, "traffic-series": true, "boot-id-file": true, "machine-id-file": true,
 	}
 	var logging pflag.FlagSet
 	logsapi.AddFlags(logsapi.NewLoggingConfiguration(), &logging)
