@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"testing"
 
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
@@ -71,13 +72,27 @@ func (w *world) podAt(a netip.Addr) string {
 	return serving[i]
 }
 
+// fates are what comes of a request with each outcome.
+var fates = map[loop.Outcome]string{loop.Delivered: "answered", loop.Refused: "refused", loop.Dropped: "silence"}
+
+// explained holds predictions against the fates of questions, and returns how many there were.
+func (w *world) explained(t *testing.T, x explainer, want map[question]string) int {
+	t.Helper()
+	for q, fate := range want {
+		verdicts, err := x.explain(plan.Address{Addr: q.at.Addr(), Port: q.at.Port(), Protocol: q.proto}, w.host(q.from).Addr(q.at.Addr().Is6()))
+		if err != nil || len(verdicts) != 1 || fates[verdicts[0].Outcome] != fate {
+			t.Errorf("%v is explained by %+v (%v), want %s", q, verdicts, err, fate)
+		}
+	}
+	return len(want)
+}
+
 // hold holds the prediction against an answer.
 func (p *prediction) hold(tt *truthTable, c cell, a lab.Answer) {
 	if p.answered == nil || p.wrong != "" {
 		return
 	}
-	want := map[loop.Outcome]string{loop.Delivered: "answered", loop.Refused: "refused", loop.Dropped: "silence"}[p.verdict.Outcome]
-	if got := fate(a); got != want {
+	if got := fate(a); got != fates[p.verdict.Outcome] {
 		p.wrong = fmt.Sprintf("it was %s", strings.TrimSpace(got+" "+a.Who))
 		return
 	}

@@ -53,7 +53,7 @@ func TestSourceRanges(t *testing.T) {
 				}
 			}
 			p.settle()
-			t.Logf("%d questions", w.expect(t, want))
+			t.Logf("%d questions, %d explained", w.expect(t, want), w.explained(t, p, want))
 		})
 	}
 }
