@@ -12,7 +12,8 @@ import (
 	"kube-ipvs/internal/netlink"
 )
 
-// Counters are the kernel's counts of a virtual or real server's traffic since it was added. "In" is from clients.
+// Counters are the kernel's counts of a virtual or real server's traffic since it was added, up to two seconds old
+// (ip_vs_est.c). "In" is from clients.
 type Counters struct {
 	Connections           uint64
 	InPackets, OutPackets uint64

@@ -43,9 +43,9 @@ func (a *asking) addFlags(cmd *cobra.Command, formats ...string) {
 }
 
 // addWatch declares the options of repetition.
-func (a *asking) addWatch(cmd *cobra.Command, usage string) {
+func (a *asking) addWatch(cmd *cobra.Command, interval time.Duration, usage string) {
 	cmd.Flags().BoolVarP(&a.watch, "watch", "w", false, usage)
-	cmd.Flags().DurationVar(&a.interval, "interval", 2*time.Second, "Time between two questions.")
+	cmd.Flags().DurationVar(&a.interval, "interval", interval, "Time between two questions.")
 }
 
 func (a *asking) client() *status.Client { return status.NewClient(a.socket) }

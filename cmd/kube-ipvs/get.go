@@ -54,7 +54,7 @@ A Service is named as kubectl names it: NAME, svc/NAME or NAMESPACE/NAME. Its po
 		return a.completeServices(cmd, args, text)
 	}
 	a.addFlags(cmd, "wide", "json", "yaml")
-	a.addWatch(cmd, "Print lines that are new or have changed, until interrupted.")
+	a.addWatch(cmd, 2*time.Second, "Print lines that are new or have changed, until interrupted.")
 	return cmd
 }
 

@@ -22,7 +22,8 @@ func topCommand() *cobra.Command {
 		Use:   "top [svc/NAME]",
 		Short: "Show connections, packets and bytes a second",
 		Long: `Show the connections, packets and bytes a second of Services, the busiest first; of one Service by frontend and endpoint.
-IPVS counts them; they are read twice, --interval apart. Of connections of pods and nodes to a frontend with an external
+IPVS counts them; they are read twice, --interval apart. It brings its counts up to date every two seconds, so an interval should be
+a multiple of that, and a short one is inexact. Of connections of pods and nodes to a frontend with an external
 Local policy, IPVS sees only the first packet where endpoints are both on this node and elsewhere.`,
 		Example: `  kube-ipvs top
   kube-ipvs top svc/web -n shop --watch
@@ -41,7 +42,7 @@ Local policy, IPVS sees only the first packet where endpoints are both on this n
 	}
 	cmd.ValidArgsFunction = a.completeServices
 	a.addFlags(cmd, "json", "yaml")
-	a.addWatch(cmd, "Print again every interval, until interrupted.")
+	a.addWatch(cmd, 4*time.Second, "Print again every interval, until interrupted.")
 	cmd.Flags().IntVar(&limit, "limit", 20, "Lines to print; 0: all.")
 	return cmd
 }

@@ -40,7 +40,7 @@ type Load struct {
 	Counters
 }
 
-// Counters count traffic since the kernel got an endpoint or frontend. "In" is from clients.
+// Counters count traffic since the kernel got an endpoint or frontend; they may be seconds old. "In" is from clients.
 type Counters struct {
 	Connections           uint64
 	InPackets, OutPackets uint64

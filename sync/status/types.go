@@ -117,7 +117,7 @@ type Load struct {
 	*Counters
 }
 
-// Counters count what IPVS has seen since it got the endpoint or frontend. "In" is from clients.
+// Counters count the traffic of IPVS since it got the endpoint or frontend, and are up to two seconds old. "In" is from clients.
 type Counters struct {
 	Connections uint64 `json:"connections"`
 	InPackets   uint64 `json:"inPackets"`
