@@ -53,3 +53,25 @@ func TestExplainDroppedFrontends(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// The reason of an endpoint is that of the frontend's policy.
+func TestReasonByPolicy(t *testing.T) {
+	e := ExplainedEndpoint{Cluster: Serves, Local: NotHere}
+	for _, tt := range []struct {
+		name               string
+		x                  Explanation
+		internal, external Reason
+	}{
+		{"Cluster", Explanation{}, Serves, Serves},
+		{"internal Local", Explanation{InternalLocal: true}, NotHere, Serves},
+		{"external Local", Explanation{ExternalLocal: true}, Serves, NotHere},
+	} {
+		if in, out := tt.x.Reason(e, ClusterIP), tt.x.Reason(e, NodePort); in != tt.internal || out != tt.external {
+			t.Errorf("%s: %v and %v, want %v and %v", tt.name, in, out, tt.internal, tt.external)
+		}
+	}
+	svc := Service{InternalLocal: true, ExternalLocal: true}
+	if x := Explain(Config{}, svc, nil, Node{}); !x.IsLocal(ClusterIP) || !x.IsLocal(LoadBalancerIP) {
+		t.Errorf("%+v, want both policies Local", x)
+	}
+}

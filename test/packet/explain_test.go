@@ -52,6 +52,13 @@ func (tt *truthTable) predict(c cell) (prediction, bool) {
 	p := prediction{answered: map[string]bool{}}
 	from := tt.w.host(c.from).Addr(c.at.Addr().Is6())
 	verdicts, err := x.explain(plan.Address{Addr: c.at.Addr(), Port: c.at.Port(), Protocol: c.proto}, from)
+	if len(verdicts) == 2 && verdicts[0].Origin == loop.FromPod && verdicts[1].Origin == loop.FromOutside { // told apart by interface
+		i := 1
+		if c.rule.inside[c.from] {
+			i = 0
+		}
+		verdicts = verdicts[i : i+1]
+	}
 	if err != nil || len(verdicts) != 1 {
 		p.wrong = fmt.Sprintf("%d verdicts, error %v", len(verdicts), err)
 		return p, true
