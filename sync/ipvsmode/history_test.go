@@ -155,7 +155,7 @@ func (h *history) end() {
 			}
 		}
 	}
-	time.Sleep(2 * retryMost)
+	time.Sleep(pauseMost + retryMost) // rules are checked by then, however often those of the other family were written
 	attempts := h.attempts()
 	if err := attempts[len(attempts)-1]; err != nil && !errors.Is(err, errForeign) {
 		h.t.Errorf("at the end: %v", err)
