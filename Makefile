@@ -1,5 +1,5 @@
 # Two commands are all that one needs: "make demo" and "make test". Both install what is missing.
-.PHONY: demo test compare bench instructions soak nft neighbours release lint build unit kernel cluster packages clean
+.PHONY: demo test compare minors bench instructions soak nft neighbours release lint build unit kernel cluster packages clean
 
 bin := $(CURDIR)/.bin
 inkernel := $(bin)/inkernel -timeout 41m
@@ -45,6 +45,15 @@ kernel:
 
 cluster:
 	go test -tags cluster -timeout 30m -p 1 ./test/cluster/... ./test/deploy/... ./test/e2e/...
+
+# The API server's tests with older versions of Kubernetes. Not a part of the test: each is built first.
+# make minors minors=v1.36.3
+minors ?= v1.34.4 v1.35.4 v1.36.3
+minors: packages
+	@for version in $(minors); do \
+	    test/kubernetes/minor $$version $(bin)/$$version && \
+	    KUBE_APISERVER=$(bin)/$$version/kube-apiserver go test -count 1 -tags cluster -timeout 30m ./test/cluster || exit 1; \
+	done
 
 # Not a part of the test: it is kube-proxy that is slow.
 compare: packages build

@@ -43,13 +43,19 @@ type Cluster struct {
 	processes []*process // in the order in which they were started
 }
 
+// serverVariable names, in the environment, an API server of another version than test/kubernetes asks for: its path.
+const serverVariable = "KUBE_APISERVER"
+
 // Start builds what is not built yet and starts a control plane. It returns when the API server can serve every request
 // a test makes. The context covers the start alone; Close ends what was started. The first build on a machine takes
 // minutes, a start some five seconds.
 func Start(ctx context.Context, config Config) (*Cluster, error) {
-	server, err := Build(ctx, "kube-apiserver")
-	if err != nil {
-		return nil, err
+	server := os.Getenv(serverVariable)
+	if server == "" {
+		var err error
+		if server, err = Build(ctx, "kube-apiserver"); err != nil {
+			return nil, err
+		}
 	}
 	c := &Cluster{server: server}
 	if err := c.start(ctx, config); err != nil {
