@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -141,11 +142,11 @@ func besideOf(t *testing.T, api *API, kubeProxy bool) beside {
 		}
 	}()
 	setObjects(t, api, map[bool]int{true: 1, false: 2}[kubeProxy], time.Now()) // a change of one is none for the next
-	// All families of both have measured a change.
-	must(t, program.Until(ctx, 100*time.Millisecond, func() bool {
+	// All families have measured a change, and the first Event was posted: it is the only request of kube-ipvs that is no watch.
+	const seen = `(?s)kubeproxy_network_programming_duration_seconds_count\{ip_family="IPv4"\} 1.*\{ip_family="IPv6"\} 1.*rest_client_request_duration_seconds_count`
+	must(t, program.Until(ctx, 500*time.Millisecond, func() bool {
 		text, err := child.Get(ctx, "http://"+child.Metrics+"/metrics")
-		return err == nil && strings.Contains(text, `kubeproxy_network_programming_duration_seconds_count{ip_family="IPv4"} 1`) &&
-			strings.Contains(text, `kubeproxy_network_programming_duration_seconds_count{ip_family="IPv6"} 1`)
+		return err == nil && regexp.MustCompile(seen).MatchString(text)
 	}))
 	out := beside{pages: map[string]string{}}
 	out.askAll(t)
