@@ -219,6 +219,7 @@ func TestNothingIsPlannedTooEarly(t *testing.T) {
 	run(t, func(f *fake) {
 		f.node, f.unready = errors.New("no node"), true
 		f.set("a", "10.96.0.1", 1)
+		f.free(synctest.Wait) // or the loop may take both at once, and wake for the second in vain
 		f.queue.Synced()
 		expect(t, "no node", f.take(), "sync")
 		f.node, f.result.Err, f.result.Blocked = nil, errors.New("unreadable"), true
