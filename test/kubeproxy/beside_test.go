@@ -78,6 +78,7 @@ func begins(prefixes ...string) func(string) bool {
 var metricReasons = []reason{
 	{begins("kube_ipvs_"), "our own"},
 	{called("kubeproxy_sync_proxy_rules_iptables_restore_failures_total"), "kube-proxy has no series before the first failure"},
+	{called("rest_client_rate_limiter_duration_seconds"), "kube-ipvs only watches, and limits the rate of its Events itself"},
 	{begins("apiserver_", "aggregator_", "authentication_", "authorization_"), "of the API server's libraries, which kube-proxy links and does not use"},
 }
 
