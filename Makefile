@@ -1,5 +1,5 @@
 # Two commands are all that one needs: "make demo" and "make test". Both install what is missing.
-.PHONY: demo test compare minors bench instructions soak nft neighbours release lint build unit kernel cluster packages clean
+.PHONY: demo test compare minors bench instructions soak nft neighbours release lint build unit kernel cluster packages clean conformance conformance-short conformance-programs \
 
 bin := $(CURDIR)/.bin
 inkernel := $(bin)/inkernel -timeout 41m
@@ -102,6 +102,25 @@ release:
 	cd deploy/release && go test -count 1 -tags release -run TestSameBytes -timeout 60m .
 	rm -rf $(bin)/release
 	cd deploy/release && go run . -version $(version) -out $(bin)/release -cache $(bin)/debs
+
+# Kubernetes' own end-to-end tests of SIG Network, beside kube-proxy; the result is docs/conformance.md. It goes on where it was
+# broken off. One test, anew, with one proxy: make conformance focus='serve multiport endpoints' proxies=divert
+proxies ?= divert,bind,iptables
+conformance: conformance-programs
+	@$(bin)/conformance -proxies '$(proxies)' -focus '$(focus)' -docs docs
+
+# A choice of some twenty tests that take three minutes with one proxy.
+conformance-short: conformance-programs
+	@$(bin)/conformance -proxies '$(proxies)' -short
+
+conformance-programs: build
+	@test/packages busybox curl dnsutils netcat-openbsd util-linux
+	@go build -trimpath -buildvcs=false -o $(bin)/ ./cmd/kube-ipvs ./test/conformance
+	@cd test/kubernetes && go build -o $(bin)/ k8s.io/kubernetes/cmd/kube-proxy
+	@cd test/conformance/programs && go build -ldflags '-s -w' -o $(bin)/ ./node ./podinit ./agnhost \
+	    k8s.io/kubernetes/cmd/kubectl k8s.io/kubernetes/test/images/regression-issue-74839
+	@cd test/conformance/programs && go test -c -vet off -ldflags '-s -w' -o $(bin)/e2e.test ./suite
+	@cd test/conformance/dns && go build -o $(bin)/ .
 
 packages:
 	@test/packages

@@ -25,13 +25,16 @@ func packages(program string) (module, pkg string, err error) {
 		return "deploy/release", ".", nil
 	case "kube-apiserver", "kube-proxy":
 		return "test/kubernetes", "k8s.io/kubernetes/cmd/" + program, nil
+	case "kube-controller-manager", "kube-scheduler":
+		return "test/conformance/programs", "k8s.io/kubernetes/cmd/" + program, nil
 	}
 	return "", "", fmt.Errorf("nothing here builds a program %q", program)
 }
 
 // Build brings a program up to date with its sources and returns its path: "kube-ipvs", "inkernel", "agent" (of
-// test/e2e), "release" (deploy/release), or one of the Kubernetes that test/kubernetes/go.mod asks for, "kube-apiserver" and "kube-proxy". Tests that
-// run at the same time, also as other processes, build it once.
+// test/e2e), "release" (deploy/release), or one of the Kubernetes that test/kubernetes/go.mod and
+// test/conformance/programs/go.mod ask for: "kube-apiserver", "kube-proxy", "kube-controller-manager" and "kube-scheduler".
+// Tests that run at the same time, also as other processes, build it once.
 func Build(ctx context.Context, program string) (path string, err error) {
 	module, pkg, err := packages(program)
 	if err != nil {

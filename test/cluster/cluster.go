@@ -1,5 +1,5 @@
 // Package cluster starts a real Kubernetes control plane for tests: etcd and the API server, with authorization by RBAC
-// and Services of both families. No controller manager and no scheduler run, so nobody but the test makes objects.
+// and Services of both families. Nobody but the test makes objects, as long as it does not call StartControllers.
 //
 // It needs etcd (Debian's etcd-server), the Go tool, which builds the API server from the module test/kubernetes, and,
 // for a network namespace of its own, root and nsenter (Debian's util-linux).
@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,6 +32,9 @@ type Config struct {
 	// the device's IPv4 address, where a kernel that is attached to the device reaches it, and is what the Service
 	// default/kubernetes leads to.
 	Namespace bool
+	// Pods asks for an API server of a cluster whose pods run: each has a service account, and may be privileged. It takes
+	// StartControllers, which make the accounts.
+	Pods bool
 }
 
 // A Cluster is a running control plane. Its methods may be called at the same time, but for those that start and stop.
@@ -41,6 +45,8 @@ type Cluster struct {
 	authority *authority // whom the API server trusts for client certificates, and who vouches for it
 	server    string     // the API server's program
 	processes []*process // in the order in which they were started
+	beside    []*process // those of StartControllers and Run
+	pods      bool       // Config.Pods
 }
 
 // serverVariable names, in the environment, an API server of another version than test/kubernetes asks for: its path.
@@ -68,6 +74,7 @@ func (c *Cluster) start(ctx context.Context, config Config) (err error) {
 	if c.dir, err = os.MkdirTemp("", "cluster-"); err != nil {
 		return err
 	}
+	c.pods = config.Pods
 	if err := c.place(config); err != nil {
 		return err
 	}
@@ -120,6 +127,17 @@ func (c *Cluster) run(program string, flags ...string) error {
 		c.processes = append(c.processes, p)
 	}
 	return err
+}
+
+// Run starts a program where the API server runs. What it prints is in NAME.log in the folder, which must exist; it ends
+// with Close at the latest. The channel is closed when it has ended.
+func (c *Cluster) Run(name, folder, program string, args ...string) (ended <-chan struct{}, err error) {
+	p, err := startProcess(name, c.Command(program, args...), folder)
+	if err != nil {
+		return nil, err
+	}
+	c.beside = append(c.beside, p)
+	return p.done, nil
 }
 
 // waitReady returns when the API server is ready, or with what its processes last said.
@@ -195,8 +213,8 @@ func (c *Cluster) Command(name string, args ...string) *exec.Cmd {
 // Close ends the processes and removes all that they wrote. The namespace goes with the last process in it.
 func (c *Cluster) Close() error {
 	var errs []error
-	for i := len(c.processes) - 1; i >= 0; i-- {
-		errs = append(errs, c.processes[i].kill())
+	for _, p := range slices.Backward(append(slices.Clone(c.processes), c.beside...)) {
+		errs = append(errs, p.kill())
 	}
 	if c.namespace != nil {
 		errs = append(errs, c.namespace.close())

@@ -47,9 +47,13 @@ func (c *Cluster) serverFlags() []string {
 		"--service-account-issuer=" + issuer,
 		"--service-account-key-file=" + tokenKeyFile,
 		"--service-account-signing-key-file=" + tokenKeyFile,
+	}
+	if c.pods {
+		flags = append(flags, "--allow-privileged", "--kubelet-preferred-address-types=InternalIP")
+	} else {
 		// The plugin gives each pod a service account and refuses pods without one; a controller that does not run
 		// here would make the accounts.
-		"--disable-admission-plugins=ServiceAccount",
+		flags = append(flags, "--disable-admission-plugins=ServiceAccount")
 	}
 	if c.namespace == nil {
 		// A loopback address is not allowed as an endpoint of the Service default/kubernetes.

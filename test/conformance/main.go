@@ -1,0 +1,168 @@
+// Command conformance runs Kubernetes' own end-to-end tests of SIG Network against kube-ipvs, and against kube-proxy as the
+// reference, on a bed without containers and images: see README.md. It is started in the root of the repository, by root:
+//
+//	go run ./test/conformance [-proxies divert,bind,iptables] [-focus REGEXP] [-short] [-parallel N] [-docs FOLDER]
+//
+// Tests that have a result with the same program are not run again, unless a focus asks for them: what was broken off goes
+// on. The exit status is 1 if a test did anything but what tests.txt says.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// options is what the command line asked for.
+type options struct {
+	bin, state, docs string
+	proxies          []proxy
+	focus            *regexp.Regexp
+	focused          bool
+	short            bool
+	parallel         int
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	defer stop()
+	if err := command(os.Args[1:])(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "conformance:", err)
+		os.Exit(1)
+	}
+}
+
+// command returns the work of this process: the whole, or a part of the bed.
+func command(args []string) func(context.Context) error {
+	parts := map[string]func(context.Context, []string) error{"nodes": runNodes, "outside": runOutside}
+	if len(args) > 0 && parts[args[0]] != nil {
+		return func(ctx context.Context) error { return parts[args[0]](ctx, args[1:]) }
+	}
+	return func(ctx context.Context) error {
+		o, err := parse(args)
+		if err != nil {
+			return err
+		}
+		return o.run(ctx)
+	}
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("conformance", flag.ContinueOnError)
+	flags.StringVar(&o.bin, "bin", ".bin", "`folder` of programs, which make builds")
+	flags.StringVar(&o.state, "state", ".bin/e2e", "`folder` of results and logs; without it, everything runs anew")
+	flags.StringVar(&o.docs, "docs", "", "`folder` in which to write conformance.md")
+	names := flags.String("proxies", "divert,bind,iptables", "`names` of what to test, one after the other; none: write the page alone")
+	focus := flags.String("focus", "", "run the tests whose names match the `regexp`, also those that have a result")
+	flags.BoolVar(&o.short, "short", false, "run the short tests alone")
+	flags.IntVar(&o.parallel, "parallel", 3, "`number` of tests that run at the same time")
+	err := flags.Parse(args)
+	if err != nil {
+		return o, err
+	}
+	if o.focus, err = regexp.Compile(*focus); err != nil {
+		return o, err
+	}
+	o.focused = *focus != ""
+	if o.proxies, err = proxiesNamed(*names); err != nil {
+		return o, err
+	}
+	for _, path := range []*string{&o.bin, &o.state} {
+		if *path, err = filepath.Abs(*path); err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+// run tests the proxies one after the other, then writes the page.
+func (o options) run(ctx context.Context) error {
+	tests, err := parseTests(pinned)
+	if err != nil {
+		return fmt.Errorf("tests.txt: %w", err)
+	}
+	suite, err := listSuite(ctx, filepath.Join(o.bin, "e2e.test"))
+	if err != nil {
+		return err
+	}
+	if err := compareNames(tests, suite); err != nil {
+		return err
+	}
+	var errs []error
+	for _, p := range o.proxies {
+		if err := o.test(ctx, p, choose(tests, o.focus, o.short)); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
+		}
+	}
+	if o.docs != "" && ctx.Err() == nil {
+		errs = append(errs, o.writePage(tests))
+	}
+	return errors.Join(errs...)
+}
+
+// test runs those tests with one proxy that have no result yet, and returns an error that names what went otherwise than
+// tests.txt says.
+func (o options) test(ctx context.Context, p proxy, tests []test) (err error) {
+	s := setting{bin: o.bin, state: filepath.Join(o.state, p.name), name: p.name}
+	program, err := hash(filepath.Join(o.bin, p.program))
+	if err != nil {
+		return err
+	}
+	var missing []test
+	results := map[string]result{}
+	for _, t := range tests {
+		r, known, err := s.load(t.name, program)
+		if err != nil {
+			return err
+		}
+		if results[t.name] = r; !known || o.focused {
+			missing = append(missing, t)
+		}
+	}
+	fmt.Printf("%s: %d tests, of which %d have a result\n", p.name, len(tests), len(tests)-len(missing))
+	if len(missing) > 0 {
+		fresh, err := o.runMissing(ctx, s, program, missing)
+		if err != nil {
+			return err
+		}
+		for _, r := range fresh {
+			results[r.Test] = r
+		}
+	}
+	return judge(p, tests, results)
+}
+
+func (o options) runMissing(ctx context.Context, s setting, program string, tests []test) (results []result, err error) {
+	start := time.Now()
+	b, err := startBed(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	fmt.Printf("%s: the cluster is up after %.0f s\n", s.name, time.Since(start).Seconds())
+	r := run{bed: b, program: program}
+	return r.all(ctx, tests, o.parallel)
+}
+
+// judge returns an error that names each test whose result is not the expected one.
+func judge(p proxy, tests []test, results map[string]result) error {
+	var errs []error
+	for _, t := range tests {
+		switch r := results[t.name]; {
+		case !r.Passed && t.expected(p):
+			errs = append(errs, fmt.Errorf("failed: %s: %s", t.name, r.Failure))
+		case r.Passed && !t.expected(p):
+			errs = append(errs, fmt.Errorf("passed, but tests.txt expects a failure: %s", t.name))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// runOutside is the command "outside", which runs where the API server and the tests run, and is the network around the
+// nodes: routes to pods, and a load balancer. It does not end by itself.
+func runOutside(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("outside", flag.ContinueOnError)
+	var s setting
+	s.flags(flags)
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	own := netip.MustParseAddr(outsideAddress)
+	if err := netlink.AddrAdd(lo, &netlink.Addr{IPNet: ipNet(single(own))}); err != nil {
+		return fmt.Errorf("add %s: %w", own, err)
+	}
+	for _, n := range all() {
+		for family, pods := range n.pods {
+			if err := netlink.RouteAdd(&netlink.Route{Dst: ipNet(pods), Gw: n.addresses[family].Addr().AsSlice()}); err != nil {
+				return fmt.Errorf("add a route to %s: %w", pods, err)
+			}
+		}
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", s.kubeconfig())
+	if err != nil {
+		return err
+	}
+	config.QPS = -1 // it asks twice a second
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	newBalancer(client).run(ctx, 500*time.Millisecond)
+	return nil
+}
+
+// routeTo makes the only route to an address lead to these gateways, each by the source address of the clients outside;
+// without one, the address is unreachable.
+func routeTo(a netip.Addr, gateways []netip.Addr) error {
+	route := &netlink.Route{Dst: ipNet(single(a))}
+	switch len(gateways) {
+	case 0:
+		route.Type = unix.RTN_UNREACHABLE
+	case 1:
+		route.Gw, route.Src = gateways[0].AsSlice(), net.ParseIP(outsideAddress)
+	default:
+		route.Src = net.ParseIP(outsideAddress)
+		for _, g := range gateways {
+			ways, err := netlink.RouteGet(g.AsSlice())
+			if err != nil || len(ways) == 0 {
+				return fmt.Errorf("no way to %s: %w", g, err)
+			}
+			route.MultiPath = append(route.MultiPath, &netlink.NexthopInfo{Gw: g.AsSlice(), LinkIndex: ways[0].LinkIndex})
+		}
+	}
+	if err := netlink.RouteReplace(route); err != nil {
+		return fmt.Errorf("route %s to %v: %w", a, gateways, err)
+	}
+	return nil
+}
+
+// single returns the prefix of one address.
+func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

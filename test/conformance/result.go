@@ -1,0 +1,71 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// A result is what one test had to say about one proxy.
+type result struct {
+	Test     string
+	Program  string // the hash of the program under test: another program's result says nothing
+	Passed   bool
+	Failure  string  // the first line of why not
+	Seconds  float64 // of the last attempt
+	Attempts int     // the first beside other tests, the second alone
+}
+
+// fileName returns a file's name for the test: readable, and no other test's.
+func fileName(test string) string {
+	sum := sha256.Sum256([]byte(test))
+	words := strings.FieldsFunc(strings.TrimPrefix(test, "[sig-network] "), func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9')
+	})
+	name := strings.Join(words, "-")
+	return name[:min(len(name), 100)] + "-" + hex.EncodeToString(sum[:3])
+}
+
+func (s setting) resultFile(test string) string {
+	return filepath.Join(s.results(), fileName(test)+".json")
+}
+
+// load returns the test's result with this program, and whether there is one.
+func (s setting) load(test, program string) (result, bool, error) {
+	text, err := os.ReadFile(s.resultFile(test))
+	if errors.Is(err, fs.ErrNotExist) {
+		return result{}, false, nil
+	}
+	if err != nil {
+		return result{}, false, err
+	}
+	var r result
+	if err := json.Unmarshal(text, &r); err != nil {
+		return result{}, false, fmt.Errorf("%s: %w", s.resultFile(test), err)
+	}
+	return r, r.Program == program, nil
+}
+
+func (s setting) save(r result) error {
+	text, err := json.MarshalIndent(r, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(s.resultFile(r.Test), append(text, '\n'), 0o644)
+}
+
+// hash identifies a program by its content.
+func hash(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8]), nil
+}
