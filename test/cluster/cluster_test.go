@@ -42,6 +42,7 @@ func TestCluster(t *testing.T) {
 			t.Run("a kubeconfig file says who and where", func(t *testing.T) { testKubeconfig(t, c) })
 			t.Run("objects are validated strictly", func(t *testing.T) { testApply(t, c) })
 			t.Run("commands run where the server is", func(t *testing.T) { testCommand(t, c) })
+			t.Run("programs run beside the server", func(t *testing.T) { testRun(t, c) })
 			t.Run("a test kernel reaches the server", func(t *testing.T) { testKernel(t, c) })
 			t.Run("the server is away and comes back", func(t *testing.T) { testRestart(t, c) })
 		})
@@ -56,7 +57,7 @@ func closeAndLook(t *testing.T, c *Cluster) {
 	if err := c.Close(); err != nil {
 		t.Errorf("Close: %v", err)
 	}
-	for _, p := range c.processes {
+	for _, p := range append(c.processes, c.beside...) {
 		if alive(t, p.command.Process.Pid) {
 			t.Errorf("%s still runs", p.name)
 		}
@@ -219,6 +220,21 @@ func testCommand(t *testing.T, c *Cluster) {
 	}
 	if got, want := strings.Contains(string(links), TapName+":"), c.namespace != nil; got != want {
 		t.Errorf("there is a link %s: %v, want %v", TapName, got, want)
+	}
+}
+
+func testRun(t *testing.T, c *Cluster) {
+	folder := t.TempDir()
+	ended, err := c.Run("words", folder, "echo", "I am", "here")
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	if text, err := os.ReadFile(filepath.Join(folder, "words.log")); string(text) != "I am here\n" {
+		t.Errorf("log %q, error %v", text, err)
+	}
+	if _, err := c.Run("sleep", folder, "sleep", "1000"); err != nil { // for closeAndLook
+		t.Fatal(err)
 	}
 }
 

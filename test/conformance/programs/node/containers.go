@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"syscall"
 	"time"
 
@@ -19,7 +18,8 @@ import (
 	"k8s.io/klog/v2"
 )
 
-func (p *processes) CreateContainer(_ context.Context, sandboxID string, config *runtimeapi.ContainerConfig, sc *runtimeapi.PodSandboxConfig) (string, error) {
+func (p *processes) CreateContainer(_ context.Context, sandboxID string, config *runtimeapi.ContainerConfig,
+	sandboxConfig *runtimeapi.PodSandboxConfig) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.sandboxes[sandboxID]
@@ -27,7 +27,7 @@ func (p *processes) CreateContainer(_ context.Context, sandboxID string, config 
 		return "", notFound("sandbox", sandboxID)
 	}
 	image := config.GetImage().GetImage()
-	if entrypoint(image) == nil {
+	if _, ok := entryOf(image); !ok {
 		return "", errNoImage
 	}
 	c := &container{id: newID(), image: image, sandbox: s, config: config, created: time.Now().UnixNano(), done: make(chan struct{})}
@@ -38,7 +38,7 @@ func (p *processes) CreateContainer(_ context.Context, sandboxID string, config 
 	var err error
 	path := ""
 	if config.LogPath != "" {
-		path = filepath.Join(sc.LogDirectory, config.LogPath)
+		path = filepath.Join(sandboxConfig.LogDirectory, config.LogPath)
 	}
 	if c.log, err = openLog(path); err != nil {
 		return "", err
@@ -47,6 +47,7 @@ func (p *processes) CreateContainer(_ context.Context, sandboxID string, config 
 	return c.id, nil
 }
 
+// StartContainer starts the container's program, and returns when that waits for something; see settle.
 func (p *processes) StartContainer(_ context.Context, id string) error {
 	p.mu.Lock()
 	c := p.containers[id]
@@ -54,63 +55,35 @@ func (p *processes) StartContainer(_ context.Context, id string) error {
 	if c == nil {
 		return notFound("container", id)
 	}
-	text, err := json.Marshal(p.describe(c))
+	description, err := json.Marshal(p.describe(c))
 	if err != nil {
 		return err
 	}
-	in, to, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	go func() { to.Write(text); to.Close() }()
-	cmd := exec.Command(filepath.Join(p.programs, "podinit"))
+	cmd := exec.Command(filepath.Join(p.programs, "podinit"), string(description))
 	cmd.Env = []string{searchPath, "GOMAXPROCS=1"}
-	cmd.ExtraFiles = []*os.File{in}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC}
-	outR, outW, err := os.Pipe()
-	if err != nil {
+	cmd.Stdout, cmd.Stderr = c.log.stream("stdout"), c.log.stream("stderr")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setsid:     true,
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
+	}
+	if err := c.sandbox.net.do(cmd.Start); err != nil {
+		p.ended(c, 128)
 		return err
 	}
-	errR, errW, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	cmd.Stdout, cmd.Stderr = outW, errW
-	err = c.sandbox.net.do(cmd.Start)
-	in.Close()
-	outW.Close()
-	errW.Close()
 	p.mu.Lock()
-	c.started = time.Now().UnixNano()
-	if err != nil {
-		defer p.mu.Unlock()
-		outR.Close()
-		errR.Close()
-		c.state, c.code, c.finished = runtimeapi.ContainerState_CONTAINER_EXITED, 128, c.started
-		close(c.done)
-		return err
-	}
-	c.pid = cmd.Process.Pid
+	c.pid, c.started, c.state = cmd.Process.Pid, time.Now().UnixNano(), runtimeapi.ContainerState_CONTAINER_RUNNING
 	p.mu.Unlock()
-	var copied sync.WaitGroup
-	copied.Add(2)
-	go func() { c.log.copy("stdout", outR); copied.Done() }()
-	go func() { c.log.copy("stderr", errR); copied.Done() }()
-	go func() {
-		err := cmd.Wait()
-		copied.Wait() // nothing is left of the process namespace that could write
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		c.finished, c.state, c.code = time.Now().UnixNano(), runtimeapi.ContainerState_CONTAINER_EXITED, int32(exitCode(err))
-		close(c.done)
-	}()
+	go func() { p.ended(c, exitCode(cmd.Wait())) }()
 	c.settle()
+	return nil
+}
+
+// ended notes that the container's program has ended with this status.
+func (p *processes) ended(c *container, code int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if c.state != runtimeapi.ContainerState_CONTAINER_EXITED {
-		c.state = runtimeapi.ContainerState_CONTAINER_RUNNING
-	}
-	return nil
+	c.finished, c.state, c.code = time.Now().UnixNano(), runtimeapi.ContainerState_CONTAINER_EXITED, int32(code)
+	close(c.done)
 }
 
 // settle waits until the container's program has nothing to do. Tests take for granted that a program that was started
@@ -208,10 +181,15 @@ func (p *processes) ListContainers(_ context.Context, f *runtimeapi.ContainerFil
 	defer p.mu.Unlock()
 	var list []*runtimeapi.Container
 	for _, c := range p.containers {
-		if f != nil && (f.Id != "" && f.Id != c.id || f.PodSandboxId != "" && f.PodSandboxId != c.sandbox.id || f.State != nil && f.State.State != c.state || !matches(c.config.Labels, f.LabelSelector)) {
+		if f != nil && (f.Id != "" && f.Id != c.id || f.PodSandboxId != "" && f.PodSandboxId != c.sandbox.id ||
+			f.State != nil && f.State.State != c.state || !matches(c.config.Labels, f.LabelSelector)) {
 			continue
 		}
-		list = append(list, &runtimeapi.Container{Id: c.id, PodSandboxId: c.sandbox.id, Metadata: c.config.Metadata, Image: c.config.Image, ImageRef: image(c.config.Image).Id, ImageId: image(c.config.Image).Id, State: c.state, CreatedAt: c.created, Labels: c.config.Labels, Annotations: c.config.Annotations})
+		ref := image(c.config.Image).Id
+		list = append(list, &runtimeapi.Container{
+			Id: c.id, PodSandboxId: c.sandbox.id, Metadata: c.config.Metadata, Image: c.config.Image, ImageRef: ref, ImageId: ref,
+			State: c.state, CreatedAt: c.created, Labels: c.config.Labels, Annotations: c.config.Annotations,
+		})
 	}
 	return list, nil
 }
@@ -223,9 +201,11 @@ func (p *processes) ContainerStatus(_ context.Context, id string, _ bool) (*runt
 	if c == nil {
 		return nil, notFound("container", id)
 	}
+	ref := image(c.config.Image).Id
 	st := &runtimeapi.ContainerStatus{
-		Id: id, Metadata: c.config.Metadata, State: c.state, CreatedAt: c.created, StartedAt: c.started, FinishedAt: c.finished, ExitCode: c.code,
-		Image: c.config.Image, ImageRef: image(c.config.Image).Id, ImageId: image(c.config.Image).Id, Labels: c.config.Labels, Annotations: c.config.Annotations, Mounts: c.config.Mounts, LogPath: c.log.path,
+		Id: id, Metadata: c.config.Metadata, Labels: c.config.Labels, Annotations: c.config.Annotations,
+		State: c.state, CreatedAt: c.created, StartedAt: c.started, FinishedAt: c.finished, ExitCode: c.code,
+		Image: c.config.Image, ImageRef: ref, ImageId: ref, Mounts: c.config.Mounts, LogPath: c.log.path,
 	}
 	if c.state == runtimeapi.ContainerState_CONTAINER_EXITED {
 		st.Reason = "Completed"

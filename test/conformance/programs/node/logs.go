@@ -1,7 +1,8 @@
 package main
 
 import (
-	"bufio"
+	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -9,54 +10,59 @@ import (
 	"time"
 )
 
+// A logFile is a container's log in the form that the kubelet reads.
 type logFile struct {
 	path string
 	mu   sync.Mutex
-	f    *os.File
+	file *os.File // nil: nobody wants the log, or it is closed
 }
 
-func openLog(path string) (*logFile, error) {
-	l := &logFile{path: path}
+// openLog makes the log; without a path, one that keeps nothing.
+func openLog(path string) (l *logFile, err error) {
+	l = &logFile{path: path}
 	if path == "" {
 		return l, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
-	var err error
-	l.f, err = os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	l.file, err = os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	return l, err
 }
 
-func (l *logFile) copy(stream string, from *os.File) {
-	defer from.Close()
-	r := bufio.NewReaderSize(from, 16<<10)
-	for {
-		line, err := r.ReadSlice('\n')
-		if len(line) > 0 {
-			tag := "P"
-			if line[len(line)-1] == '\n' {
-				tag, line = "F", line[:len(line)-1]
-			} else if err == io.EOF {
-				tag = "F"
-			}
-			l.mu.Lock()
-			if l.f != nil {
-				l.f.WriteString(time.Now().Format(time.RFC3339Nano) + " " + stream + " " + tag + " " + string(line) + "\n")
-			}
-			l.mu.Unlock()
+// stream returns where a container's program writes "stdout" or "stderr".
+func (l *logFile) stream(name string) io.Writer { return stream{l, name} }
+
+type stream struct {
+	log  *logFile
+	name string
+}
+
+// Write writes each line with its time, and whether it is a full one or a part.
+func (s stream) Write(text []byte) (int, error) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	if s.log.file == nil {
+		return len(text), nil
+	}
+	now := time.Now().Format(time.RFC3339Nano)
+	for line := range bytes.Lines(text) {
+		tag := "P"
+		if all, full := bytes.CutSuffix(line, []byte("\n")); full {
+			line, tag = all, "F"
 		}
-		if err != nil && err != bufio.ErrBufferFull {
-			return
+		if _, err := fmt.Fprintf(s.log.file, "%s %s %s %s\n", now, s.name, tag, line); err != nil {
+			return 0, err
 		}
 	}
+	return len(text), nil
 }
 
 func (l *logFile) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.f != nil {
-		l.f.Close()
-		l.f = nil
+	if l.file != nil {
+		l.file.Close()
+		l.file = nil
 	}
 }

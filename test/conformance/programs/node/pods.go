@@ -98,7 +98,9 @@ func (p *processes) PodSandboxStatus(_ context.Context, id string, _ bool) (*run
 	st := &runtimeapi.PodSandboxStatus{
 		Id: id, Metadata: s.config.Metadata, State: s.state(), CreatedAt: s.created, Labels: s.config.Labels, Annotations: s.config.Annotations,
 		Network: &runtimeapi.PodSandboxNetworkStatus{},
-		Linux:   &runtimeapi.LinuxPodSandboxStatus{Namespaces: &runtimeapi.Namespace{Options: s.config.GetLinux().GetSecurityContext().GetNamespaceOptions()}},
+		Linux: &runtimeapi.LinuxPodSandboxStatus{
+			Namespaces: &runtimeapi.Namespace{Options: s.config.GetLinux().GetSecurityContext().GetNamespaceOptions()},
+		},
 	}
 	if s.net != nil && s.ready {
 		for i, a := range s.net.addresses {
@@ -117,14 +119,19 @@ func (p *processes) ListPodSandbox(_ context.Context, f *runtimeapi.PodSandboxFi
 	defer p.mu.Unlock()
 	var list []*runtimeapi.PodSandbox
 	for _, s := range p.sandboxes {
-		if f != nil && (f.Id != "" && f.Id != s.id || f.State != nil && f.State.State != s.state() || !matches(s.config.Labels, f.LabelSelector)) {
+		if f != nil && (f.Id != "" && f.Id != s.id || f.State != nil && f.State.State != s.state() ||
+			!matches(s.config.Labels, f.LabelSelector)) {
 			continue
 		}
-		list = append(list, &runtimeapi.PodSandbox{Id: s.id, Metadata: s.config.Metadata, State: s.state(), CreatedAt: s.created, Labels: s.config.Labels, Annotations: s.config.Annotations})
+		list = append(list, &runtimeapi.PodSandbox{
+			Id: s.id, Metadata: s.config.Metadata, State: s.state(),
+			CreatedAt: s.created, Labels: s.config.Labels, Annotations: s.config.Annotations,
+		})
 	}
 	return list, nil
 }
 
-func (p *processes) UpdatePodSandboxResources(context.Context, *runtimeapi.UpdatePodSandboxResourcesRequest) (*runtimeapi.UpdatePodSandboxResourcesResponse, error) {
+func (p *processes) UpdatePodSandboxResources(context.Context, *runtimeapi.UpdatePodSandboxResourcesRequest) (
+	*runtimeapi.UpdatePodSandboxResourcesResponse, error) {
 	return &runtimeapi.UpdatePodSandboxResourcesResponse{}, nil
 }

@@ -24,6 +24,7 @@ func (p *processes) RestorePod(context.Context, *runtimeapi.RestorePodRequest) (
 	return nil, errNot
 }
 
-func (p *processes) GetContainerEvents(context.Context, chan *runtimeapi.ContainerEventResponse, func(runtimeapi.RuntimeService_GetContainerEventsClient)) error {
+func (p *processes) GetContainerEvents(context.Context, chan *runtimeapi.ContainerEventResponse,
+	func(runtimeapi.RuntimeService_GetContainerEventsClient)) error {
 	return errNot
 }

@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	errNoImage = errors.New("no such image here; see images.go")
+	errNoImage = errors.New("there is no such image")
 	errNot     = errors.New("not implemented")
 )
 
@@ -31,6 +31,7 @@ type processes struct {
 	containers map[string]*container
 }
 
+// A sandbox is a pod.
 type sandbox struct {
 	id      string
 	config  *runtimeapi.PodSandboxConfig
@@ -39,6 +40,7 @@ type sandbox struct {
 	net     *podNet // nil: the node's
 }
 
+// A container is a process with what the kubelet has said of it.
 type container struct {
 	id, image                  string
 	sandbox                    *sandbox
@@ -56,7 +58,10 @@ func newProcesses(node, root, programs string, prefixes []netip.Prefix) (*proces
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return nil, err
 	}
-	p := &processes{node: node, root: root, programs: programs, network: newNetwork(prefixes), sandboxes: map[string]*sandbox{}, containers: map[string]*container{}}
+	p := &processes{
+		node: node, root: root, programs: programs, network: newNetwork(prefixes),
+		sandboxes: map[string]*sandbox{}, containers: map[string]*container{},
+	}
 	config := streaming.DefaultConfig
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -96,7 +101,8 @@ func (p *processes) Version(context.Context, string) (*runtimeapi.VersionRespons
 }
 
 func (p *processes) Status(context.Context, bool) (*runtimeapi.StatusResponse, error) {
-	return &runtimeapi.StatusResponse{Status: &runtimeapi.RuntimeStatus{Conditions: []*runtimeapi.RuntimeCondition{{Type: "RuntimeReady", Status: true}, {Type: "NetworkReady", Status: true}}}}, nil
+	conditions := []*runtimeapi.RuntimeCondition{{Type: "RuntimeReady", Status: true}, {Type: "NetworkReady", Status: true}}
+	return &runtimeapi.StatusResponse{Status: &runtimeapi.RuntimeStatus{Conditions: conditions}}, nil
 }
 
 func (p *processes) RuntimeConfig(context.Context) (*runtimeapi.RuntimeConfigResponse, error) {

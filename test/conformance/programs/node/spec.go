@@ -22,16 +22,18 @@ func (c *container) env() []string {
 
 // describe returns what podinit has to know of the container.
 func (p *processes) describe(c *container) spec.Spec {
-	e := entrypoint(c.image)
+	e, _ := entryOf(c.image) // CreateContainer has looked
 	args := append([]string(nil), c.config.Command...)
 	if len(args) == 0 {
-		args = append(args, e[0]...)
+		args = append(args, e.entrypoint...)
 		if len(c.config.Args) == 0 {
-			args = append(args, e[1]...)
+			args = append(args, e.command...)
 		}
 	}
 	args = append(args, c.config.Args...)
-	s := spec.Spec{Root: c.root, Hostname: c.sandbox.config.Hostname, Files: map[string]string{}, Env: c.env(), Dir: c.config.WorkingDir, Args: args}
+	s := spec.Spec{
+		Root: c.root, Hostname: c.sandbox.config.Hostname, Files: map[string]string{}, Env: c.env(), Dir: c.config.WorkingDir, Args: args,
+	}
 	if s.Hostname == "" {
 		s.Hostname = p.node // with hostNetwork
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -18,10 +17,11 @@ func (p *processes) ListContainerStats(context.Context, *runtimeapi.ContainerSta
 	defer p.mu.Unlock()
 	var list []*runtimeapi.ContainerStats
 	for _, c := range p.containers {
-		now := time.Now().UnixNano()
 		list = append(list, &runtimeapi.ContainerStats{
-			Attributes:    &runtimeapi.ContainerAttributes{Id: c.id, Metadata: c.config.Metadata, Labels: c.config.Labels, Annotations: c.config.Annotations},
-			WritableLayer: &runtimeapi.FilesystemUsage{Timestamp: now, FsId: &runtimeapi.FilesystemIdentifier{Mountpoint: "/"}, UsedBytes: &runtimeapi.UInt64Value{Value: c.used()}, InodesUsed: &runtimeapi.UInt64Value{Value: 1}},
+			Attributes: &runtimeapi.ContainerAttributes{
+				Id: c.id, Metadata: c.config.Metadata, Labels: c.config.Labels, Annotations: c.config.Annotations,
+			},
+			WritableLayer: usage(c.used()),
 		})
 	}
 	return list, nil

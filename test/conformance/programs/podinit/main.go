@@ -1,5 +1,5 @@
 // The program podinit turns itself into a container's program. It is started in new mount, process, host name and IPC
-// namespaces and in the network namespace of its pod, with a description of the container on descriptor 3.
+// namespaces and in the network namespace of its pod, with a description of the container as its argument.
 package main
 
 import (
@@ -41,15 +41,15 @@ func bind(from, to string, ro bool) {
 func main() {
 	runtime.LockOSThread()
 	var s spec.Spec
-	in := os.NewFile(3, "spec")
-	check(json.NewDecoder(in).Decode(&s))
-	in.Close()
+	check(json.Unmarshal([]byte(os.Args[1]), &s))
 
 	// Before anything is mounted: nobody else sees what is mounted here.
 	check(syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""), "private ")
 	check(syscall.Mount(s.Root, s.Root, "", syscall.MS_BIND, ""), "root ")
 	at := func(p string) string { return filepath.Join(s.Root, p) }
-	for _, d := range []string{"usr", "proc", "sys", "dev/shm", "tmp", "etc", "run", "var/run", "var/tmp", "var/log", "root", "home", "uploads", "opt", "mnt", "srv"} {
+	for _, d := range []string{
+		"usr", "proc", "sys", "dev/shm", "tmp", "etc", "run", "var/run", "var/tmp", "var/log", "root", "home", "uploads", "opt", "mnt", "srv",
+	} {
 		check(os.MkdirAll(at(d), 0o755))
 	}
 	for _, d := range []string{"tmp", "var/tmp", "dev/shm", "uploads"} {
@@ -73,8 +73,8 @@ func main() {
 		check(syscall.Mknod(at("dev/"+name), syscall.S_IFCHR|0o666, 1<<8|minor), "mknod ")
 		os.Chmod(at("dev/"+name), 0o666)
 	}
-	for name, to := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"} {
-		os.Symlink(to, at("dev/"+name))
+	for name, to := range map[string]string{"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"} {
+		os.Symlink("/proc/self/fd"+to, at("dev/"+name))
 	}
 	for f, text := range s.Files {
 		check(os.MkdirAll(filepath.Dir(at(f)), 0o755))

@@ -1,7 +1,7 @@
 // Package spec has what the container runtime tells podinit of a container.
 package spec
 
-// A Spec describes a container. It comes on podinit's descriptor 3, as JSON.
+// A Spec describes a container. It is podinit's argument, as JSON.
 type Spec struct {
 	Root     string // an empty folder
 	Hostname string
