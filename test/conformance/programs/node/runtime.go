@@ -76,11 +76,6 @@ func newProcesses(node, root, programs string, prefixes []netip.Prefix) (*proces
 	return p, nil
 }
 
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
 func newID() string {
 	b := make([]byte, 16)
 	rand.Read(b)

@@ -60,10 +60,8 @@ func (p *processes) describe(c *container) spec.Spec {
 	}
 	s.Files["etc/hostname"] = s.Hostname + "\n"
 	s.Files["etc/hosts"] = "127.0.0.1 localhost\n"
-	for _, program := range []string{"agnhost", "regression-issue-74839"} {
-		if from := filepath.Join(p.programs, program); exists(from) {
-			s.Mounts = append(s.Mounts, spec.Mount{From: from, To: "/" + program, ReadOnly: true})
-		}
+	for path, program := range inImages {
+		s.Mounts = append(s.Mounts, spec.Mount{From: filepath.Join(p.programs, program), To: path, ReadOnly: true})
 	}
 	for _, m := range c.config.Mounts {
 		s.Mounts = append(s.Mounts, spec.Mount{From: m.HostPath, To: m.ContainerPath, ReadOnly: m.Readonly})
