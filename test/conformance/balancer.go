@@ -73,7 +73,7 @@ func (b *balancer) once(ctx context.Context) error {
 			err = b.release(ctx, s)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("Service %s/%s: %w", s.Namespace, s.Name, err))
+			errs = append(errs, fmt.Errorf("load balancer of %s/%s: %w", s.Namespace, s.Name, err))
 		}
 	}
 	for uid, f := range b.given {

@@ -3,8 +3,8 @@
 //
 //	go run ./test/conformance [-proxies divert,bind,iptables] [-focus REGEXP] [-short] [-parallel N] [-docs FOLDER]
 //
-// Tests that have a result with the same program are not run again, unless a focus asks for them: what was broken off goes
-// on. The exit status is 1 if a test did anything but what tests.txt says.
+// make conformance builds the programs first. Tests that have a result with the same program are not run again, unless a focus
+// asks for them: what was broken off goes on. The exit status is 1 if a test did anything but what tests.txt says.
 package main
 
 import (
@@ -99,6 +99,9 @@ func (o options) run(ctx context.Context) error {
 	}
 	var errs []error
 	for _, p := range o.proxies {
+		if ctx.Err() != nil {
+			break
+		}
 		if err := o.test(ctx, p, choose(tests, o.focus, o.short)); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
 		}
