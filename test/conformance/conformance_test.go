@@ -156,13 +156,14 @@ func TestPage(t *testing.T) {
 	}
 	columns := []column{
 		{proxies[0], map[string]result{
-			tests[0].name: {Passed: true, Seconds: 3, Attempts: 1}, tests[1].name: {Failure: "refused"}, tests[2].name: {Failure: "timed out"},
+			tests[0].name: {Passed: true, Seconds: 3, Attempts: 1, Commit: "b2"}, tests[1].name: {Failure: "refused", Commit: "b2"},
+			tests[2].name: {Failure: "timed out", Commit: "a1"},
 		}},
 		{proxies[2], map[string]result{tests[0].name: {Passed: true, Seconds: 9, Attempts: 2}}},
 	}
 	got := page(tests, columns)
 	for _, want := range []string{
-		"| divert | 1 | 2 | 0 |\n", "| kube-proxy, iptables | 1 | 0 | 2 |\n", "1 tests are left out",
+		"| divert | a1, b2 | 1 | 2 | 0 |\n", "| kube-proxy, iptables | 1.37.2 | 1 | 0 | 2 |\n", "1 tests are left out",
 		"- B, divert: IPVS cannot\n", "- C, divert: not expected: timed out\n",
 		`| A \[Slow] | 3 s | 9 s, alone |` + "\n", "| C | **failed** | not run |\n", "1: there is no cloud\n\n- D\n",
 	} {

@@ -145,6 +145,10 @@ func (o options) test(ctx context.Context, p proxy, tests []test) (err error) {
 }
 
 func (o options) runMissing(ctx context.Context, s setting, program string, tests []test) (results []result, err error) {
+	commit, err := lastCommit(ctx)
+	if err != nil {
+		return nil, err
+	}
 	start := time.Now()
 	b, err := startBed(ctx, s)
 	if err != nil {
@@ -152,7 +156,7 @@ func (o options) runMissing(ctx context.Context, s setting, program string, test
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
 	fmt.Printf("%s: the cluster is up after %.0f s\n", s.name, time.Since(start).Seconds())
-	r := run{bed: b, program: program}
+	r := run{bed: b, program: program, commit: commit}
 	return r.all(ctx, tests, o.parallel)
 }
 

@@ -43,6 +43,18 @@ func (c column) count() (passed, ran int) {
 	return passed, ran
 }
 
+// version says what was tested.
+func (c column) version() string {
+	if c.program == "kube-proxy" {
+		return kubernetesVersion
+	}
+	commits := map[string]bool{} // programs of several commits may be the same
+	for _, r := range c.results {
+		commits[r.Commit] = true
+	}
+	return strings.Join(slices.Sorted(maps.Keys(commits)), ", ")
+}
+
 // writePage writes conformance.md from all results that are there for the programs as they are now.
 func (o options) writePage(tests []test) error {
 	var columns []column
@@ -81,11 +93,11 @@ others, and passed when nothing else ran.
 func page(tests []test, columns []column) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, pageHead, kubernetesVersion)
-	b.WriteString("| | passed | failed | not run |\n|---|---|---|---|\n")
+	b.WriteString("| | of | passed | failed | not run |\n|---|---|---|---|---|\n")
 	chosen := slices.DeleteFunc(slices.Clone(tests), func(t test) bool { return t.leftOut != "" })
 	for _, c := range columns {
 		passed, ran := c.count()
-		fmt.Fprintf(&b, "| %s | %d | %d | %d |\n", c.heading, passed, ran-passed, len(chosen)-ran)
+		fmt.Fprintf(&b, "| %s | %s | %d | %d | %d |\n", c.heading, c.version(), passed, ran-passed, len(chosen)-ran)
 	}
 	fmt.Fprintf(&b, "\n%d tests are left out, [each with its reason](#left-out).\n", len(tests)-len(chosen))
 	writeFailures(&b, chosen, columns)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -16,6 +18,7 @@ import (
 type result struct {
 	Test     string
 	Program  string // the hash of the program under test: another program's result says nothing
+	Commit   string // the last that changed kube-ipvs
 	Passed   bool
 	Failure  string  // the first line of why not
 	Seconds  float64 // of the last attempt
@@ -58,6 +61,15 @@ func (s setting) save(r result) error {
 		return err
 	}
 	return os.WriteFile(s.resultFile(r.Test), append(text, '\n'), 0o644)
+}
+
+// lastCommit returns the short name of the last commit that changed anything but tests and documentation.
+func lastCommit(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "git", "log", "-1", "--format=%h", "--", ".", ":!test", ":!docs", ":!Makefile").Output()
+	if err != nil {
+		return "", fmt.Errorf("which commit is it? %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
 // hash identifies a program by its content.

@@ -21,6 +21,7 @@ const longest = time.Hour
 type run struct {
 	*bed
 	program string // hash of the proxy's program
+	commit  string
 	total   int
 
 	mu   sync.Mutex
@@ -157,7 +158,7 @@ func (r *run) attempt(ctx context.Context, t test, attempt int) (result, error) 
 		return result{}, r.lastWords()
 	default:
 	}
-	res, err := readReport(report, result{Test: t.name, Program: r.program, Attempts: attempt})
+	res, err := readReport(report, result{Test: t.name, Program: r.program, Commit: r.commit, Attempts: attempt})
 	return res, errors.Join(err, os.Remove(report)) // it is large, as it has all the tests that were not chosen
 }
 

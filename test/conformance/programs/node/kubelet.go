@@ -70,7 +70,7 @@ func (o options) settings() (*kubeletoptions.KubeletServer, error) {
 }
 
 // needs returns what the kubelet calls.
-func (o options) needs(containers *processes) (*kubelet.Dependencies, error) {
+func (o options) needs(containers *processes, tls *server.TLSOptions) (*kubelet.Dependencies, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
 	if err != nil {
 		return nil, err
@@ -83,10 +83,6 @@ func (o options) needs(containers *processes) (*kubelet.Dependencies, error) {
 	}
 	config.Timeout = 10 * time.Second
 	heartbeat, err := clientset.NewForConfig(config)
-	if err != nil {
-		return nil, err
-	}
-	tls, err := o.certificate()
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +114,7 @@ func (o options) needs(containers *processes) (*kubelet.Dependencies, error) {
 	}, nil
 }
 
-// certificate writes a certificate for the kubelet's server, which the API server does not look at.
+// certificate writes a certificate for the kubelet's server, and for servers in agnhost's containers. No client looks at it.
 func (o options) certificate() (*server.TLSOptions, error) {
 	certificate, key, err := certutil.GenerateSelfSignedCertKey(o.name, nil, nil)
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"context"
 	"flag"
 	"net/netip"
-	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -72,15 +71,19 @@ func parse() options {
 
 // run starts the kubelet. It does not return if that works.
 func (o options) run(ctx context.Context) error {
-	containers, err := newProcesses(o.name, filepath.Join(o.root, "containers"), o.programs, o.pods)
-	if err != nil {
-		return err
-	}
 	settings, err := o.settings()
 	if err != nil {
 		return err
 	}
-	needs, err := o.needs(containers)
+	tls, err := o.certificate()
+	if err != nil {
+		return err
+	}
+	containers, err := newProcesses(o, tls)
+	if err != nil {
+		return err
+	}
+	needs, err := o.needs(containers, tls)
 	if err != nil {
 		return err
 	}

@@ -6,13 +6,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"net"
-	"net/netip"
 	"os"
+	"path/filepath"
 	"sync"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-streaming/pkg/streaming"
 	"k8s.io/klog/v2"
+	"k8s.io/kubernetes/pkg/kubelet/server"
 )
 
 var (
@@ -23,6 +24,7 @@ var (
 // processes is a container runtime whose containers are plain processes. A kubelet calls it directly.
 type processes struct {
 	node, root, programs string
+	tls                  *server.TLSOptions // for the servers of agnhost
 	network              *network
 	stream               streaming.Server
 
@@ -54,13 +56,13 @@ type container struct {
 	done                       chan struct{}
 }
 
-func newProcesses(node, root, programs string, prefixes []netip.Prefix) (*processes, error) {
-	if err := os.MkdirAll(root, 0o755); err != nil {
-		return nil, err
-	}
+func newProcesses(o options, tls *server.TLSOptions) (*processes, error) {
 	p := &processes{
-		node: node, root: root, programs: programs, network: newNetwork(prefixes),
+		node: o.name, root: filepath.Join(o.root, "containers"), programs: o.programs, tls: tls, network: newNetwork(o.pods),
 		sandboxes: map[string]*sandbox{}, containers: map[string]*container{},
+	}
+	if err := os.MkdirAll(p.root, 0o755); err != nil {
+		return nil, err
 	}
 	config := streaming.DefaultConfig
 	l, err := net.Listen("tcp", "127.0.0.1:0")

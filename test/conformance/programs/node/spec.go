@@ -60,6 +60,9 @@ func (p *processes) describe(c *container) spec.Spec {
 	}
 	s.Files["etc/hostname"] = s.Hostname + "\n"
 	s.Files["etc/hosts"] = "127.0.0.1 localhost\n"
+	s.Mounts = []spec.Mount{
+		{From: p.tls.CertFile, To: "/localhost.crt", ReadOnly: true}, {From: p.tls.KeyFile, To: "/localhost.key", ReadOnly: true},
+	}
 	for path, program := range inImages {
 		s.Mounts = append(s.Mounts, spec.Mount{From: filepath.Join(p.programs, program), To: path, ReadOnly: true})
 	}
