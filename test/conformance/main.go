@@ -131,7 +131,7 @@ func (o options) test(ctx context.Context, p proxy, tests []test) (err error) {
 			missing = append(missing, t)
 		}
 	}
-	fmt.Printf("%s: %d tests, of which %d have a result\n", p.name, len(tests), len(tests)-len(missing))
+	fmt.Printf("%s: %d tests, of which %d are to run\n", p.name, len(tests), len(missing))
 	if len(missing) > 0 {
 		fresh, err := o.runMissing(ctx, s, program, missing)
 		if err != nil {

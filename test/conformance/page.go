@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -65,7 +66,7 @@ func (o options) writePage(tests []test) error {
 			return err
 		}
 		c := column{p, map[string]result{}}
-		for _, t := range choose(tests, o.focus, false) {
+		for _, t := range choose(tests, regexp.MustCompile(""), false) {
 			r, known, err := s.load(t.name, program)
 			if err != nil {
 				return err
