@@ -114,7 +114,7 @@ conformance-short: conformance-programs
 	@$(bin)/conformance -proxies '$(proxies)' -short
 
 conformance-programs: build
-	@test/packages busybox curl dnsutils netcat-openbsd util-linux
+	@test/packages curl dnsutils netcat-openbsd util-linux wget
 	@go build -trimpath -buildvcs=false -o $(bin)/ ./cmd/kube-ipvs ./test/conformance
 	@cd test/kubernetes && go build -o $(bin)/ k8s.io/kubernetes/cmd/kube-proxy
 	@cd test/conformance/programs && go build -ldflags '-s -w' -o $(bin)/ ./node ./podinit ./agnhost \

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 )
 
-const searchPath = "PATH=/image:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+const searchPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 func (c *container) env() []string {
 	env := []string{searchPath, "HOME=/root"}
@@ -58,13 +58,12 @@ func (p *processes) describe(c *container) spec.Spec {
 		}
 		s.Files["etc/resolv.conf"] = b.String()
 	}
+	s.Files["etc/wgetrc"] = "tries = 1\n" // the images have BusyBox's wget, which gives up at once, where GNU's tries 20 times
 	s.Files["etc/hostname"] = s.Hostname + "\n"
 	s.Files["etc/hosts"] = "127.0.0.1 localhost\n"
 	s.Mounts = []spec.Mount{
 		{From: p.tls.CertFile, To: "/localhost.crt", ReadOnly: true}, {From: p.tls.KeyFile, To: "/localhost.key", ReadOnly: true},
 	}
-	// The images have BusyBox's, which gives up where the machine's tries again and again.
-	s.Mounts = append(s.Mounts, spec.Mount{From: "/usr/bin/busybox", To: "/image/wget", ReadOnly: true})
 	for path, program := range inImages {
 		s.Mounts = append(s.Mounts, spec.Mount{From: filepath.Join(p.programs, program), To: path, ReadOnly: true})
 	}
