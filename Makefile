@@ -1,5 +1,6 @@
 # Two commands are all that one needs: "make demo" and "make test". Both install what is missing.
-.PHONY: demo test compare minors bench instructions soak nft neighbours release lint build unit kernel cluster packages clean conformance conformance-short conformance-programs \
+.PHONY: demo test compare minors bench instructions soak nft neighbours conformance conformance-short conformance-programs release \
+    lint build unit kernel cluster packages clean
 
 bin := $(CURDIR)/.bin
 inkernel := $(bin)/inkernel -timeout 41m
