@@ -71,6 +71,16 @@ func (d *Dataplane) aliasServes(m ipset.Member) bool {
 	return d.serverLayer.Present(AliasKey(AddressOf(MemberKey(m))))
 }
 
+// allOn reports whether all frontends in service ranges are on.
+func (d *Dataplane) allOn(s Sets) bool {
+	for o := range d.members[s.Frontends.Name].Table.Missing() {
+		if !o.IsKnown() && d.inServiceCIDR(o.Key().Addr) {
+			return false
+		}
+	}
+	return true
+}
+
 // isFrontend reports whether a frontend is on, and its packets may be diverted.
 func (d *Dataplane) isFrontend(s Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {

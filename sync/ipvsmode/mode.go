@@ -125,14 +125,14 @@ func (d *Dataplane) layersOf() reconcile.Stack {
 			d.membersLayer(s.Health, gates{}),
 			d.membersLayer(s.Ranged, gates{mayAdd: d.isNotForeign, mayDel: d.offOrOpen(s)}),
 			rules)
+		stands := func() bool { return d.stands(f) }
 		on = append(on,
-			d.membersLayer(s.Rejected, gates{}),
-			d.membersLayer(s.Frontends, gates{
-				ready: func() bool { return d.stands(f) }, mayAdd: d.mayTurnOn, mayDel: d.isNotDiverted(s), do: d.doFrontends,
-			}),
-			d.membersLayer(s.Internal, gates{mayAdd: d.aliasServes}),
+			d.membersLayer(s.Rejected, gates{ready: stands}), // the rules translate to addresses that need their routes
+			d.membersLayer(s.Frontends, gates{ready: stands, mayAdd: d.mayTurnOn, mayDel: d.isNotDiverted(s), do: d.doFrontends}),
+			d.membersLayer(s.Internal, gates{ready: stands, mayAdd: d.aliasServes}),
 			d.membersLayer(s.External, gates{mayAdd: d.isFrontend(s)}),
-			d.membersLayer(s.Closed, gates{})) // another proxy may still serve frontends that are not on yet
+			// Another proxy may still serve frontends that are not on yet.
+			d.membersLayer(s.Closed, gates{ready: func() bool { return d.givenUp(f) || d.stands(f) && d.allOn(s) }}))
 	}
 	d.routes, d.addresses = d.vipLayer(vipsTitle, d.tables.vips), d.vipLayer(boundTitle, d.tables.bound)
 	d.flows, d.serverLayer, d.realLayer = d.flowsLayer(), d.serversLayer(), d.realsLayer()

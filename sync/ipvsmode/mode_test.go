@@ -339,26 +339,31 @@ func ordered(t *testing.T, got []string, prefixes ...string) {
 	}
 }
 
-// Nothing is turned on while the way there is not open: without the rules, and without the divert rule.
+// Nothing is turned on while the way there is not open: without the rules, and without the divert rule. Nothing is closed either:
+// another proxy may still serve it.
 func TestNothingIsOnWithoutRules(t *testing.T) {
 	for _, refused := range []string{"ensure rules", "ip rule add pref 92 fwmark 0x1000/0x1000 lookup 7598"} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t)
-			r.set(1, pods(1), guarded("198.18.0.1"))
+			r.set(1, pods(1))
+			r.set(2, hereAndElsewhere(), atAddress("203.0.113.1"))
+			r.set(3, nil)
 			r.let(refusing(refused))
 			r.start()
 			r.queue.Synced()
-			if slices.ContainsFunc(r.take(), func(what string) bool { return strings.HasPrefix(what, "ipset add KIPVS-FRONTENDS") }) {
-				t.Errorf("on although refused: %s", refused)
+			for _, what := range r.take() {
+				for _, set := range []string{"REJECTED", "FRONTENDS", "INTERNAL", "CLOSED"} {
+					if strings.HasPrefix(what, "ipset add KIPVS-"+set) {
+						t.Errorf("although refused: %s: %s", refused, what)
+					}
+				}
 			}
 			if got := r.attempts(); len(got) == 0 || got[0] == nil || errors.Is(got[0], loop.ErrObjects) {
 				t.Errorf("attempts %v, want one that concerns more than single objects", got)
 			}
 			r.let(nil)
 			time.Sleep(retryMost)
-			if got := r.take(); !slices.Contains(got, "ipset add KIPVS-FRONTENDS 10.96.0.1,tcp:80 skbmark 0x4010/0x4010") {
-				t.Errorf("not on after the retry: %v", got)
-			}
+			ordered(t, r.take(), "ipset add KIPVS-FRONTENDS 10.96.0.1,tcp:80 skbmark 0x4010/0x4010", "ipset add KIPVS-CLOSED 10.96.0.0/12")
 		})
 	}
 }
