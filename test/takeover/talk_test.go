@@ -1,0 +1,236 @@
+//go:build kernel && compare
+
+package takeover
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"kube-ipvs/internal/inet"
+	"kube-ipvs/sync/plan"
+	"kube-ipvs/test/lab"
+)
+
+// A way is from a source to a frontend.
+type way struct {
+	from, to string
+	proto    inet.Protocol
+	v6       bool
+	service  string
+	at       netip.AddrPort
+}
+
+func (w way) String() string {
+	return fmt.Sprintf("from %s to %s of Service %s, %v %v", w.from, w.to, w.service, w.proto, w.at)
+}
+
+// row is the row of the table that a way is in.
+func (w way) row() string {
+	return fmt.Sprintf("%s\t%s\t%v\t%s", w.from, w.to, w.proto, map[bool]string{false: "IPv4", true: "IPv6"}[w.v6])
+}
+
+// ways returns every way to all Services.
+func (w *world) ways() (out []way) {
+	for _, svc := range w.services {
+		for i, v6 := range []bool{false, true} {
+			for _, port := range svc.Ports {
+				for _, from := range []string{"pod", "node", "outside"} {
+					for _, to := range w.frontends(svc, port, i, v6) {
+						out = append(out, way{from: from, to: to.name, proto: port.Proto, v6: v6, service: svc.Name.Name, at: to.at})
+					}
+				}
+			}
+		}
+	}
+	return out
+}
+
+type frontend struct {
+	name string
+	at   netip.AddrPort
+}
+
+func (w *world) frontends(svc plan.Service, port plan.Port, i int, v6 bool) []frontend {
+	return []frontend{
+		{"cluster IP", netip.AddrPortFrom(svc.ClusterIPs[i], port.Port)},
+		{"node port", netip.AddrPortFrom(w.Node.Addr(v6), port.NodePort)},
+		{"external IP", netip.AddrPortFrom(svc.ExternalIPs[i], port.Port)},
+		{"load balancer", netip.AddrPortFrom(svc.LoadBalancerIPs[i], port.Port)},
+	}
+}
+
+func (w *world) source(name string) *lab.Host {
+	switch name {
+	case "pod":
+		return w.Pod("asker")
+	case "node":
+		return w.Node
+	}
+	return w.Client
+}
+
+// A count is what the clients of a way, or of several, saw.
+type count struct {
+	held, broken, tried, failed int
+	silence                     time.Duration // the longest time in which a new connection was answered by nobody
+	why                         map[string]int
+}
+
+func (c *count) add(o count) {
+	c.held, c.broken, c.tried, c.failed = c.held+o.held, c.broken+o.broken, c.tried+o.tried, c.failed+o.failed
+	c.silence = max(c.silence, o.silence)
+}
+
+// Talks are clients that keep a connection each on every way, and begin new ones in turn.
+type talks struct {
+	w      *world
+	begin  time.Time
+	stop   context.CancelFunc
+	work   sync.WaitGroup
+	mu     sync.Mutex
+	counts map[way]*count
+	lastOK map[way]time.Time
+}
+
+// talk opens a connection on every way, and goes on until end.
+func (w *world) talk() *talks {
+	w.t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	s := &talks{w: w, stop: stop, begin: time.Now(), counts: map[way]*count{}, lastOK: map[way]time.Time{}}
+	all := w.ways()
+	for _, q := range all {
+		s.counts[q], s.lastOK[q] = &count{why: map[string]int{}}, s.begin
+		wait := 10 * time.Second
+		if q.proto == inet.UDP {
+			wait = 300 * time.Millisecond
+		}
+		c, err := w.Dial(ctx, w.source(q.from), q.proto, q.at, lab.Wait(wait))
+		if err != nil {
+			w.t.Fatalf("%v: %v", q, err)
+		}
+		a := c.Ask(ctx)
+		if a.Err != nil {
+			w.t.Fatalf("%v: %v", q, a.Err)
+		}
+		s.work.Go(func() { s.hold(ctx, q, c, a.Who) })
+	}
+	s.work.Go(func() { s.tryAll(ctx, all) })
+	return s
+}
+
+// hold asks over a connection again and again, and says at the end whether it was answered to the end, and by whom at first.
+func (s *talks) hold(ctx context.Context, q way, c *lab.Conn, who string) {
+	defer c.Close()
+	broken := ""
+	for ctx.Err() == nil && broken == "" {
+		a := c.Ask(context.Background())
+		switch {
+		case a.Err == nil && a.Who != who:
+			broken = "another endpoint answers"
+		case a.Err != nil && q.proto == inet.TCP:
+			broken = reason(a.Err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if a := c.Ask(context.Background()); broken == "" && a.Err != nil { // also of UDP
+		broken = reason(a.Err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if broken == "" {
+		s.counts[q].held++
+		return
+	}
+	s.counts[q].broken++
+	s.counts[q].why["held: "+broken]++
+}
+
+// tryAll begins new connections, each way in turn.
+func (s *talks) tryAll(ctx context.Context, all []way) {
+	tick := time.NewTicker(*every)
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.work.Go(func() { s.try(all[i%len(all)]) })
+		}
+	}
+}
+
+// try begins a connection and asks once. A second SYN comes too late.
+func (s *talks) try(q way) {
+	at := time.Now()
+	a := s.w.Ask(context.Background(), s.w.source(q.from), q.proto, q.at, lab.Wait(950*time.Millisecond))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.counts[q]
+	c.tried++
+	if a.Err != nil {
+		c.failed++
+		c.why["new: "+reason(a.Err)+" at "+at.Sub(s.begin).Round(100*time.Millisecond).String()]++
+		c.silence = max(c.silence, time.Since(s.lastOK[q]))
+		return
+	}
+	s.lastOK[q] = time.Now()
+}
+
+func reason(err error) string {
+	if errors.Is(err, lab.ErrSilence) {
+		return "silence"
+	}
+	text := err.Error()
+	return text[strings.LastIndex(text, ":")+1:]
+}
+
+// end ends the clients.
+func (s *talks) end() map[way]*count {
+	s.stop()
+	s.work.Wait()
+	return s.counts
+}
+
+// report prints a table, and returns the sum.
+func report(counts map[way]*count) (text string, sum count) {
+	rows := map[string]*count{}
+	var wrong []string
+	for q, c := range counts {
+		if rows[q.row()] == nil {
+			rows[q.row()] = &count{}
+		}
+		rows[q.row()].add(*c)
+		sum.add(*c)
+		if c.broken+c.failed > 0 {
+			wrong = append(wrong, fmt.Sprintf("%v: %v", q, c.why))
+		}
+	}
+	var b strings.Builder
+	out := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(out, "from\tto\tprotocol\tfamily\theld\tbroken\ttried\tfailed\tsilence")
+	names := []string{}
+	for name := range rows {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(rows[b].broken+rows[b].failed, rows[a].broken+rows[a].failed), cmp.Compare(a, b))
+	})
+	for _, name := range append(names, "all\t\t\t") {
+		c := rows[name]
+		if c == nil {
+			c = &sum
+		}
+		fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%v\n", name, c.held, c.broken, c.tried, c.failed, c.silence.Round(time.Millisecond))
+	}
+	out.Flush()
+	slices.Sort(wrong)
+	return b.String() + strings.Join(wrong, "\n"), sum
+}
