@@ -27,9 +27,10 @@ type Commands struct {
 	run          runner
 	fingerprints fingerprints
 
-	mu      sync.Mutex
-	ensured map[inet.Family]string // the rules after Ensure, as iptables-save prints them
-	jumps   map[inet.Family][]Jump
+	mu        sync.Mutex
+	ensured   map[inet.Family]string // the rules after Ensure, as iptables-save prints them
+	jumps     map[inet.Family][]Jump
+	kubeProxy map[inet.Family]bool // its rules were there when all rules were last read
 }
 
 var _ Kernel = (*Commands)(nil)
@@ -89,7 +90,7 @@ func find(ctx context.Context, run runner, works func(*Commands) error) (*Comman
 const probe = "*mangle\n:KIPVS-PROBE - [0:0]\n-X KIPVS-PROBE\nCOMMIT\n"
 
 func commands(infix string, nft bool, run runner) *Commands {
-	return &Commands{infix: infix, nft: nft, run: run, ensured: map[inet.Family]string{}, jumps: map[inet.Family][]Jump{}}
+	return &Commands{infix: infix, nft: nft, run: run, ensured: map[inet.Family]string{}, jumps: map[inet.Family][]Jump{}, kubeProxy: map[inet.Family]bool{}}
 }
 
 // other returns the unused backend.
@@ -131,6 +132,7 @@ func (p *Commands) Ensure(ctx context.Context, r Ruleset) error {
 	if err != nil {
 		return err
 	}
+	p.notice(r.Family, saved)
 	if err := p.restore(ctx, r.Family, r.restore(found.missing(r.Jumps, saved), saved)); err != nil {
 		return err
 	}
@@ -138,7 +140,7 @@ func (p *Commands) Ensure(ctx context.Context, r Ruleset) error {
 		return err
 	}
 	if !p.hasEnsured(r.Family) { // remove rules of an earlier run on the other backend
-		if err := p.other().removeReadable(ctx, r.Family); err != nil {
+		if err := p.leaveOther(ctx, r.Family); err != nil {
 			return err
 		}
 	}
@@ -154,6 +156,25 @@ func (p *Commands) Ensure(ctx context.Context, r Ruleset) error {
 	defer p.mu.Unlock()
 	p.ensured[r.Family], p.jumps[r.Family] = after.String(), r.Jumps
 	return nil
+}
+
+// leaveOther removes owned rules from the other backend, and notices kube-proxy's there and in a table of its own.
+func (p *Commands) leaveOther(ctx context.Context, f inet.Family) error {
+	saved, err := p.other().save(ctx, f)
+	if err != nil { // the kernel or the node lacks this backend
+		return ctx.Err()
+	}
+	table, _ := nftTable(f) // an error is KubeProxy's to report
+	if hasKubeProxys(saved) || table != nil {
+		p.mu.Lock()
+		p.kubeProxy[f] = true
+		p.mu.Unlock()
+	}
+	found, err := parse(saved)
+	if err != nil {
+		return nil
+	}
+	return p.other().restore(ctx, f, found.removal())
 }
 
 func (p *Commands) hasEnsured(f inet.Family) bool {
@@ -172,6 +193,7 @@ func (p *Commands) InSync(ctx context.Context, f inet.Family) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	p.notice(f, saved)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	misplaced := slices.ContainsFunc(p.jumps[f], func(j Jump) bool { _, is := j.place(saved); return is })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"kube-ipvs/internal/inet"
@@ -18,6 +19,7 @@ type Fake struct {
 	inSync  map[inet.Family]bool // since Ensure
 	ensured int
 	changes int
+	others  map[inet.Family][]Removal
 }
 
 var _ Kernel = (*Fake)(nil)
@@ -84,6 +86,48 @@ func (f *Fake) Remove(ctx context.Context, family inet.Family) error {
 	defer f.mu.Unlock()
 	delete(f.inSync, family)
 	return nil
+}
+
+// SetKubeProxy simulates rules of kube-proxy, which are removed in these steps.
+func (f *Fake) SetKubeProxy(family inet.Family, steps ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.others == nil {
+		f.others = map[inet.Family][]Removal{}
+	}
+	f.others[family] = nil
+	for _, name := range steps {
+		f.others[family] = append(f.others[family], Removal{Name: name, do: func(ctx context.Context) error { return f.removeOther(ctx, family, name) }})
+	}
+	f.changes++
+}
+
+func (f *Fake) removeOther(ctx context.Context, family inet.Family, name string) error {
+	if err := f.refused(ctx); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.others[family] = slices.DeleteFunc(slices.Clone(f.others[family]), func(r Removal) bool { return r.Name == name })
+	f.changes++
+	return nil
+}
+
+// KubeProxy implements Kernel.
+func (f *Fake) KubeProxy(ctx context.Context, family inet.Family) ([]Removal, error) {
+	if err := f.refused(ctx); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.others[family]), nil
+}
+
+// SawKubeProxy implements Kernel.
+func (f *Fake) SawKubeProxy(family inet.Family) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.others[family]) > 0
 }
 
 // Change simulates a foreign change to the owned rules of a family.

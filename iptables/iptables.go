@@ -141,4 +141,10 @@ type Kernel interface {
 
 	// Remove removes all owned chains of the family and the jumps to them. It is safe to repeat.
 	Remove(context.Context, inet.Family) error
+
+	// KubeProxy returns the steps that remove kube-proxy's rules of the family, in their order; none if it has no rules.
+	KubeProxy(context.Context, inet.Family) ([]Removal, error)
+
+	// SawKubeProxy reports whether Ensure, KubeProxy or InSync, when last called, saw rules of kube-proxy. It reads nothing.
+	SawKubeProxy(inet.Family) bool
 }

@@ -1,0 +1,229 @@
+package iptables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+
+	"kube-ipvs/internal/inet"
+)
+
+// A Removal is one step in which rules of kube-proxy are removed.
+type Removal struct {
+	Name string                      // names the rules
+	do   func(context.Context) error // nil, as in a Fake's: nothing
+}
+
+// Step returns a step that does something.
+func Step(name string, do func(context.Context) error) Removal { return Removal{name, do} }
+
+// Do carries the step out, in one transaction a table.
+func (r Removal) Do(ctx context.Context) error {
+	if r.do == nil {
+		return ctx.Err()
+	}
+	return r.do(ctx)
+}
+
+// String returns the name.
+func (r Removal) String() string { return r.Name }
+
+// kubeProxyTable is the table that kube-proxy's nftables mode has in each family.
+const kubeProxyTable = "kube-proxy"
+
+// kubeProxyChains are the chains of kube-proxy's iptables and ipvs modes, apart from those of single Services. Kubelet has
+// others of the same prefix: KUBE-FIREWALL, KUBE-KUBELET-CANARY, KUBE-IPTABLES-HINT and, once, KUBE-MARK-DROP.
+var kubeProxyChains = []string{
+	"KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES", "KUBE-NODEPORTS", "KUBE-POSTROUTING", "KUBE-MARK-MASQ", "KUBE-FORWARD", "KUBE-PROXY-FIREWALL",
+	"KUBE-PROXY-CANARY", "KUBE-NODE-PORT", "KUBE-LOAD-BALANCER", "KUBE-SOURCE-RANGES-FIREWALL", "KUBE-IPVS-FILTER", "KUBE-IPVS-OUT-FILTER",
+}
+
+// kubeProxyServices begin the names of the chains of single Services and endpoints.
+var kubeProxyServices = []string{"KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-XLB-", "KUBE-FW-", "KUBE-SEP-"}
+
+func isKubeProxys(chain string) bool {
+	return slices.Contains(kubeProxyChains, chain) || slices.ContainsFunc(kubeProxyServices, func(p string) bool { return strings.HasPrefix(chain, p) })
+}
+
+// KubeProxy implements Kernel.
+func (p *Commands) KubeProxy(ctx context.Context, f inet.Family) ([]Removal, error) {
+	saved, err := p.save(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	p.notice(f, saved)
+	out := p.removals(f, saved)
+	other := p.other()
+	saved, err = other.save(ctx, f)
+	switch {
+	case err == nil:
+		out = append(out, other.removals(f, saved)...)
+	case ctx.Err() != nil: // or the node lacks this backend
+		return nil, ctx.Err()
+	}
+	table, err := nftTable(f)
+	return append(out, table...), err
+}
+
+// SawKubeProxy implements Kernel.
+func (p *Commands) SawKubeProxy(f inet.Family) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.kubeProxy[f]
+}
+
+// notice notes whether kube-proxy's rules are in the output of iptables-save.
+func (p *Commands) notice(f inet.Family, saved string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.kubeProxy[f] = hasKubeProxys(saved)
+}
+
+// hasKubeProxys reports whether the output of iptables-save has rules of kube-proxy: all of its modes have this jump.
+func hasKubeProxys(saved string) bool { return strings.Contains(saved, "-j KUBE-SERVICES") }
+
+// removals returns the steps in which kube-proxy's rules in the output of iptables-save are removed: the jumps, which end its work,
+// then the chains.
+func (p *Commands) removals(f inet.Family, saved string) []Removal {
+	jumps, chains := kubeProxyRules(saved)
+	var out []Removal
+	for _, step := range []struct{ name, text string }{{"jumps", jumps}, {"chains", chains}} {
+		if step.text != "" {
+			out = append(out, Removal{
+				Name: fmt.Sprintf("%s of kube-proxy in iptables (%v, %s)", step.name, f, p.Backend()),
+				do:   func(ctx context.Context) error { return p.restore(ctx, f, step.text) },
+			})
+		}
+	}
+	return out
+}
+
+// kubeProxyRules returns the inputs of iptables-restore --noflush that remove kube-proxy's jumps and chains from the output of
+// iptables-save; "" if there are none. A chain that others' rules lead to stays, with all that it leads to: the
+// portmap plugin of CNI marks by KUBE-MARK-MASQ, whose mark KUBE-POSTROUTING obeys.
+func kubeProxyRules(saved string) (jumps, chains string) {
+	var jump, chain strings.Builder
+	for _, t := range split(saved) {
+		kept, isGone := t.kept(), map[string]bool{}
+		var gone []string
+		for _, name := range t.chains {
+			if isKubeProxys(name) && !kept[name] {
+				gone, isGone[name] = append(gone, name), true
+			}
+		}
+		var lines []string
+		for _, l := range t.rules {
+			if !isKubeProxys(l.chain) && isGone[target(l.rule)] {
+				lines = append(lines, fmt.Sprintf("-D %s %s\n", l.chain, l.rule))
+			}
+		}
+		if lines != nil {
+			fmt.Fprintf(&jump, "*%s\n%sCOMMIT\n", t.name, strings.Join(lines, ""))
+		}
+		if gone != nil {
+			fmt.Fprintf(&chain, "*%s\n:%s - [0:0]\n-X %s\nCOMMIT\n", t.name, strings.Join(gone, " - [0:0]\n:"), strings.Join(gone, "\n-X "))
+		}
+	}
+	return jump.String(), chain.String()
+}
+
+// A table has one table of the output of iptables-save.
+type table struct {
+	name   string
+	chains []string // made by users
+	rules  owned
+}
+
+func split(saved string) (out []table) {
+	for text := range strings.Lines(saved) {
+		text = strings.TrimRight(text, "\n")
+		name, rest, _ := strings.Cut(text, " ")
+		switch {
+		case strings.HasPrefix(text, "*"):
+			out = append(out, table{name: text[1:]})
+		case out == nil:
+		case strings.HasPrefix(text, ":") && strings.HasPrefix(rest, "-"): // others have a policy
+			out[len(out)-1].chains = append(out[len(out)-1].chains, name[1:])
+		case name == "-A":
+			chain, rule, _ := strings.Cut(rest, " ")
+			out[len(out)-1].rules = append(out[len(out)-1].rules, line{out[len(out)-1].name, chain, rule})
+		}
+	}
+	return out
+}
+
+// kept returns the chains of kube-proxy that others need. Its own jumps are in built-in chains, and none leads to KUBE-MARK-MASQ.
+func (t table) kept() map[string]bool {
+	kept, rules, foreign := map[string]bool{}, map[string]owned{}, map[string]bool{}
+	for _, name := range t.chains {
+		foreign[name] = !isKubeProxys(name)
+	}
+	for _, l := range t.rules {
+		rules[l.chain] = append(rules[l.chain], l)
+	}
+	var keep func(chain string)
+	keep = func(chain string) {
+		if kept[chain] || !isKubeProxys(chain) {
+			return
+		}
+		kept[chain] = true
+		for _, l := range rules[chain] {
+			keep(target(l.rule))
+		}
+		if chain == "KUBE-MARK-MASQ" {
+			keep("KUBE-POSTROUTING")
+		}
+	}
+	for _, l := range t.rules {
+		if to := target(l.rule); foreign[l.chain] || to == "KUBE-MARK-MASQ" && !isKubeProxys(l.chain) {
+			keep(to)
+		}
+	}
+	return kept
+}
+
+// target returns the chain that a rule leads to, or "".
+func target(rule string) string {
+	if strings.Contains(rule, `"`) {
+		rule = quoted.ReplaceAllString(rule, `""`)
+	}
+	fields := strings.Fields(rule)
+	for i, f := range fields[:max(len(fields)-1, 0)] {
+		if f == "-j" || f == "-g" {
+			return fields[i+1]
+		}
+	}
+	return ""
+}
+
+// nftTable returns the removal of the table of kube-proxy's nftables mode, or none.
+func nftTable(f inet.Family) ([]Removal, error) {
+	of := nftables.TableFamilyIPv4
+	if f == inet.IPv6 {
+		of = nftables.TableFamilyIPv6
+	}
+	tables, err := new(nftables.Conn).ListTablesOfFamily(of)
+	switch {
+	case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT):
+		return nil, nil // the kernel has no nftables
+	case err != nil:
+		return nil, fmt.Errorf("list nftables' tables: %w", err)
+	}
+	i := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == kubeProxyTable })
+	if i < 0 {
+		return nil, nil
+	}
+	return []Removal{{
+		Name: fmt.Sprintf("table %s of nftables (%v)", kubeProxyTable, f),
+		do: func(context.Context) error {
+			c := new(nftables.Conn)
+			c.DelTable(tables[i])
+			return c.Flush()
+		},
+	}}, nil
+}
