@@ -125,7 +125,7 @@ func (c *Conn) Read(ctx context.Context, s Set) (map[Member]Mark, error) {
 		if h.typ != "" && (h.typ != s.Type || h.family != s.Family) {
 			return fmt.Errorf("%w as %s of %v", os.ErrExist, h.typ, h.family)
 		}
-		return h.into(members)
+		return h.into(members, s.Type)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read set %s: %w", s.Name, err)
@@ -133,9 +133,9 @@ func (c *Conn) Read(ctx context.Context, s Set) (map[Member]Mark, error) {
 	return members, nil
 }
 
-func (h header) into(members map[Member]Mark) error {
+func (h header) into(members map[Member]Mark, typ Type) error {
 	for h.members.Next() {
-		m, mark, err := parseMember(h.members.Nested())
+		m, mark, err := parseMember(h.members.Nested(), typ)
 		if err != nil {
 			return err
 		}

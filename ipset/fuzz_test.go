@@ -28,7 +28,7 @@ func FuzzList(f *testing.F) {
 			_ = d.satisfies(marked)
 		}
 		members := make(map[Member]Mark)
-		if h.into(members) != nil {
+		if h.into(members, marked.Type) != nil {
 			return
 		}
 		for m := range members {

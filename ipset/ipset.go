@@ -21,6 +21,9 @@ const (
 	HashIPPortIP  Type = "hash:ip,port,ip"
 	HashIPPortNet Type = "hash:ip,port,net"
 	HashNet       Type = "hash:net"
+
+	// BitmapPort is kube-proxy's for node ports. Such sets are read and destroyed only, and have no family.
+	BitmapPort Type = "bitmap:port"
 )
 
 // A Set is a set's definition. Sets with the same name are the same set; a different definition makes it unusable.

@@ -68,7 +68,7 @@ func (s *socket) test(name string, attrs map[uint16][]byte) error {
 	if set == nil {
 		return unix.ENOENT
 	}
-	m, _, err := parseMember(netlink.Parse(attrs[attrData]))
+	m, _, err := parseMember(netlink.Parse(attrs[attrData]), set.Type)
 	if err != nil {
 		panic(err)
 	}
@@ -82,7 +82,7 @@ func (s *socket) lines(r netlinktest.Request, cmd uint16, name string, attrs map
 		return unix.ENOENT
 	}
 	for a := netlink.Parse(attrs[attrADT]); a.Next(); {
-		m, mark, err := parseMember(a.Nested())
+		m, mark, err := parseMember(a.Nested(), set.Type)
 		if err != nil {
 			panic(err)
 		}

@@ -50,8 +50,8 @@ func encodeMark(b *netlink.Batch, m Mark) {
 	b.Data(attrSkbMark|netOrder, v[:])
 }
 
-// parseMember parses one member of a dump. It skips unsupported extensions, such as counters.
-func parseMember(a netlink.Attrs) (Member, Mark, error) {
+// parseMember parses one member of a dump of a set of this type. It skips unsupported extensions, such as counters.
+func parseMember(a netlink.Attrs, typ Type) (Member, Mark, error) {
 	var m Member
 	var mark Mark
 	var other netip.Addr
@@ -78,7 +78,7 @@ func parseMember(a netlink.Attrs) (Member, Mark, error) {
 			return Member{}, Mark{}, err
 		}
 	}
-	if a.Err() != nil || !m.Addr.IsValid() {
+	if a.Err() != nil || m.Addr.IsValid() == (typ == BitmapPort) {
 		return Member{}, Mark{}, fmt.Errorf("member: %w", netlink.ErrMalformed)
 	}
 	if net >= 0 {

@@ -40,7 +40,7 @@ func (c *Conn) doBatch(ctx context.Context, ops []Op, errs []error) {
 	}
 	own := len(r.opOf)
 	for item, source := range lost {
-		r.encode(cause, Op{Add, item, source})
+		r.encode(cause, Op{Item: item, Source: source})
 	}
 	r.resolve(ctx, r.send(ctx, own))
 }
@@ -64,7 +64,7 @@ func (r *request) encode(i int, op Op) {
 	case Address:
 		encodeAddress(&r.conn.batch, op.Verb, op.Item.Prefix, r.link.index)
 	default:
-		op.Item.route(r.link.index, op.Source).encode(&r.conn.batch, op.Verb)
+		op.Item.route(r.link.index, op.Source).encode(&r.conn.batch, op.Verb, op.Over)
 	}
 	r.opOf = append(r.opOf, i)
 	removal := op.removes()

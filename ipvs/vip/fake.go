@@ -58,7 +58,7 @@ func (f *Fake) String() string {
 func Text(items Items) string {
 	var b strings.Builder
 	for _, i := range slices.SortedFunc(maps.Keys(items), Item.Compare) {
-		fmt.Fprintln(&b, Op{Add, i, items[i]})
+		fmt.Fprintln(&b, Op{Item: i, Source: items[i]})
 	}
 	return b.String()
 }

@@ -42,12 +42,15 @@ func (i Item) route(link uint32, source netip.Addr) route {
 	return r
 }
 
-// encode appends the message that adds or removes the route. Adding replaces no other route. Removing leaves foreign
-// routes alone: outside of owned tables it names the owned protocol.
-func (r route) encode(b *bulk.Batch, verb Verb) {
-	if verb == Add {
+// encode appends the message that adds or removes the route. Adding replaces no other route, and fails if there is one, unless
+// it is to go over that. Removing leaves foreign routes alone: outside of owned tables it names the owned protocol.
+func (r route) encode(b *bulk.Batch, verb Verb, over bool) {
+	switch {
+	case verb == Add && over:
+		b.Begin(unix.RTM_NEWROUTE, unix.NLM_F_CREATE)
+	case verb == Add:
 		b.Begin(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
-	} else {
+	default:
 		b.Begin(unix.RTM_DELROUTE, 0)
 		r.scope, r.typ, r.oif, r.source = unix.RT_SCOPE_NOWHERE, unix.RTN_UNSPEC, 0, netip.Addr{}
 		if isOwned(r.table) {

@@ -146,6 +146,7 @@ type Op struct {
 	Verb   Verb
 	Item   Item
 	Source netip.Addr // of a Local that is added
+	Over   bool       // a Local that is added goes before the kernel's route of the same address on the link
 }
 
 // String returns the equivalent ip command.
