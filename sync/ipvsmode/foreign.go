@@ -13,7 +13,7 @@ import (
 
 // Foreign virtual servers belong to others, such as a director, at addresses of Services. A virtual server is owned by
 // kube-ipvs if it had an ownership record when they were read, or if its address is a cluster IP. So a record is written
-// only where there is no server, and a server added by others between the record and ours is foreign all the same.
+// only where there is no server, or one that kube-proxy left, and a server added by others between the record and ours is foreign all the same.
 type foreign struct {
 	keys  map[ipvs.Key]struct{} // of foreign servers
 	fresh map[ipvs.Key]struct{} // with a record, and no server yet
@@ -34,7 +34,7 @@ func (d *Dataplane) isOurs(k ipvs.Key) bool {
 	}
 	_, known := d.tables.servers.Known(k)
 	_, listed := d.tables.owned(k.Addr).Known(MemberOf(k))
-	return known || listed && !d.isForeign(k) || d.inServiceCIDR(k.Addr)
+	return known || listed && !d.isForeign(k) || d.inServiceCIDR(k.Addr) || d.predecessor.has(k)
 }
 
 func (d *Dataplane) isForeign(k ipvs.Key) bool {

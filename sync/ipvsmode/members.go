@@ -47,9 +47,12 @@ func (d *Dataplane) membersLayer(set ipset.Set, g gates) reconcile.Layer {
 }
 
 // mayTurnOn reports whether a frontend's own virtual server and guard are in place. A guard that it needs no more blocks
-// no source for long: it is removed in the same sync.
+// no source for long: it is removed in the same sync. Kube-proxy's rules translate no connection to a frontend that is on, so where
+// they exist its packets are diverted before.
 func (d *Dataplane) mayTurnOn(m ipset.Member) bool {
-	return d.serverLayer.Present(MemberKey(m)) && d.isGuarded(m)
+	external := d.members[d.tables.sets(m.Addr).External.Name]
+	_, diverted := external.Table.Wanted(m)
+	return d.serverLayer.Present(MemberKey(m)) && d.isGuarded(m) && (!diverted || !d.takeover.isUnderWay() || external.Present(m))
 }
 
 // isGuarded reports whether a frontend's guard is in place, if it needs one, and the rules that look at it.
@@ -81,10 +84,10 @@ func (d *Dataplane) allOn(s Sets) bool {
 	return true
 }
 
-// isFrontend reports whether a frontend is on, and its packets may be diverted.
-func (d *Dataplane) isFrontend(s Sets) func(ipset.Member) bool {
+// mayDivert reports whether a frontend is on, and its packets may be diverted; or kube-proxy still serves it.
+func (d *Dataplane) mayDivert(s Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
-		return d.members[s.Frontends.Name].Present(m)
+		return d.members[s.Frontends.Name].Present(m) || d.takeover.isUnderWay() && d.stands(s.Frontends.Family)
 	}
 }
 

@@ -41,6 +41,13 @@ type Config struct {
 	// Spare returns why a setting of Forwarding must be left as it is for now, or nil.
 	Spare func(context.Context, sysctl.Setting) error
 
+	// InUse returns the addresses that the node's sockets have as their own. Without it, connections of the node from addresses
+	// that kube-proxy put on the link end when the addresses go.
+	InUse func(context.Context) (map[netip.Addr]struct{}, error)
+
+	// Exclude has the ranges of virtual servers that were not kube-proxy's, and are left alone (excludeCIDRs).
+	Exclude []netip.Prefix
+
 	Metrics *Metrics
 }
 
@@ -55,6 +62,10 @@ type Dataplane struct {
 	frontends map[ipvs.Key]*plan.Frontend
 	tables    *tables
 	foreign   foreign
+
+	predecessor predecessor
+	takeover    *takeover
+	unbinding   unbinding
 
 	settings     *delta.Table[string, string]
 	layers       reconcile.Stack
@@ -101,6 +112,7 @@ func newDataplane(cfg Config) *Dataplane {
 		d.settings.Want(s.Name, s.Value)
 	}
 	d.table.read, d.items.read = d.readTable, cfg.VIP.Read
+	d.predecessor.exclude, d.takeover = cfg.Exclude, d.takeoverLayer()
 	d.layers = d.layersOf()
 	d.base()
 	return d
@@ -117,8 +129,9 @@ func (d *Dataplane) layersOf() reconcile.Stack {
 		d.rules = append(d.rules, rules)
 		guards = append(guards,
 			d.membersLayer(s.Owned, gates{mayDel: d.servedNoMore, do: d.doOwned}),
-			// Networks are added before packets for them are delivered here, so that no listener on the node gets any.
-			d.membersLayer(s.Local, gates{mayDel: d.isUnbound}),
+			// Networks are added before packets for them are delivered here, so that no listener on the node gets any. Those
+			// that kube-proxy's ipvs mode delivers here already are served by it until all frontends are on.
+			d.membersLayer(s.Local, gates{ready: func() bool { return !d.predecessor.isThere || d.allOn(s) }, mayDel: d.isUnbound}),
 			d.membersLayer(s.Addresses, gates{}),
 			d.membersLayer(s.Allowed, gates{}),
 			d.membersLayer(s.Hairpins, gates{}),
@@ -130,7 +143,7 @@ func (d *Dataplane) layersOf() reconcile.Stack {
 			d.membersLayer(s.Rejected, gates{ready: stands}), // the rules translate to addresses that need their routes
 			d.membersLayer(s.Frontends, gates{ready: stands, mayAdd: d.mayTurnOn, mayDel: d.isNotDiverted(s), do: d.doFrontends}),
 			d.membersLayer(s.Internal, gates{ready: stands, mayAdd: d.aliasServes}),
-			d.membersLayer(s.External, gates{mayAdd: d.isFrontend(s)}),
+			d.membersLayer(s.External, gates{mayAdd: d.mayDivert(s)}),
 			// Another proxy may still serve frontends that are not on yet.
 			d.membersLayer(s.Closed, gates{ready: func() bool { return d.givenUp(f) || d.stands(f) && d.allOn(s) }}))
 	}
@@ -140,7 +153,7 @@ func (d *Dataplane) layersOf() reconcile.Stack {
 	return slices.Concat(
 		reconcile.Stack{d.settingLayer, d.setLayer}, guards,
 		reconcile.Stack{d.routes, d.flows, d.serverLayer, d.realLayer}, on,
-		reconcile.Stack{d.addresses})
+		reconcile.Stack{d.addresses, d.takeover})
 }
 
 // optional sets the defaults of optional fields.
@@ -259,6 +272,8 @@ func (d *Dataplane) due(now time.Time) {
 // converge makes the kernel's state the desired one.
 func (d *Dataplane) converge(ctx context.Context) {
 	d.spare(ctx)
+	d.release(ctx, time.Now())
+	d.replaceAddresses()
 	d.layers.Sync(ctx)
 	d.count.found(d.layers, len(d.realLayer.draining))
 }
@@ -278,11 +293,17 @@ func (d *Dataplane) result(err error, now time.Time) loop.Result {
 	if d.putOffAt.IsZero() && d.putOff() {
 		d.putOffAt = now.Add(putOffInterval)
 	}
-	soon := time.Time{}
+	soon, release, step := time.Time{}, time.Time{}, time.Time{}
 	if len(d.tables.freed) > 0 {
 		soon = now
 	}
-	for _, at := range []time.Time{soon, d.drainAt, d.putOffAt} {
+	if len(d.unbinding.held) > 0 && !d.unbinding.busy {
+		release = d.unbinding.next
+	}
+	if d.takeover.state == found && d.takeover.err == nil {
+		step = now.Add(stepInterval)
+	}
+	for _, at := range []time.Time{soon, d.drainAt, d.putOffAt, release, step} {
 		if !at.IsZero() && (r.Next.IsZero() || at.Before(r.Next)) {
 			r.Next = at
 		}

@@ -22,7 +22,7 @@ const (
 
 func (d *Dataplane) vipLayer(title string, table *delta.Table[vip.Item, netip.Addr]) *reconcile.TableLayer[vip.Item, netip.Addr, vip.Op] {
 	return &reconcile.TableLayer[vip.Item, netip.Addr, vip.Op]{
-		Title: title, Table: table, Compare: vip.Item.Compare, Count: d.count.layer(title), MayAdd: d.mayDeliver, Quiet: d.isGivenUp,
+		Title: title, Table: table, Compare: vip.Item.Compare, Count: d.count.layer(title), MayAdd: d.mayDeliver, MayDel: d.mayRemove, Quiet: d.isGivenUp,
 		Read: func(ctx context.Context) (iter.Seq2[vip.Item, netip.Addr], error) {
 			items, err := d.items.get(ctx)
 			return func(yield func(vip.Item, netip.Addr) bool) {
@@ -34,22 +34,27 @@ func (d *Dataplane) vipLayer(title string, table *delta.Table[vip.Item, netip.Ad
 			}, err
 		},
 		Do: d.doVIPs,
-		Add: func(i vip.Item, source netip.Addr, _ bool) vip.Op {
-			return vip.Op{Verb: vip.Add, Item: i, Source: source}
+		Add: func(i vip.Item, source netip.Addr, there bool) vip.Op {
+			_, bound := d.tables.bound.Known(vip.Item{Kind: vip.Address, Prefix: i.Prefix})
+			return vip.Op{Verb: vip.Add, Item: i, Source: source, Over: i.Kind == vip.Local && bound && !there}
 		},
 		Del: func(i vip.Item) vip.Op { return vip.Op{Verb: vip.Del, Item: i} },
 	}
 }
 
 // mayDeliver reports whether packets for an item may be delivered to this host: unclaimed ones are rejected by now, and do not reach
-// listeners on all addresses of the node. Diverted frontends are claimed one by one.
+// listeners on all addresses of the node; or kube-proxy's ipvs mode delivers them already. Diverted frontends are claimed one by one.
 func (d *Dataplane) mayDeliver(i vip.Item) bool {
-	if i.Kind != vip.Local && i.Kind != vip.Address {
+	if i.Kind != vip.Local && i.Kind != vip.Address || d.isHeld(i) {
 		return true
 	}
 	a := i.Prefix.Addr()
-	return d.members[d.tables.sets(a).Local.Name].Present(ipset.Member{Other: i.Prefix}) && d.ruled(inet.FamilyOf(a))
+	guarded := d.members[d.tables.sets(a).Local.Name].Present(ipset.Member{Other: i.Prefix})
+	return (guarded || d.predecessor.isThere) && d.ruled(inet.FamilyOf(a))
 }
+
+// mayRemove reports whether an item may be removed.
+func (d *Dataplane) mayRemove(i vip.Item) bool { return i.Kind != vip.Address || d.mayUnbind(i) }
 
 // doVIPs changes the link, routes and rules. A new link has its own settings.
 func (d *Dataplane) doVIPs(ctx context.Context, ops []vip.Op) []error {

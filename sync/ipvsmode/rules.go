@@ -347,15 +347,17 @@ func (r rules) filterInput() []string {
 }
 
 // filterLocal rejects packets that no frontend claims, and no listener on the node may get. Translated ones are for an alias. ICMP
-// errors of a connection (RELATED) are for IPVS.
+// errors of a connection (RELATED) are for IPVS. Answers come for connections that the node began while the address was on the link,
+// in bind mode or kube-proxy's ipvs mode: the node asks bound addresses from themselves.
 func (r rules) filterLocal() []string {
 	out := []string{
 		"-m conntrack --ctstate DNAT -j ACCEPT",
 		matchSet(r.sets.Frontends, "dst,dst") + " -j ACCEPT",
 		"-m conntrack --ctstate RELATED -j RETURN",
+		"-m conntrack --ctdir REPLY -j RETURN",
 	}
-	if r.cfg.Bind { // the node asks bound addresses from themselves, so answers come there
-		out = append(out, "-m conntrack --ctdir REPLY -j RETURN", r.pings()+" -j RETURN")
+	if r.cfg.Bind {
+		out = append(out, r.pings()+" -j RETURN")
 	}
 	return append(out, "-p tcp "+reset, "-j REJECT")
 }

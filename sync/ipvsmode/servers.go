@@ -84,11 +84,14 @@ func made(op ipvs.Op) int {
 // errOwnersUnknown means that the owners of virtual servers are unknown.
 var errOwnersUnknown = errors.New("their ownership records could not be read")
 
-// readTable reads the owned virtual servers: those with an ownership record, or with an address in a service CIDR. It leaves
-// out foreign ones.
+// readTable reads the owned virtual servers: those with an ownership record, or with an address in a service CIDR, and those
+// that kube-proxy left. It leaves out foreign ones.
 func (d *Dataplane) readTable(ctx context.Context) (ipvs.Table, error) {
 	if d.ownersUnknown() {
 		return nil, errOwnersUnknown
+	}
+	if err := d.predecessor.read(ctx, d.cfg.Sets); err != nil {
+		return nil, err
 	}
 	table, err := d.cfg.IPVS.Read(ctx)
 	if err != nil {

@@ -1,0 +1,145 @@
+package ipvsmode
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kube-ipvs/internal/inet"
+	"kube-ipvs/ipset"
+	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/sync/plan"
+)
+
+// kubeProxys adds a virtual server and a set that names it, as kube-proxy's ipvs mode leaves them.
+func kubeProxys(t *testing.T, r *rig, set, at string) {
+	t.Helper()
+	key := ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort(at))
+	s := ipset.Set{Name: set, Type: ipset.HashIPPort, Family: inet.IPv4}
+	errs := []error{r.sets.Create(t.Context(), s)}
+	errs = append(errs, r.sets.Do(t.Context(), []ipset.Op{{Verb: ipset.Add, Set: s, Member: MemberOf(key)}})...)
+	errs = append(errs, r.ipvs.Do(t.Context(), []ipvs.Op{{Verb: ipvs.AddServer, Key: key, Server: ipvs.Server{Scheduler: "rr"}}})...)
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// changes leaves out what changes nothing.
+func changes(asked []string) []string {
+	return slices.DeleteFunc(asked, func(what string) bool {
+		verb, _, _ := strings.Cut(what, " ")
+		return verb == "count" || verb == "walk" || verb == "read" || strings.HasPrefix(what, "ipset test")
+	})
+}
+
+// Virtual servers that kube-proxy's sets name are taken over in place, and removed if no Service needs them; others are
+// left alone, and so are those of excluded ranges.
+func TestAdoption(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.adjust = func(c *Config) { c.Exclude = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")} }
+		kubeProxys(t, r, "KUBE-LOAD-BALANCER", "203.0.113.1:80")
+		kubeProxys(t, r, "KUBE-EXTERNAL-IP", "203.0.113.2:80")
+		kubeProxys(t, r, "KUBE-EXTERNAL-IP", "198.51.100.1:80")
+		kubeProxys(t, r, "SOMEBODYS", "203.0.113.3:80")
+		r.set(1, pods(1), func(s *plan.Service) { s.LoadBalancerIPs = []netip.Addr{netip.MustParseAddr("203.0.113.1")} })
+		r.start()
+		r.queue.Synced()
+		time.Sleep(time.Minute)
+		for _, op := range r.take() {
+			if strings.HasPrefix(op, "ipvsadm -D -t 203.0.113.1") || strings.HasPrefix(op, "ipvsadm -A -t 203.0.113.1") {
+				t.Errorf("not in place: %s", op)
+			}
+		}
+		table, err := r.ipvs.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at, want := range map[string]bool{"203.0.113.1:80": true, "203.0.113.2:80": false, "198.51.100.1:80": true, "203.0.113.3:80": true} {
+			if _, is := table[ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort(at))]; is != want {
+				t.Errorf("%s is there: %v", at, is)
+			}
+		}
+		names, _ := r.sets.Names(t.Context())
+		if slices.Contains(names, "KUBE-LOAD-BALANCER") || slices.Contains(names, "KUBE-EXTERNAL-IP") || !slices.Contains(names, "SOMEBODYS") {
+			t.Errorf("sets %v", names)
+		}
+	})
+}
+
+// Kube-proxy's rules go step by step, after all is served. When they come back they are left alone, and the node has a problem.
+func TestTakeover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		var problems []plan.Problem
+		r.adjust = func(c *Config) { c.NodeProblems = func(p []plan.Problem) { problems = p } }
+		r.lookInterval = 500 * time.Millisecond
+		r.rules.SetKubeProxy(inet.IPv4, "jumps", "chains")
+		r.set(1, pods(1), func(s *plan.Service) { s.ExternalIPs = []netip.Addr{netip.MustParseAddr("203.0.113.1")} })
+		r.let(refusing("ipset add KIPVS-EXTERNAL 203.0.113.1,tcp:80"))
+		r.start()
+		r.queue.Synced()
+		time.Sleep(time.Minute)
+		if left, _ := r.rules.KubeProxy(t.Context(), inet.IPv4); len(left) != 2 || r.pending() < 2 {
+			t.Errorf("%v are left of two, %v are pending, although a frontend is not served", left, r.pending())
+		}
+		r.take()
+		r.let(nil)
+		time.Sleep(time.Minute)
+		ordered(t, changes(r.take()), "ipset add KIPVS-EXTERNAL 203.0.113.1,tcp:80", "ipset add KIPVS-FRONTENDS 203.0.113.1,tcp:80")
+		if left, _ := r.rules.KubeProxy(t.Context(), inet.IPv4); len(left) != 0 || r.pending() != 0 || problems != nil {
+			t.Errorf("%v are left, problems %v", left, problems)
+		}
+		r.rules.SetKubeProxy(inet.IPv4, "jumps")
+		time.Sleep(time.Minute)
+		if left, _ := r.rules.KubeProxy(t.Context(), inet.IPv4); len(left) != 1 || len(problems) != 1 || problems[0].Field != "kube-proxy" {
+			t.Errorf("%v are left of one that came back; problems %v", left, problems)
+		}
+	})
+}
+
+// Addresses that kube-proxy left on the link go after their frontends are on. An external one becomes a route as long as a socket
+// has it as source; a cluster IP has the route of its range.
+func TestUnbinding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		external := netip.MustParseAddr("203.0.113.1")
+		inUse := map[netip.Addr]struct{}{external: {}}
+		r.adjust = func(c *Config) {
+			c.InUse = func(context.Context) (map[netip.Addr]struct{}, error) { return inUse, nil }
+		}
+		var left []vip.Op
+		for _, i := range []vip.Item{
+			{Kind: vip.Link}, {Kind: vip.Address, Prefix: netip.PrefixFrom(external, 32)}, {Kind: vip.Address, Prefix: netip.MustParsePrefix("10.96.0.1/32")},
+		} {
+			left = append(left, vip.Op{Item: i})
+		}
+		if err := errors.Join(r.vips.Do(t.Context(), left)...); err != nil {
+			t.Fatal(err)
+		}
+		r.set(1, pods(1), func(s *plan.Service) { s.ExternalIPs = []netip.Addr{external} })
+		r.start()
+		r.queue.Synced()
+		time.Sleep(time.Minute)
+		ordered(t, changes(r.take()), "ip route add local 203.0.113.1/32 dev kube-ipvs0 table local src 192.168.0.1",
+			"ipset add KIPVS-FRONTENDS 203.0.113.1,tcp:80", "ipset add KIPVS-EXTERNAL 203.0.113.1,tcp:80", "ip address del 203.0.113.1/32 dev kube-ipvs0")
+		items, _ := r.vips.Read(t.Context())
+		if _, is := items[heldRoute(external)]; !is {
+			t.Error("the route in the place of the address is gone, although a socket has it")
+		}
+		delete(inUse, external)
+		time.Sleep(time.Minute)
+		items, _ = r.vips.Read(t.Context())
+		for i := range items {
+			if i.Kind == vip.Address || i == heldRoute(external) {
+				t.Errorf("%v is left", i)
+			}
+		}
+	})
+}
