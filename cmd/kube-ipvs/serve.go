@@ -175,6 +175,8 @@ func (p *proxy) run(ctx context.Context) error {
 
 	p.postNodeEvent(kube.Event{Type: corev1.EventTypeNormal, Reason: "Starting", Action: starting, Repeats: true})
 	parts.Go(func() error { return config.Watch(ctx, p.config) })
+	free := make(chan struct{})
+	parts.Go(func() error { defer close(free); p.awaitKubeProxy(ctx); return nil })
 
 	// The desired state.
 	parts.Go(func() error { return p.source.Run(ctx) })
@@ -194,15 +196,15 @@ func (p *proxy) run(ctx context.Context) error {
 		p.postEvent(name, kube.Event{Type: corev1.EventTypeWarning, Reason: noHealthCheck, Note: err.Error(), NodeLocal: true})
 	})
 	parts.Go(func() error { return p.ports.Run(ctx) })
-	parts.Go(func() error {
+	parts.Go(whenFree(ctx, free, func() error {
 		return listen(ctx, p.config.Healthz, p.config.BindHardFail, p.handlers.Mux(), p.unbound("FailedToStartProxierHealthcheck"))
-	})
-	parts.Go(func() error {
+	}))
+	parts.Go(whenFree(ctx, free, func() error {
 		return listen(ctx, p.config.Metrics, p.config.BindHardFail, metricsMux(p.config, p.registry), p.unbound("FailedToStartMetricServer"))
-	})
+	}))
 
 	// The loop between them.
-	parts.Go(func() error {
+	parts.Go(whenFree(ctx, free, func() error {
 		var podCIDRs []netip.Prefix
 		if p.config.DetectLocal.Mode == config.NodeCIDR {
 			get := func() []netip.Prefix { return p.source.Node().PodCIDRs }
@@ -222,7 +224,7 @@ func (p *proxy) run(ctx context.Context) error {
 			parts.Go(func() error { return p.serveStatus(ctx, l) })
 		}
 		return l.Run(ctx)
-	})
+	}))
 	return parts.Wait()
 }
 
@@ -263,8 +265,9 @@ func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (ipvsmo
 		Marks: ipvsmode.MarksFor(cfg.Masquerade.Bit), Detector: detector, PredictablePorts: !randomly,
 		Settings:   keptSettings(cfg),
 		Forwarding: map[inet.Family][]sysctl.Setting{inet.IPv6: {{Name: forwardIPv6, Value: "1"}}},
-		DrainLimit: cfg.DrainLimit,
-		Metrics:    p.metrics,
+		DrainLimit: cfg.DrainLimit, Exclude: cfg.IPVS.ExcludeCIDRs,
+		InUse:   func(context.Context) (map[netip.Addr]struct{}, error) { return node.SocketAddresses("/proc/net") },
+		Metrics: p.metrics,
 
 		NodeProblems: func(problems []plan.Problem) { p.problems.report("loop", problems) },
 		Serves:       func(f []inet.Family) { p.serving.Store(&f) },
