@@ -238,3 +238,15 @@ func (c *Conn) line() (string, error) {
 		c.unread = append(c.unread, buffer[:n]...)
 	}
 }
+
+// Repeated returns how many segments of a TCP connection were sent again, its SYN included: a sign that one was lost.
+func (c *Conn) Repeated() (n int, err error) {
+	err = c.s.control("getsockopt", func(fd int) error {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err == nil {
+			n = int(info.Total_retrans)
+		}
+		return err
+	})
+	return n, err
+}

@@ -22,12 +22,14 @@ var forward = []handOver{
 		time.Sleep(time.Second)
 		w.startOurs()
 		w.healthy()
+		w.takenOver()
 	}},
 	{"both run for a while", nil, func(w *world) {
 		w.startOurs()
 		time.Sleep(8 * time.Second)
 		w.stopKubeProxy()
 		w.healthy()
+		w.takenOver()
 	}},
 }
 

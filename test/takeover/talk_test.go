@@ -37,7 +37,10 @@ func (w way) row() string {
 	return fmt.Sprintf("%s\t%s\t%v\t%s", w.from, w.to, w.proto, map[bool]string{false: "IPv4", true: "IPv6"}[w.v6])
 }
 
-// ways returns every way to all Services.
+// control is the frontend of ways past all proxies: what fails there is the machine's fault.
+const control = "a pod itself"
+
+// ways returns every way to all Services, and the control.
 func (w *world) ways() (out []way) {
 	for _, svc := range w.services {
 		for i, v6 := range []bool{false, true} {
@@ -48,6 +51,11 @@ func (w *world) ways() (out []way) {
 					}
 				}
 			}
+		}
+	}
+	for _, v6 := range []bool{false, true} {
+		for proto, port := range map[inet.Protocol]uint16{inet.TCP: tcpPort, inet.UDP: udpPort} {
+			out = append(out, way{from: "outside", to: control, proto: proto, v6: v6, at: netip.AddrPortFrom(w.Pod("pod1").Addr(v6), port)})
 		}
 	}
 	return out
@@ -80,12 +88,17 @@ func (w *world) source(name string) *lab.Host {
 // A count is what the clients of a way, or of several, saw.
 type count struct {
 	held, broken, tried, failed int
+	late                        int           // of the tried: a segment was lost and sent again
 	silence                     time.Duration // the longest time in which a new connection was answered by nobody
 	why                         map[string]int
 }
 
+// wrong is how much went wrong.
+func (c *count) wrong() int { return c.broken + c.failed + c.late }
+
 func (c *count) add(o count) {
 	c.held, c.broken, c.tried, c.failed = c.held+o.held, c.broken+o.broken, c.tried+o.tried, c.failed+o.failed
+	c.late += o.late
 	c.silence = max(c.silence, o.silence)
 }
 
@@ -110,7 +123,7 @@ func (w *world) talk() *talks {
 		s.counts[q], s.lastOK[q] = &count{why: map[string]int{}}, s.begin
 		wait := 10 * time.Second
 		if q.proto == inet.UDP {
-			wait = 300 * time.Millisecond
+			wait = time.Second
 		}
 		c, err := w.Dial(ctx, w.source(q.from), q.proto, q.at, lab.Wait(wait))
 		if err != nil {
@@ -140,8 +153,14 @@ func (s *talks) hold(ctx context.Context, q way, c *lab.Conn, who string) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	if a := c.Ask(context.Background()); broken == "" && a.Err != nil { // also of UDP
-		broken = reason(a.Err)
+	for n := 0; broken == "" && n < 3; n++ { // a datagram may be lost
+		a := c.Ask(context.Background())
+		if a.Err == nil {
+			break
+		}
+		if n == 2 {
+			broken = reason(a.Err)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -167,21 +186,39 @@ func (s *talks) tryAll(ctx context.Context, all []way) {
 	}
 }
 
-// try begins a connection and asks once. A second SYN comes too late.
+// try begins a connection and asks once.
 func (s *talks) try(q way) {
-	at := time.Now()
-	a := s.w.Ask(context.Background(), s.w.source(q.from), q.proto, q.at, lab.Wait(950*time.Millisecond))
+	at := time.Since(s.begin).Round(100 * time.Millisecond)
+	again, err := s.ask(q)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.counts[q]
 	c.tried++
-	if a.Err != nil {
+	if again > 0 {
+		c.late++
+		c.why[fmt.Sprint("new: sent again at ", at)]++
+	}
+	if err != nil {
 		c.failed++
-		c.why["new: "+reason(a.Err)+" at "+at.Sub(s.begin).Round(100*time.Millisecond).String()]++
+		c.why[fmt.Sprintf("new: %s at %v", reason(err), at)]++
 		c.silence = max(c.silence, time.Since(s.lastOK[q]))
 		return
 	}
 	s.lastOK[q] = time.Now()
+}
+
+// ask asks over a new connection, and returns how many segments were sent again.
+func (s *talks) ask(q way) (again int, err error) {
+	c, err := s.w.Dial(context.Background(), s.w.source(q.from), q.proto, q.at, lab.Wait(5*time.Second))
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	a := c.Ask(context.Background())
+	if q.proto == inet.TCP && a.Err == nil {
+		return c.Repeated()
+	}
+	return 0, a.Err
 }
 
 func reason(err error) string {
@@ -209,26 +246,26 @@ func report(counts map[way]*count) (text string, sum count) {
 		}
 		rows[q.row()].add(*c)
 		sum.add(*c)
-		if c.broken+c.failed > 0 {
+		if c.wrong() > 0 {
 			wrong = append(wrong, fmt.Sprintf("%v: %v", q, c.why))
 		}
 	}
 	var b strings.Builder
 	out := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "from\tto\tprotocol\tfamily\theld\tbroken\ttried\tfailed\tsilence")
+	fmt.Fprintln(out, "from\tto\tprotocol\tfamily\theld\tbroken\ttried\tfailed\tsent again\tsilence")
 	names := []string{}
 	for name := range rows {
 		names = append(names, name)
 	}
 	slices.SortFunc(names, func(a, b string) int {
-		return cmp.Or(cmp.Compare(rows[b].broken+rows[b].failed, rows[a].broken+rows[a].failed), cmp.Compare(a, b))
+		return cmp.Or(cmp.Compare(rows[b].wrong(), rows[a].wrong()), cmp.Compare(a, b))
 	})
 	for _, name := range append(names, "all\t\t\t") {
 		c := rows[name]
 		if c == nil {
 			c = &sum
 		}
-		fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%v\n", name, c.held, c.broken, c.tried, c.failed, c.silence.Round(time.Millisecond))
+		fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%d\t%v\n", name, c.held, c.broken, c.tried, c.failed, c.late, c.silence.Round(time.Millisecond))
 	}
 	out.Flush()
 	slices.Sort(wrong)

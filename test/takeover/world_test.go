@@ -8,6 +8,7 @@ import (
 	"context"
 	"flag"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -26,7 +27,7 @@ import (
 
 var (
 	programs = flag.String("programs", "../../.bin", "the directory of kube-ipvs and kube-proxy")
-	every    = flag.Duration("every", 2*time.Millisecond, "how often a new connection begins")
+	every    = flag.Duration("every", 10*time.Millisecond, "how often a new connection begins")
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -151,6 +152,15 @@ func (w *world) until(what string, holds func() bool) {
 	if err := w.ours.Until(ctx, 50*time.Millisecond, holds); err != nil {
 		w.t.Fatalf("%s: %v\n%v", what, err, w.ours.LastWords())
 	}
+}
+
+// takenOver waits until kube-ipvs has removed the rest of kube-proxy.
+func (w *world) takenOver() {
+	w.t.Helper()
+	w.until("take over", func() bool {
+		text, err := os.ReadFile(w.ours.Log)
+		return err == nil && strings.Contains(string(text), "Took this node over")
+	})
 }
 
 // healthy waits until kube-ipvs serves all Services.
