@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,13 +11,17 @@ import (
 	"kube-ipvs/sync/ipvsmode"
 )
 
-// clean removes all objects of kube-ipvs from this node.
+// clean removes all objects of kube-ipvs from this node. It refuses while kube-proxy serves there, whose ipvs mode would lose its
+// virtual servers, and the other modes the connections that IPVS still has.
 func clean(ctx context.Context, cfg *config.Config, stdout io.Writer) (err error) {
 	unlock, err := lock(ctx, 0)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
+	if r := findKubeProxy(ctx, cfg); r.at.IsValid() {
+		return fmt.Errorf("%v: give the node back to it by kube-ipvs hand-back %s", r, cmp.Or(r.mode, "MODE"))
+	}
 	k, err := openKernel(ctx, cfg)
 	if err != nil {
 		return err

@@ -76,7 +76,7 @@ func get(ctx context.Context, at netip.AddrPort, path string) string {
 		return ""
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<10))
+	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 	if err != nil {
 		return ""
 	}

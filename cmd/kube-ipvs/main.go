@@ -70,7 +70,7 @@ func command() *cobra.Command {
 		},
 	}
 	flags = config.AddFlags(cmd.Flags())
-	cmd.AddCommand(getCommand(), explainCommand(), topCommand(), checkCommand(), diffCommand())
+	cmd.AddCommand(getCommand(), explainCommand(), topCommand(), checkCommand(), diffCommand(), handBackCommand())
 	return cmd
 }
 

@@ -37,6 +37,8 @@ func TestMisuseIsOneClearMessage(t *testing.T) {
 		{"no mode at all", []string{"--proxy-mode=fast"}, "--proxy-mode=fast: no such mode"},
 		{"an unknown flag", []string{"--speed=11"}, "unknown flag: --speed"},
 		{"an argument", []string{"serve"}, `unexpected argument "serve"`},
+		{"handed back to nobody", []string{"hand-back"}, "accepts 1 arg(s), received 0"},
+		{"handed back to no mode", []string{"hand-back", "ebpf"}, `invalid argument "ebpf"`},
 		{"a bit that a mark does not have", []string{"--iptables-masquerade-bit=32"}, "--iptables-masquerade-bit=32: must be 0 to 31"},
 		{"an unknown scheduler", []string{"--ipvs-scheduler=best"}, "--ipvs-scheduler=best: must be one of rr, wrr"},
 		{"no range", []string{"--cluster-cidr=10.0.0.0"}, "--cluster-cidr=10.0.0.0: must be a range like 10.0.0.0/8"},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -29,25 +28,40 @@ func Clean(ctx context.Context, k Kernel) error {
 	if servers == nil { // or the ownership records are still needed
 		errs = append(errs, cleanSets(ctx, k.Sets))
 	}
-	return errors.Join(append(errs, cleanVIPs(ctx, k.VIP))...)
+	return errors.Join(append(errs, cleanItems(ctx, k.VIP, func(vip.Item) bool { return true }))...)
 }
 
 func cleanServers(ctx context.Context, k Kernel) error {
-	var ops []ipvs.Op
+	var all []ipvs.Key
 	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
-		owned, err := k.Sets.Read(ctx, SetsOf(f).Owned)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
+		owned, err := ownedServers(ctx, k, f)
 		if err != nil {
-			return fmt.Errorf("read ownership records of virtual servers: %w", err)
+			return err
 		}
-		for m := range owned {
-			ops = append(ops, ipvs.Op{Verb: ipvs.DelServer, Key: MemberKey(m)})
-		}
+		all = append(all, owned...)
 	}
-	slices.SortFunc(ops, func(a, b ipvs.Op) int { return a.Key.Compare(b.Key) })
-	return failures(ops, k.IPVS.Do(ctx, ops))
+	return deleteServers(ctx, k.IPVS, all)
+}
+
+// ownedServers returns the virtual servers of a family with an ownership record.
+func ownedServers(ctx context.Context, k Kernel, f inet.Family) (out []ipvs.Key, err error) {
+	owned, err := k.Sets.Read(ctx, SetsOf(f).Owned)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("read ownership records of virtual servers: %w", err)
+	}
+	for m := range owned {
+		out = append(out, MemberKey(m))
+	}
+	slices.SortFunc(out, ipvs.Key.Compare)
+	return out, nil
+}
+
+func deleteServers(ctx context.Context, table ipvs.Kernel, keys []ipvs.Key) error {
+	var ops []ipvs.Op
+	for _, k := range keys {
+		ops = append(ops, ipvs.Op{Verb: ipvs.DelServer, Key: k})
+	}
+	return failures(ops, table.Do(ctx, ops))
 }
 
 func cleanSets(ctx context.Context, sets ipset.Kernel) error {
@@ -64,21 +78,6 @@ func cleanSets(ctx context.Context, sets ipset.Kernel) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func cleanVIPs(ctx context.Context, vips vip.Kernel) error {
-	items, err := vips.Read(ctx)
-	if err != nil {
-		return fmt.Errorf("read addresses and routes: %w", err)
-	}
-	// The link is removed even if Read leaves it out because it differs from the desired one.
-	items[vip.Item{Kind: vip.Link}] = netip.Addr{}
-	var ops []vip.Op
-	for i := range items {
-		ops = append(ops, vip.Op{Verb: vip.Del, Item: i})
-	}
-	slices.SortFunc(ops, func(a, b vip.Op) int { return b.Item.Compare(a.Item) })
-	return failures(ops, vips.Do(ctx, ops))
 }
 
 // failures joins the errors of operations, each with its operation.

@@ -41,6 +41,9 @@ type RulesConfig struct {
 	Detector Detector
 	Bind     bool // addresses are on the link: reject unclaimed packets there
 
+	// HandedBack leaves new connections to kube-proxy, whose rules translate them, and serves established ones.
+	HandedBack bool
+
 	// PredictablePorts is for an iptables that is too old to let MASQUERADE choose ports at random (--random-fully).
 	PredictablePorts bool
 }
@@ -91,6 +94,9 @@ func Rules(cfg RulesConfig, family inet.Family) iptables.Ruleset {
 		{Table: "filter", Name: "KIPVS-FORWARD", Rules: []string{known + " -j ACCEPT", toLink + " -p tcp " + reset, toLink + " -j REJECT"}},
 		{Table: "filter", Name: "KIPVS-OUTPUT", Rules: r.filterOutput()},
 	}
+	if cfg.HandedBack {
+		set.Chains = withoutNew(set.Chains)
+	}
 	set.Jumps = []iptables.Jump{
 		{Table: "raw", From: "PREROUTING", To: "KIPVS-PREROUTING"},
 		{Table: "mangle", From: "PREROUTING", To: "KIPVS-PREROUTING", Match: unknown},
@@ -118,6 +124,17 @@ func withoutEmpty(set iptables.Ruleset) iptables.Ruleset {
 	}
 	set.Chains = slices.DeleteFunc(set.Chains, func(c iptables.Chain) bool { return len(c.Rules) == 0 })
 	return set
+}
+
+// withoutNew empties the chains that decide about first packets.
+func withoutNew(chains []iptables.Chain) []iptables.Chain {
+	for i, c := range chains {
+		switch c.Table + " " + c.Name {
+		case "mangle KIPVS-PREROUTING", "mangle KIPVS-OWN", "nat KIPVS-PREROUTING", "nat KIPVS-OUTPUT":
+			chains[i].Rules = nil
+		}
+	}
+	return chains
 }
 
 // policyAgents are chains of agents that enforce network policies, and must see packets in INPUT before they are accepted: Calico's

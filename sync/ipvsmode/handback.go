@@ -1,0 +1,157 @@
+package ipvsmode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"kube-ipvs/internal/inet"
+	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/vip"
+)
+
+// A HandBack gives a node back to a kube-proxy that serves it already. It may be repeated, also after a kill at any point.
+type HandBack struct {
+	Kernel
+	Rules RulesConfig // of the kube-ipvs that ran here
+	Keep  bool        // kube-proxy is in ipvs mode, and has taken over virtual servers, link and addresses
+
+	// Limit is how long the connections of IPVS may take, if kube-proxy does not keep them.
+	Limit time.Duration
+	// Waits is called with the number of connections that are left, whenever it changed. It may be nil.
+	Waits func(connections int)
+}
+
+// Serves reports whether kube-proxy has rules in all families in which kube-ipvs has.
+func (h HandBack) Serves(ctx context.Context) (bool, error) {
+	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
+		owned, err := ownedServers(ctx, h.Kernel, f)
+		if err != nil {
+			return false, err
+		}
+		rules, err := h.Kernel.Rules.KubeProxy(ctx, f)
+		if err != nil {
+			return false, err
+		}
+		if len(owned) > 0 && len(rules) == 0 {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// Do removes all objects of kube-ipvs but those that kube-proxy uses. Rules for new connections go first, as kube-proxy translates
+// those. In ipvs mode it also has the established ones; else IPVS serves these until the last has ended, or the limit.
+func (h HandBack) Do(ctx context.Context) error {
+	if h.Keep {
+		return h.leaveServers(ctx)
+	}
+	h.Rules.HandedBack = true
+	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
+		left, err := ownedServers(ctx, h.Kernel, f)
+		if err != nil {
+			return err
+		}
+		if len(left) == 0 { // or the sets that the rules refer to may be gone
+			continue
+		}
+		if err := h.Kernel.Rules.Ensure(ctx, Rules(h.Rules, f)); err != nil {
+			return err
+		}
+	}
+	if err := h.wait(ctx); err != nil {
+		return err
+	}
+	return Clean(ctx, h.Kernel)
+}
+
+// leaveServers removes all but the virtual servers at frontends, the link and the addresses.
+func (h HandBack) leaveServers(ctx context.Context) error {
+	var errs []error
+	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
+		errs = append(errs, h.Kernel.Rules.Remove(ctx, f), h.removeAliases(ctx, f))
+	}
+	errs = append(errs, cleanItems(ctx, h.VIP, func(i vip.Item) bool { return i.Kind != vip.Link && i.Kind != vip.Address }))
+	if errors.Join(errs...) == nil { // or the ownership records are still needed
+		errs = append(errs, cleanSets(ctx, h.Sets))
+	}
+	return errors.Join(errs...)
+}
+
+// removeAliases removes virtual servers that only rules of kube-ipvs lead to. Their connections do not pass IPVS.
+func (h HandBack) removeAliases(ctx context.Context, f inet.Family) error {
+	owned, err := ownedServers(ctx, h.Kernel, f)
+	if err != nil {
+		return err
+	}
+	return deleteServers(ctx, h.IPVS, slices.DeleteFunc(owned, func(k ipvs.Key) bool { return !inAliases(k) }))
+}
+
+// wait waits until IPVS has no more connections to the endpoints of owned virtual servers, at most for the limit.
+func (h HandBack) wait(ctx context.Context) error {
+	const pause = time.Second
+	told := -1
+	for end := time.Now().Add(h.Limit); ; {
+		n, err := h.connections(ctx)
+		if err != nil {
+			return err
+		}
+		if n != told && h.Waits != nil {
+			h.Waits(n)
+		}
+		if told = n; n == 0 || !time.Now().Before(end) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d connections are left to IPVS: %w", n, ctx.Err())
+		case <-time.After(pause):
+		}
+	}
+}
+
+// connections returns the number of connections of owned virtual servers: of TCP those that are established, which the others
+// have been.
+func (h HandBack) connections(ctx context.Context) (n int, err error) {
+	table, err := h.IPVS.Read(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
+		owned, err := ownedServers(ctx, h.Kernel, f)
+		if err != nil {
+			return 0, err
+		}
+		for _, k := range owned {
+			for real := range maps.Values(table[k].Reals) {
+				n += int(real.Active)
+				if k.Proto != inet.TCP {
+					n += int(real.Inactive)
+				}
+			}
+		}
+	}
+	return n, nil
+}
+
+// cleanItems removes items that are on the node.
+func cleanItems(ctx context.Context, vips vip.Kernel, which func(vip.Item) bool) error {
+	items, err := vips.Read(ctx)
+	if err != nil {
+		return fmt.Errorf("read addresses and routes: %w", err)
+	}
+	// The link is removed even if Read leaves it out because it differs from the desired one.
+	items[vip.Item{Kind: vip.Link}] = netip.Addr{}
+	var ops []vip.Op
+	for i := range items {
+		if which(i) {
+			ops = append(ops, vip.Op{Verb: vip.Del, Item: i})
+		}
+	}
+	slices.SortFunc(ops, func(a, b vip.Op) int { return b.Item.Compare(a.Item) })
+	return failures(ops, vips.Do(ctx, ops))
+}

@@ -1,0 +1,136 @@
+package ipvsmode
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"kube-ipvs/internal/inet"
+	"kube-ipvs/ipset"
+	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/vip"
+)
+
+// handBackRig is a node that kube-ipvs served: a cluster IP, and an external address with an alias.
+func handBackRig(t *testing.T) *rig {
+	t.Helper()
+	r := newRig(t)
+	r.set(1, pods(1))
+	r.set(2, hereAndElsewhere(), atAddress("203.0.113.1"))
+	stop := r.start()
+	r.queue.Synced()
+	r.take()
+	stop()
+	return r
+}
+
+// setConnections sets the numbers of a real server's connections.
+func (r *rig) setConnections(key ipvs.Key, at netip.AddrPort, active, inactive uint32) {
+	if err := r.ipvs.SetConnections(ipvs.RealKeyOf(key, at), active, inactive); err != nil {
+		r.t.Error(err)
+	}
+}
+
+// left describes the objects that are left.
+func left(t *testing.T, r *rig) string {
+	t.Helper()
+	table, err := r.ipvs.Read(t.Context())
+	items, err2 := r.vips.Read(t.Context())
+	names, err3 := r.sets.Names(t.Context())
+	if err := errors.Join(err, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	var kinds []string
+	for i := range items {
+		if i.Kind == vip.Link || i.Kind == vip.Address {
+			kinds = append(kinds, "link or address")
+		} else {
+			kinds = append(kinds, i.Prefix.String())
+		}
+	}
+	return fmt.Sprintf("%d servers, %d sets, on the link %v", len(table), len(names), kinds)
+}
+
+// A hand-back leaves kube-proxy's ipvs mode its virtual servers and the link, and the other modes nothing. A kill before any of
+// its operations changes nothing of that, once it is repeated.
+func TestHandBack(t *testing.T) {
+	for _, keep := range []bool{true, false} {
+		want := map[bool]string{true: "3 servers, 0 sets, on the link [link or address]", false: "0 servers, 0 sets, on the link []"}[keep]
+		for killed := 0; ; killed++ {
+			r, asked := (*rig)(nil), 0
+			synctest.Test(t, func(t *testing.T) {
+				r = handBackRig(t)
+				r.let(func(string) error {
+					if asked++; asked > killed {
+						return errRefused
+					}
+					return nil
+				})
+				h := HandBack{Kernel: r.config().Kernel, Rules: RulesConfig{Marks: MarksFor(14)}, Keep: keep}
+				first := h.Do(t.Context())
+				r.let(nil)
+				if err := h.Do(t.Context()); err != nil {
+					t.Errorf("killed at %d: %v", killed, err)
+				}
+				if got := left(t, r); got != want {
+					t.Errorf("killed at %d (%v): %s, want %s", killed, first, got, want)
+				}
+			})
+			if asked <= killed || t.Failed() {
+				break
+			}
+		}
+	}
+}
+
+// Where kube-proxy does not keep the connections of IPVS, they are waited for, at most for the limit; the rules leave new ones alone.
+func TestHandBackWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := handBackRig(t)
+		key := ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.0.1:80"))
+		at := netip.MustParseAddrPort("10.244.0.1:8080")
+		r.setConnections(key, at, 2, 0)
+		var told []int
+		h := HandBack{Kernel: r.config().Kernel, Rules: RulesConfig{Marks: MarksFor(14)}, Limit: time.Minute, Waits: func(n int) { told = append(told, n) }}
+		begin := time.Now()
+		time.AfterFunc(9500*time.Millisecond, func() { r.setConnections(key, at, 0, 5) })
+		if err := h.Do(t.Context()); err != nil || time.Since(begin).Round(time.Second) != 10*time.Second || fmt.Sprint(told) != "[2 0]" {
+			t.Errorf("%v after %v, told %v", err, time.Since(begin), told)
+		}
+	})
+	rules := Rules(RulesConfig{Marks: MarksFor(14), HandedBack: true}, inet.IPv4).String()
+	for _, gone := range []string{"-A KIPVS-PREROUTING -m set --match-set KIPVS-FRONTENDS", "-A KIPVS-OWN ", "-j NETMAP", "-A KIPVS-PREROUTING -m set --match-set KIPVS-CLOSED"} {
+		if strings.Contains(rules, gone) {
+			t.Errorf("%q is in the rules", gone)
+		}
+	}
+	if !strings.Contains(rules, "-A KIPVS-PREROUTING -m set --match-set KIPVS-EXTERNAL dst,dst -j MARK") {
+		t.Error("packets of established connections are not diverted")
+	}
+}
+
+// A hand-back is not due before kube-proxy has rules wherever kube-ipvs has virtual servers.
+func TestServes(t *testing.T) {
+	r := newRig(t)
+	owned := SetsOf(inet.IPv6).Owned
+	member := ipset.Op{Verb: ipset.Add, Set: owned, Member: MemberOf(ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("[fd00::1]:80")))}
+	if err := r.sets.Create(t.Context(), owned); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(r.sets.Do(t.Context(), []ipset.Op{member})...); err != nil {
+		t.Fatal(err)
+	}
+	h := HandBack{Kernel: r.config().Kernel}
+	r.rules.SetKubeProxy(inet.IPv4, "jumps")
+	if serves, err := h.Serves(t.Context()); serves || err != nil {
+		t.Errorf("serves without rules of IPv6: %v, %v", serves, err)
+	}
+	r.rules.SetKubeProxy(inet.IPv6, "jumps")
+	if serves, err := h.Serves(t.Context()); !serves || err != nil {
+		t.Errorf("does not serve: %v, %v", serves, err)
+	}
+}
