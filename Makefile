@@ -1,5 +1,5 @@
 # Two commands are all that one needs: "make demo" and "make test". Both install what is missing.
-.PHONY: demo test compare minors bench instructions soak nft neighbours conformance conformance-short conformance-programs release \
+.PHONY: demo test compare takeover minors bench instructions soak nft neighbours conformance conformance-short conformance-programs release \
     lint build unit kernel cluster packages clean
 
 bin := $(CURDIR)/.bin
@@ -61,6 +61,11 @@ compare: packages build
 	@cd test/kubernetes && go build -o $(bin)/ k8s.io/kubernetes/cmd/kube-proxy
 	go test -v -tags compare -run TestCompare ./internal/config -kube-proxy $(bin)/kube-proxy
 	go test -v -tags kernel,compare -run TestCompare -exec "$(inkernel)" -timeout 40m -p 1 ./test/kubeproxy ./test/packet
+
+# Taking a node over from the real kube-proxy and handing it back, while clients talk. Not a part of the test: it takes ten minutes.
+takeover: packages build
+	@cd test/kubernetes && go build -o $(bin)/ k8s.io/kubernetes/cmd/kube-proxy
+	go test -v -count 1 -tags kernel,compare -exec "$(inkernel)" -timeout 40m ./test/takeover -args -programs $(bin)
 
 # Does anything grow, or go wrong once in ten thousand times? Not a part of "make test": what takes long shows it best.
 # make soak for=3m

@@ -126,12 +126,12 @@ func withoutEmpty(set iptables.Ruleset) iptables.Ruleset {
 	return set
 }
 
-// withoutNew empties the chains that decide about first packets.
+// withoutNew empties the chains that decide about first packets. A rule keeps them in the ruleset, as others lead to them.
 func withoutNew(chains []iptables.Chain) []iptables.Chain {
 	for i, c := range chains {
 		switch c.Table + " " + c.Name {
 		case "mangle KIPVS-PREROUTING", "mangle KIPVS-OWN", "nat KIPVS-PREROUTING", "nat KIPVS-OUTPUT":
-			chains[i].Rules = nil
+			chains[i].Rules = []string{"-j RETURN"}
 		}
 	}
 	return chains

@@ -3,54 +3,144 @@
 package takeover
 
 import (
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
 	"kube-ipvs/test/kubeproxy"
 )
 
-// A handOver is a way from one proxy to the other, while clients talk.
-type handOver struct {
-	name string
-	from func(*world) // before clients talk
-	to   func(*world)
-}
-
-var forward = []handOver{
-	{"kube-proxy ends first", nil, func(w *world) {
-		w.stopKubeProxy()
-		time.Sleep(time.Second)
-		w.startOurs()
-		w.healthy()
-		w.takenOver()
-	}},
-	{"both run for a while", nil, func(w *world) {
-		w.startOurs()
-		time.Sleep(8 * time.Second)
-		w.stopKubeProxy()
-		w.healthy()
-		w.takenOver()
-	}},
-}
+// kubelets are chains of kubelet, and a rule of CNI's portmap plugin that leads to one of kube-proxy's.
+const kubelets = `*nat
+:KUBE-KUBELET-CANARY - [0:0]
+:CNI-HOSTPORT-SETMARK - [0:0]
+-A CNI-HOSTPORT-SETMARK -s 10.244.0.0/16 -j KUBE-MARK-MASQ
+COMMIT
+*filter
+:KUBE-FIREWALL - [0:0]
+-A KUBE-FIREWALL -m mark --mark 0x8000/0x8000 -j DROP
+-A INPUT -j KUBE-FIREWALL
+COMMIT
+`
 
 // TestForward takes the node over from each mode of kube-proxy.
 func TestForward(t *testing.T) {
 	for _, mode := range []string{kubeproxy.IPTables, kubeproxy.IPVS} {
-		for _, h := range forward {
-			t.Run(mode+"/"+h.name, func(t *testing.T) {
+		for _, both := range []bool{false, true} {
+			t.Run(mode+map[bool]string{false: "/kube-proxy ends first", true: "/both run for a while"}[both], func(t *testing.T) {
 				w := newWorld(t)
 				w.startKubeProxy(mode)
+				w.restore(kubelets)
 				s := w.talk()
 				time.Sleep(time.Second)
-				h.to(w)
-				time.Sleep(3 * time.Second)
-				text, sum := report(s.end())
-				t.Logf("\n%s", text)
-				if sum.broken+sum.failed > 0 {
-					t.Errorf("%d connections broken, %d new ones failed", sum.broken, sum.failed)
-					t.Log(w.ours.LastWords())
+				if both {
+					w.startOurs()
+					w.says("kube-proxy runs on this node in mode " + mode)
+					time.Sleep(time.Second)
 				}
+				w.stopKubeProxy()
+				if !both {
+					time.Sleep(time.Second)
+					w.startOurs()
+				}
+				w.healthy()
+				w.says("Took this node over from kube-proxy")
+				time.Sleep(time.Second)
+				s.judge(t)
+				w.hasNoKubeProxy()
+				w.forget()
 			})
 		}
+	}
+}
+
+// TestBack hands the node back to each mode of kube-proxy.
+func TestBack(t *testing.T) {
+	for _, mode := range []string{kubeproxy.IPTables, kubeproxy.IPVS} {
+		t.Run(mode, func(t *testing.T) {
+			w := newWorld(t)
+			w.startOurs()
+			w.healthy()
+			s := w.talk()
+			time.Sleep(time.Second)
+			w.stopOurs()
+			time.Sleep(time.Second)
+			w.startKubeProxy(mode)
+			ended := make(chan error)
+			var said []byte
+			go func() {
+				var err error
+				said, err = exec.Command(w.ours.Path, "hand-back", mode, "--wait=2m").CombinedOutput()
+				ended <- err
+			}()
+			if mode == kubeproxy.IPVS {
+				if err := <-ended; err != nil {
+					t.Fatalf("%v\n%s", err, said)
+				}
+				ended = nil
+			}
+			time.Sleep(3 * time.Second)
+			s.judge(t)
+			if ended != nil { // IPVS has no connections any more
+				if err := <-ended; err != nil {
+					t.Fatalf("%v\n%s", err, said)
+				}
+			}
+			t.Logf("%s", said)
+			w.hasNothingOfOurs(mode)
+		})
+	}
+}
+
+// judge ends the clients, and fails the test if any of them noticed anything.
+func (s *talks) judge(t *testing.T) {
+	t.Helper()
+	counts := s.end()
+	slow := false // the machine
+	for q, c := range counts {
+		slow = slow || q.to == control && c.wrong() > 0
+	}
+	text, sum := report(counts)
+	t.Logf("\n%s", text)
+	if sum.broken > 0 || !slow && sum.failed+sum.late > 0 {
+		t.Errorf("%d connections broken, %d new ones failed, %d sent something again", sum.broken, sum.failed, sum.late)
+		t.Log(s.w.ours.LastWords())
+	}
+}
+
+// hasNoKubeProxy fails the test if anything of kube-proxy's is left but what others need, or something of others is gone.
+func (w *world) hasNoKubeProxy() {
+	w.t.Helper()
+	for _, family := range []string{"iptables", "ip6tables"} {
+		for line := range strings.Lines(w.shell(family + "-save")) {
+			if strings.Contains(line, "KUBE-") && !strings.Contains(line, "KUBE-KUBELET-CANARY") && !strings.Contains(line, "KUBE-FIREWALL") &&
+				!(family == "iptables" && (strings.Contains(line, "KUBE-MARK-MASQ") || strings.Contains(line, "KUBE-POSTROUTING"))) {
+				w.t.Errorf("%s: %s", family, line)
+			}
+		}
+	}
+	for _, rule := range []string{"-A CNI-HOSTPORT-SETMARK -s 10.244.0.0/16 -j KUBE-MARK-MASQ", "-A KUBE-MARK-MASQ -j MARK", "-j KUBE-POSTROUTING", ":KUBE-KUBELET-CANARY"} {
+		if !strings.Contains(w.shell("iptables-save -t nat"), rule) {
+			w.t.Errorf("gone: %s", rule)
+		}
+	}
+	if sets := w.shell("ipset list -n | grep KUBE- || true"); sets != "" {
+		w.t.Errorf("sets: %s", sets)
+	}
+	if addresses := w.shell("ip -o address show dev kube-ipvs0"); addresses != "" {
+		w.t.Errorf("addresses: %s", addresses)
+	}
+}
+
+// hasNothingOfOurs fails the test if anything of kube-ipvs is left that kube-proxy does not use.
+func (w *world) hasNothingOfOurs(mode string) {
+	w.t.Helper()
+	left := w.shell("(iptables-save; ip6tables-save; ipset list -n; ip rule; ip -6 rule) | grep -e KIPVS -e 'lookup 759' || true; ip route show table all proto 175; ip -6 route show table all proto 175")
+	if mode != kubeproxy.IPVS {
+		left += w.shell("ipvsadm -Sn; ip -o link | grep kube-ipvs0 || true")
+	}
+	if left != "" {
+		w.t.Errorf("left:\n%s", left)
 	}
 }

@@ -148,12 +148,12 @@ func (s *talks) hold(ctx context.Context, q way, c *lab.Conn, who string) {
 		switch {
 		case a.Err == nil && a.Who != who:
 			broken = "another endpoint answers"
-		case a.Err != nil && q.proto == inet.TCP:
+		case a.Err != nil && !errors.Is(a.Err, lab.ErrSilence): // which may be a machine that stands still
 			broken = reason(a.Err)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	for n := 0; broken == "" && n < 3; n++ { // a datagram may be lost
+	for n := 0; broken == "" && n < 3; n++ {
 		a := c.Ask(context.Background())
 		if a.Err == nil {
 			break

@@ -154,13 +154,29 @@ func (w *world) until(what string, holds func() bool) {
 	}
 }
 
-// takenOver waits until kube-ipvs has removed the rest of kube-proxy.
-func (w *world) takenOver() {
+// says waits until kube-ipvs has said something.
+func (w *world) says(what string) {
 	w.t.Helper()
-	w.until("take over", func() bool {
+	w.until(what, func() bool {
 		text, err := os.ReadFile(w.ours.Log)
-		return err == nil && strings.Contains(string(text), "Took this node over")
+		return err == nil && strings.Contains(string(text), what)
 	})
+}
+
+// restore adds rules of IPv4; forget removes them, with the chains of kube-proxy's that they kept.
+func (w *world) restore(rules string) {
+	w.t.Helper()
+	cmd := exec.Command("iptables-restore", "--noflush")
+	cmd.Stdin = strings.NewReader(rules)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		w.t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+func (w *world) forget() {
+	w.t.Helper()
+	w.shell("iptables -D INPUT -j KUBE-FIREWALL; iptables -F KUBE-FIREWALL; iptables -X KUBE-FIREWALL; " +
+		"iptables -t nat -F CNI-HOSTPORT-SETMARK; iptables -t nat -X CNI-HOSTPORT-SETMARK; iptables -t nat -X KUBE-KUBELET-CANARY")
 }
 
 // healthy waits until kube-ipvs serves all Services.
