@@ -103,7 +103,7 @@ func TestHandBackWaits(t *testing.T) {
 		}
 	})
 	rules := Rules(RulesConfig{Marks: MarksFor(14), HandedBack: true}, inet.IPv4).String()
-	for _, gone := range []string{"-A KIPVS-PREROUTING -m set --match-set KIPVS-FRONTENDS", "-A KIPVS-OWN ", "-j NETMAP", "-A KIPVS-PREROUTING -m set --match-set KIPVS-CLOSED"} {
+	for _, gone := range []string{"-A KIPVS-PREROUTING -m set --match-set KIPVS-FRONTENDS", "-A KIPVS-OWN -m", "-j NETMAP", "-A KIPVS-PREROUTING -m set --match-set KIPVS-CLOSED"} {
 		if strings.Contains(rules, gone) {
 			t.Errorf("%q is in the rules", gone)
 		}
