@@ -86,7 +86,7 @@ func (t *takeover) Observe(ctx context.Context) {
 	t.job.TakeOver()
 	switch {
 	case t.state == unread && (t.sawRules() || t.d.predecessor.isThere):
-		t.begin(func() error { return nil }, ctx)
+		t.begin(ctx, nil)
 	case t.state == gone && t.sawRules():
 		t.state = cameBack
 	}
@@ -111,26 +111,28 @@ func (t *takeover) Ensure(ctx context.Context) {
 	if t.state != found || t.err != nil || !t.d.servesAll() {
 		return
 	}
-	step := t.steps[0]
 	t.count.Asked(1)
 	t.removed = true
-	t.begin(func() error {
-		if err := step.Do(ctx); err != nil {
-			return fmt.Errorf("remove %v: %w", step, err)
-		}
-		return nil
-	}, ctx)
+	t.begin(ctx, t.steps)
 }
 
-// begin does something in the background, then reads the steps that are left.
-func (t *takeover) begin(do func() error, ctx context.Context) {
+// begin carries out the first of some steps in the background. After the last one, and without any, it reads those that are left.
+func (t *takeover) begin(ctx context.Context, steps []iptables.Removal) {
 	t.state = working
-	t.count.Reads.Inc()
+	if len(steps) <= 1 {
+		t.count.Reads.Inc()
+	}
 	t.job.Begin(func() func() {
-		err := do()
-		var steps []iptables.Removal
-		if err == nil {
+		var err error
+		if len(steps) > 0 {
+			if err = steps[0].Do(ctx); err != nil {
+				err = fmt.Errorf("remove %v: %w", steps[0], err)
+			}
+		}
+		if len(steps) <= 1 && err == nil {
 			steps, err = t.read(ctx)
+		} else if err == nil {
+			steps = steps[1:]
 		}
 		return func() { t.did(ctx, steps, err) }
 	})

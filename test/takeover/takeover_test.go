@@ -3,6 +3,7 @@
 package takeover
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -49,6 +50,7 @@ func TestForward(t *testing.T) {
 				time.Sleep(time.Second)
 				s.judge(t)
 				w.hasNoKubeProxy()
+				w.runPage()
 				w.forget()
 			})
 		}
@@ -130,6 +132,23 @@ func (w *world) hasNoKubeProxy() {
 	}
 	if addresses := w.shell("ip -o address show dev kube-ipvs0"); addresses != "" {
 		w.t.Errorf("addresses: %s", addresses)
+	}
+}
+
+// runPage runs the commands of docs/migrate.md that look at a node that has been taken over.
+func (w *world) runPage() {
+	w.t.Helper()
+	page, err := os.ReadFile("../../docs/migrate.md")
+	w.must(err)
+	n := 0
+	for line := range strings.Lines(string(page)) {
+		if strings.HasPrefix(line, "curl ") || strings.HasPrefix(line, "! ") {
+			w.shell(line)
+			n++
+		}
+	}
+	if n < 4 {
+		w.t.Errorf("docs/migrate.md has %d such commands", n)
 	}
 }
 
