@@ -158,14 +158,13 @@ func (p *Commands) Ensure(ctx context.Context, r Ruleset) error {
 	return nil
 }
 
-// leaveOther removes owned rules from the other backend, and notices kube-proxy's there and in a table of its own.
+// leaveOther removes owned rules from the other backend, and notices kube-proxy's there.
 func (p *Commands) leaveOther(ctx context.Context, f inet.Family) error {
 	saved, err := p.other().save(ctx, f)
 	if err != nil { // the kernel or the node lacks this backend
 		return ctx.Err()
 	}
-	table, _ := nftTable(f) // an error is KubeProxy's to report
-	if hasKubeProxys(saved) || table != nil {
+	if hasKubeProxys(saved) {
 		p.mu.Lock()
 		p.kubeProxy[f] = true
 		p.mu.Unlock()

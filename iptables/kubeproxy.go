@@ -77,11 +77,12 @@ func (p *Commands) SawKubeProxy(f inet.Family) bool {
 	return p.kubeProxy[f]
 }
 
-// notice notes whether kube-proxy's rules are in the output of iptables-save.
+// notice notes whether kube-proxy's rules are in the output of iptables-save, or it has a table of its own.
 func (p *Commands) notice(f inet.Family, saved string) {
+	table, _ := nftTable(f) // an error is KubeProxy's to report
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.kubeProxy[f] = hasKubeProxys(saved)
+	p.kubeProxy[f] = hasKubeProxys(saved) || table != nil
 }
 
 // hasKubeProxys reports whether the output of iptables-save has rules of kube-proxy: all of its modes have this jump.

@@ -41,6 +41,7 @@ func vipConforms(t *testing.T, open func(*testing.T) vipHost) {
 		"rules that differ":         vipTwoRules,
 		"other sources":             vipSources,
 		"a stranger's route":        vipStranger,
+		"a route over an address":   vipOver,
 		"IPv6 disabled":             vipNoIPv6,
 		"items that cannot be":      vipInvalid,
 		"a context that is done":    vipDone,
@@ -198,6 +199,29 @@ func vipSources(t *testing.T, k vipHost) {
 			}
 		}
 		vipDo(t, k, vip.Op{Verb: vip.Del, Item: i})
+	}
+}
+
+// vipOver puts routes over the kernel's routes of addresses on the link. They outlive the addresses, as the source of new connections
+// already does.
+func vipOver(t *testing.T, k vipHost) {
+	vipDo(t, k, vip.Op{Item: vip.Item{Kind: vip.Link}})
+	for _, prefix := range []string{"203.0.113.7/32", "2001:db8:1::7/128"} {
+		address, route := vipItem(vip.Address, prefix), vipItem(vip.Local, prefix)
+		vipDo(t, k, vip.Op{Item: address})
+		for range 2 { // again changes nothing
+			vipDo(t, k, vip.Op{Item: route, Source: vipSource(route), Over: true})
+		}
+		vipDo(t, k, vip.Op{Verb: vip.Del, Item: address})
+		items, err := k.Read(t.Context())
+		if source, ok := items[route]; err != nil || !ok || source != vipSource(route) {
+			t.Errorf("%v is there: %t, with the source %v (%v)", route, ok, source, err)
+		}
+		if _, ok := items[address]; ok {
+			t.Errorf("%v is there", address)
+		}
+		vipDo(t, k, vip.Op{Verb: vip.Del, Item: route})
+		vipHas(t, k, vip.Item{Kind: vip.Link})
 	}
 }
 
