@@ -85,8 +85,16 @@ func (p *Commands) notice(f inet.Family, saved string) {
 	p.kubeProxy[f] = hasKubeProxys(saved) || table != nil
 }
 
-// hasKubeProxys reports whether the output of iptables-save has rules of kube-proxy: all of its modes have this jump.
-func hasKubeProxys(saved string) bool { return strings.Contains(saved, "-j KUBE-SERVICES") }
+// hasKubeProxys reports whether the output of iptables-save has chains of kube-proxy that others do not need: a part of them is left
+// if a removal did not end.
+func hasKubeProxys(saved string) bool {
+	for _, name := range kubeProxyChains {
+		if name != "KUBE-MARK-MASQ" && name != "KUBE-POSTROUTING" && strings.Contains(saved, "\n:"+name+" ") {
+			return true
+		}
+	}
+	return slices.ContainsFunc(kubeProxyServices, func(prefix string) bool { return strings.Contains(saved, "\n:"+prefix) })
+}
 
 // removals returns the steps in which kube-proxy's rules in the output of iptables-save are removed: the jumps, which end its work,
 // then the chains.

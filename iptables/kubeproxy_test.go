@@ -80,6 +80,23 @@ func TestKubeProxyRules(t *testing.T) {
 	}
 }
 
+// What a removal left that did not end is seen, and what others need is not.
+func TestHasKubeProxys(t *testing.T) {
+	for saved, want := range map[string]bool{
+		kubeProxys: true,
+		"*filter\n:KUBE-FORWARD - [0:0]\nCOMMIT\n":    true,
+		"*nat\n:KUBE-SEP-A - [0:0]\nCOMMIT\n":         true,
+		"*nat\n:KUBE-MARK-MASQ - [0:0]\nCOMMIT\n":     false,
+		"*filter\n:KUBE-FIREWALL - [0:0]\nCOMMIT\n":   false,
+		"*filter\n-A INPUT -j KUBE-FORWARD\nCOMMIT\n": false,
+		saved: false,
+	} {
+		if got := hasKubeProxys(saved); got != want {
+			t.Errorf("%v of\n%s", got, saved)
+		}
+	}
+}
+
 // Both backends are read, and a missing one is none; the steps name the backend and remove from it.
 func TestKubeProxy(t *testing.T) {
 	var restored []string
