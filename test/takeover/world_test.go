@@ -182,7 +182,10 @@ func (w *world) forget() {
 // healthy waits until kube-ipvs serves all Services.
 func (w *world) healthy() {
 	w.t.Helper()
-	w.until("healthy", func() bool { return child.Healthy(context.Background()) })
+	w.until("ready", func() bool {
+		_, err := child.Get(context.Background(), "http://"+child.Healthz+"/readyz")
+		return err == nil
+	})
 }
 
 // clean removes all that either proxy made.
