@@ -26,6 +26,7 @@ type takeover struct {
 	state   takeoverState
 	steps   []iptables.Removal // that are left
 	removed bool               // one was carried out
+	needed  map[string]bool    // sets that rules of others lead to, by way of chains that stay; the job's
 	err     error              // of the last step, or read
 }
 
@@ -44,7 +45,7 @@ const (
 const stepInterval = time.Second
 
 func (d *Dataplane) takeoverLayer() *takeover {
-	return &takeover{d: d, count: d.count.layer("kube-proxy"), job: reconcile.Job{Start: d.cfg.Queue.Go}}
+	return &takeover{d: d, needed: map[string]bool{}, count: d.count.layer("kube-proxy"), job: reconcile.Job{Start: d.cfg.Queue.Go}}
 }
 
 func (t *takeover) Name() string          { return "kube-proxy" }
@@ -73,10 +74,10 @@ func (t *takeover) Failing() int {
 	return 0
 }
 
-// Retry reads again after a failure.
+// Retry reads again after a failure, which lasts until that succeeds.
 func (t *takeover) Retry() {
 	if t.err != nil && t.state != working {
-		t.state, t.err = unread, nil
+		t.state = unread
 	}
 }
 
@@ -146,10 +147,10 @@ func (t *takeover) did(ctx context.Context, steps []iptables.Removal, err error)
 		t.state, t.err = found, err
 		return
 	case len(steps) > 0:
-		t.state, t.steps = found, steps
+		t.state, t.steps, t.err = found, steps, nil
 		return
 	}
-	t.state, t.steps = gone, nil
+	t.state, t.steps, t.err = gone, nil, nil
 	t.d.predecessor.forget()
 	if t.removed {
 		klog.FromContext(ctx).Info("Took this node over from kube-proxy; its rules and sets are removed")
@@ -171,15 +172,21 @@ func (t *takeover) read(ctx context.Context) ([]iptables.Removal, error) {
 		return nil, fmt.Errorf("sets of kube-proxy: %w", err)
 	}
 	for _, name := range names {
-		if isKubeProxySet(name) {
-			out = append(out, destroy(t.d.cfg.Sets, name))
+		if isKubeProxySet(name) && !t.needed[name] {
+			out = append(out, iptables.Step("set "+name, func(ctx context.Context) error { return t.destroy(ctx, name) }))
 		}
 	}
 	return out, nil
 }
 
-func destroy(sets ipset.Kernel, name string) iptables.Removal {
-	return iptables.Step("set "+name, func(ctx context.Context) error { return sets.Destroy(ctx, name) })
+// destroy destroys a set. All rules of kube-proxy that can go are gone by then, so one that is in use stays.
+func (t *takeover) destroy(ctx context.Context, name string) error {
+	err := t.d.cfg.Sets.Destroy(ctx, name)
+	if errors.Is(err, ipset.ErrInUse) {
+		t.needed[name] = true
+		return nil
+	}
+	return err
 }
 
 // servesAll reports whether all that Services need is in place, and all that they do not need is gone but for draining endpoints.

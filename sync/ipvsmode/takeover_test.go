@@ -48,6 +48,8 @@ func TestAdoption(t *testing.T) {
 		kubeProxys(t, r, "KUBE-EXTERNAL-IP", "203.0.113.2:80")
 		kubeProxys(t, r, "KUBE-EXTERNAL-IP", "198.51.100.1:80")
 		kubeProxys(t, r, "SOMEBODYS", "203.0.113.3:80")
+		kubeProxys(t, r, "KUBE-LOOP-BACK", "203.0.113.4:80")
+		r.sets.SetInUse("KUBE-LOOP-BACK", true)
 		r.set(1, pods(1), func(s *plan.Service) { s.LoadBalancerIPs = []netip.Addr{netip.MustParseAddr("203.0.113.1")} })
 		r.start()
 		r.queue.Synced()
@@ -67,6 +69,12 @@ func TestAdoption(t *testing.T) {
 			}
 		}
 		names, _ := r.sets.Names(t.Context())
+		if r.pending() != 0 {
+			t.Errorf("%v objects are pending", r.pending())
+		}
+		if !slices.Contains(names, "KUBE-LOOP-BACK") { // whose rule stays with a chain that others need
+			t.Error("a set that is in use is gone")
+		}
 		if slices.Contains(names, "KUBE-LOAD-BALANCER") || slices.Contains(names, "KUBE-EXTERNAL-IP") || !slices.Contains(names, "SOMEBODYS") {
 			t.Errorf("sets %v", names)
 		}

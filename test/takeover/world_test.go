@@ -163,9 +163,10 @@ func (w *world) says(what string) {
 	})
 }
 
-// restore adds rules of IPv4; forget removes them, with the chains of kube-proxy's that they kept.
+// restore adds rules of IPv4 until the end of the test.
 func (w *world) restore(rules string) {
 	w.t.Helper()
+	w.t.Cleanup(w.forget) // or kube-proxy could not clean up
 	cmd := exec.Command("iptables-restore", "--noflush")
 	cmd.Stdin = strings.NewReader(rules)
 	if out, err := cmd.CombinedOutput(); err != nil {
