@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
@@ -21,7 +22,7 @@ import (
 // the chains that differ, so rules that are as desired are no operation.
 func Dry(k Kernel, note func(string)) Kernel {
 	return Kernel{
-		IPVS: dryIPVS{k.IPVS, note}, Sets: dryIPSet{k.Sets, note, map[string]struct{}{}}, VIP: dryVIP{k.VIP, note}, Rules: dryRules{k.Rules, note},
+		IPVS: dryIPVS{k.IPVS, note}, Sets: dryIPSet{k.Sets, note, map[string]struct{}{}}, VIP: dryVIP{k.VIP, note}, Rules: dryRules{k.Rules, note, map[string]struct{}{}},
 		Sysctl: drySysctl{k.Sysctl, note, map[string]string{}}, Flows: dryFlows{},
 	}
 }
@@ -96,6 +97,12 @@ func (d dryIPSet) Create(ctx context.Context, s ipset.Set) error {
 	return nil
 }
 
+// Names implements ipset.Kernel.
+func (d dryIPSet) Names(ctx context.Context) ([]string, error) {
+	names, err := d.Kernel.Names(ctx)
+	return slices.DeleteFunc(names, func(name string) bool { _, gone := d.gone[name]; return gone }), err
+}
+
 // Destroy implements ipset.Kernel.
 func (d dryIPSet) Destroy(_ context.Context, name string) error {
 	d.gone[name] = struct{}{}
@@ -152,6 +159,23 @@ func (d drySysctl) Do(ctx context.Context, list []sysctl.Setting) []error {
 type dryRules struct {
 	iptables.Kernel
 	note func(string)
+	gone map[string]struct{} // rules of kube-proxy that were removed
+}
+
+// KubeProxy implements iptables.Kernel.
+func (d dryRules) KubeProxy(ctx context.Context, f inet.Family) ([]iptables.Removal, error) {
+	steps, err := d.Kernel.KubeProxy(ctx, f)
+	var out []iptables.Removal
+	for _, step := range steps {
+		if _, gone := d.gone[step.Name]; !gone {
+			out = append(out, iptables.Step(step.Name, func(context.Context) error {
+				d.gone[step.Name] = struct{}{}
+				d.note("# remove " + step.Name)
+				return nil
+			}))
+		}
+	}
+	return out, err
 }
 
 // Ensure implements iptables.Kernel.

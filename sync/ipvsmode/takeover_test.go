@@ -151,3 +151,26 @@ func TestUnbinding(t *testing.T) {
 		}
 	})
 }
+
+// A dry kernel notes the removal of kube-proxy's rules, once, and removes none.
+func TestDryTakeover(t *testing.T) {
+	r := newRig(t)
+	r.rules.SetKubeProxy(inet.IPv4, "jumps", "chains")
+	var noted []string
+	dry := Dry(r.config().Kernel, func(line string) { noted = append(noted, line) })
+	for range 2 {
+		steps, err := dry.Rules.KubeProxy(t.Context(), inet.IPv4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, step := range steps {
+			if err := step.Do(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	left, _ := r.rules.KubeProxy(t.Context(), inet.IPv4)
+	if got := strings.Join(noted, ", "); got != "# remove jumps, # remove chains" || len(left) != 2 {
+		t.Errorf("noted %s; %d steps are left of two", got, len(left))
+	}
+}
