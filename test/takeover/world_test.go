@@ -77,6 +77,7 @@ func newWorld(t *testing.T) *world {
 	w.ours = child.Program{Path: w.program("kube-ipvs"), Log: filepath.Join(t.TempDir(), "kube-ipvs"), Args: []string{
 		"--master=" + w.api.URL(), "--kube-api-content-type=application/json", "--hostname-override=node1",
 		"--cluster-cidr=" + wire.PodCIDRs[0].String() + "," + wire.PodCIDRs[1].String(), "--v=1",
+		"--ipvs-udp-timeout=10s", // a hand-back waits for the end of UDP's connections, too
 	}}
 	t.Cleanup(w.clean)
 	return w
