@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
@@ -44,12 +43,15 @@ var kubeProxyRest = []string{
 	"NODE-PORT-LOCAL-SCTP-HASH", "NODE-PORT-LOCAL-TCP", "NODE-PORT-LOCAL-UDP",
 }
 
-// isKubeProxySet reports whether a set is one of kube-proxy's ipvs mode.
+// isKubeProxySet reports whether a set is one of kube-proxy's ipvs mode, which cuts names that are too long for the kernel.
 func isKubeProxySet(name string) bool {
-	name, ok := strings.CutPrefix(name, "KUBE-")
-	name = strings.TrimPrefix(name, "6-")
-	return ok && (slices.Contains(kubeProxyServers, name) || slices.Contains(kubeProxyRest, name) ||
-		name == kubeProxyNodePorts[inet.TCP] || name == kubeProxyNodePorts[inet.UDP])
+	const maxLen = 31
+	is := func(known string) bool {
+		six := "KUBE-6-" + known
+		return name == "KUBE-"+known || name == six[:min(len(six), maxLen)]
+	}
+	return slices.ContainsFunc(kubeProxyServers, is) || slices.ContainsFunc(kubeProxyRest, is) ||
+		is(kubeProxyNodePorts[inet.TCP]) || is(kubeProxyNodePorts[inet.UDP])
 }
 
 // has reports whether a virtual server was kube-proxy's.

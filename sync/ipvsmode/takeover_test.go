@@ -152,6 +152,17 @@ func TestUnbinding(t *testing.T) {
 	})
 }
 
+func TestKubeProxySets(t *testing.T) {
+	for name, want := range map[string]bool{
+		"KUBE-CLUSTER-IP": true, "KUBE-6-NODE-PORT-TCP": true, "KUBE-6-LOAD-BALANCER-SOURCE-CID": true, "KUBE-6-NODE-PORT-LOCAL-SCTP-HAS": true,
+		"KUBE-ROUTER-SVIP": false, "KIPVS-OWNED": false, "KUBE-": false,
+	} {
+		if got := isKubeProxySet(name); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 // A dry kernel notes the removal of kube-proxy's rules, once, and removes none.
 func TestDryTakeover(t *testing.T) {
 	r := newRig(t)
