@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,9 +119,14 @@ func TestUnbinding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		external := netip.MustParseAddr("203.0.113.1")
-		inUse := map[netip.Addr]struct{}{external: {}}
+		var unused atomic.Bool
 		r.adjust = func(c *Config) {
-			c.InUse = func(context.Context) (map[netip.Addr]struct{}, error) { return inUse, nil }
+			c.InUse = func(context.Context) (map[netip.Addr]struct{}, error) {
+				if unused.Load() {
+					return nil, nil
+				}
+				return map[netip.Addr]struct{}{external: {}}, nil
+			}
 		}
 		var left []vip.Op
 		for _, i := range []vip.Item{
@@ -141,7 +147,7 @@ func TestUnbinding(t *testing.T) {
 		if _, is := items[heldRoute(external)]; !is {
 			t.Error("the route in the place of the address is gone, although a socket has it")
 		}
-		delete(inUse, external)
+		unused.Store(true)
 		time.Sleep(time.Minute)
 		items, _ = r.vips.Read(t.Context())
 		for i := range items {
