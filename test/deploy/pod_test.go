@@ -156,6 +156,8 @@ func mountsOf(t *testing.T, c *cluster.Cluster, pod corev1.PodSpec) []string {
 		switch {
 		case volume.ConfigMap != nil:
 			from[volume.Name] = kubeProxyConfig(t, c)
+		case volume.EmptyDir != nil:
+			from[volume.Name] = t.TempDir()
 		case strings.Contains(volume.HostPath.Path, "kubelet"):
 			from[volume.Name] = kubeletKubeconfig(t, c)
 		default:
