@@ -148,18 +148,18 @@ func (o owned) without(r Ruleset) owned {
 	})
 }
 
+// removalOrder has nat first: as long as it has rules that keep a packet from another proxy's, the packet needs the marks of mangle.
+var removalOrder = []string{"nat", "raw", "mangle", "filter"}
+
 // removal returns the input of iptables-restore --noflush that removes the lines, or "" if there are none: a table at a
 // time, the jumps, then the emptied chains.
 func (o owned) removal() string {
 	var b strings.Builder
-	for start := 0; start < len(o); {
-		table := o[start].table
-		end := start
-		for end < len(o) && o[end].table == table {
-			end++
+	for _, table := range removalOrder {
+		lines := slices.DeleteFunc(slices.Clone(o), func(l line) bool { return l.table != table })
+		if len(lines) > 0 {
+			removeFrom(&b, table, lines)
 		}
-		removeFrom(&b, table, o[start:end])
-		start = end
 	}
 	return b.String()
 }

@@ -60,6 +60,8 @@ COMMIT
 -X KIPVS-OLD
 COMMIT
 `},
+		{"nat first", parsed("*filter\n:KIPVS-A - [0:0]\nCOMMIT\n*mangle\n:KIPVS-B - [0:0]\nCOMMIT\n*nat\n:KIPVS-C - [0:0]\nCOMMIT\n").removal(),
+			"*nat\n:KIPVS-C - [0:0]\n-X KIPVS-C\nCOMMIT\n*mangle\n:KIPVS-B - [0:0]\n-X KIPVS-B\nCOMMIT\n*filter\n:KIPVS-A - [0:0]\n-X KIPVS-A\nCOMMIT\n"},
 		{"nothing", parsed("*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n").removal(), ""},
 	}
 	for _, tt := range tests {
