@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,12 +24,14 @@ func handBackCommand() *cobra.Command {
 	var limit time.Duration
 	cmd := &cobra.Command{
 		Use:   "hand-back {" + strings.Join(handBackModes, "|") + "}",
-		Short: "Give this node back to kube-proxy, which runs already, in that mode",
-		Long: `Give this node back to kube-proxy, which runs already, in that mode.
+		Short: "Give this node back to kube-proxy, in that mode",
+		Long: `Give this node back to kube-proxy, in that mode.
 
-Stop kube-ipvs on this node and start kube-proxy, then run this here; it waits until kube-proxy serves. What kube-ipvs made serves
-until then. In ipvs mode no connection is lost. In the other modes kube-proxy takes new connections, and IPVS keeps the established
-ones until they end or --wait has passed. Starting in nftables mode, however, kube-proxy flushes IPVS if it can run modprobe.
+Run this on the node, then stop kube-ipvs there and start kube-proxy: it waits for the end of the one, and until the other serves. What
+kube-ipvs made serves until then. In ipvs mode no connection is lost; if this begins after kube-proxy, internal sources are refused at
+external addresses and node ports with a Local policy until it ends. In the other modes kube-proxy takes new connections, and IPVS
+keeps the established ones until they end or --wait has passed. Starting in nftables mode, however, kube-proxy flushes IPVS if it can
+run modprobe.
 
 It may be repeated at any time.`,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
@@ -44,13 +45,13 @@ It may be repeated at any time.`,
 		},
 	}
 	flags = config.AddFlags(cmd.Flags())
-	cmd.Flags().DurationVar(&limit, "wait", 10*time.Minute, "How long to wait for kube-proxy, and then for the end of connections that it does not keep.")
+	cmd.Flags().DurationVar(&limit, "wait", 10*time.Minute, "How long to wait for the end of kube-ipvs, for kube-proxy, and then for the end of connections that it does not keep.")
 	return cmd
 }
 
-// handBack waits until kube-proxy serves, and leaves the node to it.
+// handBack waits until no kube-ipvs runs and kube-proxy serves, and leaves the node to it.
 func handBack(ctx context.Context, cfg *config.Config, mode string, limit time.Duration, stdout io.Writer) (err error) {
-	unlock, err := lock(ctx, 0)
+	unlock, err := lock(ctx, limit)
 	if err != nil {
 		return err
 	}
@@ -65,6 +66,9 @@ func handBack(ctx context.Context, cfg *config.Config, mode string, limit time.D
 		Keep: mode == "ipvs", Limit: limit,
 		Waits: func(n int) { fmt.Fprintf(stdout, "%d connections are left to IPVS.\n", n) },
 	}
+	if err := h.Prepare(ctx); err != nil {
+		return fmt.Errorf("prepare the hand-back: %w", err)
+	}
 	if err := awaitMode(ctx, cfg, mode, limit, h, stdout); err != nil {
 		return err
 	}
@@ -75,19 +79,29 @@ func handBack(ctx context.Context, cfg *config.Config, mode string, limit time.D
 	return nil
 }
 
+// settling is the time for kube-proxy to write its rules after its sets.
+const settling = 3 * time.Second
+
 // awaitMode waits until kube-proxy serves in a mode.
 func awaitMode(ctx context.Context, cfg *config.Config, mode string, limit time.Duration, h ipvsmode.HandBack, stdout io.Writer) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errors.New("kube-proxy does not serve: start it on this node, with its metrics at "+cfg.Metrics.String()))
 	defer cancel()
-	for told := false; ; {
+	told, since := false, time.Time{}
+	for {
 		r := findKubeProxy(ctx, cfg)
 		if r.mode != "" && r.mode != mode {
 			return fmt.Errorf("%v, and not %s", r, mode)
 		}
 		if r.mode == mode && hasSynced(get(ctx, r.at, "/metrics")) {
 			serves, err := h.Serves(ctx)
-			if serves || err != nil {
+			if err != nil {
 				return err
+			}
+			if serves && since.IsZero() {
+				since = time.Now()
+			}
+			if serves && time.Since(since) >= settling {
+				return nil
 			}
 		}
 		if !told {
@@ -101,11 +115,15 @@ func awaitMode(ctx context.Context, cfg *config.Config, mode string, limit time.
 	}
 }
 
-// hasSynced reports whether kube-proxy's metrics tell of an end of its first sync.
+// hasSynced reports whether kube-proxy's metrics tell of two syncs: it makes one for each family, counts both together before 1.37, and
+// with one family alone makes another soon.
 func hasSynced(metrics string) bool {
-	return slices.ContainsFunc(strings.Split(metrics, "\n"), func(line string) bool {
-		name, value, _ := strings.Cut(line, " ")
-		at, err := strconv.ParseFloat(value, 64)
-		return strings.HasPrefix(name, "kubeproxy_sync_proxy_rules_last_timestamp_seconds") && err == nil && at > 0
-	})
+	syncs := 0.
+	for line := range strings.Lines(metrics) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if n, err := strconv.ParseFloat(value, 64); strings.HasPrefix(name, "kubeproxy_sync_proxy_rules_duration_seconds_count") && err == nil {
+			syncs += n
+		}
+	}
+	return syncs >= 2
 }

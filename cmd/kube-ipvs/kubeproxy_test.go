@@ -51,12 +51,14 @@ func TestFindKubeProxy(t *testing.T) {
 }
 
 func TestHasSynced(t *testing.T) {
-	const name = "kubeproxy_sync_proxy_rules_last_timestamp_seconds"
+	const name = "kubeproxy_sync_proxy_rules_duration_seconds_count"
 	for metrics, want := range map[string]bool{
 		"": false,
-		"# TYPE " + name + " gauge\n" + name + " 0\n":   false,
-		name + " 1.79e+09\n":                            true,
-		name + "{ip_family=\"IPv4\"} 1.79e+09\nother 0": true,
+		"# TYPE " + name + " counter\n" + name + " 0\n": false,
+		name + " 1\n": false,
+		name + " 2\n": true,
+		name + "{ip_family=\"IPv4\"} 1\n" + name + "{ip_family=\"IPv6\"} 0\n":          false,
+		name + "{ip_family=\"IPv4\"} 1\n" + name + "{ip_family=\"IPv6\"} 1\nother 5\n": true,
 	} {
 		if got := hasSynced(metrics); got != want {
 			t.Errorf("%v of %q", got, metrics)

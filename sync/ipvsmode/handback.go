@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"time"
 
 	"kube-ipvs/internal/inet"
+	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/vip"
 )
@@ -26,8 +28,38 @@ type HandBack struct {
 	Waits func(connections int)
 }
 
-// Serves reports whether kube-proxy has rules in all families in which kube-ipvs has.
+// Prepare lets nothing depend on what kube-proxy's ipvs mode deletes in its first sync: virtual servers that it does not know, which are
+// those of aliases. Internal sources get the endpoints on this node from then on, as kube-proxy has it. It is of use before kube-proxy
+// begins.
+func (h HandBack) Prepare(ctx context.Context) error {
+	if !h.Keep {
+		return nil
+	}
+	var errs []error
+	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
+		set := SetsOf(f).Internal
+		members, err := h.Sets.Read(ctx, set)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		var ops []ipset.Op
+		for _, m := range slices.SortedFunc(maps.Keys(members), ipset.Member.Compare) {
+			ops = append(ops, ipset.Op{Verb: ipset.Del, Set: set, Member: m})
+		}
+		errs = append(errs, err, failures(ops, h.Sets.Do(ctx, ops)))
+	}
+	return errors.Join(errs...)
+}
+
+// Serves reports whether kube-proxy has rules in all families in which kube-ipvs has virtual servers, and in ipvs mode its sets name
+// some of these: it syncs one family after the other, fills its sets at the end, and writes its rules right then.
 func (h HandBack) Serves(ctx context.Context) (bool, error) {
+	var its predecessor
+	if h.Keep {
+		if err := its.read(ctx, h.Sets); err != nil {
+			return false, err
+		}
+	}
 	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
 		owned, err := ownedServers(ctx, h.Kernel, f)
 		if err != nil {
@@ -37,7 +69,7 @@ func (h HandBack) Serves(ctx context.Context) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if len(owned) > 0 && len(rules) == 0 {
+		if len(owned) > 0 && (len(rules) == 0 || h.Keep && !slices.ContainsFunc(owned, its.has)) {
 			return false, nil
 		}
 	}

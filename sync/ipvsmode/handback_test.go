@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -52,6 +53,7 @@ func left(t *testing.T, r *rig) string {
 			kinds = append(kinds, i.Prefix.String())
 		}
 	}
+	slices.Sort(kinds)
 	return fmt.Sprintf("%d servers, %d sets, on the link %v", len(table), len(names), kinds)
 }
 
@@ -113,7 +115,7 @@ func TestHandBackWaits(t *testing.T) {
 	}
 }
 
-// A hand-back is not due before kube-proxy has rules wherever kube-ipvs has virtual servers.
+// A hand-back is not due before kube-proxy has rules wherever kube-ipvs has virtual servers, and in ipvs mode sets.
 func TestServes(t *testing.T) {
 	r := newRig(t)
 	owned := SetsOf(inet.IPv6).Owned
@@ -132,5 +134,41 @@ func TestServes(t *testing.T) {
 	r.rules.SetKubeProxy(inet.IPv6, "jumps")
 	if serves, err := h.Serves(t.Context()); !serves || err != nil {
 		t.Errorf("does not serve: %v, %v", serves, err)
+	}
+	h.Keep = true
+	if serves, err := h.Serves(t.Context()); serves || err != nil {
+		t.Errorf("serves in ipvs mode without a set of IPv6: %v, %v", serves, err)
+	}
+	its := ipset.Set{Name: "KUBE-6-CLUSTER-IP", Type: ipset.HashIPPort, Family: inet.IPv6}
+	err := r.sets.Create(t.Context(), its)
+	member.Set = its
+	if err := errors.Join(err, errors.Join(r.sets.Do(t.Context(), []ipset.Op{member})...)); err != nil {
+		t.Fatal(err)
+	}
+	if serves, err := h.Serves(t.Context()); !serves || err != nil {
+		t.Errorf("does not serve in ipvs mode: %v, %v", serves, err)
+	}
+}
+
+// Before kube-proxy's ipvs mode begins, nothing leads to aliases any more, and all else is as it was. For other modes nothing changes.
+func TestPrepareHandBack(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			r := handBackRig(t)
+			internal := SetsOf(inet.IPv4).Internal
+			before := left(t, r)
+			if len(r.membersOf(internal)) != 1 {
+				t.Fatalf("%v, want one frontend with an alias", r.membersOf(internal))
+			}
+			h := HandBack{Kernel: r.config().Kernel, Keep: keep}
+			for range 2 { // it may be repeated
+				if err := h.Prepare(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n := len(r.membersOf(internal)); (n == 0) != keep || left(t, r) != before {
+				t.Errorf("keep %t: %d frontends have an alias; %s, want %s", keep, n, left(t, r), before)
+			}
+		})
 	}
 }

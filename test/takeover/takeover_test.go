@@ -65,9 +65,6 @@ func TestBack(t *testing.T) {
 			w.healthy()
 			s := w.talk()
 			time.Sleep(time.Second)
-			w.stopOurs()
-			time.Sleep(time.Second)
-			w.startKubeProxy(mode)
 			ended := make(chan error)
 			var said []byte
 			go func() {
@@ -75,6 +72,10 @@ func TestBack(t *testing.T) {
 				said, err = exec.Command(w.ours.Path, "hand-back", mode, "--wait=2m").CombinedOutput()
 				ended <- err
 			}()
+			time.Sleep(time.Second) // it waits
+			w.stopOurs()
+			time.Sleep(time.Second)
+			w.startKubeProxy(mode)
 			if mode == kubeproxy.IPVS {
 				if err := <-ended; err != nil {
 					t.Fatalf("%v\n%s", err, said)
