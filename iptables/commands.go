@@ -132,7 +132,7 @@ func (p *Commands) Ensure(ctx context.Context, r Ruleset) error {
 	if err != nil {
 		return err
 	}
-	p.notice(r.Family, saved)
+	p.notice(ctx, r.Family, saved)
 	if err := p.restore(ctx, r.Family, r.restore(found.missing(r.Jumps, saved), saved)); err != nil {
 		return err
 	}
@@ -140,7 +140,11 @@ func (p *Commands) Ensure(ctx context.Context, r Ruleset) error {
 		return err
 	}
 	if !p.hasEnsured(r.Family) { // remove rules of an earlier run on the other backend
-		if err := p.leaveOther(ctx, r.Family); err != nil {
+		other, err := p.other().removeReadable(ctx, r.Family)
+		if hasKubeProxys(other) {
+			p.setKubeProxy(r.Family, true)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -156,24 +160,6 @@ func (p *Commands) Ensure(ctx context.Context, r Ruleset) error {
 	defer p.mu.Unlock()
 	p.ensured[r.Family], p.jumps[r.Family] = after.String(), r.Jumps
 	return nil
-}
-
-// leaveOther removes owned rules from the other backend, and notices kube-proxy's there.
-func (p *Commands) leaveOther(ctx context.Context, f inet.Family) error {
-	saved, err := p.other().save(ctx, f)
-	if err != nil { // the kernel or the node lacks this backend
-		return ctx.Err()
-	}
-	if hasKubeProxys(saved) {
-		p.mu.Lock()
-		p.kubeProxy[f] = true
-		p.mu.Unlock()
-	}
-	found, err := parse(saved)
-	if err != nil {
-		return nil
-	}
-	return p.other().restore(ctx, f, found.removal())
 }
 
 func (p *Commands) hasEnsured(f inet.Family) bool {
@@ -192,7 +178,7 @@ func (p *Commands) InSync(ctx context.Context, f inet.Family) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	p.notice(f, saved)
+	p.notice(ctx, f, saved)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	misplaced := slices.ContainsFunc(p.jumps[f], func(j Jump) bool { _, is := j.place(saved); return is })
@@ -205,17 +191,23 @@ func (p *Commands) Remove(ctx context.Context, f inet.Family) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(p.restore(ctx, f, found.removal()), p.other().removeReadable(ctx, f))
+	err = p.restore(ctx, f, found.removal())
+	_, otherErr := p.other().removeReadable(ctx, f)
+	return errors.Join(err, otherErr)
 }
 
-// removeReadable removes owned rules, if rules can be read. If not, there are none: the kernel or the node lacks this
-// backend.
-func (p *Commands) removeReadable(ctx context.Context, f inet.Family) error {
-	found, err := p.read(ctx, f)
+// removeReadable removes owned rules, if rules can be read, and returns the rules that it has read. If not, there are none: the
+// kernel or the node lacks this backend.
+func (p *Commands) removeReadable(ctx context.Context, f inet.Family) (saved string, err error) {
+	saved, err = p.save(ctx, f)
 	if err != nil {
-		return ctx.Err()
+		return "", ctx.Err()
 	}
-	return p.restore(ctx, f, found.removal())
+	found, err := parse(saved)
+	if err != nil {
+		return saved, ctx.Err()
+	}
+	return saved, p.restore(ctx, f, found.removal())
 }
 
 // read returns the owned rules.

@@ -2,13 +2,11 @@ package iptables
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/google/nftables"
-	"golang.org/x/sys/unix"
 
 	"kube-ipvs/internal/inet"
 )
@@ -56,7 +54,7 @@ func (p *Commands) KubeProxy(ctx context.Context, f inet.Family) ([]Removal, err
 	if err != nil {
 		return nil, err
 	}
-	p.notice(f, saved)
+	p.notice(ctx, f, saved)
 	out := p.removals(f, saved)
 	other := p.other()
 	saved, err = other.save(ctx, f)
@@ -66,7 +64,7 @@ func (p *Commands) KubeProxy(ctx context.Context, f inet.Family) ([]Removal, err
 	case ctx.Err() != nil: // or the node lacks this backend
 		return nil, ctx.Err()
 	}
-	table, err := nftTable(f)
+	table, err := nftTable(ctx, f)
 	return append(out, table...), err
 }
 
@@ -78,11 +76,15 @@ func (p *Commands) SawKubeProxy(f inet.Family) bool {
 }
 
 // notice notes whether kube-proxy's rules are in the output of iptables-save, or it has a table of its own.
-func (p *Commands) notice(f inet.Family, saved string) {
-	table, _ := nftTable(f) // an error is KubeProxy's to report
+func (p *Commands) notice(ctx context.Context, f inet.Family, saved string) {
+	table, _ := nftTable(ctx, f) // an error is KubeProxy's to report
+	p.setKubeProxy(f, hasKubeProxys(saved) || table != nil)
+}
+
+func (p *Commands) setKubeProxy(f inet.Family, saw bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.kubeProxy[f] = hasKubeProxys(saved) || table != nil
+	p.kubeProxy[f] = saw
 }
 
 // hasKubeProxys reports whether the output of iptables-save has chains of kube-proxy that others do not need: a part of them is left
@@ -149,18 +151,15 @@ type table struct {
 }
 
 func split(saved string) (out []table) {
-	for text := range strings.Lines(saved) {
-		text = strings.TrimRight(text, "\n")
-		name, rest, _ := strings.Cut(text, " ")
-		switch {
-		case strings.HasPrefix(text, "*"):
-			out = append(out, table{name: text[1:]})
-		case out == nil:
-		case strings.HasPrefix(text, ":") && strings.HasPrefix(rest, "-"): // others have a policy
-			out[len(out)-1].chains = append(out[len(out)-1].chains, name[1:])
-		case name == "-A":
-			chain, rule, _ := strings.Cut(rest, " ")
-			out[len(out)-1].rules = append(out[len(out)-1].rules, line{out[len(out)-1].name, chain, rule})
+	for l := range linesOf(saved) {
+		if len(out) == 0 || out[len(out)-1].name != l.table {
+			out = append(out, table{name: l.table})
+		}
+		t := &out[len(out)-1]
+		if l.rule == "" {
+			t.chains = append(t.chains, l.chain)
+		} else {
+			t.rules = append(t.rules, l)
 		}
 	}
 	return out
@@ -196,42 +195,24 @@ func (t table) kept() map[string]bool {
 	return kept
 }
 
-// target returns the chain that a rule leads to, or "".
-func target(rule string) string {
-	if strings.Contains(rule, `"`) {
-		rule = quoted.ReplaceAllString(rule, `""`)
-	}
-	fields := strings.Fields(rule)
-	for i, f := range fields[:max(len(fields)-1, 0)] {
-		if f == "-j" || f == "-g" {
-			return fields[i+1]
-		}
-	}
-	return ""
-}
-
 // nftTable returns the removal of the table of kube-proxy's nftables mode, or none.
-func nftTable(f inet.Family) ([]Removal, error) {
-	of := nftables.TableFamilyIPv4
+func nftTable(ctx context.Context, f inet.Family) ([]Removal, error) {
+	names, err := nfTables(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list nft's tables: %w", err)
+	}
+	name, family := "ip", nftables.TableFamilyIPv4
 	if f == inet.IPv6 {
-		of = nftables.TableFamilyIPv6
+		name, family = "ip6", nftables.TableFamilyIPv6
 	}
-	tables, err := new(nftables.Conn).ListTablesOfFamily(of)
-	switch {
-	case errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT):
-		return nil, nil // the kernel has no nftables
-	case err != nil:
-		return nil, fmt.Errorf("list nftables' tables: %w", err)
-	}
-	i := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == kubeProxyTable })
-	if i < 0 {
+	if !slices.Contains(names, name+" "+kubeProxyTable) {
 		return nil, nil
 	}
 	return []Removal{{
 		Name: fmt.Sprintf("table %s of nftables (%v)", kubeProxyTable, f),
 		do: func(context.Context) error {
 			c := new(nftables.Conn)
-			c.DelTable(tables[i])
+			c.DelTable(&nftables.Table{Name: kubeProxyTable, Family: family})
 			return c.Flush()
 		},
 	}}, nil

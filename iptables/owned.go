@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"fmt"
+	"iter"
 	"regexp"
 	"slices"
 	"strconv"
@@ -24,28 +25,54 @@ var tables = []string{"raw", "mangle", "nat", "filter"}
 // incompatible matches the output of iptables-nft-save for a table with rules that only nft can express.
 var incompatible = regexp.MustCompile("^# Table `(.*)' is incompatible")
 
+// linesOf yields the output of iptables-save: the declarations of chains that users made, which alone have no policy, and all rules.
+func linesOf(saved string) iter.Seq[line] {
+	return func(yield func(line) bool) {
+		table := ""
+		for text := range strings.Lines(saved) {
+			text = strings.TrimRight(text, "\n")
+			first, rest, _ := strings.Cut(text, " ")
+			switch {
+			case strings.HasPrefix(text, "*"):
+				table = text[1:]
+			case strings.HasPrefix(text, ":") && strings.HasPrefix(rest, "-"):
+				if !yield(line{table: table, chain: first[1:]}) {
+					return
+				}
+			case first == "-A":
+				chain, rule, _ := strings.Cut(rest, " ")
+				if !yield(line{table, chain, rule}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// unreadable returns the tables with rules that only nft can express, given the output of iptables-save.
+func unreadable(saved string) (out []string) {
+	for text := range strings.Lines(saved) {
+		if !strings.HasPrefix(text, "#") { // most lines, which the expression need not see
+			continue
+		}
+		if m := incompatible.FindStringSubmatch(text); m != nil && slices.Contains(tables, m[1]) {
+			out = append(out, m[1])
+		}
+	}
+	return out
+}
+
 // parse picks the owned rules from the output of iptables-save. An unreadable table is an error: its jumps would be
 // inserted again and again.
 func parse(saved string) (owned, error) {
+	if names := unreadable(saved); names != nil {
+		return nil, fmt.Errorf("iptables cannot read table %s: it has foreign rules that only nft can express", names[0])
+	}
 	var out owned
-	table := ""
-	for text := range strings.Lines(saved) {
-		text = strings.TrimRight(text, "\n")
-		if m := incompatible.FindStringSubmatch(text); m != nil && slices.Contains(tables, m[1]) {
-			return nil, fmt.Errorf("iptables cannot read table %s: it has foreign rules that only nft can express", m[1])
-		}
-		switch {
-		case strings.HasPrefix(text, "*"):
-			table = text[1:]
-		case strings.HasPrefix(text, ":"+Prefix):
-			name, _, _ := strings.Cut(text[1:], " ")
-			out = append(out, line{table: table, chain: name})
-		case strings.HasPrefix(text, "-A "):
-			chain, rule, _ := strings.Cut(text[len("-A "):], " ")
-			// The search first: most rules of a node are foreign, and do not name an owned chain at all.
-			if strings.HasPrefix(chain, Prefix) || strings.Contains(rule, Prefix) && jumpsToOwned(rule) {
-				out = append(out, line{table, chain, rule})
-			}
+	for l := range linesOf(saved) {
+		// The search first: most rules of a node are foreign, and do not name an owned chain at all.
+		if strings.HasPrefix(l.chain, Prefix) || strings.Contains(l.rule, Prefix) && jumpsToOwned(l.rule) {
+			out = append(out, l)
 		}
 	}
 	return out, nil
@@ -55,14 +82,20 @@ func parse(saved string) (owned, error) {
 var quoted = regexp.MustCompile(`"(?:\\.|[^"\\])*"`)
 
 // jumpsToOwned reports whether a rule's target is an owned chain.
-func jumpsToOwned(rule string) bool {
-	fields := strings.Fields(quoted.ReplaceAllString(rule, `""`))
+func jumpsToOwned(rule string) bool { return strings.HasPrefix(target(rule), Prefix) }
+
+// target returns the chain or extension that a rule leads to, or "".
+func target(rule string) string {
+	if strings.Contains(rule, `"`) {
+		rule = quoted.ReplaceAllString(rule, `""`)
+	}
+	fields := strings.Fields(rule)
 	for i, f := range fields[:max(len(fields)-1, 0)] {
-		if (f == "-j" || f == "-g") && strings.HasPrefix(fields[i+1], Prefix) {
-			return true
+		if f == "-j" || f == "-g" {
+			return fields[i+1]
 		}
 	}
-	return false
+	return ""
 }
 
 // place returns a jump's desired place in its chain, 1 for the first, and whether it is elsewhere, given the output of
@@ -72,24 +105,19 @@ func (j Jump) place(saved string) (place int, isMisplaced bool) {
 	if j.Behind == nil {
 		return 1, false
 	}
-	table, others, before := "", 0, -1
+	others, before := 0, -1
 	place = 1
-	for text := range strings.Lines(saved) {
-		text = strings.TrimRight(text, "\n")
-		if strings.HasPrefix(text, "*") {
-			table = text[1:]
-		}
-		rule, ok := strings.CutPrefix(text, "-A "+j.From+" ")
-		if table != j.Table || !ok {
+	for l := range linesOf(saved) {
+		if l.table != j.Table || l.chain != j.From || l.rule == "" {
 			continue
 		}
-		fields := strings.Fields(quoted.ReplaceAllString(rule, `""`))
-		if fields[len(fields)-1] == j.To {
+		to := target(l.rule)
+		if to == j.To {
 			before = others
 			continue
 		}
 		others++
-		if slices.Contains(j.Behind, fields[len(fields)-1]) {
+		if slices.Contains(j.Behind, to) {
 			place = others + 1
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -61,15 +60,7 @@ func look(ctx context.Context, run runner) (Survey, error) {
 }
 
 // Unreadable returns the tables that have rules that only nft can express, and so cannot be read or changed by iptables.
-func (s Saved) Unreadable() []string {
-	var out []string
-	for line := range strings.Lines(s.Text) {
-		if m := incompatible.FindStringSubmatch(line); m != nil && slices.Contains(tables, m[1]) {
-			out = append(out, m[1])
-		}
-	}
-	return out
-}
+func (s Saved) Unreadable() []string { return unreadable(s.Text) }
 
 // nfTables returns the names of all nft tables; none without nf_tables.
 func nfTables(ctx context.Context) (names []string, err error) {
