@@ -59,6 +59,25 @@ func look(ctx context.Context, run runner) (Survey, error) {
 	return s, ctx.Err()
 }
 
+// A Rule is one of the rules that a command has printed.
+type Rule struct {
+	Table, Chain string
+	Text         string // after the chain
+}
+
+// Target returns the chain or extension that the rule leads to, or "".
+func (r Rule) Target() string { return target(r.Text) }
+
+// Rules returns all rules, of others, too.
+func (s Saved) Rules() (out []Rule) {
+	for l := range linesOf(s.Text) {
+		if l.rule != "" {
+			out = append(out, Rule{l.table, l.chain, l.rule})
+		}
+	}
+	return out
+}
+
 // Unreadable returns the tables that have rules that only nft can express, and so cannot be read or changed by iptables.
 func (s Saved) Unreadable() []string { return unreadable(s.Text) }
 

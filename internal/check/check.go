@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"kube-ipvs/ipvs/sysctl"
 )
@@ -47,6 +48,14 @@ type Wanted struct {
 type Port struct {
 	For string
 	At  netip.AddrPort
+}
+
+// orOK puts a finding of severity OK first, unless there are others than notes.
+func orOK(out []Finding, found string) []Finding {
+	if slices.ContainsFunc(out, func(f Finding) bool { return f.Severity != Note }) {
+		return out
+	}
+	return append([]Finding{{Severity: OK, Found: found}}, out...)
 }
 
 // A check examines one subject.

@@ -1,18 +1,16 @@
 package check
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
+
+	"kube-ipvs/sync/node"
 )
 
 // A listener is a TCP socket that listens.
@@ -53,45 +51,15 @@ func (l listener) meets(at netip.AddrPort) bool {
 	return l.at.Port() == at.Port() && (l.at.Addr() == at.Addr() || l.at.Addr().IsUnspecified() || at.Addr().IsUnspecified())
 }
 
-// readListeners reads a list of sockets: local address and state are the second and fourth field, the inode is the tenth.
-func readListeners(file string) ([]listener, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var out []listener
+// readListeners reads the kernel's list of TCP sockets.
+func readListeners(file string) (out []listener, err error) {
 	const listens = "0A"
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 10 || fields[3] != listens {
-			continue
+	err = node.EachSocket(file, func(s node.Socket) {
+		if s.State == listens {
+			out = append(out, listener{at: s.Local, inode: s.Inode})
 		}
-		at, err := parseHex(fields[1])
-		if err != nil {
-			return nil, fmt.Errorf("%s: %q: %w", file, fields[1], err)
-		}
-		out = append(out, listener{at: at, inode: fields[9]})
-	}
-	return out, nil
-}
-
-// parseHex parses an address and port in hexadecimal: each word of the address is in the order of this machine.
-func parseHex(text string) (netip.AddrPort, error) {
-	addr, port, _ := strings.Cut(text, ":")
-	words, err := hex.DecodeString(addr)
-	n, err2 := strconv.ParseUint(port, 16, 16)
-	if err := errors.Join(err, err2); err != nil {
-		return netip.AddrPort{}, err
-	}
-	for i := 0; i+4 <= len(words); i += 4 {
-		binary.NativeEndian.PutUint32(words[i:], binary.BigEndian.Uint32(words[i:]))
-	}
-	a, ok := netip.AddrFromSlice(words)
-	if !ok {
-		return netip.AddrPort{}, errors.New("no address")
-	}
-	return netip.AddrPortFrom(a.Unmap(), uint16(n)), nil
+	})
+	return out, err
 }
 
 // programOf returns the name of the process that has a socket, or "".

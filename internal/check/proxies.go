@@ -78,7 +78,7 @@ func (n *Node) runs() (bool, error) {
 func judgeProxies(f proxyFacts, _ Wanted) []Finding {
 	count := func(chains ...string) (n int) {
 		for _, r := range f.rules {
-			if slices.ContainsFunc(chains, func(c string) bool { return strings.HasPrefix(r.chain, c) }) {
+			if slices.ContainsFunc(chains, func(c string) bool { return strings.HasPrefix(r.Chain, c) }) {
 				n++
 			}
 		}
@@ -113,12 +113,9 @@ func judgeProxies(f proxyFacts, _ Wanted) []Finding {
 		out = append(out, Finding{Severity: Warning, Found: many(f.servers, "virtual server", "virtual servers") + " of others: left alone, and a Service at the same address and port is not served",
 			Do: "ipvsadm -Ln; ipvsadm -C if nobody needs them any more"})
 	}
-	if !slices.ContainsFunc(out, func(f Finding) bool { return f.Severity != Note }) {
-		found := "no other service proxy"
-		if f.runs {
-			found += "; kube-ipvs is running"
-		}
-		out = append([]Finding{{Severity: OK, Found: found}}, out...)
+	found := "no other service proxy"
+	if f.runs {
+		found += "; kube-ipvs is running"
 	}
-	return out
+	return orOK(out, found)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -124,8 +123,5 @@ func judgeRouting(f routingFacts, _ Wanted) []Finding {
 				Do: fmt.Sprintf("let the other agent use another table than %d to %d", vip.FirstTable, vip.LastResortTable)})
 		}
 	}
-	if !slices.ContainsFunc(out, func(f Finding) bool { return f.Severity != Note }) {
-		out = append([]Finding{{Severity: OK, Found: fmt.Sprintf("no rule of others comes first, and tables %d to %d are free", vip.FirstTable, vip.LastResortTable)}}, out...)
-	}
-	return out
+	return orOK(out, fmt.Sprintf("no rule of others comes first, and tables %d to %d are free", vip.FirstTable, vip.LastResortTable))
 }

@@ -14,48 +14,27 @@ import (
 
 // A rule is a line of iptables-save.
 type rule struct {
-	table, chain string
-	words        []string // after the chain
+	iptables.Rule
+	words []string // after the chain
 }
 
 // rulesOf returns all rules of a backend, of both families.
 func rulesOf(saved []iptables.Saved, backend string) []rule {
 	var out []rule
 	for _, s := range saved {
-		table := ""
-		for line := range strings.Lines(s.Text) {
-			words := strings.Fields(line)
-			switch {
-			case len(words) == 0 || s.Backend != backend:
-			case strings.HasPrefix(line, "*"):
-				table = words[0][1:]
-			case words[0] == "-A" && len(words) > 1:
-				out = append(out, rule{table, words[1], words[2:]})
-			}
+		if s.Backend != backend {
+			continue
+		}
+		for _, r := range s.Rules() {
+			out = append(out, rule{r, strings.Fields(r.Text)})
 		}
 	}
 	return out
 }
 
-// after returns the word behind another one, or "".
-func (r rule) after(word string) string {
-	if i := slices.Index(r.words, word); i >= 0 && i+1 < len(r.words) {
-		return r.words[i+1]
-	}
-	return ""
-}
-
 // isOurs reports whether a rule is of kube-ipvs.
 func (r rule) isOurs() bool {
-	return strings.HasPrefix(r.chain, iptables.Prefix) || strings.HasPrefix(r.after("-j"), iptables.Prefix)
-}
-
-// target returns the chain to which a rule jumps, if its name begins so.
-func (r rule) target(prefix string) string {
-	if to := r.after("-j"); strings.HasPrefix(to, prefix) {
-		return to
-	}
-	return ""
+	return strings.HasPrefix(r.Chain, iptables.Prefix) || strings.HasPrefix(r.Target(), iptables.Prefix)
 }
 
 func lookBackends(ctx context.Context, n *Node, _ Wanted) (iptables.Survey, error) {
@@ -92,10 +71,7 @@ func judgeBackends(s iptables.Survey, _ Wanted) []Finding {
 		out = append(out, Finding{Severity: Warning, Found: fmt.Sprintf("kube-ipvs uses %s, all others %s (%s)", s.Used, other, chains(elsewhere)),
 			Do: "make " + other + " the node's default: update-alternatives --set iptables /usr/sbin/iptables-" + other + "; kubelet 1.26 and later tells kube-ipvs which it uses"})
 	}
-	if !slices.ContainsFunc(out, func(f Finding) bool { return f.Severity != Note }) {
-		out = append([]Finding{{Severity: OK, Found: "backend " + s.Used + ", the only one in use"}}, out...)
-	}
-	return out
+	return orOK(out, "backend "+s.Used+", the only one in use")
 }
 
 // many returns a number with its noun.
@@ -116,7 +92,7 @@ func chains(rules []rule) string {
 	const most = 4
 	var names []string
 	for _, r := range rules {
-		if name := r.table + " " + r.chain; !slices.Contains(names, name) {
+		if name := r.Table + " " + r.Chain; !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
@@ -195,11 +171,11 @@ func judgeMarks(f markFacts, w Wanted) []Finding {
 		}
 	}
 	for _, r := range f.rules {
-		if r.isOurs() || strings.HasPrefix(r.chain, "KUBE-") || r.target("KUBE-") != "" {
+		if r.isOurs() || strings.HasPrefix(r.Chain, "KUBE-") || strings.HasPrefix(r.Target(), "KUBE-") {
 			continue
 		}
 		for _, m := range r.masks() {
-			note("iptables chain "+r.chain+" of table "+r.table, m)
+			note("iptables chain "+r.Chain+" of table "+r.Table, m)
 		}
 	}
 	for _, r := range f.routing {

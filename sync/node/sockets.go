@@ -9,16 +9,49 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
 )
+
+// A Socket is one that the kernel lists.
+type Socket struct {
+	Local netip.AddrPort
+	State string // as the kernel writes it: "0A" listens, for TCP
+	Inode string // as /proc names it, socket:[INODE], or ""
+}
+
+// EachSocket calls do for each socket in one of the kernel's lists, such as /proc/net/tcp6.
+func EachSocket(file string, do func(Socket)) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text()) // number, local and remote address, state, five more, inode
+		if len(fields) < 4 || fields[0] == "sl" {
+			continue
+		}
+		local, err := parseSocketAddr(fields[1])
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		s := Socket{Local: local, State: fields[3]}
+		if len(fields) > 9 {
+			s.Inode = fields[9]
+		}
+		do(s)
+	}
+	return lines.Err()
+}
 
 // SocketAddresses returns the own addresses of all TCP and UDP sockets of this network namespace: the sources of the node's
 // connections. The kernel lists every socket for that, so it is for rare use. procNet is /proc/net, or a test's directory.
 func SocketAddresses(procNet string) (map[netip.Addr]struct{}, error) {
 	out := map[netip.Addr]struct{}{}
 	for _, name := range []string{"tcp", "udp", "tcp6", "udp6"} {
-		err := addSockets(filepath.Join(procNet, name), out)
+		err := EachSocket(filepath.Join(procNet, name), func(s Socket) { out[s.Local.Addr()] = struct{}{} })
 		if err != nil && !errors.Is(err, os.ErrNotExist) { // without IPv6
 			return nil, err
 		}
@@ -26,45 +59,21 @@ func SocketAddresses(procNet string) (map[netip.Addr]struct{}, error) {
 	return out, nil
 }
 
-func addSockets(path string, out map[netip.Addr]struct{}) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
+// parseSocketAddr parses an address and port as the kernel prints them: in hexadecimal, each 32 bits of the address as a number of
+// the machine.
+func parseSocketAddr(text string) (netip.AddrPort, error) {
+	addr, port, _ := strings.Cut(text, ":")
+	words, err := hex.DecodeString(addr)
+	n, err2 := strconv.ParseUint(port, 16, 16)
+	if err := errors.Join(err, err2); err != nil {
+		return netip.AddrPort{}, fmt.Errorf("address %q: %w", text, err)
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 2 || fields[0] == "sl" {
-			continue
-		}
-		text, _, _ := strings.Cut(fields[1], ":")
-		a, err := parseSocketAddr(text)
-		if err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-		out[a] = struct{}{}
+	for i := 0; i+4 <= len(words); i += 4 {
+		binary.NativeEndian.PutUint32(words[i:], binary.BigEndian.Uint32(words[i:]))
 	}
-	return lines.Err()
-}
-
-// littleEndian reports whether this machine has the least significant byte of a number first.
-var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
-
-// parseSocketAddr parses an address as the kernel prints it: each 32 bits as a number of the machine.
-func parseSocketAddr(text string) (netip.Addr, error) {
-	raw, err := hex.DecodeString(text)
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("address %q: %w", text, err)
+	a, ok := netip.AddrFromSlice(words)
+	if !ok {
+		return netip.AddrPort{}, fmt.Errorf("address %q: of %d bytes", text, len(words))
 	}
-	if len(raw) != 4 && len(raw) != 16 {
-		return netip.Addr{}, fmt.Errorf("address %q: of %d bytes", text, len(raw))
-	}
-	if littleEndian {
-		for word := range slices.Chunk(raw, 4) {
-			slices.Reverse(word)
-		}
-	}
-	a, _ := netip.AddrFromSlice(raw)
-	return a.Unmap(), nil
+	return netip.AddrPortFrom(a.Unmap(), uint16(n)), nil
 }

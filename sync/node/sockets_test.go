@@ -1,6 +1,7 @@
 package node
 
 import (
+	"encoding/binary"
 	"maps"
 	"net"
 	"net/netip"
@@ -13,7 +14,7 @@ import (
 )
 
 func TestSocketAddresses(t *testing.T) {
-	if !littleEndian {
+	if binary.NativeEndian.Uint16([]byte{1, 0}) != 1 {
 		t.Fatal("the files of this test are those of a machine with the least significant byte first")
 	}
 	dir := t.TempDir()
