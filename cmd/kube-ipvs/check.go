@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"kube-ipvs/internal/check"
 	"kube-ipvs/internal/config"
@@ -37,12 +35,11 @@ Exit status: 1 if there is an error, or else 2 if something could not be examine
 			if err != nil {
 				return troubled(err)
 			}
-			print, err := printer(output)
-			if err != nil {
-				return troubled(err)
+			if !slices.Contains(checkFormats, output) {
+				return troubled(fmt.Errorf("--output=%s: must be table, json or yaml", output))
 			}
 			found := examine(cmd.Context(), cfg)
-			if err := print(cmd.OutOrStdout(), found); err != nil {
+			if err := printFindings(cmd.OutOrStdout(), output, found); err != nil {
 				return troubled(err)
 			}
 			if status := check.Status(found); status != 0 {
@@ -103,26 +100,13 @@ type checkReport struct {
 	Findings   []check.Finding `json:"findings"`
 }
 
-// printer returns the function for a format.
-func printer(format string) (func(io.Writer, []check.Finding) error, error) {
-	report := func(found []check.Finding) checkReport {
-		return checkReport{"kube-ipvs/v1", "CheckReport", check.Status(found), found}
+// checkFormats are those of --output.
+var checkFormats = []string{"table", "json", "yaml"}
+
+// printFindings prints findings in one of the formats.
+func printFindings(out io.Writer, format string, found []check.Finding) error {
+	if format == "table" {
+		return check.Print(out, found)
 	}
-	switch format {
-	case "table":
-		return check.Print, nil
-	case "json":
-		return func(out io.Writer, found []check.Finding) error {
-			e := json.NewEncoder(out)
-			e.SetIndent("", "  ")
-			return e.Encode(report(found))
-		}, nil
-	case "yaml":
-		return func(out io.Writer, found []check.Finding) error {
-			text, err := yaml.Marshal(report(found))
-			_, writeErr := out.Write(text)
-			return errors.Join(err, writeErr)
-		}, nil
-	}
-	return nil, fmt.Errorf("--output=%s: must be table, json or yaml", format)
+	return encode(out, format, checkReport{"kube-ipvs/v1", "CheckReport", check.Status(found), found})
 }

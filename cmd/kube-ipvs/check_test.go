@@ -47,13 +47,9 @@ func TestFormatsOfFindings(t *testing.T) {
 	for format, decode := range map[string]func([]byte, any) error{
 		"json": json.Unmarshal, "yaml": func(text []byte, to any) error { return yaml.Unmarshal(text, to) },
 	} {
-		print, err := printer(format)
-		if err != nil {
-			t.Fatal(err)
-		}
 		var out bytes.Buffer
 		var got checkReport
-		if err := print(&out, found); err != nil {
+		if err := printFindings(&out, format, found); err != nil {
 			t.Error(err)
 		}
 		if err := decode(out.Bytes(), &got); err != nil {
@@ -63,12 +59,8 @@ func TestFormatsOfFindings(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", format, diff)
 		}
 	}
-	print, err := printer("table")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var out bytes.Buffer
-	if err := print(&out, found); err != nil {
+	if err := printFindings(&out, "table", found); err != nil {
 		t.Error(err)
 	}
 	table := "CHECK   SEVERITY  FOUND\n" +

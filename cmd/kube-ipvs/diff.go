@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -199,13 +198,9 @@ func (p *proxy) syncOnce(ctx context.Context, k ipvsmode.Kernel) (impossible, er
 
 // dryConfig is the loop's configuration for one sync that nobody hears of.
 func (p *proxy) dryConfig(ctx context.Context) (ipvsmode.Config, error) {
-	var podCIDRs []netip.Prefix
-	if p.config.DetectLocal.Mode == config.NodeCIDR {
-		found, err := awaitPodCIDRs(ctx, func() []netip.Prefix { return p.source.Node().PodCIDRs })
-		if err != nil {
-			return ipvsmode.Config{}, err
-		}
-		podCIDRs = found
+	podCIDRs, err := p.podCIDRs(ctx)
+	if err != nil {
+		return ipvsmode.Config{}, err
 	}
 	cfg, err := p.loopConfig(ctx, podCIDRs)
 	cfg.LookInterval = 0

@@ -30,7 +30,7 @@ func listen(ctx context.Context, address netip.AddrPort, hardFail bool, handler 
 			return fmt.Errorf("bindAddressHardFail: %w", err)
 		}
 		if err == nil {
-			err = serveHTTP(ctx, l, handler)
+			err = serveHTTP(ctx, l, &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute})
 		}
 		if ctx.Err() == nil {
 			klog.FromContext(ctx).Error(err, "HTTP server failed", "address", address, "retryAfter", retry)
@@ -40,8 +40,8 @@ func listen(ctx context.Context, address netip.AddrPort, hardFail bool, handler 
 	return nil
 }
 
-func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler) error {
-	s := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+// serveHTTP serves until the context ends.
+func serveHTTP(ctx context.Context, l net.Listener, s *http.Server) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -37,10 +37,13 @@ type locker struct {
 	wait   time.Duration      // for who has it
 }
 
+// isTrusted reports whether a user is the superuser or our own.
+func isTrusted(uid int) bool { return uid == 0 || uid == os.Geteuid() }
+
 // lock keeps others from programming this network namespace until it is unlocked. Only processes of the superuser's, or of our own user's,
 // keep us from it; for one of those it waits.
 func lock(ctx context.Context, wait time.Duration) (unlock func() error, err error) {
-	return locker{name: lockName, trusts: func(uid int) bool { return uid == 0 || uid == os.Geteuid() }, wait: wait}.lock(ctx)
+	return locker{name: lockName, trusts: isTrusted, wait: wait}.lock(ctx)
 }
 
 func (l locker) lock(ctx context.Context) (unlock func() error, err error) {

@@ -6,10 +6,22 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"kube-ipvs/internal/config"
 )
 
 // podCIDRWait is the longest time at the start without pod ranges of the Node.
 const podCIDRWait = 5 * time.Minute
+
+// podCIDRs waits for the Node's pod ranges if pods are found by them; nil: they are not.
+func (p *proxy) podCIDRs(ctx context.Context) ([]netip.Prefix, error) {
+	if p.config.DetectLocal.Mode != config.NodeCIDR {
+		return nil, nil
+	}
+	return awaitPodCIDRs(ctx, p.nodesPodCIDRs)
+}
+
+func (p *proxy) nodesPodCIDRs() []netip.Prefix { return p.source.Node().PodCIDRs }
 
 // awaitPodCIDRs waits for the Node's pod ranges.
 func awaitPodCIDRs(ctx context.Context, get func() []netip.Prefix) ([]netip.Prefix, error) {

@@ -205,15 +205,12 @@ func (p *proxy) run(ctx context.Context) error {
 
 	// The loop between them.
 	parts.Go(whenFree(ctx, free, func() error {
-		var podCIDRs []netip.Prefix
-		if p.config.DetectLocal.Mode == config.NodeCIDR {
-			get := func() []netip.Prefix { return p.source.Node().PodCIDRs }
-			found, err := awaitPodCIDRs(ctx, get)
-			if err != nil {
-				return err
-			}
-			podCIDRs = found
-			parts.Go(func() error { return keepPodCIDRs(ctx, found, get) })
+		podCIDRs, err := p.podCIDRs(ctx)
+		if err != nil {
+			return err
+		}
+		if podCIDRs != nil {
+			parts.Go(func() error { return keepPodCIDRs(ctx, podCIDRs, p.nodesPodCIDRs) })
 		}
 		cfg, err := p.loopConfig(ctx, podCIDRs)
 		if err != nil {

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
-	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/status"
@@ -44,14 +43,9 @@ func (p *proxy) serveStatus(ctx context.Context, l *loop.Loop) error {
 }
 
 // answer answers until the context ends or it fails.
-func (p *proxy) answer(ctx context.Context, l *loop.Loop) (err error) {
-	table, err := ipvs.Open() // the loop's own would make it wait for long answers
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, table.Close()) }()
+func (p *proxy) answer(ctx context.Context, l *loop.Loop) error {
 	s := status.Server{
-		Loop: l, Meter: ipvsmode.Meter{Table: table}, Node: p.source.Node().Name, DrainLimit: p.config.DrainLimit, Pods: p.pods,
+		Loop: l, Meter: ipvsmode.Meter{Table: p.kernel.Counters}, Node: p.source.Node().Name, DrainLimit: p.config.DrainLimit, Pods: p.pods,
 	}
 	mux := http.NewServeMux()
 	s.Register(mux)
@@ -64,15 +58,9 @@ func serveSocket(ctx context.Context, path string, handler http.Handler) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{
+	return serveHTTP(ctx, netutil.LimitListener(l, maxClients), &http.Server{
 		Handler: handler, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 10 * time.Second, MaxHeaderBytes: 1 << 14,
-	}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
-	if err := server.Serve(netutil.LimitListener(l, maxClients)); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	})
 }
 
 // listenLocal listens at a socket that only the superuser and this process's user may use. A socket that nobody serves any more
@@ -104,7 +92,7 @@ func listenLocal(path string) (net.Listener, error) {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	return &localListener{Listener: l, trusts: func(uid int) bool { return uid == 0 || uid == os.Geteuid() }}, nil
+	return &localListener{Listener: l, trusts: isTrusted}, nil
 }
 
 // A localListener accepts the connections of trusted users only.
