@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -192,7 +193,8 @@ func (s *seen) settle(t *testing.T) {
 		select {
 		case err := <-s.converged:
 			if err == nil {
-				if _, err := os.Stat(s.socket); err == nil {
+				if conn, err := net.Dial("unix", s.socket); err == nil { // the file alone is there before anybody listens
+					conn.Close()
 					return
 				}
 				s.queue.NodeChanged()
