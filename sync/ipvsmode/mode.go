@@ -194,10 +194,12 @@ func (d *Dataplane) Update(old, now *plan.Frontend) {
 	if now != nil {
 		key := KeyOf(now.Address)
 		before := d.frontends[key]
-		d.disown(before)
+		if before != nil {
+			d.own(before, plan.Name{})
+		}
 		d.frontends[key] = now
 		take.frontend(now)
-		d.own(now)
+		d.own(now, now.Service)
 		d.forward(now)
 		if before != nil {
 			giveBack.frontend(before)
@@ -207,7 +209,7 @@ func (d *Dataplane) Update(old, now *plan.Frontend) {
 	key := KeyOf(old.Address)
 	if before := d.frontends[key]; before != nil {
 		delete(d.frontends, key)
-		d.disown(before)
+		d.own(before, plan.Name{})
 		giveBack.frontend(before)
 	}
 	d.setForeign(key, false)

@@ -266,14 +266,16 @@ func (c claimer) service(s *plan.Desired) {
 		return
 	}
 	for _, h := range s.Hairpins {
-		addr := h.At.Addr()
-		c.member(c.sets(addr).Hairpins, ipset.Member{
-			Addr: addr, Proto: h.Protocol, Port: h.At.Port(), Other: netip.PrefixFrom(addr, addr.BitLen()),
-		}, ipset.Mark{})
+		c.member(c.sets(h.At.Addr()).Hairpins, hairpin(h.At, h.Protocol), ipset.Mark{})
 	}
 	for _, at := range s.HealthChecks {
 		c.member(c.sets(at.Addr()).Health, ipset.Member{Addr: at.Addr(), Proto: inet.TCP, Port: at.Port()}, ipset.Mark{})
 	}
+}
+
+// hairpin is the member of an endpoint that may be sent its own packets.
+func hairpin(at netip.AddrPort, proto inet.Protocol) ipset.Member {
+	return ipset.Member{Addr: at.Addr(), Proto: proto, Port: at.Port(), Other: netip.PrefixFrom(at.Addr(), at.Addr().BitLen())}
 }
 
 func (c claimer) member(set ipset.Set, m ipset.Member, mark ipset.Mark) {

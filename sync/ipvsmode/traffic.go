@@ -189,22 +189,11 @@ func (t *Traffic) own(key ipvs.Key, service plan.Name) {
 	}
 }
 
-// own notes that a frontend's virtual servers are its Service's.
-func (d *Dataplane) own(fe *plan.Frontend) {
-	d.count.traffic.own(KeyOf(fe.Address), fe.Service)
+// own notes to which Service the virtual servers of a frontend belong; the zero name: to none.
+func (d *Dataplane) own(fe *plan.Frontend, service plan.Name) {
+	d.count.traffic.own(KeyOf(fe.Address), service)
 	if d.tables.hasAlias(fe) {
-		d.count.traffic.own(AliasKey(fe.Address), fe.Service)
-	}
-}
-
-// disown notes that a frontend's virtual servers are nobody's; nil: there is none.
-func (d *Dataplane) disown(fe *plan.Frontend) {
-	if fe == nil {
-		return
-	}
-	d.count.traffic.own(KeyOf(fe.Address), plan.Name{})
-	if d.tables.hasAlias(fe) {
-		d.count.traffic.own(AliasKey(fe.Address), plan.Name{})
+		d.count.traffic.own(AliasKey(fe.Address), service)
 	}
 }
 

@@ -153,7 +153,7 @@ func (w *way) recognised() bool {
 		w.step(w.route(), "kube-ipvs leaves the packet to the node's other rules and routes.")
 		return w.end(loop.NotServed)
 	}
-	w.step(w.test(w.sets.Closed, w.To.Addr.String()), "It lies in the service range %v, where all that is no frontend is rejected.", range_)
+	w.step(w.test(w.sets.Closed, ipset.Member{Addr: w.To.Addr}), "It lies in the service range %v, where all that is no frontend is rejected.", range_)
 	return w.end(loop.Refused)
 }
 
@@ -207,7 +207,9 @@ func (w *way) allowed() bool {
 		w.step(w.test(w.sets.Ranged, w.member()), "Only sources in %s are served, others dropped; this one is taken to be among them.", ranges)
 		return true
 	}
-	command := w.test(w.sets.Allowed, w.member()+","+from.String())
+	member := w.member()
+	member.Other = netip.PrefixFrom(from, from.BitLen())
+	command := w.test(w.sets.Allowed, member)
 	if !slices.ContainsFunc(fe.SourceRanges, func(p netip.Prefix) bool { return p.Contains(from) }) {
 		w.step(command, "%v is not in loadBalancerSourceRanges (%s): dropped.", from, ranges)
 		return w.end(loop.Dropped)
@@ -291,13 +293,9 @@ func (w *way) seen() bool {
 	i := slices.IndexFunc(w.Endpoints, func(at netip.AddrPort) bool { return at.Addr() == w.from })
 	if i >= 0 && !w.Masqueraded {
 		w.Hairpin = true
-		w.step(w.test(w.sets.Hairpins, hairpin(w.To, w.Endpoints[i])), "Where the endpoint meets itself, it is masqueraded: it would answer itself past IPVS.")
+		w.step(w.test(w.sets.Hairpins, hairpin(w.Endpoints[i], w.To.Protocol)), "Where the endpoint meets itself, it is masqueraded: it would answer itself past IPVS.")
 	}
 	return false
-}
-
-func hairpin(a plan.Address, at netip.AddrPort) string {
-	return fmt.Sprintf("%v,%v:%d,%[1]v", at.Addr(), a.Protocol, at.Port())
 }
 
 func (w *way) inRange() (netip.Prefix, bool) {
@@ -308,18 +306,16 @@ func (w *way) inRange() (netip.Prefix, bool) {
 	return w.Ranges[i], true
 }
 
-// member returns the frontend's member of sets, as ipset writes it.
-func (w *way) member() string {
-	return fmt.Sprintf("%v,%v:%d", w.To.Addr, w.To.Protocol, w.To.Port)
-}
+// member returns the frontend's member of sets.
+func (w *way) member() ipset.Member { return MemberOf(KeyOf(w.To)) }
 
-func (w *way) test(s ipset.Set, member string) string {
-	return fmt.Sprintf("ipset test %s %s", s.Name, member)
+func (w *way) test(s ipset.Set, m ipset.Member) string {
+	return ipset.Op{Verb: ipset.Test, Set: s, Member: m}.String()
 }
 
 // treatment shows a frontend's treatment, which "ipset test" does not.
 func (w *way) treatment() string {
-	return fmt.Sprintf("ipset list %s | grep -F '%s '", w.sets.Frontends.Name, w.member())
+	return fmt.Sprintf("ipset list %s | grep -F '%v '", w.sets.Frontends.Name, w.member())
 }
 
 func (w *way) iptables(table, chain string) string {
