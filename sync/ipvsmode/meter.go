@@ -13,11 +13,9 @@ import (
 // A Meter reads IPVS's counts. It implements loop.Meter. Of connections through an alias only the first packet counts: conntrack
 // translates the others.
 type Meter struct {
-	// Table is not the loop's, which would have to wait.
 	Table interface {
+		CountingTable
 		Walk(context.Context, func(ipvs.Key, ipvs.Entry)) error
-		Totals(context.Context) (map[ipvs.Key]ipvs.Counters, error)
-		CountReals(context.Context, ipvs.Key) (map[netip.AddrPort]ipvs.CountedReal, error)
 	}
 }
 
@@ -38,7 +36,7 @@ func (m Meter) Loads(ctx context.Context, fe *plan.Frontend) (map[netip.AddrPort
 			return nil, err
 		}
 		for at, r := range reals {
-			out[at] = add(out[at], r.RealState, r.Counters)
+			out[at] = out[at].Add(loadOf(r.RealState, r.Counters))
 		}
 	}
 	return out, nil
@@ -54,18 +52,15 @@ func (m Meter) AllLoads(ctx context.Context) (func(*plan.Frontend) map[netip.Add
 		out := map[netip.AddrPort]loop.Load{}
 		for _, key := range keys(fe) {
 			for at, r := range all[key] {
-				out[at] = add(out[at], r, ipvs.Counters{})
+				out[at] = out[at].Add(loadOf(r, ipvs.Counters{}))
 			}
 		}
 		return out
 	}, err
 }
 
-func add(l loop.Load, r ipvs.RealState, c ipvs.Counters) loop.Load {
-	return loop.Load{
-		Weight: max(l.Weight, r.Weight), Active: l.Active + r.Active, Inactive: l.Inactive + r.Inactive,
-		Counters: loop.Counters(ipvs.Counters(l.Counters).Add(c)),
-	}
+func loadOf(r ipvs.RealState, c ipvs.Counters) loop.Load {
+	return loop.Load{Weight: r.Weight, Active: r.Active, Inactive: r.Inactive, Counters: loop.Counters(c)}
 }
 
 // Totals implements loop.Meter. Aliases are left out: their address has lost a part of the frontend's.
@@ -86,7 +81,7 @@ func (m Meter) Totals(ctx context.Context) (map[plan.Address]loop.Load, error) {
 			return
 		}
 		for _, r := range e.Reals {
-			total = add(total, r, ipvs.Counters{})
+			total = total.Add(loadOf(r, ipvs.Counters{}))
 		}
 		out[AddressOf(key)] = total
 	})

@@ -47,6 +47,20 @@ type Counters struct {
 	InBytes, OutBytes     uint64
 }
 
+// Add returns the sums of two loads, with the greater weight.
+func (l Load) Add(o Load) Load {
+	return Load{Weight: max(l.Weight, o.Weight), Active: l.Active + o.Active, Inactive: l.Inactive + o.Inactive, Counters: l.Counters.Add(o.Counters)}
+}
+
+// Add returns the sums of two counts.
+func (c Counters) Add(o Counters) Counters {
+	return Counters{
+		Connections: c.Connections + o.Connections,
+		InPackets:   c.InPackets + o.InPackets, OutPackets: c.OutPackets + o.OutPackets,
+		InBytes: c.InBytes + o.InBytes, OutBytes: c.OutBytes + o.OutBytes,
+	}
+}
+
 // An Inspection is a snapshot of one Service. It refers to the loop's data, which must not be changed.
 type Inspection struct {
 	Desired     *plan.Desired

@@ -70,7 +70,7 @@ func (s *Server) explainAddress(ctx context.Context, to plan.Address, from netip
 }
 
 func (s *Server) explainFrontend(ctx context.Context, v view, fe *loop.InspectedFrontend, from netip.Addr) (Explanation, error) {
-	x := Explanation{Address: fe.Address.String(), Service: v.name.String(), Kind: fe.Kind.String()}
+	x := Explanation{Address: fe.Address.String(), Service: v.name.String(), Kind: fe.Kind.String(), Problems: v.problems()}
 	x.State, x.Reason = v.state(fe)
 	if from.IsValid() && from.Is4() != fe.Addr.Is4() {
 		from = netip.Addr{}
@@ -83,15 +83,12 @@ func (s *Server) explainFrontend(ctx context.Context, v view, fe *loop.Inspected
 		x.Ways = append(x.Ways, wayOf(verdict, from, v))
 	}
 	for _, e := range v.Explanation.Endpoints {
-		if e.PortName != fe.PortName || e.Protocol != fe.Protocol || e.At.Addr().Is4() != fe.Addr.Is4() {
+		if !isBehind(e, fe) {
 			continue
 		}
 		if reason := v.Explanation.Reason(e, fe.Kind); !reason.IsServing() {
 			x.Others = append(x.Others, Idle{Address: e.At.String(), Pod: v.pods[e.At.Addr()], Node: e.Node, Reason: idleBecause(reason, e, fe.Kind)})
 		}
-	}
-	for _, p := range v.Problems {
-		x.Problems = append(x.Problems, fmt.Sprintf("%s: %s", p.Field, p.Reason))
 	}
 	return x, nil
 }
@@ -137,7 +134,7 @@ func (s *Server) traffic(ctx context.Context, q Query) ([]Traffic, string, error
 	if err != nil {
 		return nil, "", err
 	}
-	sums := map[plan.Name]*Load{}
+	sums := map[plan.Name]loop.Load{}
 	for a, total := range totals {
 		owner, isOwned, err := s.Loop.Owner(ctx, a)
 		if err != nil {
@@ -146,14 +143,12 @@ func (s *Server) traffic(ctx context.Context, q Query) ([]Traffic, string, error
 		if !isOwned || q.Namespace != "" && owner.Namespace != q.Namespace {
 			continue
 		}
-		if sums[owner] == nil {
-			sums[owner] = &Load{Counters: &Counters{}}
-		}
-		sums[owner].add(total)
+		sums[owner] = sums[owner].Add(total)
 	}
+	counted := &loads{counted: true}
 	var out []Traffic
-	for name, load := range sums {
-		out = append(out, Traffic{Name: Name{name.Namespace, name.Name}, Load: *load})
+	for name, sum := range sums {
+		out = append(out, Traffic{Name: titleOf(name), Load: *counted.sum(sum)})
 	}
 	slices.SortFunc(out, func(a, b Traffic) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Service, b.Service))
@@ -166,21 +161,15 @@ func (s *Server) trafficOf(ctx context.Context, name plan.Name) ([]Traffic, erro
 	if err != nil {
 		return nil, err
 	}
+	if err := v.readLoads(true, s.loadsOf(ctx)); err != nil {
+		return nil, err
+	}
 	var out []Traffic
-	for i := range v.Frontends {
-		fe := &v.Frontends[i]
-		if fe.Owner != name {
-			continue
-		}
-		loads, err := s.Meter.Loads(ctx, fe.Frontend)
-		if err != nil {
-			return nil, err
-		}
-		for at, l := range loads {
-			item := Traffic{Name: v.title(), Frontend: fe.Address.String(), Endpoint: at.String(), Pod: v.pods[at.Addr()]}
-			item.Load = Load{Weight: &l.Weight, Counters: &Counters{}}
-			item.add(l)
-			out = append(out, item)
+	for frontend, endpoints := range v.loads.of {
+		for at, l := range endpoints {
+			out = append(out, Traffic{
+				Name: v.title(), Frontend: frontend.String(), Endpoint: at.String(), Pod: v.pods[at.Addr()], Load: *v.loads.one(l, true),
+			})
 		}
 	}
 	slices.SortFunc(out, func(a, b Traffic) int {

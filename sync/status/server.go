@@ -103,10 +103,8 @@ func perService[T any](s *Server, items func(view) []T) func(context.Context, Qu
 			return nil, "", err
 		}
 		_, single := q.name()
-		loads := func(*plan.Frontend) (map[netip.AddrPort]loop.Load, error) { return nil, nil }
-		if q.Loads && single {
-			loads = func(fe *plan.Frontend) (map[netip.AddrPort]loop.Load, error) { return s.Meter.Loads(ctx, fe) }
-		} else if q.Loads {
+		loads := s.loadsOf(ctx)
+		if q.Loads && !single {
 			all, err := s.Meter.AllLoads(ctx)
 			if err != nil {
 				return nil, "", err
@@ -122,14 +120,20 @@ func perService[T any](s *Server, items func(view) []T) func(context.Context, Qu
 			if err != nil {
 				return nil, "", err
 			}
-			if v.loads, err = v.readLoads(q.Loads, loads); err != nil {
-				return nil, "", err
+			if q.Loads {
+				if err := v.readLoads(single, loads); err != nil {
+					return nil, "", err
+				}
 			}
-			v.counted = single
 			out = append(out, items(v)...)
 		}
 		return out, next, nil
 	}
+}
+
+// loadsOf returns a function that reads the loads of one frontend.
+func (s *Server) loadsOf(ctx context.Context) func(*plan.Frontend) (map[netip.AddrPort]loop.Load, error) {
+	return func(fe *plan.Frontend) (map[netip.AddrPort]loop.Load, error) { return s.Meter.Loads(ctx, fe) }
 }
 
 // names returns the Services of a page, and where the next one begins.

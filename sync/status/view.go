@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 )
@@ -16,10 +17,18 @@ import (
 type view struct {
 	name plan.Name
 	loop.Inspection
-	limit   time.Duration // of drains
-	pods    map[netip.Addr]string
-	loads   map[plan.Address]map[netip.AddrPort]loop.Load // nil: not asked for
-	counted bool                                          // they have counters
+	limit time.Duration // of drains
+	pods  map[netip.Addr]string
+	loads *loads // nil: not asked for
+}
+
+// loads are the kernel's states behind a Service, and their sums.
+type loads struct {
+	counted   bool // they have counters
+	of        map[plan.Address]map[netip.AddrPort]loop.Load
+	total     loop.Load
+	frontends map[plan.Address]loop.Load
+	endpoints map[plan.Address]loop.Load // by their own addresses
 }
 
 // view returns a Service. Pods are named if it is the only one asked about.
@@ -32,72 +41,78 @@ func (s *Server) view(ctx context.Context, name plan.Name, single bool) (view, e
 	return v, err
 }
 
-// readLoads reads the loads of the Service's frontends, if they are asked for.
-func (v *view) readLoads(asked bool, read func(*plan.Frontend) (map[netip.AddrPort]loop.Load, error)) (map[plan.Address]map[netip.AddrPort]loop.Load, error) {
-	if !asked {
-		return nil, nil
+// readLoads reads the loads of the Service's frontends, and sums them up.
+func (v *view) readLoads(counted bool, read func(*plan.Frontend) (map[netip.AddrPort]loop.Load, error)) error {
+	v.loads = &loads{
+		counted: counted, of: map[plan.Address]map[netip.AddrPort]loop.Load{},
+		frontends: map[plan.Address]loop.Load{}, endpoints: map[plan.Address]loop.Load{},
 	}
-	out := map[plan.Address]map[netip.AddrPort]loop.Load{}
 	for i := range v.Frontends {
 		fe := &v.Frontends[i]
 		if fe.Owner != v.name { // the kernel has the owner's endpoints there
 			continue
 		}
-		loads, err := read(fe.Frontend)
+		found, err := read(fe.Frontend)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		out[fe.Address] = loads
+		v.loads.of[fe.Address] = found
+		for at, l := range found {
+			endpoint := addressOf(at, fe.Protocol)
+			v.loads.total = v.loads.total.Add(l)
+			v.loads.frontends[fe.Address] = v.loads.frontends[fe.Address].Add(l)
+			v.loads.endpoints[endpoint] = v.loads.endpoints[endpoint].Add(l)
+		}
 	}
-	return out, nil
+	return nil
 }
 
-func (v *view) title() Name { return Name{Namespace: v.name.Namespace, Service: v.name.Name} }
+func addressOf(at netip.AddrPort, proto inet.Protocol) plan.Address {
+	return plan.Address{Addr: at.Addr(), Port: at.Port(), Protocol: proto}
+}
 
-// sum returns the sum of the loads that match, or nil if none were asked for.
-func (v *view) sum(match func(plan.Address, netip.AddrPort) bool) *Load {
-	if v.loads == nil {
-		return nil
-	}
-	out := &Load{}
-	if v.counted {
-		out.Counters = &Counters{}
-	}
-	for a, endpoints := range v.loads {
-		for at, l := range endpoints {
-			if match(a, at) {
-				out.add(l)
-			}
-		}
+// sum returns the sum of loads as an item has it.
+func (l *loads) sum(of loop.Load) *Load {
+	out := &Load{Active: of.Active, Inactive: of.Inactive}
+	if l.counted {
+		counters := Counters(of.Counters)
+		out.Counters = &counters
 	}
 	return out
 }
 
-func (l *Load) add(o loop.Load) {
-	l.Active, l.Inactive = l.Active+o.Active, l.Inactive+o.Inactive
-	if l.Counters == nil {
-		return
+// one returns the load of an endpoint, if it has one, with its weight.
+func (l *loads) one(of loop.Load, exists bool) *Load {
+	out := l.sum(of)
+	if exists {
+		out.Weight = &of.Weight
 	}
-	l.Counters.Connections += o.Counters.Connections
-	l.InPackets, l.OutPackets = l.InPackets+o.InPackets, l.OutPackets+o.OutPackets
-	l.InBytes, l.OutBytes = l.InBytes+o.InBytes, l.OutBytes+o.OutBytes
+	return out
 }
 
-// weighted adds the greatest weight of the loads that match.
-func (v *view) weighted(l *Load, match func(plan.Address, netip.AddrPort) bool) *Load {
-	for a, endpoints := range v.loads {
-		for at, one := range endpoints {
-			if match(a, at) && (l.Weight == nil || *l.Weight < one.Weight) {
-				l.Weight = &one.Weight
-			}
-		}
+func (v *view) title() Name { return titleOf(v.name) }
+
+func titleOf(name plan.Name) Name { return Name{Namespace: name.Namespace, Service: name.Name} }
+
+// problems returns the Service's problems in words.
+func (v *view) problems() (out []string) {
+	for _, p := range v.Problems {
+		out = append(out, fmt.Sprintf("%s: %s", p.Field, p.Reason))
 	}
-	return l
+	return out
+}
+
+// isBehind reports whether an endpoint is one of a frontend's port and family.
+func isBehind(e plan.ExplainedEndpoint, fe *loop.InspectedFrontend) bool {
+	return fe.PortName == e.PortName && fe.Protocol == e.Protocol && fe.Addr.Is4() == e.At.Addr().Is4()
 }
 
 // service returns the Service's item.
 func (v view) service() []Service {
-	out := Service{Name: v.title(), State: Served, Created: v.Created, Load: v.sum(func(plan.Address, netip.AddrPort) bool { return true })}
+	out := Service{Name: v.title(), State: Served, Created: v.Created, Problems: v.problems()}
+	if v.loads != nil {
+		out.Load = v.loads.sum(v.loads.total)
+	}
 	states := map[State]int{}
 	for _, fe := range v.frontends() {
 		out.Frontends++
@@ -114,9 +129,6 @@ func (v view) service() []Service {
 		}
 	}
 	out.Draining = len(v.drains())
-	for _, p := range v.Problems {
-		out.Problems = append(out.Problems, fmt.Sprintf("%s: %s", p.Field, p.Reason))
-	}
 	switch {
 	case states[Served] == out.Frontends && v.Waiting > 0:
 		out.State, out.Reason = Pending, fmt.Sprintf("%d changes are not programmed yet", v.Waiting)
@@ -144,8 +156,8 @@ func (v view) frontends() []Frontend {
 			Name: v.title(), Address: fe.Address.String(), Kind: fe.Kind.String(), Port: fe.PortName, Policy: v.policy(fe.Kind),
 			Source: fe.Masquerade.String(), Endpoints: len(fe.Backends), Scheduler: fe.Scheduler,
 		}
-		if fe.Owner == v.name {
-			f.Load = v.sum(func(a plan.Address, _ netip.AddrPort) bool { return a == fe.Address })
+		if v.loads != nil && fe.Owner == v.name {
+			f.Load = v.loads.sum(v.loads.frontends[fe.Address])
 		}
 		if fe.Internal != nil {
 			n := len(fe.Internal.Backends)
@@ -205,12 +217,12 @@ func (v *view) state(fe *loop.InspectedFrontend) (State, string) {
 func (v view) endpoints() []Endpoint {
 	var out []Endpoint
 	for _, e := range v.Explanation.Endpoints {
-		at := plan.Address{Addr: e.At.Addr(), Port: e.At.Port(), Protocol: e.Protocol}
+		at := addressOf(e.At, e.Protocol)
 		item := Endpoint{Name: v.title(), Port: e.PortName, Address: at.String(), Pod: v.pods[e.At.Addr()], Node: e.Node}
 		item.State, item.Reason = v.serves(e)
-		match := func(a plan.Address, to netip.AddrPort) bool { return a.Protocol == e.Protocol && to == e.At }
 		if v.loads != nil {
-			item.Load = v.weighted(v.sum(match), match)
+			l, exists := v.loads.endpoints[at]
+			item.Load = v.loads.one(l, exists)
 		}
 		out = append(out, item)
 	}
@@ -223,7 +235,7 @@ func (v *view) serves(e plan.ExplainedEndpoint) (State, string) {
 	on := false
 	for i := range v.Frontends {
 		fe := &v.Frontends[i]
-		if fe.PortName != e.PortName || fe.Protocol != e.Protocol || fe.Addr.Is4() != e.At.Addr().Is4() {
+		if !isBehind(e, fe) {
 			continue
 		}
 		if !slices.Contains(kinds, fe.Kind) {
@@ -276,9 +288,9 @@ func (v view) drains() []Drain {
 			if !d.Unlisted.IsZero() {
 				item.Reason, item.Ends = "in no slice any more", d.Unlisted.Add(v.limit)
 			}
-			match := func(a plan.Address, to netip.AddrPort) bool { return a == fe.Address && to == d.At }
 			if v.loads != nil {
-				item.Load = v.weighted(v.sum(match), match)
+				l, exists := v.loads.of[fe.Address][d.At]
+				item.Load = v.loads.one(l, exists)
 			}
 			out = append(out, item)
 		}
