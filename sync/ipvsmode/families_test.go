@@ -192,15 +192,9 @@ func TestServicesHearOfTheirFamily(t *testing.T) {
 
 // pending is how many objects are not as wanted.
 func (r *rig) pending() (n float64) {
-	families, err := r.seen.Gather()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			if f.GetName() == "kube_ipvs_layer_objects" && m.GetLabel()[1].GetValue() == "pending" {
-				n += m.GetGauge().GetValue()
-			}
+	for _, m := range r.series("kube_ipvs_layer_objects") {
+		if m.GetLabel()[1].GetValue() == "pending" {
+			n += m.GetGauge().GetValue()
 		}
 	}
 	return n

@@ -17,17 +17,11 @@ import (
 // metric returns a metric without labels.
 func (r *rig) metric(name string) *dto.Metric {
 	r.t.Helper()
-	families, err := r.seen.Gather()
-	if err != nil {
-		r.t.Fatal(err)
+	series := r.series(name)
+	if len(series) == 0 {
+		r.t.Fatalf("no metric %s", name)
 	}
-	for _, f := range families {
-		if f.GetName() == name {
-			return f.GetMetric()[0]
-		}
-	}
-	r.t.Fatalf("no metric %s", name)
-	return nil
+	return series[0]
 }
 
 // triggered says when the change happened that led to a Service's slices.
@@ -274,17 +268,10 @@ func TestMetricsByFamily(t *testing.T) {
 
 // byFamily returns a gauge, or how often a histogram was observed, by family; of several series the sum.
 func (r *rig) byFamily(name string) map[string]float64 {
-	families, err := r.seen.Gather()
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	r.t.Helper()
 	out := map[string]float64{}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			if f.GetName() == name {
-				out[m.GetLabel()[0].GetValue()] += m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
-			}
-		}
+	for _, m := range r.series(name) {
+		out[m.GetLabel()[0].GetValue()] += m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 	}
 	return out
 }

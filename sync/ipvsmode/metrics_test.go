@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	dto "github.com/prometheus/client_model/go"
 	"golang.org/x/sys/unix"
 
 	"kube-ipvs/ipvs"
@@ -33,26 +34,35 @@ func TestErrnoOf(t *testing.T) {
 	}
 }
 
-// values returns the values of a metric other than 0, by its labels; of a histogram the sum.
-func (r *rig) values(name string) map[string]float64 {
+// series returns all series of a metric.
+func (r *rig) series(name string) []*dto.Metric {
 	r.t.Helper()
 	families, err := r.seen.Gather()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	out := map[string]float64{}
 	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			value := m.GetGauge().GetValue() + m.GetCounter().GetValue() + m.GetHistogram().GetSampleSum()
-			if f.GetName() != name || value == 0 {
-				continue
-			}
-			var labels []string
-			for _, l := range m.GetLabel() {
-				labels = append(labels, l.GetValue())
-			}
-			out[strings.Join(labels, " ")] = value
+		if f.GetName() == name {
+			return f.GetMetric()
 		}
+	}
+	return nil
+}
+
+// values returns the values of a metric other than 0, by its labels; of a histogram the sum.
+func (r *rig) values(name string) map[string]float64 {
+	r.t.Helper()
+	out := map[string]float64{}
+	for _, m := range r.series(name) {
+		value := m.GetGauge().GetValue() + m.GetCounter().GetValue() + m.GetHistogram().GetSampleSum()
+		if value == 0 {
+			continue
+		}
+		var labels []string
+		for _, l := range m.GetLabel() {
+			labels = append(labels, l.GetValue())
+		}
+		out[strings.Join(labels, " ")] = value
 	}
 	return out
 }

@@ -19,17 +19,9 @@ func internalLocal(s *plan.Service) { s.InternalLocal = true }
 // noLocal returns the gauge of Services without local endpoints, by policy.
 func (r *rig) noLocal() map[string]float64 {
 	r.t.Helper()
-	families, err := r.seen.Gather()
-	if err != nil {
-		r.t.Fatal(err)
-	}
 	out := map[string]float64{}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			if f.GetName() == "kubeproxy_sync_proxy_rules_no_local_endpoints_total" {
-				out[m.GetLabel()[1].GetValue()] += m.GetGauge().GetValue()
-			}
-		}
+	for _, m := range r.series("kubeproxy_sync_proxy_rules_no_local_endpoints_total") {
+		out[m.GetLabel()[1].GetValue()] += m.GetGauge().GetValue()
 	}
 	return out
 }

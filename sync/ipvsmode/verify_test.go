@@ -262,16 +262,8 @@ func TestStrangersRules(t *testing.T) {
 
 // drift is how often somebody else was seen to have changed what is ours.
 func (r *rig) drift() (n float64) {
-	families, err := r.seen.Gather()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			if f.GetName() == "kube_ipvs_external_changes_total" {
-				n += m.GetCounter().GetValue()
-			}
-		}
+	for _, m := range r.series("kube_ipvs_external_changes_total") {
+		n += m.GetCounter().GetValue()
 	}
 	return n
 }
