@@ -142,11 +142,7 @@ func (c *Cluster) Run(name, folder, program string, args ...string) (ended <-cha
 
 // waitReady returns when the API server is ready, or with what its processes last said.
 func (c *Cluster) waitReady(ctx context.Context) error {
-	admin, err := c.Admin()
-	if err != nil {
-		return err
-	}
-	client, err := admin.Client()
+	client, err := c.AdminClient()
 	if err != nil {
 		return err
 	}

@@ -288,11 +288,7 @@ func connect(c *Cluster) string {
 
 func adminClient(t *testing.T, c *Cluster) *kubernetes.Clientset {
 	t.Helper()
-	admin, err := c.Admin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := admin.Client()
+	client, err := c.AdminClient()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,11 +19,7 @@ type Node struct {
 
 // CreateNode registers a node that is ready, as its kubelet would.
 func (c *Cluster) CreateNode(ctx context.Context, node Node) error {
-	admin, err := c.Admin()
-	if err != nil {
-		return err
-	}
-	client, err := admin.Client()
+	client, err := c.AdminClient()
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,15 @@ type User struct{ config *rest.Config }
 // Admin returns a user who may do everything.
 func (c *Cluster) Admin() (User, error) { return c.User("admin", "system:masters") }
 
+// AdminClient returns a client of the user who may do everything.
+func (c *Cluster) AdminClient() (*kubernetes.Clientset, error) {
+	admin, err := c.Admin()
+	if err != nil {
+		return nil, err
+	}
+	return admin.Client()
+}
+
 // User returns the user of that name in those groups, who shows a client certificate.
 func (c *Cluster) User(name string, groups ...string) (User, error) {
 	pair, err := c.authority.issueClient(name, groups...)
@@ -31,11 +40,7 @@ func (c *Cluster) User(name string, groups ...string) (User, error) {
 
 // ServiceAccount returns the user that the pods of a service account are, who shows a token. The account must exist.
 func (c *Cluster) ServiceAccount(ctx context.Context, namespace, name string) (User, error) {
-	admin, err := c.Admin()
-	if err != nil {
-		return User{}, err
-	}
-	client, err := admin.Client()
+	client, err := c.AdminClient()
 	if err != nil {
 		return User{}, err
 	}

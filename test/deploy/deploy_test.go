@@ -67,11 +67,7 @@ func TestDeploy(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("the account of kube-proxy", func(t *testing.T) { testAccount(t, c, "kube-proxy", grantedToKubeProxy) })
-	admin, err := c.Admin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := admin.Client()
+	client, err := c.AdminClient()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,11 +27,7 @@ var elsewhere = []string{"curl ", "! iptables-save ", "! ipset ", "kube-ipvs han
 // The commands of docs/migrate.md, in their order, move a node from kube-proxy's DaemonSet to ours and back.
 func TestMigrate(t *testing.T) {
 	c := start(t, cluster.Config{})
-	admin, err := c.Admin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := admin.Client()
+	client, err := c.AdminClient()
 	if err != nil {
 		t.Fatal(err)
 	}
