@@ -26,6 +26,9 @@ type proxyFacts struct {
 // proxyPrograms are service proxies by the names of their processes.
 var proxyPrograms = []string{"kube-proxy", "kube-router"}
 
+// takenOver is the advice where kube-proxy left something. Its own --cleanup would end connections.
+const takenOver = "stop kube-proxy here: kube-ipvs then takes over what it left, and removes it"
+
 func lookProxies(ctx context.Context, n *Node, _ Wanted) (proxyFacts, error) {
 	s, err := n.Survey(ctx)
 	if err != nil {
@@ -93,11 +96,11 @@ func judgeProxies(f proxyFacts, _ Wanted) []Finding {
 		out = append(out, Finding{Severity: Error, Found: name + " runs: two proxies would undo each other's work", Do: "remove its pod from this node (a nodeAffinity in its DaemonSet), and its rules as told here"})
 	}
 	if n := count("KUBE-SERVICES", "KUBE-SVC-", "KUBE-SEP-", "KUBE-NODE", "KUBE-EXT-"); n > 0 {
-		out = append(out, Finding{Severity: Warning, Found: many(n, "rule", "rules") + " of kube-proxy (iptables or ipvs mode)", Do: "stop kube-proxy here, then kube-proxy --cleanup, twice, before kube-ipvs starts"})
+		out = append(out, Finding{Severity: Warning, Found: many(n, "rule", "rules") + " of kube-proxy (iptables or ipvs mode)", Do: takenOver})
 	}
 	for _, table := range f.nftables {
 		if strings.HasSuffix(table, " kube-proxy") {
-			out = append(out, Finding{Severity: Warning, Found: "the table of kube-proxy's nftables mode: " + table, Do: "stop kube-proxy here, then kube-proxy --cleanup, or nft delete table " + table})
+			out = append(out, Finding{Severity: Warning, Found: "the table of kube-proxy's nftables mode: " + table, Do: takenOver})
 		}
 	}
 	if f.routers {
@@ -107,7 +110,7 @@ func judgeProxies(f proxyFacts, _ Wanted) []Finding {
 		out = append(out, Finding{Severity: Note, Found: "Cilium runs here; with kubeProxyReplacement it serves Services itself, before kube-ipvs sees a packet", Do: "set kubeProxyReplacement to false if kube-ipvs is to serve them"})
 	}
 	if !ours && f.bound > 0 {
-		out = append(out, Finding{Severity: Warning, Found: many(f.bound, "address", "addresses") + " on " + vip.LinkName + " of kube-proxy's ipvs mode", Do: "stop kube-proxy here, then kube-proxy --cleanup"})
+		out = append(out, Finding{Severity: Warning, Found: many(f.bound, "address", "addresses") + " on " + vip.LinkName + " of kube-proxy's ipvs mode", Do: takenOver})
 	}
 	if !ours && f.servers > 0 {
 		out = append(out, Finding{Severity: Warning, Found: many(f.servers, "virtual server", "virtual servers") + " of others: left alone, and a Service at the same address and port is not served",
