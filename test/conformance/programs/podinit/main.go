@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"kube-ipvs/test/conformance/programs/spec"
@@ -43,6 +44,13 @@ func main() {
 	var s spec.Spec
 	check(json.Unmarshal([]byte(os.Args[1]), &s))
 
+	makeRoot(s)
+	enterRoot(s)
+	become(s)
+}
+
+// makeRoot fills the container's root.
+func makeRoot(s spec.Spec) {
 	// Before anything is mounted: nobody else sees what is mounted here.
 	check(syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""), "private ")
 	check(syscall.Mount(s.Root, s.Root, "", syscall.MS_BIND, ""), "root ")
@@ -83,6 +91,10 @@ func main() {
 	for _, m := range s.Mounts {
 		bind(m.From, at(m.To), m.ReadOnly)
 	}
+}
+
+// enterRoot makes the container's root that of this process.
+func enterRoot(s spec.Spec) {
 	check(os.Chdir(s.Root))
 	check(syscall.PivotRoot(".", "."), "pivot ")
 	check(syscall.Unmount(".", syscall.MNT_DETACH), "unmount ")
@@ -94,13 +106,14 @@ func main() {
 		os.MkdirAll(s.Dir, 0o755)
 		check(os.Chdir(s.Dir))
 	}
+}
+
+// become becomes the container's program, with its environment and its user.
+func become(s spec.Spec) {
 	os.Clearenv()
 	for _, e := range s.Env {
-		for i := range e {
-			if e[i] == '=' {
-				os.Setenv(e[:i], e[i+1:])
-				break
-			}
+		if name, value, isSet := strings.Cut(e, "="); isSet {
+			os.Setenv(name, value)
 		}
 	}
 	path, err := exec.LookPath(s.Args[0])
