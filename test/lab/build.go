@@ -152,23 +152,36 @@ func (l *Lab) cable(a, b end) error {
 	return errors.Join(a.host.up(a.link), b.host.up(b.link))
 }
 
-// await waits until all cables carry packets: what is sent before the kernel has seen that both ends are up is lost.
+// await waits until the laboratory works: what is sent before the kernel has seen that both ends of a cable are up is lost, and a
+// host looks for its own IPv6 address elsewhere until the kernel finds the time to make the route to it.
 func (l *Lab) await() error {
-	const patience = 10 * time.Second
-	for start := time.Now(); len(l.ends) > 0; {
-		up, err := l.ends[0].isUp()
-		switch {
-		case err != nil:
+	for _, e := range l.ends {
+		if err := await(fmt.Sprintf("%s: link %s is up", e.host, e.link), e.isUp); err != nil {
 			return err
-		case up:
-			l.ends = l.ends[1:]
-		case time.Since(start) > patience:
-			return fmt.Errorf("%s: link %s is not up after %v", l.ends[0].host, l.ends[0].link, patience)
-		default:
-			time.Sleep(time.Millisecond)
+		}
+	}
+	l.ends = nil
+	for _, h := range l.hosts() {
+		if err := await(fmt.Sprintf("%s has %v", h, h.Addr(true)), h.isReachable); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// await waits until it is so.
+func await(what string, isSo func() (bool, error)) error {
+	const patience = 10 * time.Second
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		switch so, err := isSo(); {
+		case err != nil:
+			return err
+		case so:
+			return nil
+		case time.Since(start) > patience:
+			return fmt.Errorf("not so after %v: %s", patience, what)
+		}
+	}
 }
 
 // removeLater lets Close remove a link of the node, and with it the other end of the cable and their routes.

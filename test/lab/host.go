@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -185,6 +186,18 @@ func (h *Host) addAddresses(name string, addrs []netip.Prefix) error {
 		}
 		return nil
 	})
+}
+
+// isReachable reports whether the host has the route to its own IPv6 address.
+func (h *Host) isReachable() (bool, error) {
+	routes, err := h.links.RouteGet(h.Addr(true).AsSlice())
+	switch {
+	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("%s: route to %v: %w", h, h.Addr(true), err)
+	}
+	return slices.ContainsFunc(routes, func(r netlink.Route) bool { return r.Type == unix.RTN_LOCAL }), nil
 }
 
 // addRoute makes a route over a link, to the next hop via or, if that is not valid, to the neighbours themselves.
