@@ -23,6 +23,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/vishvananda/netlink"
 )
 
 // A Config says what the laboratory looks like. Its zero value is two pods on the node and one on the second node.
@@ -99,7 +101,8 @@ func (l *Lab) Pod(name string) *Host {
 }
 
 // Close ends the servers and takes the laboratory down: of it no namespace, link, route, goroutine or changed setting
-// stays. Connections from Dial belong to their callers; a namespace lives on as long as one of them is open.
+// stays, and no entry in the node's connection tracking: the next laboratory has the same addresses, and a client that gets the
+// same port would continue the old connection. Connections from Dial belong to their callers; a namespace lives on as long as one of them is open.
 func (l *Lab) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -115,6 +118,9 @@ func (l *Lab) Close() error {
 	}
 	for _, h := range l.hosts() {
 		h.close()
+	}
+	if err := netlink.ConntrackTableFlush(netlink.ConntrackTable); err != nil {
+		errs = append(errs, fmt.Errorf("forget the node's connections: %w", err))
 	}
 	return errors.Join(errs...)
 }

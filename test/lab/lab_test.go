@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
@@ -225,6 +226,23 @@ func TestConnectionStays(t *testing.T) {
 }
 
 // A source port can be used again at once, and packets that ask another port are not counted as arrived.
+// A connection that the node tracks would be found again by a client of the next lab that gets its port.
+func TestNoTrackedConnectionStays(t *testing.T) {
+	l := standing(t, Config{})
+	for _, v6 := range []bool{false, true} {
+		family := netlink.InetFamily(unix.AF_INET)
+		if v6 {
+			family = unix.AF_INET6
+		}
+		there := netlink.IPTuple{Protocol: unix.IPPROTO_TCP, SrcIP: l.Client.Addr(v6).AsSlice(), SrcPort: 40000, DstIP: l.Node.Addr(v6).AsSlice(), DstPort: 80}
+		back := netlink.IPTuple{Protocol: unix.IPPROTO_TCP, SrcIP: there.DstIP, SrcPort: there.DstPort, DstIP: there.SrcIP, DstPort: there.SrcPort}
+		flow := &netlink.ConntrackFlow{FamilyType: uint8(family), Forward: there, Reverse: back, TimeOut: 600, ProtoInfo: &netlink.ProtoInfoTCP{State: nl.TCP_CONNTRACK_ESTABLISHED}}
+		if err := netlink.ConntrackCreate(netlink.ConntrackTable, family, flow); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestSourcePort(t *testing.T) {
 	l := standing(t, Config{})
 	for _, proto := range protocols {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 // standing builds a laboratory for one test, and checks at its end that nothing stays of it.
@@ -58,6 +59,12 @@ func inventory(t *testing.T) []string {
 	routes, e := netlink.RouteList(nil, netlink.FAMILY_ALL)
 	for err = errors.Join(err, e); len(routes) > 0; routes = routes[1:] {
 		all = append(all, fmt.Sprint("route ", routes[0]))
+	}
+	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
+		flows, e := netlink.ConntrackTableList(netlink.ConntrackTable, family)
+		for err = errors.Join(err, e); len(flows) > 0; flows = flows[1:] {
+			all = append(all, fmt.Sprint("connection ", flows[0]))
+		}
 	}
 	for _, name := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"} {
 		value, e := os.ReadFile("/proc/sys/net/" + name)
