@@ -14,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"kube-ipvs/internal/config"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/plan"
 )
 
@@ -94,7 +95,7 @@ func (p *proxy) awaitKubeProxy(ctx context.Context) {
 			return
 		}
 		p.problems.report("kube-proxy", []plan.Problem{{
-			Object: "Node " + p.source.Node().Name, Field: "kube-proxy", Reason: r.String() + "; kube-ipvs waits for its end and changes nothing", Here: true,
+			Object: "Node " + p.source.Node().Name, Field: ipvsmode.KubeProxy, Reason: r.String() + "; kube-ipvs waits for its end and changes nothing", Here: true,
 		}})
 		wait(ctx, pause)
 	}

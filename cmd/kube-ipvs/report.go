@@ -122,3 +122,17 @@ func (r *nodeReporter) report(component string, problems []plan.Problem) {
 	}
 	r.count.Set(float64(r.reported.len()))
 }
+
+// concern reports whether a current problem concerns that field.
+func (r *nodeReporter) concern(field string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, problems := range r.reported {
+		for p := range problems {
+			if p.Field == field {
+				return true
+			}
+		}
+	}
+	return false
+}

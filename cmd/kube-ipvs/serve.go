@@ -72,10 +72,6 @@ func serve(ctx context.Context, cfg *config.Config) (err error) {
 	if err := probe(ctx, k.IPVS, cfg.IPVS.Scheduler); err != nil {
 		return err
 	}
-	if err := k.IPVS.SetTimeouts(ctx, timeouts(cfg)); err != nil {
-		return err
-	}
-	tune(ctx, cfg, k.Sysctl)
 	p, err := newProxy(ctx, cfg, k)
 	if err != nil {
 		return err
@@ -105,7 +101,11 @@ func newProxy(ctx context.Context, cfg *config.Config, k *ipvsmode.Connection) (
 		return nil, err
 	}
 	p.handler.problems = p.source.Problems
-	p.handlers = &health.Handlers{State: p.state, Families: p.familyNames, Eligible: func() bool { return p.source.Node().Eligible }}
+	p.handlers = &health.Handlers{
+		State: p.state, Families: p.familyNames,
+		Eligible: func() bool { return p.source.Node().Eligible },
+		Alone:    func() bool { return !p.problems.concern(ipvsmode.KubeProxy) },
+	}
 	p.registerMetrics(p.registry)
 	return p, nil
 }
@@ -205,6 +205,10 @@ func (p *proxy) run(ctx context.Context) error {
 
 	// The loop between them.
 	parts.Go(whenFree(ctx, free, func() error {
+		if err := p.kernel.IPVS.SetTimeouts(ctx, timeouts(p.config)); err != nil {
+			return err
+		}
+		tune(ctx, p.config, p.kernel.Sysctl)
 		podCIDRs, err := p.podCIDRs(ctx)
 		if err != nil {
 			return err

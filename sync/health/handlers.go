@@ -17,6 +17,9 @@ type Handlers struct {
 	// Eligible reports whether the node should be used at all: it is not being deleted.
 	Eligible func() bool
 
+	// Alone reports whether no other proxy is seen on the node.
+	Alone func() bool
+
 	// Families returns the names of the address families that are served, such as "IPv4".
 	Families func() []string
 
@@ -56,10 +59,11 @@ func (h *Handlers) Livez(w http.ResponseWriter) {
 	h.respond(w, b, b.Healthy, h.livez)
 }
 
-// Readyz responds to roll-outs: 200 if everything was programmed once, and the proxy has kept up since.
+// Readyz responds to roll-outs: 200 if everything was programmed once, the proxy has kept up since, and no other proxy programs the
+// node. Beside another this one still serves, so /healthz is as before; but a roll-out that meets such a node should stop.
 func (h *Handlers) Readyz(w http.ResponseWriter) {
 	b := h.body(h.State.Healthy())
-	h.respond(w, b, b.Healthy && !b.LastUpdated.IsZero(), nil)
+	h.respond(w, b, b.Healthy && !b.LastUpdated.IsZero() && h.Alone(), nil)
 }
 
 type body struct {

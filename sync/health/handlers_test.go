@@ -50,9 +50,9 @@ func ask(t *testing.T, h *Handlers, path string) response {
 // the proxy.
 func TestHandlersOverTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		eligible := true
+		eligible, alone := true, true
 		state := NewState(time.Minute)
-		a := &Handlers{State: state, Eligible: func() bool { return eligible }, Families: func() []string { return []string{"IPv4", "IPv6"} }}
+		a := &Handlers{State: state, Eligible: func() bool { return eligible }, Alone: func() bool { return alone }, Families: func() []string { return []string{"IPv4", "IPv6"} }}
 		registry := prometheus.NewRegistry()
 		a.Register(registry)
 		var converged time.Time // when everything was last programmed
@@ -76,6 +76,8 @@ func TestHandlersOverTime(t *testing.T) {
 			{"the node is being deleted", func() { eligible = false }, 503, 200, 200},
 			{"and the proxy does not keep up", func() { state.Queued(); time.Sleep(time.Minute) }, 503, 200, 503},
 			{"the node stays after all", func() { eligible = true; done() }, 200, 200, 200},
+			{"another proxy is seen", func() { alone = false }, 200, 200, 503},
+			{"it has ended", func() { alone = true }, 200, 200, 200},
 			{"the loop goes on", func() { state.Beat(); time.Sleep(stuckAfter - time.Second) }, 200, 200, 200},
 			{"the loop is stuck", pass(time.Second), 503, 503, 503},
 			{"it is not any more", state.Beat, 200, 200, 200},
@@ -87,7 +89,7 @@ func TestHandlersOverTime(t *testing.T) {
 				if path == "/healthz" {
 					want.Healthy = code == 200 || !eligible && tt.readyz == 200
 				}
-				if path == "/readyz" && converged.IsZero() {
+				if path == "/readyz" && (converged.IsZero() || !alone) {
 					want.Healthy = true
 				}
 				if code == 200 {
@@ -113,7 +115,7 @@ func TestHandlersOverTime(t *testing.T) {
 				}
 			}
 		}
-		want := map[string]float64{"kubeproxy_proxy_healthz_total 200": 10, "kubeproxy_proxy_healthz_total 503": 6, "kubeproxy_proxy_livez_total 200": 15, "kubeproxy_proxy_livez_total 503": 1}
+		want := map[string]float64{"kubeproxy_proxy_healthz_total 200": 12, "kubeproxy_proxy_healthz_total 503": 6, "kubeproxy_proxy_livez_total 200": 17, "kubeproxy_proxy_livez_total 503": 1}
 		if diff := cmp.Diff(want, counted(t, registry)); diff != "" {
 			t.Errorf("answers counted (-want +got):\n%s", diff)
 		}
@@ -140,7 +142,7 @@ func counted(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 func TestBodies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		state := NewState(time.Minute)
-		h := &Handlers{State: state, Eligible: func() bool { return true }, Families: func() []string { return []string{"IPv4"} }}
+		h := &Handlers{State: state, Eligible: func() bool { return true }, Alone: func() bool { return true }, Families: func() []string { return []string{"IPv4"} }}
 		h.Register(prometheus.NewRegistry())
 		body := func(path string) string {
 			w := httptest.NewRecorder()

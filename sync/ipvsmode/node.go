@@ -25,7 +25,7 @@ func (d *Dataplane) nodeProblems() []plan.Problem {
 		}
 	}
 	if d.takeover.state == cameBack {
-		out = append(out, plan.Problem{Object: node, Field: "kube-proxy", Reason: errCameBack.Error(), Here: true})
+		out = append(out, plan.Problem{Object: node, Field: KubeProxy, Reason: errCameBack.Error(), Here: true})
 	}
 	slices.SortFunc(out, func(a, b plan.Problem) int {
 		return cmp.Or(cmp.Compare(a.Field, b.Field), cmp.Compare(a.Reason, b.Reason))

@@ -202,5 +202,8 @@ func (d *Dataplane) servesAll() bool {
 	return d.begun && len(d.refusals) == 0
 }
 
+// KubeProxy is the field of the problems of a node on which kube-proxy runs, too.
+const KubeProxy = "kube-proxy"
+
 // errCameBack is a problem of the node.
 var errCameBack = errors.New("its rules come back: it runs beside kube-ipvs, and both serve; its rules are left alone until kube-ipvs is restarted: remove kube-proxy from this node")

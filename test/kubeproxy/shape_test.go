@@ -25,7 +25,7 @@ func TestShapes(t *testing.T) {
 	m := ipvsmode.NewMetrics(registry, loop.MetricsConfig{Families: []inet.Family{inet.IPv4, inet.IPv6}, Native: true})
 	m.Queued()
 	loop.NewQueue().Register(registry)
-	h := &health.Handlers{State: health.NewState(time.Minute), Eligible: func() bool { return true }, Families: func() []string { return nil }}
+	h := &health.Handlers{State: health.NewState(time.Minute), Eligible: func() bool { return true }, Alone: func() bool { return true }, Families: func() []string { return nil }}
 	h.Register(registry)
 	h.Healthz(httptest.NewRecorder())
 	h.Livez(httptest.NewRecorder())
