@@ -6,9 +6,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	coreinformers "k8s.io/client-go/informers/core/v1"
-	discoveryinformers "k8s.io/client-go/informers/discovery/v1"
-	networkinginformers "k8s.io/client-go/informers/networking/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
@@ -21,11 +18,10 @@ import (
 const byService = "service"
 
 func serviceInformer(client kubernetes.Interface) cache.SharedIndexInformer {
-	return coreinformers.NewFilteredServiceInformer(client, metav1.NamespaceAll, 0, cache.Indexers{},
-		func(o *metav1.ListOptions) {
-			o.LabelSelector = "!" + object.ProxyNameLabel
-			o.FieldSelector = fields.OneTermNotEqualSelector("spec.clusterIP", corev1.ClusterIPNone).String()
-		})
+	return newInformer(client, client.CoreV1().Services(metav1.NamespaceAll), &corev1.Service{}, cache.Indexers{}, func(o *metav1.ListOptions) {
+		o.LabelSelector = "!" + object.ProxyNameLabel
+		o.FieldSelector = fields.OneTermNotEqualSelector("spec.clusterIP", corev1.ClusterIPNone).String()
+	})
 }
 
 func sliceInformer(client kubernetes.Interface) cache.SharedIndexInformer {
@@ -36,20 +32,19 @@ func sliceInformer(client kubernetes.Interface) cache.SharedIndexInformer {
 		return nil, nil
 	}}
 	// The slice controller copies the Service's labels, so another proxy's slices can be left out too.
-	return discoveryinformers.NewFilteredEndpointSliceInformer(client, metav1.NamespaceAll, 0, index,
-		func(o *metav1.ListOptions) {
-			o.LabelSelector = "!" + corev1.IsHeadlessService + ",!" + object.ProxyNameLabel
-		})
+	return newInformer(client, client.DiscoveryV1().EndpointSlices(metav1.NamespaceAll), &discoveryv1.EndpointSlice{}, index, func(o *metav1.ListOptions) {
+		o.LabelSelector = "!" + corev1.IsHeadlessService + ",!" + object.ProxyNameLabel
+	})
 }
 
 func nodeInformer(client kubernetes.Interface, name string) cache.SharedIndexInformer {
-	return coreinformers.NewFilteredNodeInformer(client, 0, cache.Indexers{}, func(o *metav1.ListOptions) {
+	return newInformer(client, client.CoreV1().Nodes(), &corev1.Node{}, cache.Indexers{}, func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
 	})
 }
 
 func cidrInformer(client kubernetes.Interface) cache.SharedIndexInformer {
-	return networkinginformers.NewServiceCIDRInformer(client, 0, cache.Indexers{})
+	return newInformer(client, client.NetworkingV1().ServiceCIDRs(), &networkingv1.ServiceCIDR{}, cache.Indexers{}, func(*metav1.ListOptions) {})
 }
 
 // The transforms reduce each object before it is cached. Watch lists call them twice on the same object (kubernetes

@@ -17,11 +17,12 @@ import (
 	"kube-ipvs/sync/source/sourcetest"
 )
 
-// An api is an API server over HTTP, with a history that can be lost.
+// An api is an API server over HTTP, with a history that can be lost. As a real one, it is silent to a watch from a version that it
+// has not given yet.
 type api struct {
 	mu      sync.Mutex
 	objects map[string][]any // by resource
-	version int              // of the history; watches from another one have expired
+	version int              // that it has reached; watches from earlier ones have expired
 	down    bool
 	watches map[chan watchEvent]string // resources
 }
@@ -50,6 +51,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	a.mu.Unlock()
 	kind, known := kinds[resource]
+	from, _ := strconv.Atoi(r.URL.Query().Get("resourceVersion"))
 	switch {
 	case down:
 		panic(http.ErrAbortHandler)
@@ -57,8 +59,10 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 	case r.URL.Query().Get("sendInitialEvents") == "true":
 		fail(w, http.StatusUnprocessableEntity, metav1.StatusReasonInvalid)
-	case watching && r.URL.Query().Get("resourceVersion") != strconv.Itoa(version):
+	case watching && from < version:
 		fail(w, http.StatusGone, metav1.StatusReasonExpired)
+	case !watching && from > version:
+		fail(w, http.StatusGatewayTimeout, metav1.StatusReasonTimeout, metav1.StatusCause{Type: metav1.CauseTypeResourceVersionTooLarge})
 	case watching:
 		stream(w, r, events)
 	default:
@@ -74,9 +78,10 @@ func reply(w http.ResponseWriter, status int, body any) {
 	_ = json.NewEncoder(w).Encode(body)
 }
 
-func fail(w http.ResponseWriter, code int, reason metav1.StatusReason) {
+func fail(w http.ResponseWriter, code int, reason metav1.StatusReason, causes ...metav1.StatusCause) {
 	reply(w, code, metav1.Status{
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: int32(code), Reason: reason,
+		Details: &metav1.StatusDetails{Causes: causes},
 	})
 }
 
