@@ -46,14 +46,18 @@ kernel:
 
 cluster:
 	go test -tags cluster -timeout 30m -p 1 ./test/cluster/... ./test/deploy/... ./test/e2e/...
+	go test -tags cluster -timeout 10m -parallel 5 ./test/apiserver
 
-# The API server's tests with older versions of Kubernetes. Not a part of the test: each is built first.
+# The API server's tests with older versions of Kubernetes, with and without lists by watch. Not a part of the test: each is built first.
 # make minors minors=v1.36.3
 minors ?= v1.34.4 v1.35.4 v1.36.3
 minors: packages
 	@for version in $(minors); do \
 	    test/kubernetes/minor $$version $(bin)/$$version && \
-	    KUBE_APISERVER=$(bin)/$$version/kube-apiserver go test -count 1 -tags cluster -timeout 30m ./test/cluster || exit 1; \
+	    for list in true false; do \
+	        KUBE_FEATURE_WatchListClient=$$list KUBE_APISERVER=$(bin)/$$version/kube-apiserver \
+	            go test -count 1 -tags cluster -timeout 30m -parallel 5 -p 1 ./test/cluster ./test/apiserver || exit 1; \
+	    done; \
 	done
 
 # Not a part of the test: it is kube-proxy that is slow.

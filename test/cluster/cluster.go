@@ -84,6 +84,10 @@ func (c *Cluster) start(ctx context.Context, config Config) (err error) {
 	if err := c.writeKeys(); err != nil {
 		return err
 	}
+	return c.startServers(ctx)
+}
+
+func (c *Cluster) startServers(ctx context.Context) error {
 	if err := c.run("etcd", etcdFlags()...); err != nil {
 		return err
 	}

@@ -9,18 +9,23 @@ import (
 
 // etcdSocket is where etcd listens: a Unix socket in the folder in which both servers run. That takes no port and lets
 // nobody else in. The port number is a part of the file's name that etcd insists on.
-const etcdSocket = "unix://etcd:0"
+const (
+	etcdSocket  = "unix://etcd:0"
+	peersSocket = "unix://peers:0"
+)
+
+// dataDir is where etcd keeps what is stored.
+const dataDir = "data"
 
 func etcdFlags() []string {
-	const peers = "unix://peers:0"
 	return []string{
-		"--data-dir=data",
+		"--data-dir=" + dataDir,
 		"--unsafe-no-fsync", // the data need not outlive the machine
 		"--listen-client-urls=" + etcdSocket,
 		"--advertise-client-urls=" + etcdSocket,
-		"--listen-peer-urls=" + peers,
-		"--initial-advertise-peer-urls=" + peers,
-		"--initial-cluster=default=" + peers,
+		"--listen-peer-urls=" + peersSocket,
+		"--initial-advertise-peer-urls=" + peersSocket,
+		"--initial-cluster=default=" + peersSocket,
 	}
 }
 
