@@ -60,7 +60,7 @@ func (d *Dataplane) isGuarded(m ipset.Member) bool {
 	f := inet.FamilyOf(m.Addr)
 	ranged := d.members[d.tables.families[f].Ranged.Name]
 	_, needed := ranged.Table.Wanted(m)
-	return !needed || ranged.Present(m) && d.ruled(f)
+	return !needed || ranged.Present(m) && d.rulesInSync(f)
 }
 
 // isNotForeign reports whether a frontend's guard may be added: nobody else has a virtual server there, whose clients it would drop.

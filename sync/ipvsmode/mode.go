@@ -190,7 +190,7 @@ func (d *Dataplane) SetNode(node plan.Node, ranges []netip.Prefix) {
 // Update implements loop.Dataplane. Objects of both states are claimed again before they are given back, so that they never
 // look undesired.
 func (d *Dataplane) Update(old, now *plan.Frontend) {
-	take, giveBack := claimer{tables: d.tables}, claimer{tables: d.tables, drop: true}
+	add, drop := refs{tables: d.tables}, refs{tables: d.tables, drop: true}
 	if now != nil {
 		key := KeyOf(now.Address)
 		before := d.frontends[key]
@@ -198,11 +198,11 @@ func (d *Dataplane) Update(old, now *plan.Frontend) {
 			d.own(before, plan.Name{})
 		}
 		d.frontends[key] = now
-		take.frontend(now)
+		add.frontend(now)
 		d.own(now, now.Service)
 		d.forward(now)
 		if before != nil {
-			giveBack.frontend(before)
+			drop.frontend(before)
 		}
 		return
 	}
@@ -210,16 +210,16 @@ func (d *Dataplane) Update(old, now *plan.Frontend) {
 	if before := d.frontends[key]; before != nil {
 		delete(d.frontends, key)
 		d.own(before, plan.Name{})
-		giveBack.frontend(before)
+		drop.frontend(before)
 	}
 	d.setForeign(key, false)
 }
 
 // UpdateService implements loop.Dataplane.
 func (d *Dataplane) UpdateService(old, now *plan.Desired) {
-	take, giveBack := claimer{tables: d.tables}, claimer{tables: d.tables, drop: true}
-	take.service(now)
-	giveBack.service(old)
+	add, drop := refs{tables: d.tables}, refs{tables: d.tables, drop: true}
+	add.service(now)
+	drop.service(old)
 }
 
 // Invalidate implements loop.Dataplane.

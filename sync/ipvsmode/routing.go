@@ -50,7 +50,7 @@ func (d *Dataplane) mayDeliver(i vip.Item) bool {
 	}
 	a := i.Prefix.Addr()
 	guarded := d.members[d.tables.sets(a).Local.Name].Present(ipset.Member{Other: i.Prefix})
-	return (guarded || d.predecessor.isThere) && d.ruled(inet.FamilyOf(a))
+	return (guarded || d.predecessor.isThere) && d.rulesInSync(inet.FamilyOf(a))
 }
 
 // mayRemove reports whether an item may be removed.
@@ -77,7 +77,7 @@ func (d *Dataplane) base() {
 		for _, item := range d.baseOf(f) {
 			d.tables.vips.Want(item, netip.Addr{})
 		}
-		claimer{tables: d.tables}.network(AliasRange(f))
+		refs{tables: d.tables}.network(AliasRange(f))
 	}
 }
 
@@ -94,7 +94,7 @@ func (d *Dataplane) baseOf(f inet.Family) []vip.Item {
 // stands reports whether the base of a family is in place, with the routing rules if packets are diverted, and frontends may be turned
 // on.
 func (d *Dataplane) stands(f inet.Family) bool {
-	return !slices.ContainsFunc(d.baseOf(f), d.isMissing) && !slices.ContainsFunc(d.tables.policies[f], d.isMissing) && d.ruled(f)
+	return !slices.ContainsFunc(d.baseOf(f), d.isMissing) && !slices.ContainsFunc(d.tables.policies[f], d.isMissing) && d.rulesInSync(f)
 }
 
 // isMissing reports whether an item is desired and not in place.
@@ -104,20 +104,20 @@ func (d *Dataplane) isMissing(i vip.Item) bool {
 	return wanted && !known
 }
 
-// ruled reports whether the rules of a family are in sync.
-func (d *Dataplane) ruled(f inet.Family) bool {
+// rulesInSync reports whether the rules of a family are in sync.
+func (d *Dataplane) rulesInSync(f inet.Family) bool {
 	return d.rulesOf(f).isInSync()
 }
 
 // reroute delivers the service CIDRs to this host instead of the former ones, with the node's address as source. It ignores those of
 // a family that this node does not have.
 func (d *Dataplane) reroute(cidrs []netip.Prefix) {
-	take, giveBack := claimer{tables: d.tables}, claimer{tables: d.tables, drop: true}
+	add, drop := refs{tables: d.tables}, refs{tables: d.tables, drop: true}
 	for f := range d.tables.families {
 		d.tables.sources[f] = d.node.Source(f == inet.IPv4)
 	}
-	take.cidrs(cidrs)
-	giveBack.cidrs(d.ranges)
+	add.cidrs(cidrs)
+	drop.cidrs(d.ranges)
 	d.ranges = cidrs
 }
 

@@ -176,8 +176,10 @@ func matchNoSet(s ipset.Set, of string) string {
 	return fmt.Sprintf("-m set ! --match-set %s %s", s.Name, of)
 }
 
-// turn gives the bits of mask in a packet's mark a value.
-func turn(value, mask uint32) string { return fmt.Sprintf("-j MARK --set-xmark %#x/%#x", value, mask) }
+// setMark gives the bits of mask in a packet's mark a value.
+func setMark(value, mask uint32) string {
+	return fmt.Sprintf("-j MARK --set-xmark %#x/%#x", value, mask)
+}
 
 // setConnmark gives the bits of mask in a connection's mark a value.
 func setConnmark(value, mask uint32) string {
@@ -214,14 +216,14 @@ func (r rules) diverted(rules ...string) []string {
 }
 
 func (r rules) divert() string {
-	return matchSet(r.sets.External, "dst,dst") + " " + turn(r.cfg.Marks.Divert, r.cfg.Marks.Divert)
+	return matchSet(r.sets.External, "dst,dst") + " " + setMark(r.cfg.Marks.Divert, r.cfg.Marks.Divert)
 }
 
 // divertAgain is for agents that write whole marks, or this bit: the connection's mark tells that its packets were diverted. Answers
 // to them keep the bit if another agent restored it: if that saves marks, too, the connection would lose it.
 func (r rules) divertAgain() []string {
 	d := r.cfg.Marks.Divert
-	return r.diverted(r.divert(), fmt.Sprintf("%s %s %s", r.notDiverted(), matchNoSet(r.sets.External, "dst,dst"), turn(0, d)))
+	return r.diverted(r.divert(), fmt.Sprintf("%s %s %s", r.notDiverted(), matchNoSet(r.sets.External, "dst,dst"), setMark(0, d)))
 }
 
 // notDiverted matches packets with the mark of diverted ones in a connection without it.
@@ -244,7 +246,7 @@ func (r rules) manglePrerouting() []string {
 		r.mapped(),
 		r.treated(DropExternal) + " -j KIPVS-GUARD",
 		r.treated(MasqueradeExternal) + " -j KIPVS-CLUSTER",
-		turn(0, m.Own),
+		setMark(0, m.Own),
 		fmt.Sprintf("-j CONNMARK --save-mark --nfmask %#x --ctmask %#[1]x", kept),
 		onlySYN + " " + setConnmark(0, m.Own), // a client that uses its port again gets a new connection
 	})
@@ -252,7 +254,7 @@ func (r rules) manglePrerouting() []string {
 
 // cluster keeps the source of cluster-IP traffic from pods. If internal sources cannot be found, none counts as external.
 func (r rules) cluster() []string {
-	keep := turn(0, r.cfg.Marks.Masquerade)
+	keep := setMark(0, r.cfg.Marks.Masquerade)
 	if inside := r.internal(keep); len(inside) > 0 {
 		return inside
 	}
@@ -266,9 +268,9 @@ func (r rules) cluster() []string {
 func (r rules) mangleOutput() []string {
 	own := r.cfg.Marks.Own
 	return slices.Concat(
-		r.diverted(fmt.Sprintf("-m mark --mark %#x/%#[1]x %s %s", own, r.connmark(own), turn(0, own))),
+		r.diverted(fmt.Sprintf("-m mark --mark %#x/%#[1]x %s %s", own, r.connmark(own), setMark(0, own))),
 		[]string{unknown + " -j KIPVS-OWN"},
-		r.diverted(matchSet(r.sets.External, "dst,dst")+" "+turn(own, own)))
+		r.diverted(matchSet(r.sets.External, "dst,dst")+" "+setMark(own, own)))
 }
 
 // own decides about the first packet of a connection of the node itself, which is neither internal nor external: it is masqueraded,
@@ -279,9 +281,9 @@ func (r rules) own() []string {
 	if !r.cfg.Detector.Detects(r.is4) && !r.cfg.Bind {
 		// Without a detector cluster-IP traffic keeps its source. (In bind mode the node's source is the cluster IP
 		// itself, which no endpoint could answer.)
-		out = append(out, r.mapped(), r.treated(MasqueradeExternal)+" "+turn(0, m.Mask()), fmt.Sprintf("-m mark --mark %#x/%#x -j RETURN", 0, m.Mask()))
+		out = append(out, r.mapped(), r.treated(MasqueradeExternal)+" "+setMark(0, m.Mask()), fmt.Sprintf("-m mark --mark %#x/%#x -j RETURN", 0, m.Mask()))
 	}
-	out = append(out, turn(m.Masquerade, m.Masquerade), setConnmark(m.Masquerade, m.Masquerade))
+	out = append(out, setMark(m.Masquerade, m.Masquerade), setConnmark(m.Masquerade, m.Masquerade))
 	return append(out, r.diverted(matchSet(r.sets.External, "dst,dst")+" "+setConnmark(m.Own, m.Own))...)
 }
 
@@ -351,7 +353,7 @@ func (r rules) masquerade() []string {
 	if r.cfg.PredictablePorts {
 		target = "-j MASQUERADE"
 	}
-	return []string{turn(0, m), setConnmark(0, m), target}
+	return []string{setMark(0, m), setConnmark(0, m), target}
 }
 
 // filterInput accepts packets that firewalls cannot mean: in other modes these never pass INPUT. Those for an address of the node

@@ -31,11 +31,11 @@ type tables struct {
 	freed     []ipvs.Key // frontends that waited for a now free alias
 }
 
-// An alias records its owner, a frontend. Two addresses may have the same alias (it has their last bytes): the first to claim it gets
+// An alias records its owner, a frontend. Two addresses may have the same alias (it has their last bytes): the first to need it gets
 // it, and the other serves internal sources with the endpoints on this node until it is free.
 type alias struct {
 	of      ipvs.Key
-	claims  []*plan.Frontend // states of the frontend that need it; nil: none
+	users   []*plan.Frontend // states of the frontend that need it; nil: none
 	waiting []ipvs.Key       // other frontends that need it
 }
 
@@ -62,13 +62,13 @@ func newTables(marks Marks, bind bool, families []inet.Family) *tables {
 	return t
 }
 
-// A claimer takes objects for a frontend, or gives them back: adding and dropping walk the same objects.
-type claimer struct {
+// Refs add a frontend's references to kernel objects, or drop them: both walk the same objects.
+type refs struct {
 	*tables
 	drop bool
 }
 
-func claim[K, V comparable](drop bool, t *delta.Table[K, V], key K, value V) {
+func refer[K, V comparable](drop bool, t *delta.Table[K, V], key K, value V) {
 	switch {
 	case t == nil: // a family that this node does not have
 	case drop:
@@ -78,87 +78,87 @@ func claim[K, V comparable](drop bool, t *delta.Table[K, V], key K, value V) {
 	}
 }
 
-// frontend claims all objects of a frontend.
-func (c claimer) frontend(fe *plan.Frontend) {
-	sets, ok := c.families[inet.FamilyOf(fe.Addr)]
+// frontend refers to all objects of a frontend.
+func (r refs) frontend(fe *plan.Frontend) {
+	sets, ok := r.families[inet.FamilyOf(fe.Addr)]
 	if !ok {
 		return
 	}
 	key, server, none := KeyOf(fe.Address), ServerOf(fe), ipset.Mark{}
 	member := MemberOf(key)
-	c.server(key, server, fe.Backends)
-	c.ranges(fe, sets, member)
-	for _, item := range ItemsOf(fe, c.bind) {
-		c.vip(item)
+	r.server(key, server, fe.Backends)
+	r.ranges(fe, sets, member)
+	for _, item := range ItemsOf(fe, r.bind) {
+		r.vip(item)
 	}
-	c.member(sets.Frontends, member, c.marks.Of(TreatmentOf(fe)))
+	r.member(sets.Frontends, member, r.marks.Of(TreatmentOf(fe)))
 	if fe.Rejected {
-		c.member(sets.Rejected, member, none)
+		r.member(sets.Rejected, member, none)
 	}
-	if IsDiverted(fe, c.bind) {
-		c.member(sets.External, member, none)
+	if IsDiverted(fe, r.bind) {
+		r.member(sets.External, member, none)
 		// A first rule of anybody makes every packet's routing look at rules, and search the local table and the main one apart.
-		for _, rule := range c.policies[inet.FamilyOf(fe.Addr)] {
-			c.vip(rule)
+		for _, rule := range r.policies[inet.FamilyOf(fe.Addr)] {
+			r.vip(rule)
 		}
 	}
-	if in := fe.Internal; in != nil && c.alias(fe) {
-		c.server(AliasKey(fe.Address), server, in.Backends)
-		c.member(sets.Internal, member, none)
+	if in := fe.Internal; in != nil && r.alias(fe) {
+		r.server(AliasKey(fe.Address), server, in.Backends)
+		r.member(sets.Internal, member, none)
 	}
 }
 
-// vip claims a route or address that delivers a frontend's packets to the node. A prefix that is delivered to this host by address
+// vip refers to a route or address that delivers a frontend's packets to the node. A prefix that is delivered to this host by address
 // alone is also a network in which all other packets are rejected.
-func (c claimer) vip(item vip.Item) {
-	source, table := netip.Addr{}, c.vips
+func (r refs) vip(item vip.Item) {
+	source, table := netip.Addr{}, r.vips
 	switch item.Kind {
 	case vip.Local:
-		source = c.sources[inet.FamilyOf(item.Prefix.Addr())]
-		c.network(item.Prefix)
+		source = r.sources[inet.FamilyOf(item.Prefix.Addr())]
+		r.network(item.Prefix)
 	case vip.Address:
-		table = c.bound
-		c.member(c.sets(item.Prefix.Addr()).Addresses, ipset.Member{Addr: item.Prefix.Addr()}, ipset.Mark{})
-		c.network(item.Prefix)
+		table = r.bound
+		r.member(r.sets(item.Prefix.Addr()).Addresses, ipset.Member{Addr: item.Prefix.Addr()}, ipset.Mark{})
+		r.network(item.Prefix)
 	}
-	claim(c.drop, table, item, source)
+	refer(r.drop, table, item, source)
 }
 
-// network claims the members that keep a network's packets from all but frontends.
-func (c claimer) network(p netip.Prefix) {
-	sets := c.sets(p.Addr())
-	c.member(sets.Local, ipset.Member{Other: p}, ipset.Mark{})
-	c.member(sets.Closed, ipset.Member{Other: p}, ipset.Mark{})
+// network refers to the members that keep a network's packets from all but frontends.
+func (r refs) network(p netip.Prefix) {
+	sets := r.sets(p.Addr())
+	r.member(sets.Local, ipset.Member{Other: p}, ipset.Mark{})
+	r.member(sets.Closed, ipset.Member{Other: p}, ipset.Mark{})
 }
 
-// cidrs claims the delivery of the service CIDRs of this node's families.
-func (c claimer) cidrs(list []netip.Prefix) {
+// cidrs refers to the delivery of the service CIDRs of this node's families.
+func (r refs) cidrs(list []netip.Prefix) {
 	for _, p := range list {
-		if c.has(p.Addr()) {
-			c.vip(vip.Item{Kind: vip.Local, Prefix: p})
+		if r.has(p.Addr()) {
+			r.vip(vip.Item{Kind: vip.Local, Prefix: p})
 		}
 	}
 }
 
-// alias claims an alias for a frontend, or gives it back. It reports whether the frontend has it, or had it. Its owner is remembered
+// alias adds a frontend to the users of an alias, or drops it. It reports whether the frontend has it, or had it. Its owner is remembered
 // as long as the kernel may have its virtual server: others' packets may be on their way there.
-func (c claimer) alias(fe *plan.Frontend) bool {
+func (r refs) alias(fe *plan.Frontend) bool {
 	key, of := AliasKey(fe.Address), KeyOf(fe.Address)
-	if c.drop {
-		return c.giveBack(key, fe)
+	if r.drop {
+		return r.giveBack(key, fe)
 	}
-	c.remember()
-	_, served := c.servers.Known(key)
-	a := c.aliases[key]
+	r.remember()
+	_, served := r.servers.Known(key)
+	a := r.aliases[key]
 	switch {
-	case a == nil || a.of != of && a.claims == nil && !served:
+	case a == nil || a.of != of && a.users == nil && !served:
 		a = &alias{of: of}
-		c.aliases[key] = a
+		r.aliases[key] = a
 	case a.of != of:
 		a.waiting = append(a.waiting, of)
 		return false
 	}
-	a.claims = append(a.claims, fe)
+	a.users = append(a.users, fe)
 	return true
 }
 
@@ -167,12 +167,12 @@ func (t *tables) giveBack(key ipvs.Key, fe *plan.Frontend) bool {
 	if a == nil {
 		return false
 	}
-	i := slices.Index(a.claims, fe)
+	i := slices.Index(a.users, fe)
 	if i < 0 {
 		return false
 	}
-	if a.claims = slices.Delete(a.claims, i, i+1); len(a.claims) == 0 {
-		a.claims = nil
+	if a.users = slices.Delete(a.users, i, i+1); len(a.users) == 0 {
+		a.users = nil
 		t.forgetAlias(key)
 	}
 	return true
@@ -181,14 +181,14 @@ func (t *tables) giveBack(key ipvs.Key, fe *plan.Frontend) bool {
 // forgetAlias forgets the owner of an unused alias, which is then free for the frontends that wait for it.
 func (t *tables) forgetAlias(key ipvs.Key) {
 	a := t.aliases[key]
-	if _, served := t.servers.Known(key); a == nil || served || a.claims != nil {
+	if _, served := t.servers.Known(key); a == nil || served || a.users != nil {
 		return
 	}
 	t.freed = append(t.freed, a.waiting...)
 	delete(t.aliases, key)
 }
 
-// remember reads the aliases' owners before a restart from the sets, once, before any is claimed.
+// remember reads the aliases' owners before a restart from the sets, once, before any is used.
 func (t *tables) remember() {
 	if t.remembers {
 		return
@@ -230,7 +230,7 @@ func (t *tables) hasAlias(fe *plan.Frontend) bool {
 		return false
 	}
 	a := t.aliases[AliasKey(fe.Address)]
-	return a != nil && a.claims != nil && a.of == KeyOf(fe.Address)
+	return a != nil && a.users != nil && a.of == KeyOf(fe.Address)
 }
 
 // aliasTaken returns the message for a frontend whose alias another one has.
@@ -239,37 +239,37 @@ func (t *tables) aliasTaken(fe *plan.Frontend) string {
 	return fmt.Sprintf("pods and nodes get the endpoints on this node only: %v, another address with a Local policy, ends with the same bytes", of.AddrPort())
 }
 
-func (c claimer) ranges(fe *plan.Frontend, sets Sets, member ipset.Member) {
+func (r refs) ranges(fe *plan.Frontend, sets Sets, member ipset.Member) {
 	if !fe.Restricted {
 		return
 	}
-	c.member(sets.Ranged, member, ipset.Mark{})
-	for _, r := range fe.SourceRanges {
+	r.member(sets.Ranged, member, ipset.Mark{})
+	for _, prefix := range fe.SourceRanges {
 		allowed := member
-		allowed.Other = r
-		c.member(sets.Allowed, allowed, ipset.Mark{})
+		allowed.Other = prefix
+		r.member(sets.Allowed, allowed, ipset.Mark{})
 	}
 }
 
-// server claims a virtual server with its ownership record, and its real servers.
-func (c claimer) server(key ipvs.Key, server ipvs.Server, reals []netip.AddrPort) {
-	c.member(c.sets(key.Addr).Owned, MemberOf(key), ipset.Mark{})
-	claim(c.drop, c.servers, key, server)
+// server refers to a virtual server with its ownership record, and its real servers.
+func (r refs) server(key ipvs.Key, server ipvs.Server, reals []netip.AddrPort) {
+	r.member(r.sets(key.Addr).Owned, MemberOf(key), ipset.Mark{})
+	refer(r.drop, r.servers, key, server)
 	for _, at := range reals {
-		claim(c.drop, c.reals, ipvs.RealKeyOf(key, at), ipvs.Real{Weight: 1})
+		refer(r.drop, r.reals, ipvs.RealKeyOf(key, at), ipvs.Real{Weight: 1})
 	}
 }
 
-// service claims the hairpins of a Service's endpoints, and the addresses of its health-check node port.
-func (c claimer) service(s *plan.Desired) {
+// service refers to the hairpins of a Service's endpoints, and the addresses of its health-check node port.
+func (r refs) service(s *plan.Desired) {
 	if s == nil {
 		return
 	}
 	for _, h := range s.Hairpins {
-		c.member(c.sets(h.At.Addr()).Hairpins, hairpin(h.At, h.Protocol), ipset.Mark{})
+		r.member(r.sets(h.At.Addr()).Hairpins, hairpin(h.At, h.Protocol), ipset.Mark{})
 	}
 	for _, at := range s.HealthChecks {
-		c.member(c.sets(at.Addr()).Health, ipset.Member{Addr: at.Addr(), Proto: inet.TCP, Port: at.Port()}, ipset.Mark{})
+		r.member(r.sets(at.Addr()).Health, ipset.Member{Addr: at.Addr(), Proto: inet.TCP, Port: at.Port()}, ipset.Mark{})
 	}
 }
 
@@ -278,8 +278,8 @@ func hairpin(at netip.AddrPort, proto inet.Protocol) ipset.Member {
 	return ipset.Member{Addr: at.Addr(), Proto: proto, Port: at.Port(), Other: netip.PrefixFrom(at.Addr(), at.Addr().BitLen())}
 }
 
-func (c claimer) member(set ipset.Set, m ipset.Member, mark ipset.Mark) {
-	claim(c.drop, c.members[set.Name], m, mark)
+func (r refs) member(set ipset.Set, m ipset.Member, mark ipset.Mark) {
+	refer(r.drop, r.members[set.Name], m, mark)
 }
 
 func (t *tables) sets(a netip.Addr) Sets { return t.families[inet.FamilyOf(a)] }
