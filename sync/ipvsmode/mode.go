@@ -91,6 +91,7 @@ type Dataplane struct {
 	changed    map[ipvs.Key]struct{} // frontends whose status changed since the last sync
 	lookout    lookout
 	drifted    []string              // parts that others changed, not repaired yet
+	repaired   int                   // parts that others changed, and that were repaired
 	refusals   map[ipvs.Key]*refusal // of objects, by their frontend
 
 	drainAt  time.Time // when draining real servers are checked next, or zero

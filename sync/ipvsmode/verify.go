@@ -60,6 +60,7 @@ func (d *Dataplane) tellDrift(ctx context.Context) {
 	for _, part := range d.drifted {
 		d.count.repaired.WithLabelValues(part).Inc()
 	}
+	d.repaired += len(d.drifted)
 	slices.Sort(d.drifted)
 	klog.FromContext(ctx).Info("Others changed objects of kube-ipvs; they are repaired", "parts", slices.Compact(d.drifted))
 	d.drifted = nil

@@ -68,6 +68,9 @@ type Loop struct {
 	count   *Metrics
 	waiting map[plan.Name][]change // changes of endpoints not programmed yet
 
+	digests               digests
+	unserved, conflicting int // sums of the Services' numbers
+
 	questions chan func()   // from other goroutines
 	ended     chan struct{} // closed when the loop no longer answers
 }

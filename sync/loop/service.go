@@ -14,6 +14,7 @@ type service struct {
 	desired   plan.Desired // its frontends are ordered by key
 	uid       string
 	created   time.Time
+	digest    uint64         // of the input
 	problems  []plan.Problem // as reported
 	notServed int            // number of unserved parts, reported or not
 	conflicts int            // number of frontends that others have
@@ -33,6 +34,14 @@ func (s *service) needs() *plan.Desired {
 		return nil
 	}
 	return &s.desired
+}
+
+// summand returns the Service's part of its group's sum.
+func (s *service) summand() uint64 {
+	if s == nil {
+		return 0
+	}
+	return s.digest
 }
 
 func (s *service) frontend(key plan.Address) *plan.Frontend {

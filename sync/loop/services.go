@@ -31,7 +31,7 @@ func (l *Loop) replan(name plan.Name) {
 
 // planned returns a Service's new state.
 func (l *Loop) planned(svc plan.Service, in []plan.Slice) *service {
-	s := &service{desired: plan.Compute(l.cfg.Plan, svc, in, l.node), uid: svc.UID, created: svc.Created}
+	s := &service{desired: plan.Compute(l.cfg.Plan, svc, in, l.node), uid: svc.UID, created: svc.Created, digest: plan.Digest(svc, in)}
 	slices.SortFunc(s.desired.Frontends, func(a, b plan.Frontend) int { return a.Address.Compare(b.Address) })
 	return s
 }
@@ -56,6 +56,7 @@ func (l *Loop) swap(name plan.Name, old, now *service) {
 		}
 	}
 	l.dataplane.UpdateService(old.needs(), now.needs())
+	l.digests.replace(name, old, now)
 	if now == nil {
 		delete(l.services, name)
 	} else {
@@ -110,6 +111,8 @@ func (l *Loop) review(s *service) {
 func (l *Loop) tell(s *service, problems []plan.Problem, notServed, conflicts int) {
 	l.count.problems.Add(float64(notServed - s.notServed))
 	l.count.conflicts.Add(float64(conflicts - s.conflicts))
+	l.unserved += notServed - s.notServed
+	l.conflicting += conflicts - s.conflicts
 	s.notServed, s.conflicts = notServed, conflicts
 	if !slices.Equal(s.problems, problems) {
 		l.cfg.Report(s.desired.Service, problems)

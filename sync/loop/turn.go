@@ -78,7 +78,9 @@ func (l *Loop) replanDirty() {
 	}
 	l.reviewAll(names)
 	l.dirty = map[plan.Name]struct{}{} // a map never shrinks, and the next change would pay for its past size
-	l.begun = true
+	if !l.begun {
+		l.begun, l.digests.since = true, time.Now()
+	}
 }
 
 // renode reads the node again if it changed, and marks the Services dirty that depend on the change. After an error the next

@@ -1,0 +1,16 @@
+package ipvsmode
+
+import "kube-ipvs/sync/loop"
+
+// Totals implements loop.Totaler.
+func (d *Dataplane) Totals() loop.Totals {
+	t := loop.Totals{Frontends: len(d.frontends), RealServers: d.realLayer.Known(), Draining: len(d.realLayer.draining), Repaired: d.repaired}
+	for f := range d.tables.families {
+		t.Programmed += d.members[d.tables.families[f].Frontends.Name].Known()
+	}
+	for _, l := range d.layers {
+		t.Pending += l.Pending()
+		t.Refused += l.Failing()
+	}
+	return t
+}
