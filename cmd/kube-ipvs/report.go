@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 
 	"github.com/go-logr/logr"
@@ -135,4 +136,18 @@ func (r *nodeReporter) concern(field string) bool {
 		}
 	}
 	return false
+}
+
+// current returns the current problems in words, in order.
+func (r *nodeReporter) current() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []string
+	for _, problems := range r.reported {
+		for p := range problems {
+			out = append(out, p.Field+": "+p.Reason)
+		}
+	}
+	slices.Sort(out)
+	return out
 }

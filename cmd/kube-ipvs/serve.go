@@ -26,6 +26,7 @@ import (
 	"kube-ipvs/sync/object"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/sync/source"
+	"kube-ipvs/sync/status"
 )
 
 // A proxy holds the components of the program and their connections.
@@ -47,6 +48,9 @@ type proxy struct {
 	handlers      *health.Handlers
 	registry      *prometheus.Registry
 	metrics       *ipvsmode.Metrics
+	started       time.Time
+	status        *status.Server
+	begun         atomic.Bool // the status server has the loop
 }
 
 // serve runs the proxy until the context ends. The kernel keeps its state.
@@ -89,7 +93,7 @@ func serve(ctx context.Context, cfg *config.Config) (err error) {
 func newProxy(ctx context.Context, cfg *config.Config, k *ipvsmode.Connection) (*proxy, error) {
 	p := &proxy{
 		config: cfg, kernel: k, families: families(cfg.ProcSys), queue: loop.NewQueue(),
-		state: health.NewState(2 * cfg.IPVS.SyncPeriod), registry: prometheus.NewRegistry(),
+		state: health.NewState(2 * cfg.IPVS.SyncPeriod), registry: prometheus.NewRegistry(), started: time.Now(),
 	}
 	p.serving.Store(&p.families)
 	p.queue.Queued = func() {
@@ -203,6 +207,11 @@ func (p *proxy) run(ctx context.Context) error {
 		return listen(ctx, p.config.Metrics, p.config.BindHardFail, metricsMux(p.config, p.registry), p.unbound("FailedToStartMetricServer"))
 	}))
 
+	p.status = p.newStatus()
+	if p.config.Socket != "" {
+		parts.Go(func() error { return p.serveStatus(ctx) })
+	}
+
 	// The loop between them.
 	parts.Go(whenFree(ctx, free, func() error {
 		if err := p.kernel.IPVS.SetTimeouts(ctx, timeouts(p.config)); err != nil {
@@ -221,9 +230,7 @@ func (p *proxy) run(ctx context.Context) error {
 			return err
 		}
 		l := ipvsmode.New(cfg)
-		if p.config.Socket != "" {
-			parts.Go(func() error { return p.serveStatus(ctx, l) })
-		}
+		p.begin(l)
 		return l.Run(ctx)
 	}))
 	return parts.Wait()

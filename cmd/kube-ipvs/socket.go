@@ -9,12 +9,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/net/netutil"
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
+	"kube-ipvs/internal/config"
 	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/status"
@@ -29,10 +31,12 @@ const (
 
 // serveStatus answers the subcommands at the socket until the context ends. Without a socket, as in a read-only file system, the
 // proxy does its work all the same.
-func (p *proxy) serveStatus(ctx context.Context, l *loop.Loop) error {
+func (p *proxy) serveStatus(ctx context.Context) error {
+	mux := http.NewServeMux()
+	p.status.Register(mux)
 	logged := ""
 	for ctx.Err() == nil {
-		err := p.answer(ctx, l)
+		err := serveSocket(ctx, p.config.Socket, mux)
 		if err != nil && ctx.Err() == nil && err.Error() != logged {
 			logged = err.Error()
 			klog.FromContext(ctx).Error(err, "Subcommands such as \"kube-ipvs get\" get no answer", "socket", p.config.Socket, "retryAfter", socketRetry)
@@ -42,14 +46,34 @@ func (p *proxy) serveStatus(ctx context.Context, l *loop.Loop) error {
 	return nil
 }
 
-// answer answers until the context ends or it fails.
-func (p *proxy) answer(ctx context.Context, l *loop.Loop) error {
-	s := status.Server{
-		Loop: l, Meter: ipvsmode.Meter{Table: p.kernel.Counters}, Node: p.source.Node().Name, DrainLimit: p.config.DrainLimit, Pods: p.pods,
+// newStatus returns the server of what an operator sees. It answers from the loop once there is one.
+func (p *proxy) newStatus() *status.Server {
+	return &status.Server{
+		Meter: ipvsmode.Meter{Table: p.kernel.Counters}, Node: p.source.Node().Name, DrainLimit: p.config.DrainLimit, Pods: p.pods,
+		State: p.nodeState, Begun: p.begun.Load,
 	}
-	mux := http.NewServeMux()
-	s.Register(mux)
-	return serveSocket(ctx, p.config.Socket, mux)
+}
+
+// begin lets the server of what an operator sees answer from the loop.
+func (p *proxy) begin(l *loop.Loop) {
+	p.status.Loop = l
+	p.begun.Store(true)
+}
+
+// nodeState returns what is known of this node beside the loop.
+func (p *proxy) nodeState() status.Node {
+	_, synced := p.state.Healthy()
+	n := status.Node{
+		Version: version, Mode: string(config.ModeIPVS), VIPMode: string(p.config.VIPMode), Started: p.started, Problems: p.problems.current(),
+		Synced: synced, Waits: p.state.Waits(), Reason: p.handlers.Unready(),
+	}
+	for _, problem := range n.Problems {
+		if strings.HasPrefix(problem, ipvsmode.KubeProxy+": ") { // it names the other proxy, also while this one waits for its end
+			n.Reason = problem
+		}
+	}
+	n.Ready = n.Reason == ""
+	return n
 }
 
 // serveSocket serves HTTP at a local socket until the context ends.

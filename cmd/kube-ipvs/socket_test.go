@@ -13,6 +13,14 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-logr/logr"
+
+	"kube-ipvs/internal/config"
+	"kube-ipvs/sync/health"
+	"kube-ipvs/sync/ipvsmode"
+	"kube-ipvs/sync/kube"
+	"kube-ipvs/sync/plan"
 )
 
 // A socket that nobody serves is replaced; one that is served, and any other file, is not. Only its owner may use it.
@@ -160,5 +168,31 @@ func TestSocketBoundsItsClients(t *testing.T) {
 	}
 	if most != maxClients {
 		t.Errorf("%d at once, want %d", most, maxClients)
+	}
+}
+
+// A node's state has the reason why it is not ready, and names another proxy.
+func TestNodeState(t *testing.T) {
+	p := &proxy{config: &config.Config{VIPMode: config.Divert}, state: health.NewState(time.Hour), problems: newNodeReporter(logr.Discard(), func(kube.Event) {})}
+	p.handlers = &health.Handlers{State: p.state, Alone: func() bool { return !p.problems.concern(ipvsmode.KubeProxy) }}
+	problem := func(field, reason string) []plan.Problem { return []plan.Problem{{Field: field, Reason: reason}} }
+	for _, tt := range []struct {
+		name   string
+		do     func()
+		reason string
+	}{
+		{"another proxy runs", func() { p.problems.report("kube-proxy", problem(ipvsmode.KubeProxy, "it runs")) }, "kube-proxy: it runs"},
+		{"it has ended", func() { p.problems.report("kube-proxy", nil) }, "not everything was programmed yet since the start"},
+		{"all is programmed", func() { p.state.Converged(nil) }, ""},
+		{"a problem that does not keep it from its work", func() { p.problems.report("bridge", problem("bridge-nf-call-iptables", "is off")) }, ""},
+		{"another proxy comes back", func() { p.problems.report("loop", problem(ipvsmode.KubeProxy, "its rules are back")) }, "kube-proxy: its rules are back"},
+	} {
+		tt.do()
+		if n := p.nodeState(); n.Reason != tt.reason || n.Ready != (tt.reason == "") || n.VIPMode != "divert" {
+			t.Errorf("%s: %+v, want the reason %q", tt.name, n, tt.reason)
+		}
+	}
+	if n := p.nodeState(); n.Synced.IsZero() || len(n.Problems) != 2 {
+		t.Errorf("%+v, want when all was programmed, and 2 problems", n)
 	}
 }

@@ -66,6 +66,17 @@ func (h *Handlers) Readyz(w http.ResponseWriter) {
 	h.respond(w, b, b.Healthy && !b.LastUpdated.IsZero() && h.Alone(), nil)
 }
 
+// Unready returns the reason why Readyz does not respond with 200, or "".
+func (h *Handlers) Unready() string {
+	if reason := h.State.unready(); reason != "" {
+		return reason
+	}
+	if !h.Alone() {
+		return "another service proxy programs this node"
+	}
+	return ""
+}
+
 type body struct {
 	LastUpdated  time.Time               `json:"lastUpdated"`
 	CurrentTime  time.Time               `json:"currentTime"`

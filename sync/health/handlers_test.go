@@ -83,6 +83,9 @@ func TestHandlersOverTime(t *testing.T) {
 			{"it is not any more", state.Beat, 200, 200, 200},
 		} {
 			tt.then()
+			if reason := a.Unready(); (reason == "") != (tt.readyz == 200) {
+				t.Errorf("%s: /readyz is %d, and the reason %q", tt.name, tt.readyz, reason)
+			}
 			for path, code := range map[string]int{"/healthz": tt.healthz, "/livez": tt.livez, "/readyz": tt.readyz} {
 				got := ask(t, a, path)
 				want := response{Code: code, CurrentTime: time.Now(), LastUpdated: converged, Healthy: code == 200}

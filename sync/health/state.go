@@ -3,6 +3,7 @@
 package health
 
 import (
+	"fmt"
 	"sync"
 	"time"
 )
@@ -62,6 +63,28 @@ func (s *State) Alive() bool {
 }
 
 func (s *State) alive() bool { return s.beat.IsZero() || time.Since(s.beat) < stuckAfter }
+
+// Waits returns since when a change has waited to be programmed; zero: none does.
+func (s *State) Waits() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pending
+}
+
+// unready returns the reason why the node is not ready, or "".
+func (s *State) unready() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch waited := time.Since(s.pending); {
+	case !s.alive():
+		return fmt.Sprintf("the loop has been stuck for %v", time.Since(s.beat).Truncate(time.Second))
+	case !s.pending.IsZero() && waited >= s.limit:
+		return fmt.Sprintf("a change has waited for %v to be programmed", waited.Truncate(time.Second))
+	case s.updated.IsZero():
+		return "not everything was programmed yet since the start"
+	}
+	return ""
+}
 
 // Healthy reports whether the proxy is alive and keeps up, and when everything was last programmed.
 func (s *State) Healthy() (bool, time.Time) {

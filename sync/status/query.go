@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
@@ -21,6 +22,9 @@ type Query struct {
 	Loads     bool       // read connections from the kernel
 	Limit     int        // Services in an answer at most; 0: MaxLimit
 	Continue  string     // of the answer before
+
+	Groups  []int         // for groups: their numbers
+	Settled time.Duration // for nodes and groups: how long groups have been as they are
 }
 
 // MaxLimit bounds the Services of one answer.
@@ -47,6 +51,10 @@ func (q Query) Values() url.Values {
 		set("limit", strconv.Itoa(q.Limit))
 	}
 	set("continue", q.Continue)
+	set("groups", strings.Trim(strings.Join(strings.Fields(fmt.Sprint(q.Groups)), ","), "[]"))
+	if q.Settled > 0 {
+		set("settled", q.Settled.String())
+	}
 	return out
 }
 
@@ -73,6 +81,22 @@ func ParseQuery(in url.Values) (Query, error) {
 			return q, fmt.Errorf("limit: %q is not a positive number", text)
 		}
 		q.Limit = min(limit, MaxLimit)
+	}
+	if text := in.Get("groups"); text != "" {
+		for number := range strings.SplitSeq(text, ",") {
+			group, err := strconv.Atoi(number)
+			if err != nil || group < 0 {
+				return q, fmt.Errorf("groups: %q is no number of a group", number)
+			}
+			q.Groups = append(q.Groups, group)
+		}
+	}
+	if text := in.Get("settled"); text != "" {
+		settled, err := time.ParseDuration(text)
+		if err != nil || settled <= 0 {
+			return q, fmt.Errorf("settled: %q is no duration", text)
+		}
+		q.Settled = settled
 	}
 	return q, nil
 }

@@ -3,6 +3,7 @@ package status
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -12,6 +13,7 @@ func TestQuery(t *testing.T) {
 	for _, q := range []Query{
 		{Limit: MaxLimit},
 		{Namespace: "a", Service: "web", Loads: true, Limit: 7, Continue: "a/b"},
+		{Groups: []int{1, 5}, Settled: 90 * time.Second, Limit: 1},
 		{To: "[fd00::1]:53/udp", From: netip.MustParseAddr("fd00::2"), Limit: 1},
 	} {
 		got, err := ParseQuery(q.Values())

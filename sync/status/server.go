@@ -20,6 +20,8 @@ type Loop interface {
 	Inspect(context.Context, plan.Name) (loop.Inspection, error)
 	Owner(context.Context, plan.Address) (plan.Name, bool, error)
 	Explain(ctx context.Context, to plan.Address, from netip.Addr) ([]loop.Verdict, error)
+	Summary(ctx context.Context, quiet time.Duration) (loop.Summary, error)
+	Digests(ctx context.Context, groups []int, quiet time.Duration) ([]loop.Group, error)
 }
 
 // A Server answers requests. Its fields are required unless their comment makes them optional.
@@ -31,6 +33,12 @@ type Server struct {
 
 	// Pods returns the names of a Service's pods by their addresses, as far as they are known at once. Nil: none are.
 	Pods func(context.Context, plan.Name) map[netip.Addr]string
+
+	// State returns the fields of Node that the program knows beside the loop. Nil: none are known.
+	State func() Node
+
+	// Begun reports whether Loop is set. Before, only nodes are answered. Nil: it is.
+	Begun func() bool
 
 	Now func() time.Time // nil: the clock
 }
@@ -49,6 +57,8 @@ func (s *Server) Register(mux *http.ServeMux) {
 	handle(mux, s, "drains", "DrainList", perService(s, view.drains))
 	handle(mux, s, "traffic", "TrafficList", s.traffic)
 	handle(mux, s, "explain", "ExplanationList", s.explain)
+	handle(mux, s, "groups", "GroupList", s.groups)
+	handle(mux, s, "nodes", "NodeList", s.node)
 }
 
 // handle serves one resource.
@@ -61,6 +71,9 @@ func handle[T any](mux *http.ServeMux, s *Server, resource, kind string, items f
 			err = badRequest{err}
 		}
 		out := List[T]{TypeMeta: TypeMeta{Kind: kind, APIVersion: APIVersion}, Node: s.Node}
+		if err == nil && resource != "nodes" {
+			err = s.waits()
+		}
 		if err == nil {
 			out.Items, out.Continue, err = items(ctx, q)
 		}

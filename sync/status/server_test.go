@@ -63,6 +63,18 @@ func (f *fake) AllLoads(context.Context) (func(*plan.Frontend) map[netip.AddrPor
 	}, nil
 }
 
+func (f *fake) Summary(_ context.Context, quiet time.Duration) (loop.Summary, error) {
+	sums := loop.Summary{Sums: []uint32{1, uint32(quiet.Seconds()) | 1}, Services: len(f.names), Conflicts: 1, Totals: loop.Totals{Frontends: 6, Programmed: 5}}
+	return sums, f.err
+}
+
+func (f *fake) Digests(_ context.Context, groups []int, _ time.Duration) (out []loop.Group, err error) {
+	for _, g := range groups {
+		out = append(out, loop.Group{Number: g, Services: []loop.Digest{{Service: f.names[g], Digest: 0xab}}})
+	}
+	return out, f.err
+}
+
 func (f *fake) Totals(context.Context) (map[plan.Address]loop.Load, error) {
 	return map[plan.Address]loop.Load{web: {Counters: loop.Counters{InBytes: 7}}, {Addr: web.Addr, Port: 9}: {}}, nil
 }
@@ -144,6 +156,10 @@ func TestErrors(t *testing.T) {
 		{"services?service=none", 404, "no such Service is served"},
 		{"services?limit=0", 400, `limit: "0" is not a positive number`},
 		{"services?loads=perhaps", 400, `loads: "perhaps" is neither`},
+		{"nodes", 503, "the loop has ended"},
+		{"nodes?settled=soon", 400, `settled: "soon" is no duration`},
+		{"groups?groups=1,-1", 400, `groups: "-1" is no number`},
+		{"groups?groups=1024", 400, `groups: 1024 is not less than 1024`},
 		{"explain", 400, "give a Service, or an address"},
 		{"explain?to=x", 400, `"x" is not ADDRESS:PORT[/PROTO]`},
 		{"explain?to=10.0.0.1:1&from=fe80::1%25eth0", 400, `is not an IP address`},
@@ -156,6 +172,10 @@ func TestErrors(t *testing.T) {
 		}
 	}
 }
+
+// nodeItem is the fake's Node, but for its end.
+const nodeItem = `{"version":"","mode":"","vipMode":"","started":"0001-01-01T00:00:00Z","ready":false,"services":3,"changed":0,"unserved":0,"conflicts":1,` +
+	`"frontends":6,"programmed":5,"endpoints":0,"draining":0,"pending":0,"refused":0,"repaired":0`
 
 // The answers, as machines read them: a change here is one of the API.
 func TestAnswers(t *testing.T) {
@@ -171,8 +191,12 @@ func TestAnswers(t *testing.T) {
 			`"endpoints":[{"address":"10.244.1.11:8080","pod":"web-a","node":"n1","chance":"1/2","source":"masqueraded"},{"address":"10.244.2.11:8080","node":"n2","chance":"1/2","source":"kept"}],"steps":null}],` +
 			`"others":[{"address":"10.244.2.11:8080","node":"n2","reason":"not on this node, from outside"}]}`},
 		{"drains", ``},
+		{"nodes", nodeItem + `}`},
+		{"nodes?settled=4s", nodeItem + `,"sums":"AAAAAQAAAAU="}`},
+		{"groups?groups=0,1", `{"group":0,"services":[{"namespace":"a","service":"web","digest":"00000000000000ab"}]},` +
+			`{"group":1,"services":[{"namespace":"a-b","service":"web","digest":"00000000000000ab"}]}`},
 	} {
-		kind := map[string]string{"services": "ServiceList", "endpoints": "EndpointList", "traffic": "TrafficList", "explain": "ExplanationList", "drains": "DrainList"}
+		kind := map[string]string{"services": "ServiceList", "endpoints": "EndpointList", "traffic": "TrafficList", "explain": "ExplanationList", "drains": "DrainList", "nodes": "NodeList", "groups": "GroupList"}
 		resource, _, _ := strings.Cut(tt.path, "?")
 		want := fmt.Sprintf(`{"kind":%q,"apiVersion":"kube-ipvs/v1alpha1","node":"n1","time":"1970-01-01T00:00:00Z","items":[%s]}`, kind[resource], tt.want)
 		_, got := get("/v1alpha1/" + tt.path)
@@ -209,6 +233,47 @@ func TestStates(t *testing.T) {
 		state, reason := v.state(&tt.fe)
 		if state != tt.want || (reason == "") != (state == Served) {
 			t.Errorf("%s: %s %q, want %s", tt.name, state, reason, tt.want)
+		}
+	}
+}
+
+// Before the loop is there, the node alone is answered.
+func TestBeforeTheLoop(t *testing.T) {
+	begun := false
+	s := Server{Begun: func() bool { return begun }, State: func() Node { return Node{Version: "v1", Reason: "waits"} }}
+	mux := http.NewServeMux()
+	s.Register(mux)
+	get := func(path string) (int, string) {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		return w.Code, w.Body.String()
+	}
+	if code, body := get("/v1alpha1/nodes"); code != http.StatusOK || !strings.Contains(body, `"version":"v1"`) || !strings.Contains(body, `"reason":"waits"`) {
+		t.Errorf("nodes: %d %s", code, body)
+	}
+	if code, body := get("/v1alpha1/services"); code != http.StatusServiceUnavailable || !strings.Contains(body, "has not begun") {
+		t.Errorf("services: %d %s", code, body)
+	}
+	s.Loop, begun = newFake(), true
+	if code, _ := get("/v1alpha1/services"); code != http.StatusOK {
+		t.Errorf("services of a loop: %d", code)
+	}
+}
+
+// Sums survive their way through text; text that is none is an error.
+func TestSums(t *testing.T) {
+	want := Sums{0, 1, 1 << 31}
+	text, err := json.Marshal(Node{Sums: want})
+	var got Node
+	if err == nil {
+		err = json.Unmarshal(text, &got)
+	}
+	if diff := cmp.Diff(want, got.Sums); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	for _, wrong := range []string{"?", "AA=="} {
+		if err := new(Sums).UnmarshalText([]byte(wrong)); err == nil {
+			t.Errorf("%q is read as sums", wrong)
 		}
 	}
 }

@@ -2,7 +2,7 @@
 // and its page for a browser share. A Server answers from the loop, a Client asks.
 //
 // Requests are GET /v1alpha1/RESOURCE with the parameters of Query: services, frontends, endpoints, drains and traffic are Lists
-// of the types of this package, explain is a List of Explanations. An error is a Status with an HTTP status of 400 and more.
+// of the types of this package, explain is a List of Explanations, nodes one of the Node that is asked, and groups one of Groups. An error is a Status with an HTTP status of 400 and more.
 // Fields are added without a new version; a field that changes its meaning, or goes, needs one.
 package status
 
@@ -17,7 +17,7 @@ type TypeMeta struct {
 	APIVersion string `json:"apiVersion"`
 }
 
-// A List is the answer to a request: ServiceList, FrontendList, EndpointList, DrainList, TrafficList or ExplanationList.
+// A List is the answer to a request: ServiceList, FrontendList, EndpointList, DrainList, TrafficList, ExplanationList, GroupList or NodeList.
 type List[T any] struct {
 	TypeMeta
 	Node     string    `json:"node"`
