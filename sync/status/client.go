@@ -9,9 +9,9 @@ import (
 	"net/http"
 )
 
-// A Client asks a Server at a local socket.
+// A Client asks a Server.
 type Client struct {
-	Socket string
+	silent string // the words for nobody's answer
 	client *http.Client
 }
 
@@ -21,19 +21,20 @@ func NewClient(socket string) *Client {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}
 	// A connection that stays open would count against the server's limit.
-	return &Client{Socket: socket, client: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+	return NewClientOver(&http.Transport{DialContext: dial, DisableKeepAlives: true}, fmt.Sprintf("no kube-ipvs answers at %s (--socket)", socket))
+}
+
+// NewClientOver returns a client over a transport. An error that it returns begins with the words for one that does not answer.
+func NewClientOver(transport http.RoundTripper, silent string) *Client {
+	return &Client{silent: silent, client: &http.Client{Transport: transport}}
 }
 
 // Get asks for a resource: services as List[Service], and so on.
 func Get[T any](ctx context.Context, c *Client, resource string, q Query) (List[T], error) {
 	var out List[T]
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://kube-ipvs/v1alpha1/"+resource+"?"+q.Values().Encode(), nil)
+	response, err := c.Raw(ctx, "/v1alpha1/"+resource+"?"+q.Values().Encode())
 	if err != nil {
 		return out, err
-	}
-	response, err := c.client.Do(request)
-	if err != nil {
-		return out, fmt.Errorf("no kube-ipvs answers at %s (--socket): %w", c.Socket, errors.Unwrap(err))
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
@@ -44,6 +45,19 @@ func Get[T any](ctx context.Context, c *Client, resource string, q Query) (List[
 		return out, errors.New(failed.Message)
 	}
 	return out, json.NewDecoder(response.Body).Decode(&out)
+}
+
+// Raw sends a request for a path with its parameters, and returns the response as it comes.
+func (c *Client) Raw(ctx context.Context, path string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://kube-ipvs"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := c.client.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.silent, errors.Unwrap(err))
+	}
+	return response, nil
 }
 
 // GetAll asks for all pages of a resource.
