@@ -45,7 +45,7 @@ kernel:
 	go test -tags kernel -exec "$(inkernel)" -timeout 40m -p 2 ./test/packet ./test/kernel ./test/lab ./test/scenario ./test/survive
 
 cluster:
-	go test -tags cluster -timeout 30m -p 1 ./test/cluster/... ./test/deploy/... ./test/e2e/...
+	go test -tags cluster -timeout 30m -p 1 ./test/cluster/... ./test/deploy/... ./test/e2e/... ./test/plugin
 	go test -tags cluster -timeout 10m -parallel 5 ./test/apiserver
 
 # The API server's tests with older versions of Kubernetes, with and without lists by watch. Not a part of the test: each is built first.
@@ -56,7 +56,7 @@ minors: packages
 	    test/kubernetes/minor $$version $(bin)/$$version && \
 	    for list in true false; do \
 	        KUBE_FEATURE_WatchListClient=$$list KUBE_APISERVER=$(bin)/$$version/kube-apiserver \
-	            go test -count 1 -tags cluster -timeout 30m -parallel 5 -p 1 ./test/cluster ./test/apiserver || exit 1; \
+	            go test -count 1 -tags cluster -timeout 30m -parallel 5 -p 1 ./test/cluster ./test/apiserver ./test/plugin || exit 1; \
 	    done; \
 	done
 

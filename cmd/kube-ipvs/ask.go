@@ -25,13 +25,18 @@ type asking struct {
 	output    string
 	watch     bool
 	interval  time.Duration
+
+	// of returns the client of another node; nil: this node's kube-ipvs is asked.
+	of func(context.Context) (*status.Client, error)
 }
 
 // addFlags declares the options. Formats are those of --output beside the default table.
 func (a *asking) addFlags(cmd *cobra.Command, formats ...string) {
 	fs := cmd.Flags()
-	fs.StringVar(&a.socket, "socket", config.DefaultSocket, "Path of the socket at which kube-ipvs answers; its own --socket.")
-	fs.StringVarP(&a.namespace, "namespace", "n", "", "Namespace of the Services. Without it: all, and \"default\" for a Service without a namespace.")
+	if a.of == nil {
+		fs.StringVar(&a.socket, "socket", config.DefaultSocket, "Path of the socket at which kube-ipvs answers; its own --socket.")
+		fs.StringVarP(&a.namespace, "namespace", "n", "", "Namespace of the Services. Without it: all, and \"default\" for a Service without a namespace.")
+	}
 	fs.StringVarP(&a.output, "output", "o", "", "Format of the output: "+strings.Join(formats, ", ")+".")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	cmd.PreRunE = func(*cobra.Command, []string) error {
@@ -48,7 +53,12 @@ func (a *asking) addWatch(cmd *cobra.Command, interval time.Duration, usage stri
 	cmd.Flags().DurationVar(&a.interval, "interval", interval, "Time between two questions.")
 }
 
-func (a *asking) client() *status.Client { return status.NewClient(a.socket) }
+func (a *asking) client(ctx context.Context) (*status.Client, error) {
+	if a.of != nil {
+		return a.of(ctx)
+	}
+	return status.NewClient(a.socket), nil
+}
 
 // serviceWords are the names of kubectl's for the resource of Services.
 var serviceWords = []string{"services", "service", "svc"}
@@ -111,7 +121,11 @@ func (a *asking) repeat(ctx context.Context, do func() error) error {
 
 // completeServices completes the names of Services, as NAMESPACE/NAME.
 func (a *asking) completeServices(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	list, err := status.GetAll[status.Service](cmd.Context(), a.client(), "services", status.Query{Namespace: a.namespace})
+	client, err := a.client(cmd.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	list, err := status.GetAll[status.Service](cmd.Context(), client, "services", status.Query{Namespace: a.namespace})
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}

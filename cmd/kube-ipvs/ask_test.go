@@ -140,6 +140,7 @@ func TestAskErrors(t *testing.T) {
 		{"explain 10.96.0.1:80 --from nowhere", "--from=nowhere: neither an IP address nor one of pod, node, outside"},
 		{"explain 10.96.0.1:80 --from fd00::1", "of different families"},
 		{"top a b", "accepts at most 1 arg(s)"},
+		{"get --raw v1alpha1/nodes", "--raw=v1alpha1/nodes: must be a path such as /v1alpha1/nodes"},
 	} {
 		if _, problems, exit := s.run(t, tt.line); exit != failed || !strings.Contains(problems, tt.want) {
 			t.Errorf("%s: exit status %d, %q, want %q", tt.line, exit, problems, tt.want)
@@ -148,6 +149,23 @@ func TestAskErrors(t *testing.T) {
 	s.socket += "-none"
 	if _, problems, exit := s.run(t, "get"); exit != failed || !strings.Contains(problems, "no kube-ipvs answers at "+s.socket) {
 		t.Errorf("nobody there: exit status %d, %q", exit, problems)
+	}
+}
+
+// An answer comes as it is, a failure too.
+func TestRaw(t *testing.T) {
+	s := see(t)
+	for _, tt := range []struct {
+		path, want string
+		exit       int
+	}{
+		{"/v1alpha1/nodes", `{"kind":"NodeList","apiVersion":"kube-ipvs/v1alpha1","node":"node1"`, 0},
+		{"/v1alpha1/services?service=none", `{"kind":"Status","apiVersion":"kube-ipvs/v1alpha1","message":"no such Service is served"}`, failed},
+		{"/none", "404 page not found", failed},
+	} {
+		if out, problems, exit := s.run(t, "get --raw "+tt.path); exit != tt.exit || !strings.HasPrefix(out, tt.want) || problems != "" {
+			t.Errorf("%s: exit status %d, %q %q, want %d %q", tt.path, exit, out, problems, tt.exit, tt.want)
+		}
 	}
 }
 

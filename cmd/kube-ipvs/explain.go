@@ -17,8 +17,7 @@ import (
 var origins = []string{loop.FromPod.String(), loop.FromNode.String(), loop.FromOutside.String()}
 
 // explainCommand tells a packet's way.
-func explainCommand() *cobra.Command {
-	a := &asking{}
+func explainCommand(a *asking) *cobra.Command {
 	var from string
 	var short bool
 	cmd := &cobra.Command{
@@ -47,7 +46,11 @@ looked at. Established connections keep the way of their first packet.`,
 				}
 				from = ""
 			}
-			list, err := status.Get[status.Explanation](cmd.Context(), a.client(), "explain", q)
+			client, err := a.client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			list, err := status.Get[status.Explanation](cmd.Context(), client, "explain", q)
 			if err != nil {
 				return err
 			}

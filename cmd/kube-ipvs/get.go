@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,8 +19,8 @@ import (
 )
 
 // getCommand prints the Services of this node.
-func getCommand() *cobra.Command {
-	a := &asking{}
+func getCommand(a *asking) *cobra.Command {
+	raw := ""
 	cmd := &cobra.Command{
 		Use:   "get [services|endpoints|frontends|drains] [NAME]",
 		Short: "Show what this node serves",
@@ -39,6 +40,9 @@ A Service is named as kubectl names it: NAME, svc/NAME or NAMESPACE/NAME. Its po
   kube-ipvs get services -o json | jq '.items[] | select(.state != "Served")'`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if raw != "" {
+				return a.getRaw(cmd.Context(), cmd.OutOrStdout(), raw)
+			}
 			resource, q, err := parseGet(args, a.namespace)
 			if err != nil {
 				return err
@@ -55,7 +59,31 @@ A Service is named as kubectl names it: NAME, svc/NAME or NAMESPACE/NAME. Its po
 	}
 	a.addFlags(cmd, "wide", "json", "yaml")
 	a.addWatch(cmd, 2*time.Second, "Print lines that are new or have changed, until interrupted.")
+	cmd.Flags().StringVar(&raw, "raw", "", "Print the answer to a request as it comes, such as /v1alpha1/nodes.")
 	return cmd
+}
+
+// getRaw prints the answer to a request as it comes. An answer that is a failure is one.
+func (a *asking) getRaw(ctx context.Context, out io.Writer, path string) error {
+	if !strings.HasPrefix(path, "/") {
+		return fmt.Errorf("--raw=%s: must be a path such as /v1alpha1/nodes", path)
+	}
+	client, err := a.client(ctx)
+	if err != nil {
+		return err
+	}
+	response, err := client.Raw(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if _, err := io.Copy(out, response.Body); err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return exit{failed, nil}
+	}
+	return nil
 }
 
 // resources are the resources of get, by all their names.
@@ -121,7 +149,10 @@ type view[T any] struct {
 // show prints the items of a resource; with --watch, later those that are new or have changed.
 func show[T any](ctx context.Context, out io.Writer, a *asking, resource string, q status.Query, v view[T]) error {
 	var before map[string]bool
-	client := a.client()
+	client, err := a.client(ctx)
+	if err != nil {
+		return err
+	}
 	return a.repeat(ctx, func() error {
 		list, err := status.GetAll[T](ctx, client, resource, q)
 		if err != nil {

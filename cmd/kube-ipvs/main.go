@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"syscall"
 
@@ -29,12 +30,28 @@ const failed = 1
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	os.Exit(program(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	cmd, args := named(os.Args)
+	os.Exit(run(ctx, cmd, args, os.Stdout, os.Stderr))
 }
 
-// program is main without the process: it returns the exit status.
+// named returns the command line that a program of this name is, and its arguments.
+func named(args []string) (*cobra.Command, []string) {
+	switch filepath.Base(args[0]) {
+	case pluginName:
+		return pluginCommand(connect), args[1:]
+	case pluginCompletion:
+		return pluginCommand(connect), append([]string{cobra.ShellCompRequestCmd}, args[1:]...)
+	}
+	return command(), args[1:]
+}
+
+// program runs kube-ipvs without the process: it returns the exit status.
 func program(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	cmd := command()
+	return run(ctx, command(), args, stdout, stderr)
+}
+
+// run runs a command line, and returns the exit status.
+func run(ctx context.Context, cmd *cobra.Command, args []string, stdout, stderr io.Writer) int {
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
@@ -45,7 +62,7 @@ func program(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	ended := exit{failed, err}
 	errors.As(err, &ended)
 	if ended.error != nil {
-		fmt.Fprintf(stderr, "kube-ipvs: %v\n", ended.error)
+		fmt.Fprintf(stderr, "%s: %v\n", cmd.DisplayName(), ended.error)
 	}
 	return ended.status
 }
@@ -70,7 +87,7 @@ func command() *cobra.Command {
 		},
 	}
 	flags = config.AddFlags(cmd.Flags())
-	cmd.AddCommand(getCommand(), explainCommand(), topCommand(), checkCommand(), diffCommand(), handBackCommand())
+	cmd.AddCommand(getCommand(&asking{}), explainCommand(&asking{}), topCommand(&asking{}), checkCommand(), diffCommand(), handBackCommand(), clusterCommand())
 	return cmd
 }
 

@@ -7,18 +7,20 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
 )
 
 // TestManPages holds docs/man to the commands; -update writes it.
 func TestManPages(t *testing.T) {
 	const pages = "../../docs/man"
-	cmd := command()
-	cmd.DisableAutoGenTag = true
 	date := time.Date(2026, time.November, 1, 0, 0, 0, 0, time.UTC) // not the day of the build
 	dir := t.TempDir()
-	if err := doc.GenManTree(cmd, &doc.GenManHeader{Section: "8", Source: "kube-ipvs", Manual: "kube-ipvs", Date: &date}, dir); err != nil {
-		t.Fatal(err)
+	for section, cmd := range map[string]*cobra.Command{"1": pluginCommand(connect), "8": command()} {
+		cmd.DisableAutoGenTag = true
+		if err := doc.GenManTree(cmd, &doc.GenManHeader{Section: section, Source: "kube-ipvs", Manual: "kube-ipvs", Date: &date}, dir); err != nil {
+			t.Fatal(err)
+		}
 	}
 	want, got := contents(t, dir), contents(t, pages)
 	if len(want) < 4 {

@@ -36,6 +36,7 @@ import (
 // A seen is a kube-ipvs on fakes that serves a directory, and answers at a socket.
 type seen struct {
 	dir, socket string
+	mux         *http.ServeMux
 	table       *ipvs.Fake
 	queue       *loop.Queue
 	converged   chan error
@@ -68,10 +69,14 @@ func see(t *testing.T) *seen {
 	l := ipvsmode.New(s.config(source))
 	server := status.Server{
 		Loop: l, Meter: ipvsmode.Meter{Table: &busy{Fake: s.table, reads: map[ipvs.Key]uint64{}}}, Node: "node1", DrainLimit: 15 * time.Minute,
+		State: func() status.Node {
+			return status.Node{Version: "v1.2.3", Mode: "ipvs", VIPMode: "divert", Started: noon.Add(-26 * time.Hour), Ready: true, Synced: noon.Add(-3 * time.Second)}
+		},
 		Now: func() time.Time { return noon.Add(2 * time.Second * time.Duration(s.ticks.Add(1)-1)) },
 	}
 	mux := http.NewServeMux()
 	server.Register(mux)
+	s.mux = mux
 	ended := make(chan error, 3)
 	go func() { ended <- ignore(source.Run(ctx), context.Canceled) }()
 	go func() { ended <- l.Run(ctx) }()
@@ -107,7 +112,8 @@ func (s *seen) config(source *manifest.Source) ipvsmode.Config {
 			Converged: func(err error) { s.converged <- err },
 		},
 		Kernel: ipvsmode.Kernel{
-			IPVS: s.table, Sets: ipset.NewFake(), VIP: vip.NewFake(), Rules: new(iptables.Fake), Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
+			IPVS: s.table, Sets: ipset.NewFake(), VIP: vip.NewFake(), Rules: new(iptables.Fake), Flows: new(conntrack.Fake),
+			Sysctl: sysctl.NewFake(sysctl.Setting{Name: "net/ipv6/conf/kube-ipvs0/disable_ipv6", Value: "0"}),
 		},
 		Families: []inet.Family{inet.IPv4, inet.IPv6}, Marks: ipvsmode.MarksFor(14), DrainLimit: 15 * time.Minute,
 		Detector: ipvsmode.Detector{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/48")}},
@@ -254,26 +260,32 @@ func TestSeePage(t *testing.T) {
 	}
 	s.put(t, "late.yaml", "")
 	s.change(t, "late.yaml", "", late, "get svc/late", "Limited   1/3")
-	const page = "../../docs/see.md"
+	keepPage(t, "../../docs/see.md", "kube-ipvs ", 5, func(command string) string {
+		out, problems, exit := s.run(t, command)
+		if exit != 0 {
+			t.Errorf("kube-ipvs %s: %s", command, problems)
+		}
+		return out
+	})
+}
+
+// keepPage holds a page to the output of each command in it that begins with a name; -update writes it.
+func keepPage(t *testing.T, page, name string, fewest int, run func(command string) string) {
+	t.Helper()
 	text, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
 	commands := 0
-	want := regexp.MustCompile(`(?m)^    \$ kube-ipvs (.*)\n((    .*)?\n)*`).ReplaceAllStringFunc(string(text), func(block string) string {
+	want := regexp.MustCompile(`(?m)^    \$ `+name+`(.*)\n((    .*)?\n)*`).ReplaceAllStringFunc(string(text), func(block string) string {
 		line, _, _ := strings.Cut(block, "\n")
-		command := strings.TrimPrefix(line, "    $ kube-ipvs ")
-		out, problems, exit := s.run(t, command)
-		if exit != 0 {
-			t.Errorf("kube-ipvs %s: %s", command, problems)
-		}
 		commands++
-		for l := range strings.Lines(out) {
+		for l := range strings.Lines(run(strings.TrimPrefix(line, "    $ "+name))) {
 			line += "\n" + strings.TrimRight("    "+l, " \n")
 		}
 		return line + "\n\n"
 	})
-	if commands < 5 {
+	if commands < fewest {
 		t.Errorf("%d commands on the page, which cannot be all", commands)
 	}
 	if *update {
@@ -283,6 +295,6 @@ func TestSeePage(t *testing.T) {
 		return
 	}
 	if diff := cmp.Diff(want, string(text)); diff != "" {
-		t.Errorf("docs/see.md is not what the commands print; go test ./cmd/kube-ipvs -update (-want +got):\n%s", diff)
+		t.Errorf("%s is not what the commands print; go test ./cmd/kube-ipvs -update (-want +got):\n%s", page, diff)
 	}
 }

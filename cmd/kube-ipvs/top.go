@@ -15,8 +15,7 @@ import (
 )
 
 // topCommand prints traffic.
-func topCommand() *cobra.Command {
-	a := &asking{}
+func topCommand(a *asking) *cobra.Command {
 	limit := 0
 	cmd := &cobra.Command{
 		Use:   "top [svc/NAME]",
@@ -58,7 +57,10 @@ type rate struct {
 }
 
 func (a *asking) top(ctx context.Context, out io.Writer, q status.Query, limit int) error {
-	client := a.client()
+	client, err := a.client(ctx)
+	if err != nil {
+		return err
+	}
 	before, err := status.Get[status.Traffic](ctx, client, "traffic", q)
 	if err != nil {
 		return err

@@ -60,12 +60,13 @@ func (r release) versioned(chart []byte) ([]byte, error) {
 	return chart, nil
 }
 
-// writeManifests writes the manifests with the version as the image's tag.
+// writeManifests writes the manifests with the version as the image's tag, and the rights of kubectl's plugin.
 func (r release) writeManifests() error {
 	files, err := filepath.Glob(filepath.Join(r.source, "deploy", "manifests", "*.yaml"))
 	if err != nil {
 		return err
 	}
+	files = append(files, filepath.Join(r.source, "deploy", "plugin", "viewer.yaml"))
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {

@@ -99,6 +99,7 @@ func testFiles(t *testing.T, r release) {
 		"SHA256SUMS", "kube-ipvs-1.2.3.tgz", "kube-ipvs-v1.2.3-k3s.yaml", "kube-ipvs-v1.2.3-kind.yaml", "kube-ipvs-v1.2.3-kubeadm.yaml",
 		"kube-ipvs-v1.2.3-linux-amd64", "kube-ipvs-v1.2.3-linux-amd64.cdx.json", "kube-ipvs-v1.2.3-linux-arm64",
 		"kube-ipvs-v1.2.3-linux-arm64.cdx.json", "kube-ipvs-v1.2.3-oci.tar", "kube-ipvs-v1.2.3-rke2.yaml", "kube-ipvs-v1.2.3-standalone.yaml",
+		"kube-ipvs-v1.2.3-viewer.yaml",
 	}
 	have := files(t, r.out)
 	if names := slices.Sorted(maps.Keys(have)); !slices.Equal(names, want) {
