@@ -260,13 +260,16 @@ func TestBeforeTheLoop(t *testing.T) {
 	}
 }
 
-// Sums survive their way through text; text that is none is an error.
+// Sums survive their way through text; text that is none is an error. docs/cluster.md has their size.
 func TestSums(t *testing.T) {
 	want := Sums{0, 1, 1 << 31}
 	text, err := json.Marshal(Node{Sums: want})
 	var got Node
 	if err == nil {
 		err = json.Unmarshal(text, &got)
+	}
+	if long, _ := json.Marshal(Node{Sums: make(Sums, loop.Groups)}); len(long) > 6000 {
+		t.Errorf("the answer of a node is %d bytes", len(long))
 	}
 	if diff := cmp.Diff(want, got.Sums); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)

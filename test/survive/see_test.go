@@ -36,6 +36,13 @@ func TestSubcommandsAreAnswered(t *testing.T) {
 		if len(list.Items) != 1 || list.Items[0].State != status.Served || list.Items[0].Ready != 4 || list.Items[0].Active+list.Items[0].Inactive == 0 {
 			t.Errorf("life %d: %+v, want the Service, its 2 endpoints of 2 families each, and its connections", life, list.Items)
 		}
+		var nodes status.List[status.Node]
+		if err := json.Unmarshal([]byte(w.shell(w.Path+" get --raw '/v1alpha1/nodes?settled=1ms'")), &nodes); err != nil || len(nodes.Items) != 1 {
+			t.Fatalf("%v %+v", err, nodes)
+		}
+		if n := nodes.Items[0]; !n.Ready || n.Services != 1 || n.Programmed != n.Frontends || n.Frontends == 0 || n.Pending+n.Refused+n.Changed != 0 || !n.Waits.IsZero() {
+			t.Errorf("life %d: the node is %+v, want one that has programmed all", life, n)
+		}
 		if mode := strings.TrimSpace(w.shell("stat -c %a:%u " + config.DefaultSocket)); mode != "600:0" {
 			t.Errorf("the socket's mode and owner are %s", mode)
 		}
