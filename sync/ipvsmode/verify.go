@@ -19,9 +19,10 @@ import (
 // be more. The duration of persistence is not in the listing, nor is a member's mark: a change of these alone is not seen
 // until something else is. A layer that differs is invalidated, and so read whole with the next sync.
 type lookout struct {
-	counted bool      // there was a check
-	others  int       // number of virtual servers not made here then
-	due     time.Time // of the next full scan
+	counted bool          // there was a check
+	others  int           // number of virtual servers not made here then
+	due     time.Time     // of the next full scan
+	took    time.Duration // the last one; 0: there was none
 }
 
 // share bounds the cost of full scans: after one that took d, the next starts no sooner than share × d later.
@@ -39,9 +40,19 @@ func (d *Dataplane) Verify(ctx context.Context) bool {
 	d.pollRules(ctx)
 	if begin := time.Now(); !wrong && !begin.Before(d.lookout.due) {
 		wrong = d.any(ctx, part{"sets", d.countsDiffer}, part{"servers", d.tableDiffers})
-		d.lookout.due = begin.Add(share * time.Since(begin))
+		d.lookout.scanned(begin, time.Since(begin))
 	}
 	return wrong || slices.ContainsFunc(d.rules, func(r *rulesLayer) bool { return r.stale })
+}
+
+// scanned notes a full scan. On a busy node one may wait long for a processor, which it does not use meanwhile: the shorter of the last
+// two decides, or one such wait would put off the next scan by minutes.
+func (l *lookout) scanned(begin time.Time, took time.Duration) {
+	cost := took
+	if l.took > 0 {
+		cost = min(took, l.took)
+	}
+	l.due, l.took = begin.Add(share*cost), took
 }
 
 // drift notes a foreign change of a part. There may be more, so a full scan is next.

@@ -128,6 +128,33 @@ func TestLookSeesSets(t *testing.T) {
 	}
 }
 
+// A single full scan that takes long, as on a node whose processors are busy, does not put off the next one.
+func TestLookAfterALongLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const normal, long = time.Millisecond, time.Second
+		r := newRig(t)
+		r.lookInterval = time.Second
+		looks := 0
+		r.let(func(what string) error {
+			if what == "walk" {
+				if looks++; looks == 3 {
+					time.Sleep(long)
+				}
+				time.Sleep(normal)
+			}
+			return nil
+		})
+		r.set(1, pods(1))
+		r.start()
+		r.queue.Synced()
+		time.Sleep(30*time.Second + share*normal)
+		synctest.Wait()
+		if looks < 10 {
+			t.Errorf("%d full scans within half a minute", looks)
+		}
+	})
+}
+
 // What the loop itself changes, and what others do with virtual servers of their own elsewhere, is not taken for damage.
 func TestLookIsQuiet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
