@@ -35,23 +35,23 @@ func (hostKernel) command(dir string, o options) (*exec.Cmd, error) {
 }
 
 // choose finds the kernel of that name. auto takes the host's if it can do what the tests need.
-func choose(name string) (kernel, error) {
-	switch name {
+func choose(o options) (kernel, error) {
+	switch o.kernel {
 	case "uml":
 		return userModeLinux{}, nil
 	case "host":
 		return hostKernel{}, nil
 	case "qemu":
-		return qemu{}, nil
+		return qemu{linux: o.linux, legacy: o.legacy, cpus: o.cpus}, nil
 	case "icount":
-		return qemu{countsInstructions: true}, nil
+		return qemu{linux: o.linux, legacy: o.legacy, cpus: 1, countsInstructions: true}, nil
 	case "auto":
 		if os.Geteuid() == 0 && hostHasIPVS() {
 			return hostKernel{}, nil
 		}
 		return userModeLinux{}, nil
 	}
-	return nil, fmt.Errorf("-kernel=%s: want uml, host, qemu, icount or auto", name)
+	return nil, fmt.Errorf("-kernel=%s: want uml, host, qemu, icount or auto", o.kernel)
 }
 
 // hostHasIPVS loads ip_vs where that is possible, and looks for its file. A missing modprobe or module is an answer, too.

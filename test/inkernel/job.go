@@ -25,7 +25,7 @@ type job struct {
 // machine is what process 1 has to know of the kernel that it is to prepare.
 type machine struct {
 	Modules string // the folder of modules, with one for each release
-	Legacy  bool   // whether only iptables' legacy tables work
+	Legacy  bool   // whether iptables are the legacy tables: in user-mode Linux only these work
 }
 
 // outcome is how a job ended. Its absence says that the kernel died first.

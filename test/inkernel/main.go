@@ -1,6 +1,7 @@
 // Command inkernel runs a program inside a kernel that has IPVS, and ends as the program ended.
 //
-//	inkernel [-timeout 11m] [-mem 2G] [-kernel auto|uml|host|qemu|icount] [-net tap=NAME] [-env K=V]... PROGRAM [ARG...]
+//	inkernel [-timeout 11m] [-mem 2G] [-kernel auto|uml|host|qemu|icount] [-linux FOLDER] [-cpus 2] [-legacy] [-net tap=NAME]
+//	    [-env K=V]... PROGRAM [ARG...]
 //
 // It fits go test: go test -exec "$PWD/.bin/inkernel" -tags kernel ./test/...
 //
@@ -10,7 +11,7 @@
 //
 // Where the running kernel has IPVS and the caller is root, the program runs there, in namespaces of its own. Everywhere
 // else it runs in user-mode Linux, which needs neither root nor KVM. With -kernel=qemu it runs in an emulated machine, slowly,
-// with what user-mode Linux lacks: iptables on nft, and a second CPU. With -kernel=icount that machine has one CPU, and its clock
+// with what user-mode Linux lacks: iptables on nft, a second CPU, and any version of Linux that Debian has. With -kernel=icount that machine has one CPU, and its clock
 // counts instructions, each a nanosecond: what is measured there repeats, however busy the host.
 //
 // The exit status is the program's: 128+n if signal n ended it, 124 if the time was up, 125 if there was no kernel to
@@ -24,6 +25,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -42,6 +44,9 @@ type options struct {
 	timeout time.Duration
 	memory  string
 	kernel  string
+	linux   string // qemu's kernel, as test/linux unpacks it
+	cpus    int    // of qemu
+	legacy  bool   // whether qemu's iptables are the legacy tables
 	tap     string
 	env     []string
 	argv    []string
@@ -69,7 +74,7 @@ func run(args []string) (int, error) {
 	if err != nil {
 		return statusFailed, err
 	}
-	k, err := choose(opts.kernel)
+	k, err := choose(opts)
 	if err != nil {
 		return statusFailed, err
 	}
@@ -135,6 +140,9 @@ func parse(args []string) (options, error) {
 	flags.DurationVar(&o.timeout, "timeout", 11*time.Minute, "kill everything after `duration`, which includes the boot")
 	flags.StringVar(&o.memory, "mem", "2G", "memory of a kernel of its own; only what is touched is taken")
 	flags.StringVar(&o.kernel, "kernel", "auto", "`where` to run: uml, host, qemu, icount (these need root; icount is qemu with a clock that counts instructions), or auto: host if it has IPVS, else uml")
+	flags.StringVar(&o.linux, "linux", linuxFolder(), "the `folder` of qemu's kernel, as test/linux fetches it")
+	flags.IntVar(&o.cpus, "cpus", 2, "how many CPUs qemu has")
+	flags.BoolVar(&o.legacy, "legacy", false, "qemu's iptables are the legacy tables, and not nft")
 	flags.Func("net", "`tap=NAME`: give user-mode Linux a link vec0, connected to this tap device", func(v string) error {
 		name, ok := strings.CutPrefix(v, "tap=")
 		if o.tap = name; !ok || name == "" {
@@ -155,5 +163,7 @@ func parse(args []string) (options, error) {
 	if o.argv = flags.Args(); len(o.argv) == 0 {
 		return o, errors.New("no program given")
 	}
-	return o, nil
+	var err error
+	o.linux, err = filepath.Abs(o.linux)
+	return o, err
 }

@@ -78,7 +78,7 @@ func mountAll(table ...mount) error {
 	return os.Mkdir("/run/netns", 0o755)
 }
 
-// linkTables makes iptables mean the legacy tables where they are the only ones with address translation, or else nft.
+// linkTables makes iptables mean the legacy tables or those on nft.
 func (m machine) linkTables() error {
 	tables := nftTables
 	if m.Legacy {

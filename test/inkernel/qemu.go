@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +15,6 @@ import (
 const (
 	qemuProgram = "qemu-system-x86_64"
 	virtiofsd   = "/usr/lib/qemu/virtiofsd"
-	qemuCPUs    = "2" // what user-mode Linux cannot have
 )
 
 // qemu is an emulated machine with Debian's Linux for virtual machines: it has what nodes have and user-mode Linux has not,
@@ -23,17 +23,22 @@ const (
 //
 // If its clock counts instructions, one is a nanosecond: times repeat, whatever else the host does, and leave out how long memory
 // takes. It has one CPU then.
-type qemu struct{ countsInstructions bool }
+type qemu struct {
+	linux              string // the folder of its kernel
+	legacy             bool
+	cpus               int // user-mode Linux has one
+	countsInstructions bool
+}
 
 func (q qemu) clock() []string {
 	if q.countsInstructions {
 		return []string{"-smp", "1", "-icount", "shift=0"}
 	}
-	return []string{"-smp", qemuCPUs}
+	return []string{"-smp", strconv.Itoa(q.cpus)}
 }
 
-func (qemu) machine() *machine {
-	return &machine{Modules: filepath.Join(linuxFolder(), "lib", "modules")}
+func (q qemu) machine() *machine {
+	return &machine{Modules: filepath.Join(q.linux, "lib", "modules"), Legacy: q.legacy}
 }
 
 func (q qemu) command(dir string, o options) (*exec.Cmd, error) {
@@ -43,7 +48,7 @@ func (q qemu) command(dir string, o options) (*exec.Cmd, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("virtiofsd needs root; without it use -kernel=uml")
 	}
-	kernel, modules, err := unpackedLinux()
+	kernel, modules, err := q.unpackedLinux()
 	if err := errors.Join(err, requireTools(tool{qemuProgram, "qemu-system-x86"}, tool{virtiofsd, "qemu-system-common"})); err != nil {
 		return nil, err
 	}
@@ -100,13 +105,13 @@ func linuxFolder() string {
 	return filepath.Join(filepath.Dir(self), "linux")
 }
 
-// unpackedLinux finds the kernel there, and its modules.
-func unpackedLinux() (kernel string, modules moduleFolder, err error) {
-	kernels, err := filepath.Glob(filepath.Join(linuxFolder(), "boot", "vmlinuz-*"))
+// unpackedLinux finds the kernel and its modules.
+func (q qemu) unpackedLinux() (kernel string, modules moduleFolder, err error) {
+	kernels, err := filepath.Glob(filepath.Join(q.linux, "boot", "vmlinuz-*"))
 	if err != nil || len(kernels) != 1 {
-		return "", modules, fmt.Errorf("not one kernel in %s; fetch it with\n\ttest/linux %[1]s", linuxFolder())
+		return "", modules, fmt.Errorf("not one kernel in %s; fetch it with\n\ttest/linux %[1]s", q.linux)
 	}
 	release := strings.TrimPrefix(filepath.Base(kernels[0]), "vmlinuz-")
-	modules, err = openModules(filepath.Join(linuxFolder(), "lib", "modules", release))
+	modules, err = openModules(filepath.Join(q.linux, "lib", "modules", release))
 	return kernels[0], modules, err
 }
