@@ -19,8 +19,9 @@ import (
 type Program struct {
 	Path string
 	Args []string
-	Log  string // path of a file that gets what it prints, life after life
-	life *life  // nil: it does not run, or nobody has asked yet how it ended
+	Env  []string // more variables of its environment, which win
+	Log  string   // path of a file that gets what it prints, life after life
+	life *life    // nil: it does not run, or nobody has asked yet how it ended
 }
 
 // A life of a program.
@@ -38,6 +39,7 @@ func (p *Program) Start() error {
 	}
 	defer log.Close()
 	cmd := exec.Command(p.Path, p.Args...)
+	cmd.Env = append(os.Environ(), p.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	l, started := &life{ended: make(chan struct{})}, make(chan error)

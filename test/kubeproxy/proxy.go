@@ -11,10 +11,11 @@ import (
 	"kube-ipvs/test/child"
 )
 
-// Modes of kube-proxy that the test kernel can run; it has no nftables.
+// Modes of kube-proxy. User-mode Linux has no nf_tables, and so not the last.
 const (
 	IPTables = "iptables"
 	IPVS     = "ipvs"
+	NFTables = "nftables"
 )
 
 // A Config says how kube-proxy runs.
@@ -24,6 +25,7 @@ type Config struct {
 	Node         string         // the name of a Node that the API has, with its addresses
 	ClusterCIDRs []netip.Prefix // where pods are, one of each family; none: nobody can tell
 	Flags        []string       // more of them, which win
+	Env          []string       // more variables of its environment, which win
 	Log          string         // a file that gets what it prints
 }
 
@@ -34,12 +36,16 @@ func (c Config) flags(api *API) []string {
 	for _, p := range c.ClusterCIDRs {
 		cidrs = append(cidrs, p.String())
 	}
-	return append([]string{
+	flags := []string{
 		"--master=" + api.URL(), "--kube-api-content-type=application/json", "--kube-api-qps=1000", "--kube-api-burst=1000",
 		"--proxy-mode=" + c.Mode, "--hostname-override=" + c.Node, "--cluster-cidr=" + strings.Join(cidrs, ","),
 		"--iptables-min-sync-period=0s", "--ipvs-min-sync-period=0s",
 		"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0s", "--conntrack-tcp-timeout-close-wait=0s",
-	}, c.Flags...)
+	}
+	if c.Mode == NFTables { // it serves one address of each family else, and not where Settle asks
+		flags = append(flags, "--nodeport-addresses=0.0.0.0/0,::/0")
+	}
+	return append(flags, c.Flags...)
 }
 
 // A Proxy is a kube-proxy that runs. It dies with the test that started it.
@@ -53,7 +59,7 @@ type Proxy struct {
 // Start starts kube-proxy and waits until it has programmed the objects that the API has.
 func Start(ctx context.Context, api *API, config Config) (*Proxy, error) {
 	p := &Proxy{
-		program: child.Program{Path: config.Program, Args: config.flags(api), Log: config.Log}, api: api, node: config.Node,
+		program: child.Program{Path: config.Program, Args: config.flags(api), Env: config.Env, Log: config.Log}, api: api, node: config.Node,
 	}
 	if err := p.program.Start(); err != nil {
 		return nil, err

@@ -38,6 +38,9 @@ const (
 	udpPort = 8081
 )
 
+// patience is how long a proxy may take to start: in the emulated machine that alone may be more than a minute.
+const patience = 5 * time.Minute
+
 // A world is a laboratory with an API server for both proxies, and Services in it.
 type world struct {
 	*lab.Lab
@@ -116,16 +119,25 @@ func (w *world) addService(n int, local bool) {
 	w.must(w.api.Set(kubeproxy.Service(svc)))
 }
 
-// startKubeProxy starts kube-proxy and returns when it serves all Services.
-func (w *world) startKubeProxy(mode string) {
+// startKubeProxy starts kube-proxy, with more variables in its environment, and returns when it serves all Services.
+func (w *world) startKubeProxy(mode string, env ...string) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var err error
 	w.proxy, err = kubeproxy.Start(ctx, w.api, kubeproxy.Config{
-		Program: w.program("kube-proxy"), Mode: mode, Node: "node1", ClusterCIDRs: wire.PodCIDRs, Log: filepath.Join(w.t.TempDir(), "kube-proxy"),
+		Program: w.program("kube-proxy"), Mode: mode, Node: "node1", ClusterCIDRs: wire.PodCIDRs, Env: env, Log: filepath.Join(w.t.TempDir(), "kube-proxy"),
 	})
 	w.must(err)
+}
+
+// noModules is the environment of a process that cannot load modules, as in a container without /lib/modules: kube-proxy's nftables
+// mode does not flush IPVS then.
+func (w *world) noModules() string {
+	w.t.Helper()
+	dir := w.t.TempDir()
+	w.must(os.WriteFile(filepath.Join(dir, "modprobe"), []byte("#!/bin/sh\nexit 1\n"), 0o755))
+	return "PATH=" + dir + ":" + os.Getenv("PATH")
 }
 
 func (w *world) stopKubeProxy() {
@@ -148,7 +160,7 @@ func (w *world) stopOurs() {
 // until waits until something holds of a kube-ipvs that runs.
 func (w *world) until(what string, holds func() bool) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := w.ours.Until(ctx, 50*time.Millisecond, holds); err != nil {
 		w.t.Fatalf("%s: %v\n%v", what, err, w.ours.LastWords())
