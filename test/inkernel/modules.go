@@ -43,6 +43,9 @@ func (m machine) loadModules() error {
 	loaded := map[string]bool{}
 	for _, m := range modules {
 		name, parameters, _ := strings.Cut(m, " ")
+		if _, err := os.Stat("/sys/module/" + name); err == nil {
+			continue // loaded, or always a part of the kernel, as IPv6 since Linux 7: those are not listed
+		}
 		files, err := folder.order(name)
 		if err != nil {
 			return err
