@@ -109,7 +109,11 @@ func tabulate(out io.Writer, rows ...[]string) error {
 // repeat calls a function once, or every interval until the context ends.
 func (a *asking) repeat(ctx context.Context, do func() error) error {
 	for {
-		if err := do(); err != nil || !a.watch {
+		err := do()
+		if a.watch && ctx.Err() != nil { // an interrupt may meet a question
+			return nil
+		}
+		if err != nil || !a.watch {
 			return err
 		}
 		wait(ctx, a.interval)

@@ -88,7 +88,7 @@ func TestRates(t *testing.T) {
 	}
 }
 
-// With --watch a line is printed again only when it has changed.
+// With --watch a line is printed when its item comes, changes or goes, and says which.
 func TestWatch(t *testing.T) {
 	s := see(t)
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
@@ -113,13 +113,19 @@ func TestWatch(t *testing.T) {
 			return "nothing"
 		}
 	}
-	for _, want := range []string{"NAMESPACE", "default echo - 10.244.1.11:8080/tcp", "default echo - 10.244.1.12:8080/tcp", "default echo - 10.244.2.11:8080/tcp"} {
+	for _, want := range []string{
+		"EVENT NAMESPACE", "ADDED default echo - 10.244.1.11:8080/tcp", "ADDED default echo - 10.244.1.12:8080/tcp", "ADDED default echo - 10.244.2.11:8080/tcp",
+	} {
 		if got := next(); !strings.HasPrefix(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
 	s.connect(t, "10.96.10.1:6711", "10.244.1.12:8080", 3)
-	if got, want := next(), "default echo - 10.244.1.12:8080/tcp - node1 1 3 Served ready"; got != want {
+	if got, want := next(), "MODIFIED default echo - 10.244.1.12:8080/tcp - node1 1 3 Served ready"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	s.change(t, "echo.yaml", "- {addresses: [10.244.2.11], nodeName: node2} # echo-3\n", "", "get svc/echo", "2/2")
+	if got, want := next(), "DELETED default echo - 10.244.2.11:8080/tcp - node2 1 0 Served ready"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	stop()

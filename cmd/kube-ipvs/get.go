@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -58,7 +57,7 @@ A Service is named as kubectl names it: NAME, svc/NAME or NAMESPACE/NAME. Its po
 		return a.completeServices(cmd, args, text)
 	}
 	a.addFlags(cmd, "wide", "json", "yaml")
-	a.addWatch(cmd, 2*time.Second, "Print lines that are new or have changed, until interrupted.")
+	a.addWatch(cmd, 2*time.Second, "Print what comes, changes and goes, each with an EVENT, until interrupted.")
 	cmd.Flags().StringVar(&raw, "raw", "", "Print the answer to a request as it comes, such as /v1alpha1/nodes.")
 	return cmd
 }
@@ -144,15 +143,17 @@ func (a *asking) get(ctx context.Context, out io.Writer, resource string, q stat
 type view[T any] struct {
 	header, wide []string
 	row          func(item T, now time.Time) (cells, wide []string)
+	key          func(T) string // tells items from each other
 }
 
-// show prints the items of a resource; with --watch, later those that are new or have changed.
+// show prints the items of a resource; with --watch, later those that are new, have changed or have gone.
 func show[T any](ctx context.Context, out io.Writer, a *asking, resource string, q status.Query, v view[T]) error {
-	var before map[string]bool
 	client, err := a.client(ctx)
 	if err != nil {
 		return err
 	}
+	var before watched // nil: nothing was printed
+	var first time.Time
 	return a.repeat(ctx, func() error {
 		list, err := status.GetAll[T](ctx, client, resource, q)
 		if err != nil {
@@ -161,29 +162,37 @@ func show[T any](ctx context.Context, out io.Writer, a *asking, resource string,
 		if a.output == "json" || a.output == "yaml" {
 			return encode(out, a.output, list)
 		}
-		var rows [][]string
 		if before == nil {
-			rows = append(rows, a.cells(v.header, v.wide))
+			first = list.Time
 		}
-		now := map[string]bool{}
-		for _, item := range list.Items {
-			key, err := json.Marshal(item)
-			if err != nil {
-				return err
-			}
-			if now[string(key)] = true; !before[string(key)] {
-				rows = append(rows, a.cells(v.row(item, list.Time)))
-			}
-		}
-		if before == nil && len(list.Items) == 0 {
-			fmt.Fprintf(out, "No %s found.\n", resource)
-			if !a.watch {
-				return nil
+		lines := v.lines(a, list, first)
+		rows, now := before.next(lines)
+		if before == nil {
+			rows = append([][]string{append([]string{"EVENT"}, a.cells(v.header, v.wide)...)}, rows...)
+			if len(lines) == 0 {
+				fmt.Fprintf(out, "No %s found.\n", resource)
+				if !a.watch {
+					return nil
+				}
 			}
 		}
 		before = now
+		if !a.watch {
+			for i := range rows {
+				rows[i] = rows[i][1:]
+			}
+		}
 		return tabulate(out, rows...)
 	})
+}
+
+// lines returns the items of a list as they are printed, and compares them as they would be printed at one moment: age is no change.
+func (v view[T]) lines(a *asking, list status.List[T], moment time.Time) []line {
+	var out []line
+	for _, item := range list.Items {
+		out = append(out, line{v.key(item), strings.Join(a.cells(v.row(item, moment)), "\t"), a.cells(v.row(item, list.Time))})
+	}
+	return out
 }
 
 // cells returns the cells of a row, with the wide ones if they are asked for.
@@ -197,6 +206,7 @@ func (a *asking) cells(cells, wide []string) []string {
 var serviceView = view[status.Service]{
 	header: []string{"NAMESPACE", "NAME", "STATE", "FRONTENDS", "ENDPOINTS", "DRAINING", "CONNECTIONS", "AGE"},
 	wide:   []string{"CLOSING", "REASON"},
+	key:    func(s status.Service) string { return s.Namespace + " " + s.Service },
 	row: func(s status.Service, now time.Time) (cells, wide []string) {
 		active, inactive := connections(s.Load)
 		return []string{
@@ -209,6 +219,9 @@ var serviceView = view[status.Service]{
 var endpointView = view[status.Endpoint]{
 	header: []string{"NAMESPACE", "SERVICE", "PORT", "ENDPOINT", "POD", "NODE", "WEIGHT", "CONNECTIONS", "STATE", "REASON"},
 	wide:   []string{"CLOSING"},
+	key: func(e status.Endpoint) string {
+		return strings.Join([]string{e.Namespace, e.Service, e.Port, e.Address}, " ")
+	},
 	row: func(e status.Endpoint, _ time.Time) (cells, wide []string) {
 		active, inactive := connections(e.Load)
 		return []string{
@@ -220,6 +233,9 @@ var endpointView = view[status.Endpoint]{
 var frontendView = view[status.Frontend]{
 	header: []string{"NAMESPACE", "SERVICE", "FRONTEND", "KIND", "POLICY", "ENDPOINTS", "CONNECTIONS", "STATE", "REASON"},
 	wide:   []string{"CLOSING", "SOURCES SEEN", "AFFINITY", "SOURCE RANGES"},
+	key: func(f status.Frontend) string {
+		return strings.Join([]string{f.Namespace, f.Service, f.Address, f.Kind}, " ")
+	},
 	row: func(f status.Frontend, _ time.Time) (cells, wide []string) {
 		endpoints := strconv.Itoa(f.Endpoints)
 		if f.Internal != nil {
@@ -234,6 +250,9 @@ var frontendView = view[status.Frontend]{
 
 var drainView = view[status.Drain]{
 	header: []string{"NAMESPACE", "SERVICE", "FRONTEND", "ENDPOINT", "POD", "CONNECTIONS", "CLOSING", "SINCE", "ENDS IN", "REASON"},
+	key: func(d status.Drain) string {
+		return strings.Join([]string{d.Namespace, d.Service, d.Frontend, d.Address}, " ")
+	},
 	row: func(d status.Drain, now time.Time) (cells, wide []string) {
 		active, inactive := connections(d.Load)
 		since, ends := "-", "-"
