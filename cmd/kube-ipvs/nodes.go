@@ -71,6 +71,9 @@ the API server could not be asked; or else 0.`,
 			}
 			s.begin = time.Now()
 			found := s.ask(cmd.Context(), list)
+			if err := cmd.Context().Err(); err != nil { // an interrupt is not what nodes answer
+				return troubled(err)
+			}
 			if err := printStatus(cmd.OutOrStdout(), output, s.lag, found); err != nil {
 				return troubled(err)
 			}

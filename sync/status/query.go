@@ -51,7 +51,11 @@ func (q Query) Values() url.Values {
 		set("limit", strconv.Itoa(q.Limit))
 	}
 	set("continue", q.Continue)
-	set("groups", strings.Trim(strings.Join(strings.Fields(fmt.Sprint(q.Groups)), ","), "[]"))
+	var groups []string
+	for _, g := range q.Groups {
+		groups = append(groups, strconv.Itoa(g))
+	}
+	set("groups", strings.Join(groups, ","))
 	if q.Settled > 0 {
 		set("settled", q.Settled.String())
 	}

@@ -71,7 +71,7 @@ func handle[T any](mux *http.ServeMux, s *Server, resource, kind string, items f
 			err = badRequest{err}
 		}
 		out := List[T]{TypeMeta: TypeMeta{Kind: kind, APIVersion: APIVersion}, Node: s.Node}
-		if err == nil && resource != "nodes" {
+		if err == nil && resource != "nodes" { // which are answered without the loop, too
 			err = s.waits()
 		}
 		if err == nil {

@@ -17,33 +17,33 @@ import (
 	"k8s.io/streaming/pkg/httpstream"
 )
 
-// A Transport carries HTTP requests to the kube-ipvs of one node: it runs "kube-ipvs get --raw" in its pod, which asks at the local
-// socket. It implements http.RoundTripper.
+// A transport carries HTTP requests to the kube-ipvs of one node: it runs "kube-ipvs get --raw" in its pod, which asks at the local
+// socket.
 //
-// The API server's proxy of pods would be simpler, but reaches a port only, and none has this state that is not loopback's: who
-// may connect to it could read it.
-type Transport struct {
-	Cluster *Cluster
-	Pod     string
+// The API server's proxy of pods would be simpler, but reaches ports only, and what the socket answers is at none: who reached it
+// could read it.
+type transport struct {
+	cluster *Cluster
+	pod     string
 }
 
-// Transport returns the transport to a node that has a pod.
-func (c *Cluster) Transport(n Node) http.RoundTripper { return &Transport{Cluster: c, Pod: n.Pod} }
+// Transport returns the transport to the kube-ipvs of a node that has a pod.
+func (c *Cluster) Transport(n Node) http.RoundTripper { return &transport{cluster: c, pod: n.Pod} }
 
 // maxAnswer bounds an answer. A page of 1,000 Services with 100 endpoints each is half of it.
 const maxAnswer = 64 << 20
 
 // RoundTrip implements http.RoundTripper.
-func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
+func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	command := []string{"kube-ipvs", "get", "--raw", request.URL.RequestURI()}
-	if socket := t.Cluster.pods.socket; socket != "" {
+	if socket := t.cluster.pods.socket; socket != "" {
 		command = append(command, "--socket", socket)
 	}
 	begin := time.Now()
-	ctx, cancel := context.WithTimeout(request.Context(), t.Cluster.timeout)
+	ctx, cancel := context.WithTimeout(request.Context(), t.cluster.timeout)
 	defer cancel()
 	answer, problems := &bounded{max: maxAnswer}, &bounded{max: 1 << 12}
-	err := t.Cluster.exec(ctx, t.Pod, command, answer, problems)
+	err := t.cluster.exec(ctx, t.pod, command, answer, problems)
 	code := http.StatusOK
 	var status exec.CodeExitError
 	switch {
@@ -51,8 +51,8 @@ func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		code = http.StatusServiceUnavailable
 	case errors.As(err, &status) && problems.Len() > 0:
 		return nil, errors.New(strings.TrimSpace(problems.String()))
-	case err != nil && time.Since(begin) >= t.Cluster.timeout: // whatever noticed it first: the context, or the connection
-		return nil, fmt.Errorf("no answer within %v (--request-timeout)", t.Cluster.timeout)
+	case err != nil && time.Since(begin) >= t.cluster.timeout: // whatever noticed it first: the context, or the connection
+		return nil, fmt.Errorf("no answer within %v (--request-timeout)", t.cluster.timeout)
 	case err != nil:
 		return nil, err
 	}
