@@ -4,6 +4,7 @@ package plugin_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -42,27 +43,29 @@ type handler struct{ *loop.Queue }
 // ProblemsChanged implements source.Handler.
 func (handler) ProblemsChanged() {}
 
-func newNode(t *testing.T, client kubernetes.Interface, name string) *node {
+// newNode runs a kube-ipvs on a node of a number, with an address and in a zone of its own.
+func newNode(t *testing.T, client kubernetes.Interface, number int) *node {
 	t.Helper()
+	name := fmt.Sprintf("node%d", number)
 	queue := loop.NewQueue()
 	source := kube.New(kube.Config{Client: client, NodeName: name}, handler{queue})
 	n := &node{socket: filepath.Join(t.TempDir(), "socket")}
-	own := []netip.Addr{netip.MustParseAddr("192.0.2.1")}
-	families := []inet.Family{inet.IPv4, inet.IPv6}
+	own := []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(number)})}
+	table, families := new(ipvs.Fake), []inet.Family{inet.IPv4, inet.IPv6}
 	l := ipvsmode.New(ipvsmode.Config{
 		Config: loop.Config{
 			Source: source, Queue: queue, Plan: plan.Config{Scheduler: "rr"},
 			Node: func(context.Context) (plan.Node, []netip.Prefix, error) {
-				return plan.Node{Name: name, Own: own, Addresses: own, Primary: own}, source.ServiceCIDRs(), nil
+				return plan.Node{Name: name, Zone: fmt.Sprintf("zone%d", number), Own: own, Addresses: own, Primary: own}, source.ServiceCIDRs(), nil
 			},
 			Health: func(plan.Name, *plan.Health) {}, Report: func(plan.Name, []plan.Problem) {}, Converged: func(error) {},
 		},
 		Kernel: ipvsmode.Kernel{
-			IPVS: new(ipvs.Fake), Sets: ipset.NewFake(), VIP: vip.NewFake(), Rules: new(iptables.Fake), Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
+			IPVS: table, Sets: ipset.NewFake(), VIP: vip.NewFake(), Rules: new(iptables.Fake), Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
 		},
 		Families: families, Marks: ipvsmode.MarksFor(14), DrainLimit: time.Minute, Metrics: ipvsmode.NewMetrics(prometheus.NewRegistry(), loop.MetricsConfig{Families: families}),
 	})
-	server := status.Server{Loop: l, Meter: ipvsmode.Meter{Table: new(ipvs.Fake)}, Node: name, State: func() status.Node {
+	server := status.Server{Loop: l, Meter: ipvsmode.Meter{Table: table}, Node: name, State: func() status.Node {
 		out := status.Node{Version: "v1.2.3", Mode: "ipvs", VIPMode: "divert", Started: time.Now(), Ready: true}
 		if reason := n.unready.Load(); reason != nil {
 			out.Ready, out.Reason = false, *reason

@@ -19,12 +19,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
+	"k8s.io/utils/ptr"
 
 	"kube-ipvs/sync/status"
 	"kube-ipvs/test/cluster"
@@ -67,7 +69,7 @@ func newWorld(t *testing.T) *world {
 	w.kubelet = newKubelet(t, program)
 	for i := range 3 {
 		w.addNode(t, fmt.Sprintf("node%d", i+1), "linux")
-		w.nodes = append(w.nodes, newNode(t, w.admin, fmt.Sprintf("node%d", i+1)))
+		w.nodes = append(w.nodes, newNode(t, w.admin, i+1))
 		w.addPod(t, fmt.Sprintf("node%d", i+1), w.nodes[i].socket)
 	}
 	return w
@@ -161,7 +163,7 @@ func TestPlugin(t *testing.T) {
 		{"nodes agree, and one is asked about Services", testAgreement},
 		{"what its viewers may do", testRights},
 		{"what others may do", testOthers},
-		{"a proxy that lets no WebSockets pass", testSPDY},
+		{"proxies on the way", testProtocols},
 		{"one does not hear of changes", testDisagreement},
 		{"nodes that are not ready, not there or do not answer", testTrouble},
 		{"the API server is away", testAway},
@@ -178,12 +180,41 @@ func (w *world) service(t *testing.T, name string) {
 	must(t, err)
 }
 
+// local makes a Service of which each node has a plan of its own: its policy is Local, its endpoints are hinted for zones, and node ports
+// are at the node's own addresses.
+func (w *world) local(t *testing.T, name string) {
+	t.Helper()
+	_, err := w.admin.CoreV1().Services("default").Create(t.Context(), &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeNodePort, ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicyLocal, Ports: []corev1.ServicePort{{Port: 80}},
+		},
+	}, metav1.CreateOptions{})
+	must(t, err)
+	slice := &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: name}},
+		AddressType: discoveryv1.AddressTypeIPv4, Ports: []discoveryv1.EndpointPort{{Name: ptr.To(""), Port: ptr.To[int32](8080)}},
+	}
+	for i := range 2 {
+		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{
+			Addresses: []string{fmt.Sprintf("10.244.%d.5", i+1)}, NodeName: ptr.To(fmt.Sprintf("node%d", i+1)),
+			Hints: &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: fmt.Sprintf("zone%d", i+1)}}},
+		})
+	}
+	_, err = w.admin.DiscoveryV1().EndpointSlices("default").Create(t.Context(), slice, metav1.CreateOptions{})
+	must(t, err)
+}
+
 func testAgreement(t *testing.T, w *world) {
 	w.service(t, "web")
+	w.local(t, "local")
 	w.status(t, []string{"node1 Ready", "node2 Ready", "node3 Ready"}, 0)
 	for _, tt := range []struct{ args, want string }{
 		{"get svc/web --node node2", "default     web    Rejecting   1/1"},
 		{"get frontends web --node node2 -o yaml", "node: node2\n"},
+		{"get frontends local --node node1", "192.0.2.1:"}, // each node has a plan of its own
+		{"get frontends local --node node3", "192.0.2.3:"},
+		{"get endpoints local --node node1", "NotServed   cluster IP: hinted for other nodes or zones; node port: not on this node"},
 		{"explain svc/web --node node1 --from 192.0.2.9", "From 192.0.2.9 (outside): refused\n"},
 		{"get --raw /v1alpha1/services?service=web --node node3", `"state":"Rejecting"`},
 	} {

@@ -8,40 +8,53 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"k8s.io/client-go/rest"
 )
 
-// testSPDY: where a proxy lets no WebSockets pass, the older protocol is taken.
-func testSPDY(t *testing.T, w *world) {
+// testProtocols: WebSockets are taken, and the older protocol where a proxy lets none pass.
+func testProtocols(t *testing.T, w *world) {
 	to, err := url.Parse(w.URL())
 	must(t, err)
 	keys, err := rest.TLSConfigFor(w.viewer.Config()) // the proxy shows the viewer's certificate
 	must(t, err)
-	var refused, passed atomic.Int64
-	proxy := &httputil.ReverseProxy{
-		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(to) },
-		Transport: &http.Transport{TLSClientConfig: keys}, // HTTP/1.1: the older protocol is an upgrade of it
-	}
-	front := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
-		switch upgrade := strings.ToLower(r.Header.Get("Upgrade")); {
-		case upgrade == "websocket":
-			refused.Add(1)
-			http.Error(out, "no WebSockets here", http.StatusForbidden)
-			return
-		case strings.HasPrefix(upgrade, "spdy"):
-			passed.Add(1)
+	for _, tt := range []struct {
+		name    string
+		refuses bool // WebSockets
+		want    []string
+	}{
+		{"a proxy that lets all pass", false, []string{"websocket"}},
+		{"a proxy that lets no WebSockets pass", true, []string{"websocket", "spdy/3.1"}},
+	} {
+		var mu sync.Mutex
+		var upgrades []string
+		proxy := &httputil.ReverseProxy{
+			Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(to) },
+			Transport: &http.Transport{TLSClientConfig: keys}, // HTTP/1.1, of which both are upgrades
 		}
-		proxy.ServeHTTP(out, r)
-	}))
-	defer front.Close()
-	out, problems, code := w.run(t, "get", "--node", "node1", "--server", front.URL)
-	if code != 0 || !strings.Contains(out, "web") {
-		t.Errorf("exit status %d:\n%s%s", code, out, problems)
-	}
-	if refused.Load() != 1 || passed.Load() != 1 {
-		t.Errorf("%d WebSockets refused, %d of the older protocol passed, want 1 and 1", refused.Load(), passed.Load())
+		front := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+			upgrade := strings.ToLower(r.Header.Get("Upgrade"))
+			if upgrade != "" {
+				mu.Lock()
+				upgrades = append(upgrades, upgrade)
+				mu.Unlock()
+			}
+			if upgrade == "websocket" && tt.refuses {
+				http.Error(out, "no WebSockets here", http.StatusForbidden)
+				return
+			}
+			proxy.ServeHTTP(out, r)
+		}))
+		out, problems, code := w.run(t, "get", "--node", "node1", "--server", front.URL)
+		front.Close()
+		if code != 0 || !strings.Contains(out, "web") {
+			t.Errorf("%s: exit status %d:\n%s%s", tt.name, code, out, problems)
+		}
+		if diff := cmp.Diff(tt.want, upgrades); diff != "" {
+			t.Errorf("%s: protocols (-want +got):\n%s", tt.name, diff)
+		}
 	}
 }
