@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -128,6 +130,14 @@ func TestWatch(t *testing.T) {
 	if got, want := next(), "DELETED default echo - 10.244.2.11:8080/tcp - node2 1 0 Served ready"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+	if err := os.Remove(filepath.Join(s.dir, "echo.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	for _, endpoint := range []string{"10.244.1.11:8080/tcp - node1 1 0", "10.244.1.12:8080/tcp - node1 1 3"} {
+		if got, want := next(), "DELETED default echo - "+endpoint+" Served ready"; got != want {
+			t.Errorf("the Service goes: %q, want %q", got, want)
+		}
+	}
 	stop()
 	if exit := <-ended; exit != 0 {
 		t.Errorf("exit status %d after an interrupt", exit)
@@ -166,7 +176,7 @@ func TestRaw(t *testing.T) {
 		exit       int
 	}{
 		{"/v1alpha1/nodes", `{"kind":"NodeList","apiVersion":"kube-ipvs/v1alpha1","node":"node1"`, 0},
-		{"/v1alpha1/services?service=none", `{"kind":"Status","apiVersion":"kube-ipvs/v1alpha1","message":"no such Service is served"}`, failed},
+		{"/v1alpha1/services?service=none", `{"kind":"Status","apiVersion":"kube-ipvs/v1alpha1","message":"no such Service is served","code":404}`, failed},
 		{"/none", "404 page not found", failed},
 	} {
 		if out, problems, exit := s.run(t, "get --raw "+tt.path); exit != tt.exit || !strings.HasPrefix(out, tt.want) || problems != "" {

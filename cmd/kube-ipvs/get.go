@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -156,6 +157,9 @@ func show[T any](ctx context.Context, out io.Writer, a *asking, resource string,
 	var first time.Time
 	return a.repeat(ctx, func() error {
 		list, err := status.GetAll[T](ctx, client, resource, q)
+		if before != nil && errors.Is(err, status.ErrNotFound) { // the one Service went, and may come back
+			list, err = status.List[T]{}, nil
+		}
 		if err != nil {
 			return err
 		}

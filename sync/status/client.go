@@ -42,10 +42,22 @@ func Get[T any](ctx context.Context, c *Client, resource string, q Query) (List[
 		if err := json.NewDecoder(response.Body).Decode(&failed); err != nil || failed.Message == "" {
 			return out, errors.New(response.Status)
 		}
-		return out, errors.New(failed.Message)
+		return out, failure(failed)
 	}
 	return out, json.NewDecoder(response.Body).Decode(&out)
 }
+
+// ErrNotFound matches the error of a question about a Service that does not exist.
+var ErrNotFound = errors.New("not found")
+
+// A failure is an answer that is one.
+type failure Status
+
+// Error implements error.
+func (f failure) Error() string { return f.Message }
+
+// Is reports whether the failure is ErrNotFound.
+func (f failure) Is(target error) bool { return target == ErrNotFound && f.Code == http.StatusNotFound }
 
 // Raw sends a request for a path with its parameters, and returns the response as it comes.
 func (c *Client) Raw(ctx context.Context, path string) (*http.Response, error) {

@@ -78,7 +78,8 @@ func handle[T any](mux *http.ServeMux, s *Server, resource, kind string, items f
 			out.Items, out.Continue, err = items(ctx, q)
 		}
 		if err != nil {
-			write(w, statusOf(err), Status{TypeMeta: TypeMeta{Kind: "Status", APIVersion: APIVersion}, Message: err.Error()})
+			code := statusOf(err)
+			write(w, code, Status{TypeMeta: TypeMeta{Kind: "Status", APIVersion: APIVersion}, Message: err.Error(), Code: code})
 			return
 		}
 		out.Time = s.Now().UTC()

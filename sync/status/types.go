@@ -30,6 +30,7 @@ type List[T any] struct {
 type Status struct {
 	TypeMeta
 	Message string `json:"message"`
+	Code    int    `json:"code"` // the HTTP status
 }
 
 // A State tells whether something is served as its Service requests.
