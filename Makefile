@@ -1,5 +1,5 @@
 # Two commands are all that one needs: "make demo" and "make test". Both install what is missing.
-.PHONY: demo test compare takeover minors bench instructions soak nft neighbours conformance conformance-short conformance-programs release \
+.PHONY: demo test compare takeover minors bench instructions soak nft kernels neighbours conformance conformance-short conformance-programs release \
     lint build unit kernel cluster packages clean
 
 bin := $(CURDIR)/.bin
@@ -93,6 +93,14 @@ nft: packages build
 	go test -v -count 1 -tags nft -run TestQEMU ./test/inkernel
 	go test -v -count 1 -tags kernel,nft -exec "$(inkernel) -kernel qemu" -timeout 40m -p 1 \
 	    -run 'TestIptables|TestOtherHands$$|TestRestart|TestDrain|TestTruth|TestFirewallOfNftables' ./test/kernel ./test/packet
+
+# A choice of tests on Linux 5.10, 6.1, 6.12 and the newest that Debian has, in the emulated machine: docs/kernels.md. It goes on where
+# it was broken off. One cell of the table, anew: make kernels only=bullseye-nft-2-drains. It needs root.
+kernels: packages build
+	@test/packages qemu-system-x86 qemu-system-common
+	@go test -c -trimpath -tags kernel -o $(bin)/ ./test/packet
+	@go build -o $(bin)/ ./test/kernels
+	@$(bin)/kernels -bin $(bin) -docs docs -only '$(only)'
 
 # Beside the programs that real nodes have: keepalived, ufw, CNI's portmap, WireGuard, NodeLocal DNSCache, Calico's Felix,
 # MetalLB, and in the emulated machine firewalld, which needs root. The result is docs/neighbours.md.
