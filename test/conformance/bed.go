@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,7 +23,7 @@ type bed struct {
 	down    <-chan struct{} // closed when the nodes are gone
 }
 
-// startBed starts a cluster with that service proxy. It returns when all nodes are ready.
+// startBed starts a cluster with that service proxy. It returns when all nodes are ready, and the proxy is on each.
 func startBed(ctx context.Context, s setting) (*bed, error) {
 	for _, folder := range []string{s.logs(), s.results()} {
 		if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -77,16 +76,19 @@ func (b *bed) start(ctx context.Context) error {
 	if b.down, err = b.cluster.Run("nodes", b.logs(), runner, inside...); err != nil {
 		return err
 	}
-	return b.waitNodes(ctx)
+	if err := b.waitNodes(ctx); err != nil {
+		return err
+	}
+	return b.deploy(ctx)
 }
 
 // close ends everything.
 func (b *bed) close() error { return b.cluster.Close() }
 
-// createNodes says which pod addresses each node has; the kubelets say the rest.
+// createNodes says which pod addresses and which service proxy each node has; the kubelets say the rest.
 func (b *bed) createNodes(ctx context.Context) error {
-	for _, n := range all() {
-		object := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.name}}
+	for _, n := range b.nodes() {
+		object := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.name, Labels: map[string]string{proxyLabel: b.name}}}
 		for _, p := range n.pods {
 			object.Spec.PodCIDRs = append(object.Spec.PodCIDRs, p.String())
 		}
@@ -126,21 +128,10 @@ func (b *bed) startDNS(ctx context.Context) error {
 
 // waitNodes returns when all nodes are ready.
 func (b *bed) waitNodes(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
-	defer cancel()
-	for {
+	return b.until(ctx, "all nodes are ready", func() (bool, error) {
 		list, err := b.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
-		if err == nil && len(ready(list.Items)) == nodes {
-			return nil
-		}
-		select {
-		case <-time.After(time.Second):
-		case <-b.down:
-			return b.lastWords()
-		case <-ctx.Done():
-			return errors.Join(ctx.Err(), err)
-		}
-	}
+		return err == nil && len(ready(list.Items)) == b.count, err
+	})
 }
 
 // lastWords returns as an error why the nodes are gone.

@@ -34,6 +34,8 @@ func TestParseTests(t *testing.T) {
 [sig-network] B
 ## alone
 [sig-network] C
+## run on 6 nodes
+[sig-network] F
 ## fails with divert,bind: IPVS cannot
 [sig-network] D
 ## left out: there is no cloud
@@ -47,6 +49,7 @@ func TestParseTests(t *testing.T) {
 		{name: "[sig-network] A", short: true},
 		{name: "[sig-network] B"},
 		{name: "[sig-network] C", alone: true},
+		{name: "[sig-network] F", nodes: 6},
 		{name: "[sig-network] D", fails: "IPVS cannot", with: []string{"divert", "bind"}},
 		{name: "[sig-network] E", leftOut: "there is no cloud"},
 	}
@@ -58,6 +61,8 @@ func TestParseTests(t *testing.T) {
 		"no such heading":    "## never\nA\n",
 		"no reason":          "## left out\nA\n",
 		"no reason to fail":  "## fails with bind\nA\n",
+		"too few nodes":      "## run on 3 nodes\nA\n",
+		"no number of nodes": "## run on many nodes\nA\n",
 		"no such proxy":      "## fails with nft: because\nA\n",
 		"left out, an empty": "## left out: \nA\n",
 	} {

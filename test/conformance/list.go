@@ -14,6 +14,7 @@ import (
 //	## run                             it passes
 //	## short                           it passes, within seconds
 //	## alone                           it passes if nothing else runs
+//	## run on 6 nodes                  it passes on so many nodes
 //	## fails with PROXY,...: REASON    it fails with these proxies and passes with the others
 //	## left out: REASON                it cannot run here, or shows nothing about a service proxy
 //
@@ -25,6 +26,7 @@ type test struct {
 	name    string
 	short   bool
 	alone   bool   // nothing else may run at the same time
+	nodes   int    // how many it asks for; 0: fewNodes
 	leftOut string // why it does not run; "" if it does
 	fails   string // why it fails with some proxies
 	with    []string
@@ -65,6 +67,8 @@ func parseTests(text string) ([]test, error) {
 
 func parseHeading(title string) (test, error) {
 	kind, reason, _ := strings.Cut(title, ": ")
+	many := 0
+	_, noCount := fmt.Sscanf(title, "run on %d nodes", &many)
 	with, fails := strings.CutPrefix(kind, "fails with ")
 	switch {
 	case title == "run":
@@ -73,6 +77,8 @@ func parseHeading(title string) (test, error) {
 		return test{short: true}, nil
 	case title == "alone":
 		return test{alone: true}, nil
+	case noCount == nil && many > fewNodes:
+		return test{nodes: many}, nil
 	case kind == "left out" && reason != "":
 		return test{leftOut: reason}, nil
 	case fails && reason != "":

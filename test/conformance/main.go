@@ -8,14 +8,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -144,20 +147,39 @@ func (o options) test(ctx context.Context, p proxy, tests []test) (err error) {
 	return judge(p, tests, results)
 }
 
+// runMissing runs the tests on a bed with few nodes, then those that ask for more.
 func (o options) runMissing(ctx context.Context, s setting, program string, tests []test) (results []result, err error) {
 	commit, err := lastCommit(ctx)
 	if err != nil {
 		return nil, err
 	}
+	byCount := map[int][]test{}
+	for _, t := range tests {
+		n := cmp.Or(t.nodes, fewNodes)
+		byCount[n] = append(byCount[n], t)
+	}
+	for _, s.count = range slices.Sorted(maps.Keys(byCount)) {
+		r := run{program: program, commit: commit}
+		done, err := o.runOn(ctx, s, &r, byCount[s.count])
+		if results = append(results, done...); err != nil {
+			return results, err
+		}
+	}
+	return results, nil
+}
+
+// runOn runs the tests on one bed.
+func (o options) runOn(ctx context.Context, s setting, r *run, tests []test) (results []result, err error) {
 	start := time.Now()
 	b, err := startBed(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	fmt.Printf("%s: the cluster is up after %.0f s\n", s.name, time.Since(start).Seconds())
-	r := run{bed: b, program: program, commit: commit}
-	return r.all(ctx, tests, o.parallel)
+	fmt.Printf("%s: the cluster of %d nodes is up after %.0f s\n", s.name, s.count, time.Since(start).Seconds())
+	r.bed = b
+	results, err = r.all(ctx, tests, o.parallel)
+	return results, errors.Join(err, b.crashes(ctx))
 }
 
 // judge returns an error that names each test whose result is not the expected one.

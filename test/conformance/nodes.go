@@ -24,8 +24,8 @@ const (
 	bridge = "br0"
 )
 
-// runNodes is the command "nodes", which runs in the test kernel: it makes the nodes and starts a kubelet and the service
-// proxy on each. It ends when one of them does, which is an error.
+// runNodes is the command "nodes", which runs in the test kernel: it makes the nodes and starts a kubelet on each. It ends
+// when one of them does, which is an error.
 func runNodes(_ context.Context, args []string) error {
 	flags := flag.NewFlagSet("nodes", flag.ContinueOnError)
 	var s setting
@@ -33,32 +33,26 @@ func runNodes(_ context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	proxy, err := s.proxy()
-	if err != nil {
-		return err
-	}
 	if err := setUpNetwork(); err != nil {
 		return err
 	}
 	ended := make(chan error)
-	for _, n := range all() {
-		if err := n.setUp(); err != nil {
+	nodes := s.nodes()
+	for _, n := range nodes {
+		if err := n.setUp(nodes); err != nil {
 			return fmt.Errorf("%s: %w", n.name, err)
 		}
-		run := filepath.Join("/run", n.name)
-		if err := os.Mkdir(run, 0o755); err != nil {
+		if err := os.Mkdir(n.run(), 0o755); err != nil {
 			return err
 		}
 		kubelet := []string{filepath.Join(s.bin, "node"), "--name=" + n.name, "--ip=" + texts(addressesOf(n.addresses)),
-			"--pods=" + texts(n.pods), "--kubeconfig=" + s.kubeconfig(), "--root=" + run, "--programs=" + s.bin, "--dns=" + clusterDNS,
+			"--pods=" + texts(n.pods), "--kubeconfig=" + s.kubeconfig(), "--root=" + n.run(), "--programs=" + s.bin, "--dns=" + clusterDNS,
 			"--labels=topology.kubernetes.io/zone=" + n.zone + ",topology.kubernetes.io/region=here"}
-		for name, command := range map[string][]string{"kubelet": kubelet, "proxy": proxy.command(s, n)} {
-			wait, err := n.start(filepath.Join(s.logs(), name+"-"+n.name+".log"), command)
-			if err != nil {
-				return err
-			}
-			go func() { ended <- fmt.Errorf("%s of %s ended: %v", name, n.name, wait()) }()
+		wait, err := n.start(filepath.Join(s.logs(), "kubelet-"+n.name+".log"), kubelet)
+		if err != nil {
+			return err
 		}
+		go func() { ended <- fmt.Errorf("the kubelet of %s ended: %v", n.name, wait()) }()
 	}
 	return <-ended
 }
@@ -103,7 +97,7 @@ func enslave(name string) error {
 }
 
 // setUp makes the node's namespace: with eth0 on the bridge, routes to the other nodes' pods, and forwarding.
-func (n node) setUp() error {
+func (n node) setUp(nodes []node) error {
 	space, err := newNamespace(n.name)
 	if err != nil {
 		return err
@@ -131,7 +125,7 @@ func (n node) setUp() error {
 			return err
 		}
 		if name == "eth0" {
-			err = n.address(h, link)
+			err = n.address(h, link, nodes)
 		}
 		if err != nil {
 			return err
@@ -141,13 +135,13 @@ func (n node) setUp() error {
 }
 
 // address gives the node's eth0 its addresses, and the node its routes.
-func (n node) address(h *netlink.Handle, eth netlink.Link) error {
+func (n node) address(h *netlink.Handle, eth netlink.Link, nodes []node) error {
 	for family, a := range n.addresses {
 		if err := h.AddrAdd(eth, &netlink.Addr{IPNet: ipNet(a), Flags: unix.IFA_F_NODAD}); err != nil {
 			return fmt.Errorf("add %s: %w", a, err)
 		}
 		routes := map[netip.Prefix]netip.Addr{netip.PrefixFrom(unspecified(a.Addr()), 0): host(family)}
-		for _, other := range all() {
+		for _, other := range nodes {
 			if other.name != n.name {
 				routes[other.pods[family]] = other.addresses[family].Addr()
 			}
@@ -179,6 +173,12 @@ func newNamespace(name string) (netns.NsHandle, error) {
 	return space, <-made
 }
 
+// lockFile is the file in run that keeps programs from writing a node's iptables at the same time.
+const lockFile = "xtables.lock"
+
+// run returns the folder of everything that runs on the node.
+func (n node) run() string { return filepath.Join("/run", n.name) }
+
 // start starts a command on the node, whose output goes to the file.
 func (n node) start(log string, command []string) (wait func() error, err error) {
 	to, err := os.Create(log)
@@ -188,7 +188,7 @@ func (n node) start(log string, command []string) (wait func() error, err error)
 	defer to.Close()
 	cmd := exec.Command("ip", append([]string{"netns", "exec", n.name}, command...)...)
 	cmd.Stdout, cmd.Stderr = to, to
-	cmd.Env = append(os.Environ(), "XTABLES_LOCKFILE="+filepath.Join("/run", n.name, "xtables.lock")) // nodes share no lock
+	cmd.Env = append(os.Environ(), "XTABLES_LOCKFILE="+filepath.Join(n.run(), lockFile)) // nodes share no lock
 	return cmd.Wait, cmd.Start()
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -9,7 +10,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -23,6 +23,11 @@ func runOutside(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = nowhere
+	if err := errors.Join(netlink.LinkAdd(&netlink.Dummy{LinkAttrs: attrs}), setUp(nowhere)); err != nil {
+		return err
+	}
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return err
@@ -31,7 +36,7 @@ func runOutside(ctx context.Context, args []string) error {
 	if err := netlink.AddrAdd(lo, &netlink.Addr{IPNet: ipNet(single(own))}); err != nil {
 		return fmt.Errorf("add %s: %w", own, err)
 	}
-	for _, n := range all() {
+	for _, n := range s.nodes() {
 		for family, pods := range n.pods {
 			if err := netlink.RouteAdd(&netlink.Route{Dst: ipNet(pods), Gw: n.addresses[family].Addr().AsSlice()}); err != nil {
 				return fmt.Errorf("add a route to %s: %w", pods, err)
@@ -51,13 +56,28 @@ func runOutside(ctx context.Context, args []string) error {
 	return nil
 }
 
+// nowhere is a link that loses all that is sent to it, as a cloud loses what is sent to an address that nobody has.
+const nowhere = "nowhere"
+
+func setUp(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(link)
+}
+
 // routeTo makes the only route to an address lead to these gateways, each by the source address of the clients outside;
-// without one, the address is unreachable.
+// without one, what is sent to the address is lost.
 func routeTo(a netip.Addr, gateways []netip.Addr) error {
 	route := &netlink.Route{Dst: ipNet(single(a))}
 	switch len(gateways) {
 	case 0:
-		route.Type = unix.RTN_UNREACHABLE
+		link, err := netlink.LinkByName(nowhere)
+		if err != nil {
+			return err
+		}
+		route.LinkIndex, route.Src = link.Attrs().Index, net.ParseIP(outsideAddress)
 	case 1:
 		route.Gw, route.Src = gateways[0].AsSlice(), net.ParseIP(outsideAddress)
 	default:

@@ -14,15 +14,16 @@ type proxy struct {
 	name    string
 	heading string // in the table of results
 	program string
+	ready   string // path at healthzPort that reports whether it serves all that there is
 	flags   []string
 }
 
 // proxies are those that can be asked for. kube-proxy is the reference: what fails there fails for the bed's sake.
 var proxies = []proxy{
-	{"divert", "divert", "kube-ipvs", []string{"--vip-mode=divert"}},
-	{"bind", "bind", "kube-ipvs", []string{"--vip-mode=bind"}},
+	{"divert", "divert", "kube-ipvs", "/readyz", []string{"--vip-mode=divert"}},
+	{"bind", "bind", "kube-ipvs", "/readyz", []string{"--vip-mode=bind"}},
 	// All nodes share the test kernel's limit, which a node's namespace cannot change.
-	{"iptables", "kube-proxy, iptables", "kube-proxy", []string{"--proxy-mode=iptables", "--conntrack-max-per-core=0"}},
+	{"iptables", "kube-proxy, iptables", "kube-proxy", "/healthz", []string{"--proxy-mode=iptables", "--conntrack-max-per-core=0"}},
 }
 
 func proxyNamed(name string) (proxy, error) {
@@ -47,9 +48,9 @@ func proxiesNamed(names string) ([]proxy, error) {
 	return list, errors.Join(errs...)
 }
 
-// command returns what runs on the node.
-func (p proxy) command(s setting, n node) []string {
-	return append([]string{filepath.Join(s.bin, p.program), "--kubeconfig=" + s.kubeconfig(), "--hostname-override=" + n.name,
+// command returns what runs on a node.
+func (p proxy) command(s setting) []string {
+	return append([]string{filepath.Join(s.bin, p.program), "--kubeconfig=" + s.kubeconfig(), "--hostname-override=$(NODE_NAME)",
 		"--cluster-cidr=" + podCIDRs, "-v=2"}, p.flags...)
 }
 
@@ -58,17 +59,19 @@ type setting struct {
 	bin   string // folder of programs
 	state string // folder of what one proxy's run leaves: results, logs, the kubeconfig file
 	name  string // of the proxy
+	count int    // of nodes
 }
 
 func (s *setting) flags(flags *flag.FlagSet) {
 	flags.StringVar(&s.bin, "bin", "", "`folder` of programs")
 	flags.StringVar(&s.state, "state", "", "`folder` of results and logs")
 	flags.StringVar(&s.name, "proxy", "", "the proxy's `name`")
+	flags.IntVar(&s.count, "count", 0, "`number` of nodes")
 }
 
 // args returns the command line that gives another process this setting.
 func (s setting) args() []string {
-	return []string{"-bin=" + s.bin, "-state=" + s.state, "-proxy=" + s.name}
+	return []string{"-bin=" + s.bin, "-state=" + s.state, "-proxy=" + s.name, fmt.Sprintf("-count=%d", s.count)}
 }
 
 func (s setting) proxy() (proxy, error) { return proxyNamed(s.name) }

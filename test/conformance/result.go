@@ -41,26 +41,33 @@ func (s setting) resultFile(test string) string {
 
 // load returns the test's result with this program, and whether there is one.
 func (s setting) load(test, program string) (result, bool, error) {
-	text, err := os.ReadFile(s.resultFile(test))
+	var r result
+	err := readJSON(s.resultFile(test), &r)
 	if errors.Is(err, fs.ErrNotExist) {
 		return result{}, false, nil
 	}
-	if err != nil {
-		return result{}, false, err
-	}
-	var r result
-	if err := json.Unmarshal(text, &r); err != nil {
-		return result{}, false, fmt.Errorf("%s: %w", s.resultFile(test), err)
-	}
-	return r, r.Program == program, nil
+	return r, err == nil && r.Program == program, err
 }
 
-func (s setting) save(r result) error {
-	text, err := json.MarshalIndent(r, "", "\t")
+func (s setting) save(r result) error { return writeJSON(s.resultFile(r.Test), r) }
+
+func readJSON(path string, into any) error {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(s.resultFile(r.Test), append(text, '\n'), 0o644)
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+func writeJSON(path string, from any) error {
+	text, err := json.MarshalIndent(from, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o644)
 }
 
 // lastCommit returns the short name of the last commit that changed anything but tests and documentation.

@@ -147,7 +147,7 @@ func (r *run) attempt(ctx context.Context, t test, attempt int) (result, error) 
 	cmd := r.cluster.Command(filepath.Join(r.bin, "e2e.test"),
 		"--ginkgo.focus=^Kubernetes e2e suite "+regexp.QuoteMeta(t.name)+"$", "--ginkgo.json-report="+report,
 		"--ginkgo.no-color", "--ginkgo.v", "--provider=skeleton", "--kubeconfig="+r.kubeconfig(),
-		"--kubectl-path="+filepath.Join(r.bin, "kubectl"), fmt.Sprintf("--num-nodes=%d", nodes), "--disable-log-dump",
+		"--kubectl-path="+filepath.Join(r.bin, "kubectl"), fmt.Sprintf("--num-nodes=%d", r.count), "--disable-log-dump",
 		"--dump-logs-on-failure=false", "--node-os-distro=debian")
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := runUntil(ctx, cmd, r.down); err != nil {

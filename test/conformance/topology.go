@@ -7,8 +7,8 @@ import (
 	"kube-ipvs/test/cluster"
 )
 
-// nodes is how many nodes there are: the tests of SIG Network ask for two or three.
-const nodes = 3
+// fewNodes is how many nodes the tests of SIG Network ask for, but for some, which want two in each zone.
+const fewNodes, zones = 3, 3
 
 // The addresses of all pods, and the cluster IP of the cluster's DNS.
 const (
@@ -32,7 +32,7 @@ type node struct {
 func numbered(i int) node {
 	return node{
 		name:      fmt.Sprintf("node%d", i),
-		zone:      fmt.Sprintf("zone%d", i),
+		zone:      fmt.Sprintf("zone%d", (i-1)%zones+1),
 		addresses: []netip.Prefix{peer(cluster.TapHost4, 10+i), peer(cluster.TapHost6, 0x10+i)},
 		pods: []netip.Prefix{
 			netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/24", i)),
@@ -41,10 +41,10 @@ func numbered(i int) node {
 	}
 }
 
-// all returns the nodes.
-func all() []node {
+// nodes returns the nodes of the bed.
+func (s setting) nodes() []node {
 	var list []node
-	for i := 1; i <= nodes; i++ {
+	for i := 1; i <= s.count; i++ {
 		list = append(list, numbered(i))
 	}
 	return list
