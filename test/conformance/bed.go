@@ -20,7 +20,7 @@ type bed struct {
 	setting
 	cluster *cluster.Cluster
 	client  *kubernetes.Clientset
-	down    <-chan struct{} // closed when the nodes are gone
+	down    <-chan struct{} // closed when the nodes, or what is around them, are gone
 }
 
 // startBed starts a cluster with that service proxy. It returns when all nodes are ready, and the proxy is on each.
@@ -69,17 +69,33 @@ func (b *bed) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := b.cluster.Run("outside", b.logs(), self, append([]string{"outside"}, b.args()...)...); err != nil {
+	outside, err := b.cluster.Run("outside", b.logs(), self, append([]string{"outside"}, b.args()...)...)
+	if err != nil {
 		return err
 	}
 	inside := append([]string{"-kernel=uml", "-net=tap=" + cluster.TapName, "-mem=6G", "-timeout=24h", self, "nodes"}, b.args()...)
-	if b.down, err = b.cluster.Run("nodes", b.logs(), runner, inside...); err != nil {
+	nodes, err := b.cluster.Run("nodes", b.logs(), runner, inside...)
+	if err != nil {
 		return err
 	}
+	b.down = first(outside, nodes)
 	if err := b.waitNodes(ctx); err != nil {
 		return err
 	}
 	return b.deploy(ctx)
+}
+
+// first returns a channel that is closed when one of the two is.
+func first(a, b <-chan struct{}) <-chan struct{} {
+	c := make(chan struct{})
+	go func() {
+		defer close(c)
+		select {
+		case <-a:
+		case <-b:
+		}
+	}()
+	return c
 }
 
 // close ends everything.
@@ -134,8 +150,9 @@ func (b *bed) waitNodes(ctx context.Context) error {
 	})
 }
 
-// lastWords returns as an error why the nodes are gone.
+// lastWords returns as an error why the nodes, or what is around them, are gone.
 func (b *bed) lastWords() error {
-	text, err := os.ReadFile(filepath.Join(b.logs(), "nodes.log"))
-	return errors.Join(fmt.Errorf("the nodes are gone: %s", text), err)
+	nodes, err1 := os.ReadFile(filepath.Join(b.logs(), "nodes.log"))
+	outside, err2 := os.ReadFile(filepath.Join(b.logs(), "outside.log"))
+	return errors.Join(fmt.Errorf("the nodes are gone: %s%s", nodes, outside), err1, err2)
 }

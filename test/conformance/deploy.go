@@ -20,6 +20,8 @@ const (
 	aProxy = "k8s-app=kube-proxy"
 	// healthzPort is where a proxy reports its health.
 	healthzPort = 10256
+	// nodeRun is where the pod sees the test kernel's /run.
+	nodeRun = "/node/run"
 )
 
 // deploy makes the proxy's DaemonSet and returns when each node's pod is ready.
@@ -65,9 +67,10 @@ func container(name string, s setting, command ...string) corev1.Container {
 		Name: name, Image: "busybox", Command: command,
 		Env: []corev1.EnvVar{
 			{Name: "NODE_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "spec.nodeName"}}},
-			{Name: "XTABLES_LOCKFILE", Value: filepath.Join("/node/run/$(NODE_NAME)", lockFile)}, // the kubelet's
+			{Name: "PATH", Value: nodeRun + "/inkernel/bin:/usr/sbin:/usr/bin:/sbin:/bin"},      // with the iptables that the test kernel has
+			{Name: "XTABLES_LOCKFILE", Value: filepath.Join(nodeRun, "$(NODE_NAME)", lockFile)}, // the kubelet's
 		},
-		VolumeMounts: []corev1.VolumeMount{{Name: "run", MountPath: "/node/run"}},
+		VolumeMounts: []corev1.VolumeMount{{Name: "run", MountPath: nodeRun}},
 	}
 	for name, path := range folders(s) {
 		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: name, MountPath: path})

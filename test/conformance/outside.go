@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -23,10 +22,8 @@ func runOutside(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = nowhere
-	if err := errors.Join(netlink.LinkAdd(&netlink.Dummy{LinkAttrs: attrs}), setUp(nowhere)); err != nil {
-		return err
+	if err := addNowhere(); err != nil {
+		return fmt.Errorf("add %s: %w", nowhere, err)
 	}
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
@@ -59,8 +56,14 @@ func runOutside(ctx context.Context, args []string) error {
 // nowhere is a link that loses all that is sent to it, as a cloud loses what is sent to an address that nobody has.
 const nowhere = "nowhere"
 
-func setUp(name string) error {
-	link, err := netlink.LinkByName(name)
+// addNowhere makes that link: a TUN device that no program reads.
+func addNowhere() error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = nowhere
+	if err := netlink.LinkAdd(&netlink.Tuntap{LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TUN}); err != nil {
+		return err
+	}
+	link, err := netlink.LinkByName(nowhere)
 	if err != nil {
 		return err
 	}

@@ -123,5 +123,5 @@ func become(s spec.Spec) {
 		check(syscall.Setgid(s.GID))
 		check(syscall.Setuid(s.UID))
 	}
-	check(syscall.Exec(path, s.Args, s.Env), "exec ", path, " ")
+	check(syscall.Exec(path, s.Args, os.Environ()), "exec ", path, " ") // of a variable that is there twice the last
 }
