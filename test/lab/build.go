@@ -171,7 +171,7 @@ func (l *Lab) await() error {
 
 // await waits until it is so.
 func await(what string, isSo func() (bool, error)) error {
-	const patience = 10 * time.Second
+	const patience = time.Minute // of which a busy machine may give this kernel a second
 	for start := time.Now(); ; time.Sleep(time.Millisecond) {
 		switch so, err := isSo(); {
 		case err != nil:
