@@ -21,6 +21,7 @@ type Fake struct {
 	mu       sync.Mutex
 	table    Table
 	counters map[RealKey]Counters
+	unlisted map[Key]bool // which Walk leaves out
 	calls    Calls
 }
 
@@ -138,6 +139,15 @@ func (f *Fake) Count(context.Context) (int, error) {
 	return n, nil
 }
 
+// Unlist makes Walk leave these virtual servers out, as the kernel's listing does where other network namespaces have some. It must not
+// be called during a Walk.
+func (f *Fake) Unlist(keys ...Key) {
+	f.unlisted = map[Key]bool{}
+	for _, key := range keys {
+		f.unlisted[key] = true
+	}
+}
+
 // Walk implements Kernel.
 func (f *Fake) Walk(ctx context.Context, fn func(Key, Entry)) error {
 	f.mu.Lock()
@@ -145,6 +155,9 @@ func (f *Fake) Walk(ctx context.Context, fn func(Key, Entry)) error {
 	table := f.table.clone()
 	f.mu.Unlock()
 	for key, entry := range table {
+		if f.unlisted[key] {
+			continue
+		}
 		balanced := key.Proto == inet.TCP || key.Proto == inet.UDP || key.Proto == inet.SCTP
 		if balanced || key.Mark != 0 && len(entry.Reals) > 0 {
 			entry.Server.Flags, entry.Server.Timeout = 0, min(entry.Server.Timeout, 1)

@@ -142,28 +142,52 @@ func (d *Dataplane) countDiffers(ctx context.Context) (bool, error) {
 	return differ, err
 }
 
-// tableDiffers compares all virtual servers with their known state.
+// tableDiffers compares all virtual servers with their known state. Where another network namespace of the node has virtual servers,
+// too, the listing can lack ours (ip_vs_info_array counts those of one namespace, ip_vs_info_seq_next those of all): what it lacks
+// is looked for in a dump.
 func (d *Dataplane) tableDiffers(ctx context.Context) (bool, error) {
-	differ, servers, reals := false, 0, 0
-	err := d.cfg.IPVS.Walk(ctx, func(key ipvs.Key, e ipvs.Entry) {
-		known, ok := d.tables.servers.Known(key)
-		if !ok {
-			differ = differ || d.isOurs(key)
-			return
+	c := comparison{d: d}
+	err := d.cfg.IPVS.Walk(ctx, c.take)
+	if err == nil && !c.differ && c.lacks() {
+		var table ipvs.Table
+		table, err = d.cfg.IPVS.Read(ctx)
+		c = comparison{d: d}
+		for key, e := range table {
+			c.take(key, e)
 		}
-		servers++
-		differ = differ || known.Scheduler != e.Server.Scheduler || (known.Timeout == 0) != (e.Server.Timeout == 0)
-		for at, state := range e.Reals {
-			reals++
-			real, ok := d.tables.reals.Known(ipvs.RealKeyOf(key, at))
-			differ = differ || !ok || real != state.Real
-		}
-	})
-	differ = differ || servers != d.tables.servers.KnownLen() || reals != d.tables.reals.KnownLen() || err != nil
+	}
+	differ := c.differ || c.lacks() || err != nil
 	if differ {
 		d.invalidateServers()
 	}
 	return differ, err
+}
+
+// A comparison takes the virtual servers that exist, one by one.
+type comparison struct {
+	d              *Dataplane
+	differ         bool // one of them is not as it is known
+	servers, reals int  // of those that are known
+}
+
+func (c *comparison) take(key ipvs.Key, e ipvs.Entry) {
+	known, ok := c.d.tables.servers.Known(key)
+	if !ok {
+		c.differ = c.differ || c.d.isOurs(key)
+		return
+	}
+	c.servers++
+	c.differ = c.differ || known.Scheduler != e.Server.Scheduler || (known.Timeout == 0) != (e.Server.Timeout == 0)
+	for at, state := range e.Reals {
+		c.reals++
+		real, ok := c.d.tables.reals.Known(ipvs.RealKeyOf(key, at))
+		c.differ = c.differ || !ok || real != state.Real
+	}
+}
+
+// lacks reports whether known virtual servers, or real servers, were not among them.
+func (c *comparison) lacks() bool {
+	return c.servers != c.d.tables.servers.KnownLen() || c.reals != c.d.tables.reals.KnownLen()
 }
 
 func (d *Dataplane) invalidateServers() {

@@ -68,6 +68,28 @@ func TestLookSeesEveryServer(t *testing.T) {
 	}
 }
 
+// What the kernel's listing lacks, as other network namespaces have virtual servers, too, is no foreign change.
+func TestLookThatLacksServers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := looking(t, 100)
+		r.ipvs.Unlist(server(98), server(99))
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if n := r.values("kube_ipvs_external_changes_total")["servers"]; n != 0 {
+			t.Errorf("%v foreign changes", n)
+		}
+		want := r.ipvs.Table().String()
+		if errs := r.ipvs.Do(t.Context(), []ipvs.Op{{Verb: ipvs.SetServer, Key: server(99), Server: ipvs.Server{Scheduler: "sh"}}}); errs != nil {
+			t.Fatal(errs)
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if got := r.ipvs.Table().String(); got != want {
+			t.Error("a changed one that the listing lacks is not mended")
+		}
+	})
+}
+
 // However long it takes to look at everything: what is gone from a set altogether is seen at once, and all else when a
 // thousandth of the time allows another look.
 func TestLookSeesSets(t *testing.T) {
