@@ -1,5 +1,5 @@
 # Two commands are all that one needs: "make demo" and "make test". Both install what is missing.
-.PHONY: demo test compare takeover minors bench instructions soak nft kernels neighbours conformance conformance-short conformance-programs release \
+.PHONY: demo test compare takeover minors bench instructions soak nft kernels neighbours conformance conformance-short conformance-programs rolling release \
     lint build unit kernel cluster packages clean
 
 bin := $(CURDIR)/.bin
@@ -135,6 +135,10 @@ conformance: conformance-programs
 # A choice of some twenty tests that take three minutes with one proxy.
 conformance-short: conformance-programs
 	@$(bin)/conformance -proxies '$(proxies)' -short
+
+# Replaces kube-proxy by kube-ipvs on one node of that cluster after the other, and back, while probers talk: ten minutes.
+rolling: conformance-programs
+	@$(bin)/conformance -rolling -docs docs
 
 conformance-programs: build
 	@test/packages curl dnsutils netcat-openbsd util-linux wget

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -166,10 +167,14 @@ func TestPage(t *testing.T) {
 		}},
 		{proxies[2], map[string]result{tests[0].name: {Passed: true, Seconds: 9, Attempts: 2}}},
 	}
-	got := page(tests, columns)
+	rolled := []replacement{{From: "ipvs", Commit: "b2",
+		In: seen{"cluster IP": {Held: 7, New: 90, Late: 1, Longest: 1200 * time.Millisecond}, "node port": {Held: 1}, "pod, tcp": {Held: 2, New: 5}},
+	}}
+	got := page(tests, columns, rolled)
 	for _, want := range []string{
 		"| divert | a1, b2 | 1 | 2 | 0 |\n", "| kube-proxy, iptables | 1.37.2 | 1 | 0 | 2 |\n", "1 tests are left out",
 		"- B, divert: IPVS cannot\n", "- C, divert: not expected: timed out\n",
+		"| kube-proxy, ipvs | kube-ipvs | b2 | 8 | 0 | 90 | 0 | 1 | 1.2 s | 2, 0 | 5, 0, 0 |\n",
 		`| A \[Slow] | 3 s | 9 s, alone |` + "\n", "| C | **failed** | not run |\n", "1: there is no cloud\n\n- D\n",
 	} {
 		if !strings.Contains(got, want) {

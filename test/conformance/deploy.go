@@ -116,7 +116,7 @@ func (b *bed) crashes(ctx context.Context) error {
 
 // until waits until something holds. What it asks may fail meanwhile.
 func (b *bed) until(ctx context.Context, what string, holds func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	for {
 		ok, err := holds()

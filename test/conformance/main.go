@@ -1,7 +1,7 @@
 // Command conformance runs Kubernetes' own end-to-end tests of SIG Network against kube-ipvs, and against kube-proxy as the
 // reference, on a bed without containers and images: see README.md. It is started in the root of the repository, by root:
 //
-//	go run ./test/conformance [-proxies divert,bind,iptables] [-focus REGEXP] [-short] [-parallel N] [-docs FOLDER]
+//	go run ./test/conformance [-proxies divert,bind,iptables] [-focus REGEXP] [-short | -rolling] [-parallel N] [-docs FOLDER]
 //
 // make conformance builds the programs first. Tests that have a result with the same program are not run again, unless a focus
 // asks for them: what was broken off goes on. The exit status is 1 if a test did anything but what tests.txt says.
@@ -31,6 +31,7 @@ type options struct {
 	focus            *regexp.Regexp
 	focused          bool
 	short            bool
+	rolling          bool
 	parallel         int
 }
 
@@ -45,7 +46,7 @@ func main() {
 
 // command returns the work of this process: the whole, or a part of the bed.
 func command(args []string) func(context.Context) error {
-	parts := map[string]func(context.Context, []string) error{"nodes": runNodes, "outside": runOutside}
+	parts := map[string]func(context.Context, []string) error{"nodes": runNodes, "outside": runOutside, "probe": runProbe}
 	if len(args) > 0 && parts[args[0]] != nil {
 		return func(ctx context.Context) error { return parts[args[0]](ctx, args[1:]) }
 	}
@@ -67,6 +68,7 @@ func parse(args []string) (options, error) {
 	names := flags.String("proxies", "divert,bind,iptables", "`names` of what to test, one after the other; none: write the page alone")
 	focus := flags.String("focus", "", "run the tests whose names match the `regexp`, also those that have a result")
 	flags.BoolVar(&o.short, "short", false, "run the short tests alone")
+	flags.BoolVar(&o.rolling, "rolling", false, "run no tests, but replace kube-proxy by kube-ipvs on one node after the other, and back")
 	flags.IntVar(&o.parallel, "parallel", 3, "`number` of tests that run at the same time")
 	err := flags.Parse(args)
 	if err != nil {
@@ -93,6 +95,9 @@ func (o options) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("tests.txt: %w", err)
 	}
+	if o.rolling {
+		return errors.Join(o.replaceAll(ctx), o.writePage(tests))
+	}
 	suite, err := listSuite(ctx, filepath.Join(o.bin, "e2e.test"))
 	if err != nil {
 		return err
@@ -109,10 +114,7 @@ func (o options) run(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
 		}
 	}
-	if o.docs != "" && ctx.Err() == nil {
-		errs = append(errs, o.writePage(tests))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, o.writePage(tests))...)
 }
 
 // test runs those tests with one proxy that have no result yet, and returns an error that names what went otherwise than

@@ -56,14 +56,24 @@ func (c column) version() string {
 	return strings.Join(slices.Sorted(maps.Keys(commits)), ", ")
 }
 
-// writePage writes conformance.md from all results that are there for the programs as they are now.
+// writePage writes conformance.md, if that is asked for, from all results that are there for the programs as they are now. A
+// proxy without any is missing.
 func (o options) writePage(tests []test) error {
+	if o.docs == "" {
+		return nil
+	}
 	var columns []column
+	var replacements []replacement
 	for _, p := range proxies {
 		s := setting{bin: o.bin, state: filepath.Join(o.state, p.name), name: p.name}
 		program, err := hash(filepath.Join(o.bin, p.program))
 		if err != nil {
 			return err
+		}
+		if p.name == replacing {
+			if replacements, err = o.loadReplacements(program); err != nil {
+				return err
+			}
 		}
 		c := column{p, map[string]result{}}
 		for _, t := range choose(tests, regexp.MustCompile(""), false) {
@@ -75,9 +85,11 @@ func (o options) writePage(tests []test) error {
 				c.results[t.name] = r
 			}
 		}
-		columns = append(columns, c)
+		if len(c.results) > 0 {
+			columns = append(columns, c)
+		}
 	}
-	return os.WriteFile(filepath.Join(o.docs, "conformance.md"), []byte(page(tests, columns)), 0o644)
+	return os.WriteFile(filepath.Join(o.docs, "conformance.md"), []byte(page(tests, columns, replacements)), 0o644)
 }
 
 const pageHead = `# Kubernetes' own end-to-end tests
@@ -85,13 +97,13 @@ const pageHead = `# Kubernetes' own end-to-end tests
 ` + "`make conformance`" + ` wrote this page: all tests of SIG Network from Kubernetes %s, unchanged, against kube-ipvs in both
 ` + "`--vip-mode`" + `s, and against kube-proxy's iptables mode in the same cluster as the reference: what fails there, too, fails because of
 the cluster, which has real kubelets but neither containers nor images ([how](../test/conformance/README.md)). It has three
-nodes, both families, IPv4 first. A time is how long the test took beside others; "alone": it ran out of its time beside
+nodes, or six where a test asks for them, both families, IPv4 first; the proxies run in DaemonSets. A time is how long the test took beside others; "alone": it ran out of its time beside
 others, and passed when nothing else ran.
 
 `
 
 // page returns the page as Markdown.
-func page(tests []test, columns []column) string {
+func page(tests []test, columns []column, replacements []replacement) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, pageHead, kubernetesVersion)
 	b.WriteString("| | of | passed | failed | not run |\n|---|---|---|---|---|\n")
@@ -102,6 +114,7 @@ func page(tests []test, columns []column) string {
 	}
 	fmt.Fprintf(&b, "\n%d tests are left out, [each with its reason](#left-out).\n", len(tests)-len(chosen))
 	writeFailures(&b, chosen, columns)
+	writeReplacements(&b, replacements)
 	b.WriteString("\n## Each test\n\n| test |")
 	for _, c := range columns {
 		fmt.Fprintf(&b, " %s |", c.heading)

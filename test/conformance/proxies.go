@@ -18,12 +18,13 @@ type proxy struct {
 	flags   []string
 }
 
-// proxies are those that can be asked for. kube-proxy is the reference: what fails there fails for the bed's sake.
+// proxies are those that can be asked for, and by themselves but for the last. kube-proxy is the reference: what fails there fails for the bed's sake.
 var proxies = []proxy{
 	{"divert", "divert", "kube-ipvs", "/readyz", []string{"--vip-mode=divert"}},
 	{"bind", "bind", "kube-ipvs", "/readyz", []string{"--vip-mode=bind"}},
 	// All nodes share the test kernel's limit, which a node's namespace cannot change.
 	{"iptables", "kube-proxy, iptables", "kube-proxy", "/healthz", []string{"--proxy-mode=iptables", "--conntrack-max-per-core=0"}},
+	{"ipvs", "kube-proxy, ipvs", "kube-proxy", "/healthz", []string{"--proxy-mode=ipvs", "--conntrack-max-per-core=0"}},
 }
 
 func proxyNamed(name string) (proxy, error) {
