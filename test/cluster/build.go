@@ -21,6 +21,8 @@ func packages(program string) (module, pkg string, err error) {
 		return ".", "./test/inkernel", nil
 	case "agent":
 		return ".", "./test/e2e/agent", nil
+	case "etcd":
+		return "test/etcd", "go.etcd.io/etcd/server/v3", nil
 	case "release":
 		return "deploy/release", ".", nil
 	case "kube-apiserver", "kube-proxy":
@@ -32,7 +34,7 @@ func packages(program string) (module, pkg string, err error) {
 }
 
 // Build brings a program up to date with its sources and returns its path: "kube-ipvs", "inkernel", "agent" (of
-// test/e2e), "release" (deploy/release), or one of the Kubernetes that test/kubernetes/go.mod and
+// test/e2e), "release" (deploy/release), "etcd" as test/etcd/go.mod asks for it, or one of the Kubernetes that test/kubernetes/go.mod and
 // test/conformance/programs/go.mod ask for: "kube-apiserver", "kube-proxy", "kube-controller-manager" and "kube-scheduler".
 // Tests that run at the same time, also as other processes, build it once.
 func Build(ctx context.Context, program string) (path string, err error) {

@@ -6,6 +6,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,8 @@ type Config struct {
 	// Pods asks for an API server of a cluster whose pods run: each has a service account, and may be privileged. It takes
 	// StartControllers, which make the accounts.
 	Pods bool
+	// Etcd is the path of etcd's program. Empty: the one that is installed, Debian's.
+	Etcd string
 }
 
 // A Cluster is a running control plane. Its methods may be called at the same time, but for those that start and stop.
@@ -44,6 +47,7 @@ type Cluster struct {
 	namespace *namespace // nil: the current one
 	authority *authority // whom the API server trusts for client certificates, and who vouches for it
 	server    string     // the API server's program
+	etcd      string     // etcd's
 	processes []*process // in the order in which they were started
 	beside    []*process // those of StartControllers and Run
 	pods      bool       // Config.Pods
@@ -63,7 +67,7 @@ func Start(ctx context.Context, config Config) (*Cluster, error) {
 			return nil, err
 		}
 	}
-	c := &Cluster{server: server}
+	c := &Cluster{server: server, etcd: cmp.Or(config.Etcd, "etcd")}
 	if err := c.start(ctx, config); err != nil {
 		return nil, errors.Join(fmt.Errorf("start control plane: %w", err), c.Close())
 	}
@@ -88,7 +92,7 @@ func (c *Cluster) start(ctx context.Context, config Config) (err error) {
 }
 
 func (c *Cluster) startServers(ctx context.Context) error {
-	if err := c.run("etcd", etcdFlags()...); err != nil {
+	if err := c.run(c.etcd, etcdFlags()...); err != nil {
 		return err
 	}
 	return c.StartServer(ctx)
@@ -112,6 +116,9 @@ func (c *Cluster) StopServer() error {
 	c.processes = c.processes[:last]
 	return server.kill()
 }
+
+// ServerPID returns the process ID of the API server, for what the system knows of it.
+func (c *Cluster) ServerPID() int { return c.processes[len(c.processes)-1].command.Process.Pid }
 
 // place decides where the API server listens.
 func (c *Cluster) place(config Config) (err error) {
