@@ -52,10 +52,11 @@ cluster:
 # make minors minors=v1.36.3
 minors ?= v1.34.4 v1.35.4 v1.36.3
 minors: packages
+	@cd test/etcd && go build -o $(bin)/etcd go.etcd.io/etcd/server/v3 # Debian's is too old for lists by watch
 	@for version in $(minors); do \
 	    test/kubernetes/minor $$version $(bin)/$$version && \
 	    for list in true false; do \
-	        KUBE_FEATURE_WatchListClient=$$list KUBE_APISERVER=$(bin)/$$version/kube-apiserver \
+	        ETCD=$(bin)/etcd KUBE_FEATURE_WatchListClient=$$list KUBE_APISERVER=$(bin)/$$version/kube-apiserver \
 	            go test -count 1 -tags cluster -timeout 30m -parallel 5 -p 1 ./test/cluster ./test/apiserver ./test/plugin || exit 1; \
 	    done; \
 	done

@@ -36,7 +36,7 @@ type Config struct {
 	// Pods asks for an API server of a cluster whose pods run: each has a service account, and may be privileged. It takes
 	// StartControllers, which make the accounts.
 	Pods bool
-	// Etcd is the path of etcd's program. Empty: the one that is installed, Debian's.
+	// Etcd is the path of etcd's program. Empty: that of $ETCD, or the one that is installed, Debian's.
 	Etcd string
 }
 
@@ -53,8 +53,12 @@ type Cluster struct {
 	pods      bool       // Config.Pods
 }
 
-// serverVariable names, in the environment, an API server of another version than test/kubernetes asks for: its path.
-const serverVariable = "KUBE_APISERVER"
+// serverVariable and etcdVariable name, in the environment, an API server of another version than test/kubernetes asks for, and another
+// etcd than the installed one: their paths.
+const (
+	serverVariable = "KUBE_APISERVER"
+	etcdVariable   = "ETCD"
+)
 
 // Start builds what is not built yet and starts a control plane. It returns when the API server can serve every request
 // a test makes. The context covers the start alone; Close ends what was started. The first build on a machine takes
@@ -67,7 +71,7 @@ func Start(ctx context.Context, config Config) (*Cluster, error) {
 			return nil, err
 		}
 	}
-	c := &Cluster{server: server, etcd: cmp.Or(config.Etcd, "etcd")}
+	c := &Cluster{server: server, etcd: cmp.Or(config.Etcd, os.Getenv(etcdVariable), "etcd")}
 	if err := c.start(ctx, config); err != nil {
 		return nil, errors.Join(fmt.Errorf("start control plane: %w", err), c.Close())
 	}
