@@ -90,8 +90,8 @@ type Dataplane struct {
 	count      *Metrics
 	changed    map[ipvs.Key]struct{} // frontends whose status changed since the last sync
 	lookout    lookout
-	drifted    []string              // parts that others changed, not repaired yet
-	repaired   int                   // parts that others changed, and that were repaired
+	drifted    []string // parts that others changed, not repaired yet
+	changes    map[string]*loop.ExternalChange
 	refusals   map[ipvs.Key]*refusal // of objects, by their frontend
 
 	drainAt  time.Time // when draining real servers are checked next, or zero
@@ -103,6 +103,7 @@ func newDataplane(cfg Config) *Dataplane {
 		cfg: cfg, frontends: map[ipvs.Key]*plan.Frontend{}, tables: newTables(cfg.Marks, cfg.Plan.Bind, cfg.Families), foreign: newForeign(),
 		settings: delta.New[string, string](), members: map[string]*reconcile.TableLayer[ipset.Member, ipset.Mark, ipset.Op]{},
 		forwarding: map[inet.Family]struct{}{}, fitness: map[inet.Family]*fitness{}, count: cfg.Metrics, changed: map[ipvs.Key]struct{}{}, refusals: map[ipvs.Key]*refusal{},
+		changes: map[string]*loop.ExternalChange{},
 	}
 	d.cfg.optional()
 	d.count.beat = d.cfg.Beat
@@ -256,7 +257,7 @@ func (d *Dataplane) Sync(ctx context.Context, update func()) loop.Result {
 	}
 	r := d.result(err, time.Now())
 	if err == nil && !r.Busy {
-		d.tellDrift(ctx)
+		r.Repaired = d.tellDrift(ctx)
 	}
 	return r
 }

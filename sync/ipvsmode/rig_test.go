@@ -46,6 +46,7 @@ type rig struct {
 	vips  *vip.Fake
 	rules *iptables.Fake
 	queue *loop.Queue
+	loop  *loop.Loop // that was started last
 	seen  *prometheus.Registry
 
 	families     []inet.Family
@@ -129,6 +130,7 @@ func (r *rig) start() (stop func()) {
 		r.tweak(d)
 	}
 	l := d.loop()
+	r.loop = l
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -4,7 +4,10 @@ import "kube-ipvs/sync/loop"
 
 // Totals implements loop.Totaler.
 func (d *Dataplane) Totals() loop.Totals {
-	t := loop.Totals{Frontends: len(d.frontends), RealServers: d.realLayer.Known(), Draining: len(d.realLayer.draining), Repaired: d.repaired}
+	t := loop.Totals{Frontends: len(d.frontends), RealServers: d.realLayer.Known(), Draining: len(d.realLayer.draining)}
+	for _, c := range d.changes {
+		t.Repaired += c.Repaired
+	}
 	for f := range d.tables.families {
 		t.Programmed += d.members[d.tables.families[f].Frontends.Name].Known()
 	}

@@ -2,10 +2,13 @@ package ipvsmode
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
 	"k8s.io/klog/v2"
+
+	"kube-ipvs/sync/loop"
 )
 
 // A lookout checks, once in a while, for foreign changes without a notification from the kernel: of settings, sets, rules or
@@ -61,20 +64,40 @@ func (d *Dataplane) drift(part string) {
 	d.count.repaired.WithLabelValues(part) // it has a value before it grows
 	d.lookout.due = time.Time{}
 	d.drifted = append(d.drifted, part)
+	c := d.changes[part]
+	if c == nil {
+		c = &loop.ExternalChange{Component: part}
+		d.changes[part] = c
+	}
+	c.Found, c.Last = c.Found+1, time.Now()
 }
 
-// tellDrift logs foreign changes once they are repaired.
-func (d *Dataplane) tellDrift(ctx context.Context) {
+// tellDrift logs foreign changes once they are repaired, and returns their parts.
+func (d *Dataplane) tellDrift(ctx context.Context) []string {
 	if len(d.drifted) == 0 {
-		return
+		return nil
 	}
 	for _, part := range d.drifted {
 		d.count.repaired.WithLabelValues(part).Inc()
+		d.changes[part].Repaired++
 	}
-	d.repaired += len(d.drifted)
 	slices.Sort(d.drifted)
-	klog.FromContext(ctx).Info("Others changed objects of kube-ipvs; they are repaired", "parts", slices.Compact(d.drifted))
+	parts := slices.Compact(d.drifted)
+	klog.FromContext(ctx).Info("Others changed objects of kube-ipvs; they are repaired", "parts", parts)
 	d.drifted = nil
+	return parts
+}
+
+// Report implements loop.Reporter.
+func (d *Dataplane) Report() loop.Report {
+	var r loop.Report
+	for _, l := range d.layers {
+		r.Layers = append(r.Layers, loop.LayerState{Name: l.Name(), Known: l.Known(), Pending: l.Pending(), Failing: l.Failing(), Err: l.Err()})
+	}
+	for _, part := range slices.Sorted(maps.Keys(d.changes)) {
+		r.Changes = append(r.Changes, *d.changes[part])
+	}
+	return r
 }
 
 // any reports whether any of the parts differs.

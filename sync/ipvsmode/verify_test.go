@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -57,6 +58,10 @@ func TestLookSeesEveryServer(t *testing.T) {
 				synctest.Wait()
 				if got := r.ipvs.Table().String(); got != want {
 					t.Error("not mended after a second")
+				}
+				if o, err := r.loop.Overview(t.Context()); err != nil || len(o.Notable) != 1 || !slices.Equal(o.Notable[0].Repaired, []string{"servers"}) ||
+					len(o.Changes) != 1 || o.Changes[0].Component != "servers" || o.Changes[0].Found != o.Changes[0].Repaired {
+					t.Errorf("the overview has %+v, %+v, %v", o.Notable, o.Changes, err)
 				}
 				r.take()
 				time.Sleep(3 * time.Second)

@@ -47,6 +47,8 @@ type Result struct {
 	Idle    bool           // nothing was changed
 	Changed []plan.Address // frontends with a new Status
 	Next    time.Time      // when the next sync is due by itself; zero: after the next change
+
+	Repaired []string // components with external changes that were repaired
 }
 
 // A Status has the reasons why a frontend is not served as requested, in words of a user. The zero Status: it is.

@@ -60,7 +60,7 @@ type Loop struct {
 	owners   owners
 	moved    map[plan.Address]struct{} // frontends with a new owner or status since Services were last reviewed
 
-	syncing time.Time              // when the current sync began, or zero
+	history history
 	dirty   map[plan.Name]struct{} // Services to plan again
 	what    Changed                // other changes not handled yet; Synced stays
 	located bool                   // the node is known

@@ -33,18 +33,20 @@ func (l *Loop) turn(ctx context.Context) (Result, error) {
 	}
 	l.reviewAll(nil)
 	l.programmed()
-	l.measure(begin, isNews, result)
-	return result, verdict(lost, result)
+	err := verdict(lost, result)
+	l.measure(begin, isNews, result, err)
+	return result, err
 }
 
 // measure notes the end of a sync. A pass without work does not count as one.
-func (l *Loop) measure(begin time.Time, isNews bool, result Result) {
-	if l.syncing.IsZero() && (isNews || result.Busy || !result.Idle) {
-		l.syncing = begin
+func (l *Loop) measure(begin time.Time, isNews bool, result Result, err error) {
+	h := &l.history
+	if h.began.IsZero() && (isNews || result.Busy || !result.Idle) {
+		h.began = begin
 	}
-	if l.begun && !result.Busy && !l.syncing.IsZero() {
-		l.count.synced(l.syncing)
-		l.syncing = time.Time{}
+	if l.begun && !result.Busy && !h.began.IsZero() {
+		l.count.synced(h.began)
+		h.end(err, result.Repaired)
 	}
 }
 
@@ -76,6 +78,7 @@ func (l *Loop) replanDirty() {
 		l.replan(name)
 		l.cfg.Beat()
 	}
+	l.history.planned += len(names)
 	l.reviewAll(names)
 	l.dirty = map[plan.Name]struct{}{} // a map never shrinks, and the next change would pay for its past size
 	if !l.begun {
