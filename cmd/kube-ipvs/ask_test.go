@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"kube-ipvs/sync/status"
 )
 
 // Names are resolved as kubectl's are.
@@ -70,23 +68,6 @@ func TestParseExplain(t *testing.T) {
 		if !strings.HasPrefix(got, tt.want) {
 			t.Errorf("explain %s: %s, want %s", tt.text, got, tt.want)
 		}
-	}
-}
-
-// Rates are per second, the busiest first; an item that was added anew counts from its beginning.
-func TestRates(t *testing.T) {
-	item := func(name string, connections, bytes uint64) status.Traffic {
-		return status.Traffic{Name: status.Name{Service: name}, Load: status.Load{Counters: &status.Counters{Connections: connections, InBytes: bytes}}}
-	}
-	begin := time.Now()
-	before := status.List[status.Traffic]{Time: begin, Items: []status.Traffic{item("quiet", 7, 100), item("busy", 10, 1000), item("again", 500, 5000)}}
-	now := status.List[status.Traffic]{Time: begin.Add(2 * time.Second), Items: []status.Traffic{item("quiet", 7, 100), item("busy", 30, 5000), item("again", 4, 40), item("new", 2, 20)}}
-	var got []string
-	for _, r := range ratesOf(before, now) {
-		got = append(got, fmt.Sprintf("%s %v %v", r.Service, r.Connections, r.InBytes))
-	}
-	if want := "[busy 10 2000 again 2 20 new 1 10 quiet 0 0]"; fmt.Sprint(got) != want {
-		t.Errorf("%v, want %s", got, want)
 	}
 }
 

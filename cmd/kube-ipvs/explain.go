@@ -50,7 +50,7 @@ looked at. Established connections keep the way of their first packet.`,
 			if err != nil {
 				return err
 			}
-			list, err := status.Get[status.Explanation](cmd.Context(), client, "explain", q)
+			list, err := status.GetAll[status.Explanation](cmd.Context(), client, "explain", q)
 			if err != nil {
 				return err
 			}

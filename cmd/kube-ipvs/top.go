@@ -1,11 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"time"
 
@@ -46,16 +44,6 @@ Local policy, IPVS sees only the first packet where endpoints are both on this n
 	return cmd
 }
 
-// A rate is the traffic of an item in a second.
-type rate struct {
-	status.Traffic
-	Connections float64 `json:"connectionsPerSecond"`
-	InPackets   float64 `json:"inPacketsPerSecond"`
-	OutPackets  float64 `json:"outPacketsPerSecond"`
-	InBytes     float64 `json:"inBytesPerSecond"`
-	OutBytes    float64 `json:"outBytesPerSecond"`
-}
-
 func (a *asking) top(ctx context.Context, out io.Writer, q status.Query, limit int) error {
 	client, err := a.client(ctx)
 	if err != nil {
@@ -74,7 +62,7 @@ func (a *asking) top(ctx context.Context, out io.Writer, q status.Query, limit i
 		if err != nil {
 			return err
 		}
-		rates := status.List[rate]{TypeMeta: now.TypeMeta, Node: now.Node, Time: now.Time, Items: ratesOf(before, now)}
+		rates := status.List[status.Rate]{TypeMeta: now.TypeMeta, Node: now.Node, Time: now.Time, Items: status.RatesOf(before, now)}
 		before = now
 		if limit > 0 && len(rates.Items) > limit {
 			rates.Items = rates.Items[:limit]
@@ -90,36 +78,7 @@ func (a *asking) top(ctx context.Context, out io.Writer, q status.Query, limit i
 	}
 }
 
-// ratesOf returns the rates between two answers, the busiest first. An item that is new counts from its beginning.
-func ratesOf(before, now status.List[status.Traffic]) []rate {
-	type key struct{ namespace, service, frontend, endpoint string }
-	keyOf := func(t status.Traffic) key { return key{t.Namespace, t.Service, t.Frontend, t.Endpoint} }
-	old := map[key]status.Counters{}
-	for _, t := range before.Items {
-		old[keyOf(t)] = *t.Counters
-	}
-	seconds := max(now.Time.Sub(before.Time), time.Millisecond).Seconds()
-	out := []rate{}
-	for _, t := range now.Items {
-		was := old[keyOf(t)]
-		per := func(now, was uint64) float64 {
-			if now < was { // removed and added again
-				was = 0
-			}
-			return float64(now-was) / seconds
-		}
-		out = append(out, rate{
-			t, per(t.Counters.Connections, was.Connections), per(t.Counters.InPackets, was.InPackets), per(t.Counters.OutPackets, was.OutPackets),
-			per(t.Counters.InBytes, was.InBytes), per(t.Counters.OutBytes, was.OutBytes),
-		})
-	}
-	slices.SortStableFunc(out, func(a, b rate) int {
-		return cmp.Or(cmp.Compare(b.InBytes+b.OutBytes, a.InBytes+a.OutBytes), cmp.Compare(b.Connections, a.Connections), cmp.Compare(b.Active, a.Active))
-	})
-	return out
-}
-
-func printRates(out io.Writer, rates []rate, byEndpoint bool) error {
+func printRates(out io.Writer, rates []status.Rate, byEndpoint bool) error {
 	header := []string{"NAMESPACE", "SERVICE"}
 	if byEndpoint {
 		header = []string{"FRONTEND", "ENDPOINT", "POD"}

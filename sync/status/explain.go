@@ -13,35 +13,37 @@ import (
 )
 
 // explain returns the ways of packets to one address, or to each frontend of a Service.
-func (s *Server) explain(ctx context.Context, q Query) ([]Explanation, string, error) {
+func (s *Server) explain(ctx context.Context, q Query) (out List[Explanation], err error) {
 	name, single := q.name()
 	switch {
 	case single == (q.To != ""):
-		return nil, "", badRequest{errors.New("explain: give a Service, or an address and port")}
+		return out, badRequest{errors.New("explain: give a Service, or an address and port")}
 	case single:
 		v, err := s.view(ctx, name, true)
 		if err != nil {
-			return nil, "", err
+			return out, err
 		}
-		var out []Explanation
+		out.Total = len(v.Frontends)
+		v.Frontends, out.Continue = cut(v.Frontends, q)
 		for i := range v.Frontends {
 			x, err := s.explainFrontend(ctx, v, &v.Frontends[i], q.From)
 			if err != nil {
-				return nil, "", err
+				return out, err
 			}
-			out = append(out, x)
+			out.Items = append(out.Items, x)
 		}
-		return out, "", nil
+		return out, nil
 	}
 	to, err := ParseAddress(q.To)
 	if err != nil {
-		return nil, "", badRequest{err}
+		return out, badRequest{err}
 	}
 	if q.From.IsValid() && q.From.Is4() != to.Addr.Is4() {
-		return nil, "", badRequest{fmt.Errorf("from: %v and %v are of different families", q.From, to.Addr)}
+		return out, badRequest{fmt.Errorf("from: %v and %v are of different families", q.From, to.Addr)}
 	}
 	x, err := s.explainAddress(ctx, to, q.From)
-	return []Explanation{x}, "", err
+	out.Items = []Explanation{x}
+	return out, err
 }
 
 // explainAddress explains an address, whether it is a frontend or not.
@@ -124,26 +126,31 @@ func wayOf(verdict loop.Verdict, from netip.Addr, v view) Way {
 }
 
 // traffic returns the counters of each Service that has any, or of the endpoints of one.
-func (s *Server) traffic(ctx context.Context, q Query) ([]Traffic, string, error) {
-	name, single := q.name()
-	if single {
-		out, err := s.trafficOf(ctx, name)
-		return out, "", err
+func (s *Server) traffic(ctx context.Context, q Query) (out List[Traffic], err error) {
+	if name, single := q.name(); single {
+		out.Items, err = s.trafficOf(ctx, name)
+		return out, err
 	}
+	out.Items, err = s.totals(ctx)
+	out.Items = slices.DeleteFunc(out.Items, func(t Traffic) bool { return q.Namespace != "" && t.Namespace != q.Namespace })
+	return out, err
+}
+
+// totals returns the counters of each Service that has any.
+func (s *Server) totals(ctx context.Context) ([]Traffic, error) {
 	totals, err := s.Meter.Totals(ctx)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	sums := map[plan.Name]loop.Load{}
 	for a, total := range totals {
 		owner, isOwned, err := s.Loop.Owner(ctx, a)
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
-		if !isOwned || q.Namespace != "" && owner.Namespace != q.Namespace {
-			continue
+		if isOwned {
+			sums[owner] = sums[owner].Add(total)
 		}
-		sums[owner] = sums[owner].Add(total)
 	}
 	counted := &loads{counted: true}
 	var out []Traffic
@@ -153,7 +160,7 @@ func (s *Server) traffic(ctx context.Context, q Query) ([]Traffic, string, error
 	slices.SortFunc(out, func(a, b Traffic) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Service, b.Service))
 	})
-	return out, "", nil
+	return out, nil
 }
 
 func (s *Server) trafficOf(ctx context.Context, name plan.Name) ([]Traffic, error) {

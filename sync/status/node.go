@@ -24,6 +24,8 @@ type Node struct {
 	Synced   time.Time `json:"synced,omitzero"`    // when everything was last programmed
 	Waits    time.Time `json:"waits,omitzero"`     // since when a change has waited to be programmed; zero: none does
 
+	Conntrack *Room `json:"conntrack,omitempty"` // connections that the node tracks; missing: not known
+
 	Services   int `json:"services"`
 	Changed    int `json:"changed"`    // Services that are not planned again yet
 	Unserved   int `json:"unserved"`   // parts of Services that cannot be used or served, conflicts included
@@ -78,42 +80,47 @@ type Digest struct {
 }
 
 // node returns the node's summary. It is there before the loop is.
-func (s *Server) node(ctx context.Context, q Query) ([]Node, string, error) {
+func (s *Server) node(ctx context.Context, q Query) (List[Node], error) {
+	n, err := s.sum(ctx, q.Settled)
+	return List[Node]{Items: []Node{n}}, err
+}
+
+// sum sums the node up.
+func (s *Server) sum(ctx context.Context, settled time.Duration) (Node, error) {
 	var n Node
 	if s.State != nil {
 		n = s.State()
 	}
 	if s.waits() != nil {
-		return []Node{n}, "", nil
+		return n, nil
 	}
-	x, err := s.Loop.Summary(ctx, q.Settled)
+	x, err := s.Loop.Summary(ctx, settled)
 	if err != nil {
-		return nil, "", err
+		return n, err
 	}
 	n.Services, n.Changed, n.Unserved, n.Conflicts = x.Services, x.Waiting, x.Unserved, x.Conflicts
 	n.Frontends, n.Programmed, n.Endpoints, n.Draining = x.Frontends, x.Programmed, x.RealServers, x.Draining
 	n.Pending, n.Refused, n.Repaired = x.Pending, x.Refused, x.Repaired
-	if q.Settled > 0 {
+	if settled > 0 {
 		n.Sums = x.Sums
 	}
-	return []Node{n}, "", nil
+	return n, nil
 }
 
 // groups returns groups with the digests of their Services.
-func (s *Server) groups(ctx context.Context, q Query) ([]Group, string, error) {
+func (s *Server) groups(ctx context.Context, q Query) (out List[Group], err error) {
 	if i := slices.IndexFunc(q.Groups, func(g int) bool { return g >= loop.Groups }); i >= 0 {
-		return nil, "", badRequest{fmt.Errorf("groups: %d is not less than %d", q.Groups[i], loop.Groups)}
+		return out, badRequest{fmt.Errorf("groups: %d is not less than %d", q.Groups[i], loop.Groups)}
 	}
 	found, err := s.Loop.Digests(ctx, q.Groups, q.Settled)
-	var out []Group
 	for _, g := range found {
 		item := Group{Group: g.Number, Services: []Digest{}}
 		for _, d := range g.Services {
 			item.Services = append(item.Services, Digest{titleOf(d.Service), fmt.Sprintf("%016x", d.Digest)})
 		}
-		out = append(out, item)
+		out.Items = append(out.Items, item)
 	}
-	return out, "", err
+	return out, err
 }
 
 // errWaits is the answer to questions before the loop is there.

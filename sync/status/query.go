@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,15 +21,24 @@ type Query struct {
 	To        string     // for explain: ADDRESS:PORT[/PROTO], instead of a Service
 	From      netip.Addr // for explain: the source, or the zero Addr
 	Loads     bool       // read connections from the kernel
-	Limit     int        // Services in an answer at most; 0: MaxLimit
+	Limit     int        // Services in an answer at most, or items of a single one; 0: MaxLimit
 	Continue  string     // of the answer before
+	Skip      int        // of these, how many to leave out, for pages by number; Continue misses none where Services come and go
+	Search    string     // a part of NAMESPACE/NAME, or an address of a frontend or endpoint; empty: all
+	Only      Filter     // empty: all
 
 	Groups  []int         // for groups: their numbers
 	Settled time.Duration // for nodes and groups: how long groups have been as they are
 }
 
-// MaxLimit bounds the Services of one answer.
-const MaxLimit = 1000
+const (
+	// MaxLimit bounds the Services of one answer.
+	MaxLimit = 1000
+	// MaxDetailed is the greatest limit with which an answer has the counters of all its Services.
+	MaxDetailed = 100
+	// maxSearch bounds the length of a search; names are shorter.
+	maxSearch = 320
+)
 
 // Values returns the query as parameters of a URL.
 func (q Query) Values() url.Values {
@@ -51,6 +61,11 @@ func (q Query) Values() url.Values {
 		set("limit", strconv.Itoa(q.Limit))
 	}
 	set("continue", q.Continue)
+	if q.Skip != 0 {
+		set("skip", strconv.Itoa(q.Skip))
+	}
+	set("search", q.Search)
+	set("only", string(q.Only))
 	var groups []string
 	for _, g := range q.Groups {
 		groups = append(groups, strconv.Itoa(g))
@@ -64,7 +79,16 @@ func (q Query) Values() url.Values {
 
 // ParseQuery is the inverse of Values. Its error names the parameter.
 func ParseQuery(in url.Values) (Query, error) {
-	q := Query{Namespace: in.Get("namespace"), Service: in.Get("service"), To: in.Get("to"), Limit: MaxLimit, Continue: in.Get("continue")}
+	q := Query{
+		Namespace: in.Get("namespace"), Service: in.Get("service"), To: in.Get("to"), Limit: MaxLimit, Continue: in.Get("continue"),
+		Search: strings.TrimSpace(in.Get("search")), Only: Filter(in.Get("only")),
+	}
+	if len(q.Search) > maxSearch {
+		return q, fmt.Errorf("search: longer than %d characters", maxSearch)
+	}
+	if q.Only != "" && !slices.Contains(filters, q.Only) {
+		return q, fmt.Errorf("only: %q is none of %v", q.Only, filters)
+	}
 	if text := in.Get("from"); text != "" {
 		from, err := netip.ParseAddr(text)
 		if err != nil || from.Zone() != "" {
@@ -85,6 +109,13 @@ func ParseQuery(in url.Values) (Query, error) {
 			return q, fmt.Errorf("limit: %q is not a positive number", text)
 		}
 		q.Limit = min(limit, MaxLimit)
+	}
+	if text := in.Get("skip"); text != "" {
+		skip, err := strconv.ParseUint(text, 10, 31)
+		if err != nil {
+			return q, fmt.Errorf("skip: %q is not a number", text)
+		}
+		q.Skip = int(skip)
 	}
 	if text := in.Get("groups"); text != "" {
 		for number := range strings.SplitSeq(text, ",") {

@@ -14,6 +14,7 @@ func TestQuery(t *testing.T) {
 		{Limit: MaxLimit},
 		{Namespace: "a", Service: "web", Loads: true, Limit: 7, Continue: "a/b"},
 		{Groups: []int{1, 5}, Settled: 90 * time.Second, Limit: 1},
+		{Limit: 50, Skip: 100, Search: "10.96.0.1", Only: Troubled},
 		{To: "[fd00::1]:53/udp", From: netip.MustParseAddr("fd00::2"), Limit: 1},
 	} {
 		got, err := ParseQuery(q.Values())

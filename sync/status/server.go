@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ type Loop interface {
 	Explain(ctx context.Context, to plan.Address, from netip.Addr) ([]loop.Verdict, error)
 	Summary(ctx context.Context, quiet time.Duration) (loop.Summary, error)
 	Digests(ctx context.Context, groups []int, quiet time.Duration) ([]loop.Group, error)
+	Overview(context.Context) (loop.Overview, error)
 }
 
 // A Server answers requests. Its fields are required unless their comment makes them optional.
@@ -41,6 +43,9 @@ type Server struct {
 	Begun func() bool
 
 	Now func() time.Time // nil: the clock
+
+	census  shared[census]
+	reading shared[reading]
 }
 
 // answerLimit bounds the time of an answer.
@@ -51,18 +56,22 @@ func (s *Server) Register(mux *http.ServeMux) {
 	if s.Now == nil {
 		s.Now = time.Now
 	}
+	s.census.age, s.census.make = censusAge, s.count
+	s.reading.age, s.reading.make = readingAge, s.read
 	handle(mux, s, "services", "ServiceList", perService(s, view.service))
-	handle(mux, s, "frontends", "FrontendList", perService(s, view.frontends))
+	handle(mux, s, "frontends", "FrontendList", unserved(perService(s, view.frontends)))
 	handle(mux, s, "endpoints", "EndpointList", perService(s, view.endpoints))
 	handle(mux, s, "drains", "DrainList", perService(s, view.drains))
 	handle(mux, s, "traffic", "TrafficList", s.traffic)
+	handle(mux, s, "rates", "RateList", s.rates)
 	handle(mux, s, "explain", "ExplanationList", s.explain)
 	handle(mux, s, "groups", "GroupList", s.groups)
 	handle(mux, s, "nodes", "NodeList", s.node)
+	handle(mux, s, "overview", "OverviewList", s.overview)
 }
 
 // handle serves one resource.
-func handle[T any](mux *http.ServeMux, s *Server, resource, kind string, items func(context.Context, Query) ([]T, string, error)) {
+func handle[T any](mux *http.ServeMux, s *Server, resource, kind string, answer func(context.Context, Query) (List[T], error)) {
 	mux.HandleFunc("GET /v1alpha1/"+resource, func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), answerLimit)
 		defer cancel()
@@ -70,19 +79,19 @@ func handle[T any](mux *http.ServeMux, s *Server, resource, kind string, items f
 		if err != nil {
 			err = badRequest{err}
 		}
-		out := List[T]{TypeMeta: TypeMeta{Kind: kind, APIVersion: APIVersion}, Node: s.Node}
 		if err == nil && resource != "nodes" { // which are answered without the loop, too
 			err = s.waits()
 		}
+		var out List[T]
 		if err == nil {
-			out.Items, out.Continue, err = items(ctx, q)
+			out, err = answer(ctx, q)
 		}
 		if err != nil {
 			code := statusOf(err)
 			write(w, code, Status{TypeMeta: TypeMeta{Kind: "Status", APIVersion: APIVersion}, Message: err.Error(), Code: code})
 			return
 		}
-		out.Time = s.Now().UTC()
+		out.TypeMeta, out.Node, out.Time = TypeMeta{Kind: kind, APIVersion: APIVersion}, s.Node, s.Now().UTC()
 		if out.Items == nil {
 			out.Items = []T{}
 		}
@@ -110,38 +119,64 @@ func write(w http.ResponseWriter, code int, answer any) {
 }
 
 // perService returns the items of each of the selected Services, a page of them.
-func perService[T any](s *Server, items func(view) []T) func(context.Context, Query) ([]T, string, error) {
-	return func(ctx context.Context, q Query) ([]T, string, error) {
-		names, next, err := s.names(ctx, q)
+func perService[T any](s *Server, items func(view) []T) func(context.Context, Query) (List[T], error) {
+	return func(ctx context.Context, q Query) (out List[T], err error) {
+		names, next, total, err := s.page(ctx, q)
 		if err != nil {
-			return nil, "", err
+			return out, err
 		}
+		out.Continue, out.Total = next, total
 		_, single := q.name()
-		loads := s.loadsOf(ctx)
-		if q.Loads && !single {
+		loads, detailed := s.loadsOf(ctx), single || q.Limit <= MaxDetailed
+		if q.Loads && !detailed {
 			all, err := s.Meter.AllLoads(ctx)
 			if err != nil {
-				return nil, "", err
+				return out, err
 			}
 			loads = func(fe *plan.Frontend) (map[netip.AddrPort]loop.Load, error) { return all(fe), nil }
 		}
-		var out []T
 		for _, name := range names {
 			v, err := s.view(ctx, name, single)
 			if errors.Is(err, loop.ErrUnknown) && !single { // it was removed meanwhile
 				continue
 			}
 			if err != nil {
-				return nil, "", err
+				return out, err
 			}
 			if q.Loads {
-				if err := v.readLoads(single, loads); err != nil {
-					return nil, "", err
+				if err := v.readLoads(detailed, loads); err != nil {
+					return out, err
 				}
 			}
-			out = append(out, items(v)...)
+			out.Items = append(out.Items, items(v)...)
 		}
-		return out, next, nil
+		if single {
+			out.Total = len(out.Items)
+			out.Items, out.Continue = cut(out.Items, q)
+		}
+		return out, nil
+	}
+}
+
+// cut returns a page of the items of a single Service, of which there may be thousands, and the number at which the next one
+// begins.
+func cut[T any](items []T, q Query) (page []T, next string) {
+	begun, _ := strconv.Atoi(q.Continue) // of an answer before, or 0
+	first := min(max(begun, 0)+q.Skip, len(items))
+	if items = items[first:]; len(items) <= q.Limit {
+		return items, ""
+	}
+	return items[:q.Limit], strconv.Itoa(first + q.Limit)
+}
+
+// unserved leaves only frontends that are not served, if a query is about these.
+func unserved(list func(context.Context, Query) (List[Frontend], error)) func(context.Context, Query) (List[Frontend], error) {
+	return func(ctx context.Context, q Query) (List[Frontend], error) {
+		out, err := list(ctx, q)
+		if q.Only == Unserved {
+			out.Items = slices.DeleteFunc(out.Items, func(f Frontend) bool { return f.State != NotServed })
+		}
+		return out, err
 	}
 }
 
@@ -150,22 +185,26 @@ func (s *Server) loadsOf(ctx context.Context) func(*plan.Frontend) (map[netip.Ad
 	return func(fe *plan.Frontend) (map[netip.AddrPort]loop.Load, error) { return s.Meter.Loads(ctx, fe) }
 }
 
-// names returns the Services of a page, and where the next one begins.
-func (s *Server) names(ctx context.Context, q Query) ([]plan.Name, string, error) {
+// page returns the Services of a page, where the next one begins, and the number of Services on all pages.
+func (s *Server) page(ctx context.Context, q Query) (names []plan.Name, next string, total int, err error) {
 	if name, single := q.name(); single {
-		return []plan.Name{name}, "", nil
+		return []plan.Name{name}, "", 0, nil
 	}
-	all, err := s.Loop.Names(ctx)
+	all, err := s.names(ctx, q)
 	if err != nil {
-		return nil, "", err
+		return nil, "", 0, err
 	}
-	namespace, name, isNext := strings.Cut(q.Continue, "/")
-	last := plan.Name{Namespace: namespace, Name: name}
-	names := slices.DeleteFunc(all, func(n plan.Name) bool {
-		return q.Namespace != "" && n.Namespace != q.Namespace || isNext && n.Compare(last) <= 0
-	})
+	first := q.Skip
+	if namespace, name, isNext := strings.Cut(q.Continue, "/"); isNext {
+		last := plan.Name{Namespace: namespace, Name: name}
+		at, found := slices.BinarySearchFunc(all, last, plan.Name.Compare)
+		if first += at; found {
+			first++
+		}
+	}
+	names = all[min(first, len(all)):]
 	if len(names) <= q.Limit {
-		return names, "", nil
+		return names, "", len(all), nil
 	}
-	return names[:q.Limit], names[q.Limit-1].String(), nil
+	return names[:q.Limit], names[q.Limit-1].String(), len(all), nil
 }

@@ -24,6 +24,7 @@ type fake struct {
 	names    []plan.Name
 	services map[plan.Name]loop.Inspection
 	err      error
+	readings int // of totals; each finds 70 bytes more
 }
 
 func (f *fake) Names(context.Context) ([]plan.Name, error) {
@@ -39,8 +40,8 @@ func (f *fake) Inspect(_ context.Context, name plan.Name) (loop.Inspection, erro
 }
 
 func (f *fake) Owner(_ context.Context, a plan.Address) (plan.Name, bool, error) {
-	for _, in := range f.services {
-		for _, fe := range in.Frontends {
+	for _, name := range f.names {
+		for _, fe := range f.services[name].Frontends {
 			if fe.Address == a {
 				return fe.Owner, true, nil
 			}
@@ -51,6 +52,16 @@ func (f *fake) Owner(_ context.Context, a plan.Address) (plan.Name, bool, error)
 
 func (f *fake) Explain(_ context.Context, to plan.Address, from netip.Addr) ([]loop.Verdict, error) {
 	return []loop.Verdict{{Origin: loop.FromPod, Outcome: loop.Delivered, Endpoints: []netip.AddrPort{podAt, farAt}, Share: "1/2", Hairpin: true}}, nil
+}
+
+func (f *fake) Overview(context.Context) (loop.Overview, error) {
+	began := time.Unix(60, 0)
+	pass := loop.Pass{Began: began, Took: 20 * time.Millisecond, Services: 1, Times: 1}
+	failed := loop.Pass{Began: began, Took: time.Second, Err: errors.New("refused"), Times: 3}
+	return loop.Overview{Recent: []loop.Pass{pass, failed}, Notable: []loop.Pass{failed}, Waiting: 1, Report: loop.Report{
+		Layers:  []loop.LayerState{{Name: "reals", Known: 5, Pending: 1, Failing: 1, Err: errors.New("add X: refused")}},
+		Changes: []loop.ExternalChange{{Component: "sets", Found: 2, Repaired: 1, Last: began}},
+	}}, f.err
 }
 
 func (f *fake) Loads(context.Context, *plan.Frontend) (map[netip.AddrPort]loop.Load, error) {
@@ -76,7 +87,8 @@ func (f *fake) Digests(_ context.Context, groups []int, _ time.Duration) (out []
 }
 
 func (f *fake) Totals(context.Context) (map[plan.Address]loop.Load, error) {
-	return map[plan.Address]loop.Load{web: {Counters: loop.Counters{InBytes: 7}}, {Addr: web.Addr, Port: 9}: {}}, nil
+	f.readings++
+	return map[plan.Address]loop.Load{web: {Counters: loop.Counters{InBytes: uint64(70 * f.readings)}}, {Addr: web.Addr, Port: 9}: {}}, nil
 }
 
 var (
@@ -154,7 +166,11 @@ func TestErrors(t *testing.T) {
 	}{
 		{"services", 503, "the loop has ended"},
 		{"services?service=none", 404, "no such Service is served"},
+		{"overview", 503, "the loop has ended"},
 		{"services?limit=0", 400, `limit: "0" is not a positive number`},
+		{"services?skip=-1", 400, `skip: "-1" is not a number`},
+		{"services?only=Broken", 400, `only: "Broken" is none of [Served Limited`},
+		{"services?search=" + strings.Repeat("a", 321), 400, `search: longer than 320 characters`},
 		{"services?loads=perhaps", 400, `loads: "perhaps" is neither`},
 		{"nodes", 503, "the loop has ended"},
 		{"nodes?settled=soon", 400, `settled: "soon" is no duration`},
@@ -187,24 +203,131 @@ func TestAnswers(t *testing.T) {
 			`{"namespace":"a","service":"web","port":"","address":"10.244.2.11:8080/tcp","node":"n2","state":"Limited","reason":"cluster IP: ready; external IP: not on this node"}`},
 		{"traffic?namespace=a&service=web", `{"namespace":"a","service":"web","frontend":"10.96.0.1:80/tcp","endpoint":"10.244.1.11:8080","pod":"web-a","weight":1,"active":2,"inactive":0,"connections":0,"inPackets":0,"outPackets":0,"inBytes":7,"outBytes":0},` +
 			`{"namespace":"a","service":"web","frontend":"203.0.113.1:80/tcp","endpoint":"10.244.1.11:8080","pod":"web-a","weight":1,"active":2,"inactive":0,"connections":0,"inPackets":0,"outPackets":0,"inBytes":7,"outBytes":0}`},
-		{"explain?to=203.0.113.1:80&from=10.244.1.11", `{"address":"203.0.113.1:80/tcp","service":"` + "?" + `","kind":"external IP","state":"Served","ways":[{"origin":"pod","from":"10.244.1.11","outcome":"delivered",` +
+		{"explain?to=203.0.113.1:80&from=10.244.1.11", `{"address":"203.0.113.1:80/tcp","service":"a/web","kind":"external IP","state":"Served","ways":[{"origin":"pod","from":"10.244.1.11","outcome":"delivered",` +
 			`"endpoints":[{"address":"10.244.1.11:8080","pod":"web-a","node":"n1","chance":"1/2","source":"masqueraded"},{"address":"10.244.2.11:8080","node":"n2","chance":"1/2","source":"kept"}],"steps":null}],` +
 			`"others":[{"address":"10.244.2.11:8080","node":"n2","reason":"not on this node, from outside"}]}`},
 		{"drains", ``},
 		{"nodes", nodeItem + `}`},
 		{"nodes?settled=4s", nodeItem + `,"sums":"AAAAAQAAAAU="}`},
+		{"overview", nodeItem + `,"numbers":{"Served":3},"waiting":1,"drainLimit":"1m0s",` +
+			`"layers":[{"name":"reals","present":5,"pending":1,"failing":1,"error":"add X: refused"}],` +
+			`"externalChanges":[{"component":"sets","found":2,"repaired":1,"last":"1970-01-01T00:01:00Z"}],` +
+			`"recent":[{"began":"1970-01-01T00:01:00Z","seconds":0.02,"services":1,"times":1},{"began":"1970-01-01T00:01:00Z","seconds":1,"services":0,"error":"refused","times":3}],` +
+			`"notable":[{"began":"1970-01-01T00:01:00Z","seconds":1,"services":0,"error":"refused","times":3}]}`},
 		{"groups?groups=0,1", `{"group":0,"services":[{"namespace":"a","service":"web","digest":"00000000000000ab"}]},` +
 			`{"group":1,"services":[{"namespace":"a-b","service":"web","digest":"00000000000000ab"}]}`},
 	} {
-		kind := map[string]string{"services": "ServiceList", "endpoints": "EndpointList", "traffic": "TrafficList", "explain": "ExplanationList", "drains": "DrainList", "nodes": "NodeList", "groups": "GroupList"}
+		kind := map[string]string{"services": "ServiceList", "endpoints": "EndpointList", "traffic": "TrafficList", "explain": "ExplanationList", "drains": "DrainList", "nodes": "NodeList", "groups": "GroupList", "overview": "OverviewList"}
 		resource, _, _ := strings.Cut(tt.path, "?")
-		want := fmt.Sprintf(`{"kind":%q,"apiVersion":"kube-ipvs/v1alpha1","node":"n1","time":"1970-01-01T00:00:00Z","items":[%s]}`, kind[resource], tt.want)
+		total := map[string]string{"services": `,"total":1`, "endpoints": `,"total":1`, "drains": `,"total":3`}[resource]
+		want := fmt.Sprintf(`{"kind":%q,"apiVersion":"kube-ipvs/v1alpha1","node":"n1","time":"1970-01-01T00:00:00Z","items":[%s]%s}`, kind[resource], tt.want, total)
 		_, got := get("/v1alpha1/" + tt.path)
-		for _, name := range []string{"a/web", "a-b/web", "b/web"} { // all have the address of explain, in no order
-			got = strings.ReplaceAll(got, `"service":"`+name+`"`, `"service":"?"`)
-		}
 		if diff := cmp.Diff(want+"\n", got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.path, diff)
+		}
+	}
+}
+
+// names returns the Services of an answer.
+func names(t *testing.T, code int, body string) string {
+	t.Helper()
+	var list List[Name]
+	if err := json.Unmarshal([]byte(body), &list); err != nil || code != http.StatusOK {
+		t.Fatalf("%d %s %v", code, body, err)
+	}
+	out := fmt.Sprint(list.Total)
+	for _, n := range list.Items {
+		out += fmt.Sprintf(" %s/%s", n.Namespace, n.Service)
+	}
+	return out
+}
+
+// Services are found by a part of their name, by an address, and by their state; pages can be asked for by number.
+func TestSearch(t *testing.T) {
+	f := newFake()
+	odd := f.services[plan.Name{Namespace: "b", Name: "web"}]
+	own := netip.MustParseAddr("10.96.0.2")
+	odd.Frontends = []loop.InspectedFrontend{
+		{Frontend: &plan.Frontend{Address: plan.Address{Addr: own, Port: 80, Protocol: inet.TCP}, Rejected: true}, Owner: plan.Name{Namespace: "b", Name: "web"}, Programmed: true},
+		{Frontend: &plan.Frontend{Address: web}, Owner: plan.Name{Namespace: "a", Name: "web"}},
+	}
+	odd.Explanation.Endpoints = nil
+	odd.Frontends[0].Drains = []loop.Drain{{At: podAt}}
+	f.services[plan.Name{Namespace: "b", Name: "web"}] = odd
+	get := f.serve(t)
+	for _, tt := range []struct{ query, want string }{
+		{"", "3 a/web a-b/web b/web"},
+		{"search=WEB", "3 a/web a-b/web b/web"},
+		{"search=a/w", "1 a/web"},
+		{"search=%20b/w%20", "2 a-b/web b/web"},
+		{"search=nothing", "0"},
+		{"search=10.96.0.2", "1 b/web"},
+		{"search=10.96.0.2:80/tcp", "1 b/web"},
+		{"search=10.244.2.11", "2 a/web a-b/web"},
+		{"search=10.244.2.11&namespace=a", "1 a/web"},
+		{"search=192.0.2.1", "0"},
+		{"search=fe80::1%25eth0", "0"},
+		{"only=Served", "2 a/web a-b/web"},
+		{"only=Limited", "1 b/web"},
+		{"only=Troubled", "1 b/web"},
+		{"only=Troubled&search=a", "0"},
+		{"only=Unserved", "1 b/web"},
+		{"only=Draining", "1 b/web"},
+		{"only=Pending", "0"},
+		{"limit=1&skip=1", "3 a-b/web"},
+		{"limit=2&skip=2", "3 b/web"},
+		{"skip=7", "3"},
+		{"continue=a/web", "3 a-b/web b/web"},
+		{"continue=a/was-removed&limit=1", "3 a/web"},
+	} {
+		code, body := get("/v1alpha1/services?" + tt.query)
+		if got := names(t, code, body); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.query, got, tt.want)
+		}
+	}
+	code, body := get("/v1alpha1/frontends?only=Unserved")
+	if got := names(t, code, body); got != "1 b/web" || !strings.Contains(body, `"owner":"a/web"`) {
+		t.Errorf("frontends that are not served: %s %s", got, body)
+	}
+	if _, body := get("/v1alpha1/overview"); !strings.Contains(body, `"numbers":{"Draining":1,"Limited":1,"Served":2,"Troubled":1,"Unserved":1}`) {
+		t.Errorf("node: %s", body)
+	}
+}
+
+// The items of one Service have pages, too: it may have thousands.
+func TestPagesOfOne(t *testing.T) {
+	get := newFake().serve(t)
+	for _, tt := range []struct{ query, want, next string }{
+		{"", "2 a/web a/web", ""},
+		{"&limit=1", "2 a/web", "1"},
+		{"&limit=1&continue=1", "2 a/web", ""},
+		{"&limit=1&skip=1", "2 a/web", ""},
+		{"&continue=9", "2", ""},
+		{"&continue=-1", "2 a/web a/web", ""},
+	} {
+		for _, resource := range []string{"frontends", "endpoints"} {
+			code, body := get("/v1alpha1/" + resource + "?namespace=a&service=web" + tt.query)
+			var list List[Name]
+			if err := json.Unmarshal([]byte(body), &list); err != nil {
+				t.Fatal(err)
+			}
+			if got := names(t, code, body); got != tt.want || list.Continue != tt.next {
+				t.Errorf("%s%s: %s, then %q; want %s, %q", resource, tt.query, got, list.Continue, tt.want, tt.next)
+			}
+		}
+	}
+}
+
+// Counters are in short pages, and in no others: they cost a request to the kernel for each frontend.
+func TestCountersOfPages(t *testing.T) {
+	get := newFake().serve(t)
+	for _, tt := range []struct {
+		limit int
+		want  bool
+	}{{1, true}, {MaxDetailed, true}, {MaxDetailed + 1, false}, {MaxLimit, false}} {
+		_, body := get(fmt.Sprintf("/v1alpha1/services?loads=true&limit=%d", tt.limit))
+		if got := strings.Contains(body, `"inBytes":14`); got != tt.want || !strings.Contains(body, `"active":4`) {
+			t.Errorf("limit %d: %s", tt.limit, body)
 		}
 	}
 }
@@ -224,6 +347,7 @@ func TestStates(t *testing.T) {
 		{"of another program", loop.InspectedFrontend{Frontend: &plan.Frontend{}, Owner: me, Status: loop.Status{Refused: errors.New("foreign")}}, NotServed},
 		{"a family that does not work", loop.InspectedFrontend{Frontend: &plan.Frontend{}, Owner: me, Status: loop.Status{Family: "IPv6 does not work"}}, NotServed},
 		{"not yet", loop.InspectedFrontend{Frontend: &plan.Frontend{}, Owner: me}, Pending},
+		{"an endpoint is refused", loop.InspectedFrontend{Frontend: &plan.Frontend{}, Owner: me, Status: loop.Status{Limited: "refused"}}, Limited},
 		{"without endpoints", loop.InspectedFrontend{Frontend: &plan.Frontend{Rejected: true}, Owner: me, Programmed: true}, Rejecting},
 		{"internal Local without one here", loop.InspectedFrontend{Frontend: &plan.Frontend{Restricted: true}, Owner: me, Programmed: true}, Dropping},
 		{"external Local without one here", loop.InspectedFrontend{Frontend: &plan.Frontend{DropExternal: true}, Owner: me, Programmed: true}, Limited},

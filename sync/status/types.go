@@ -1,8 +1,9 @@
 // Package status has what an operator sees of a node: typed JSON over HTTP, which the program's subcommands, its kubectl plugin
 // and its page for a browser share. A Server answers from the loop, a Client asks.
 //
-// Requests are GET /v1alpha1/RESOURCE with the parameters of Query: services, frontends, endpoints, drains and traffic are Lists
-// of the types of this package, explain is a List of Explanations, nodes one of the Node that is asked, and groups one of Groups. An error is a Status with an HTTP status of 400 and more.
+// Requests are GET /v1alpha1/RESOURCE with the parameters of Query: services, frontends, endpoints, drains, traffic and rates are
+// Lists of the types of this package, explain is a List of Explanations, nodes one of the Node that is asked, overview one of its
+// Overview, and groups one of Groups. An error is a Status with an HTTP status of 400 and more.
 // Fields are added without a new version; a field that changes its meaning, or goes, needs one.
 package status
 
@@ -17,13 +18,15 @@ type TypeMeta struct {
 	APIVersion string `json:"apiVersion"`
 }
 
-// A List is the answer to a request: ServiceList, FrontendList, EndpointList, DrainList, TrafficList, ExplanationList, GroupList or NodeList.
+// A List is the answer to a request: ServiceList, FrontendList, EndpointList, DrainList, TrafficList, RateList, ExplanationList,
+// GroupList, NodeList or OverviewList.
 type List[T any] struct {
 	TypeMeta
 	Node     string    `json:"node"`
 	Time     time.Time `json:"time"`
 	Items    []T       `json:"items"`
 	Continue string    `json:"continue,omitempty"` // asks for the rest; empty: this is all
+	Total    int       `json:"total,omitempty"`    // on all pages: Services, or items of the one that was asked for
 }
 
 // A Status is the answer to a request that failed.
@@ -110,7 +113,8 @@ type Drain struct {
 	*Load
 }
 
-// A Load is the kernel's state behind an item. Counters are only in answers about a single Service, and in traffic.
+// A Load is the kernel's state behind an item. Counters are only in traffic and in answers about a single Service, or with a limit
+// of MaxDetailed at most.
 type Load struct {
 	Weight   *uint32 `json:"weight,omitempty"`
 	Active   uint32  `json:"active"`   // established connections
@@ -178,4 +182,49 @@ type Idle struct {
 type Step struct {
 	Text    string `json:"text"`
 	Command string `json:"command,omitempty"` // shows it in the kernel
+}
+
+// An Overview is a node as a whole.
+type Overview struct {
+	Node
+	Numbers    map[Filter]int   `json:"numbers"` // of Services, by filter; missing: 0
+	Waiting    int              `json:"waiting"` // Services with changes that are not programmed yet
+	DrainLimit string           `json:"drainLimit"`
+	Layers     []Layer          `json:"layers"`
+	External   []ExternalChange `json:"externalChanges"` // by component
+	Recent     []Sync           `json:"recent"`          // the last syncs, newest first
+	Notable    []Sync           `json:"notable"`         // the last ones that failed or repaired something, newest first
+}
+
+// A Room is the number of things in a place, and how many it has room for.
+type Room struct {
+	Entries int `json:"entries"`
+	Limit   int `json:"limit"`
+}
+
+// A Layer is the state of all kernel objects of one kind.
+type Layer struct {
+	Name    string `json:"name"`
+	Present int    `json:"present"`
+	Pending int    `json:"pending"` // not as wanted
+	Failing int    `json:"failing"` // the kernel refused the change
+	Error   string `json:"error,omitempty"`
+}
+
+// An ExternalChange counts the changes that others made to the objects of a component.
+type ExternalChange struct {
+	Component string    `json:"component"`
+	Found     int       `json:"found"`
+	Repaired  int       `json:"repaired"`
+	Last      time.Time `json:"last,omitzero"`
+}
+
+// A Sync is a sync that had work.
+type Sync struct {
+	Began    time.Time `json:"began"`
+	Seconds  float64   `json:"seconds"`
+	Services int       `json:"services"` // that were planned
+	Error    string    `json:"error,omitempty"`
+	Repaired []string  `json:"repaired,omitempty"` // components with external changes
+	Times    int       `json:"times"`              // that it failed in this way, one after the other
 }

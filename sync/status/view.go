@@ -199,7 +199,7 @@ func (v *view) state(fe *loop.InspectedFrontend) (State, string) {
 		return NotServed, fe.Status.Refused.Error()
 	case fe.Status.Family != "":
 		return NotServed, fe.Status.Family
-	case !fe.Programmed:
+	case !fe.Programmed && fe.Status.Limited == "": // else that is why
 		return Pending, "not programmed yet"
 	case fe.Rejected:
 		return Rejecting, "no endpoint can serve"
