@@ -134,6 +134,11 @@ func TestArrows(t *testing.T) {
 			wrong: isOurs,
 		},
 		{
+			name:  "the page knows nothing of ours: it passes requests on",
+			of:    func(s source) bool { return s.in("internal/page") },
+			wrong: isOurs,
+		},
+		{
 			name:  "only the program knows its configuration",
 			of:    func(s source) bool { return product(s) && !s.in("cmd") },
 			wrong: func(i string) bool { return i == module+"/internal/config" },

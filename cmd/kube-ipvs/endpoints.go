@@ -17,12 +17,17 @@ import (
 	"k8s.io/kube-proxy/config/v1alpha1"
 
 	"kube-ipvs/internal/config"
+	"kube-ipvs/internal/page"
 )
 
 // metricsMux returns the handlers of the metrics port: those of kube-proxy, with its paths, codes, headers and bodies. As
-// there, most answer any method. Own has the metrics beside those of Kubernetes's libraries.
-func metricsMux(cfg *config.Config, own prometheus.Gatherer) *http.ServeMux {
+// there, most answer any method. Own has the metrics beside those of Kubernetes's libraries. Browser has the page for a
+// browser; nil: there is none.
+func metricsMux(cfg *config.Config, own prometheus.Gatherer, browser http.Handler) *http.ServeMux {
 	mux := http.NewServeMux()
+	if browser != nil {
+		mux.Handle(page.Path, browser)
+	}
 	started := legacyregistry.GetProcessStart()
 	mux.Handle("/metrics", promhttp.HandlerFor(prometheus.Gatherers{legacyregistry.DefaultGatherer, own}, promhttp.HandlerOpts{ProcessStartTime: started}))
 	slis.SLIMetricsWithReset{}.Install(mux)

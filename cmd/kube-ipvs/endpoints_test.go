@@ -1,13 +1,17 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
@@ -15,6 +19,8 @@ import (
 	"k8s.io/kube-proxy/config/v1alpha1"
 
 	"kube-ipvs/internal/config"
+	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/manifest"
 )
 
 // configured returns the configuration of these flags.
@@ -94,7 +100,7 @@ func TestMetricsPort(t *testing.T) {
 		{[]string{"--profiling"}, "GET", "/debug/flags/v", "", 406, "text/plain", `^unsupported http method\n$`},
 		{[]string{"--profiling"}, "PUT", "/debug/flags/v", "", 400, "text/plain", `invalid syntax\n$`},
 	} {
-		w := ask(t, metricsMux(configured(t, tt.args...), prometheus.NewRegistry()), tt.method, tt.path, tt.accept, "")
+		w := ask(t, metricsMux(configured(t, tt.args...), prometheus.NewRegistry(), nil), tt.method, tt.path, tt.accept, "")
 		if got := w.Header().Get("Content-Type"); w.Code != tt.code || got != tt.kind || !regexp.MustCompile(tt.want).MatchString(w.Body.String()) {
 			t.Errorf("%s %s, %q, with %q: %d, %q, %.300q; want %d, %q, %q", tt.method, tt.path, tt.accept, tt.args, w.Code, got, w.Body.String(), tt.code, tt.kind, tt.want)
 		}
@@ -103,7 +109,7 @@ func TestMetricsPort(t *testing.T) {
 
 // A deprecated version warns, another does not.
 func TestDeprecatedVersion(t *testing.T) {
-	mux := metricsMux(config.Default(), prometheus.NewRegistry())
+	mux := metricsMux(config.Default(), prometheus.NewRegistry(), nil)
 	for version, want := range map[string]bool{"v1alpha1": true, "v1beta1": false} {
 		w := ask(t, mux, http.MethodGet, "/statusz", "application/json;as=Statusz;g=config.k8s.io;v="+version, "")
 		if got := strings.HasPrefix(w.Header().Get("Warning"), "299 - "); got != want {
@@ -115,7 +121,7 @@ func TestDeprecatedVersion(t *testing.T) {
 // The page has the configuration as kube-proxy would have it, complete with defaults.
 func TestConfigz(t *testing.T) {
 	cfg := configured(t, "--cluster-cidr=10.244.0.0/16", "--ipvs-scheduler=mh")
-	w := ask(t, metricsMux(cfg, prometheus.NewRegistry()), http.MethodGet, "/configz", "", "")
+	w := ask(t, metricsMux(cfg, prometheus.NewRegistry(), nil), http.MethodGet, "/configz", "", "")
 	var got map[string]*v1alpha1.KubeProxyConfiguration
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 		t.Fatal(err)
@@ -132,7 +138,7 @@ func TestConfigz(t *testing.T) {
 func TestKubernetesBuildInfo(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(kubernetesBuildInfo())
-	w := ask(t, metricsMux(config.Default(), registry), http.MethodGet, "/metrics", "", "")
+	w := ask(t, metricsMux(config.Default(), registry, nil), http.MethodGet, "/metrics", "", "")
 	want := regexp.MustCompile(`(?m)^kubernetes_build_info\{.*git_version="v1\.(\d+)\.\d+",.*major="1",minor="(\d+)",.*\} 1$`)
 	if got := want.FindStringSubmatch(w.Body.String()); got == nil || got[1] != got[2] {
 		t.Errorf("%q", got)
@@ -141,7 +147,7 @@ func TestKubernetesBuildInfo(t *testing.T) {
 
 // The log's verbosity follows a request.
 func TestPutVerbosity(t *testing.T) {
-	mux := metricsMux(configured(t, "--profiling"), prometheus.NewRegistry())
+	mux := metricsMux(configured(t, "--profiling"), prometheus.NewRegistry(), nil)
 	before := klog.V(7).Enabled()
 	w := ask(t, mux, http.MethodPut, "/debug/flags/v", "", "7")
 	if w.Code != http.StatusOK || before || !klog.V(7).Enabled() || klog.V(8).Enabled() {
@@ -149,5 +155,37 @@ func TestPutVerbosity(t *testing.T) {
 	}
 	if w := ask(t, mux, http.MethodPut, "/debug/flags/v", "", "0"); w.Code != http.StatusOK || klog.V(1).Enabled() {
 		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// The page for a browser is beside the metrics unless --page=none; it is for this node alone unless --page=all.
+func TestPage(t *testing.T) {
+	answers := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "answer") })
+	const near, far = "127.0.0.1:40000", "192.0.2.1:40000"
+	for _, tt := range []struct {
+		args         []string
+		path, remote string
+		code         int
+		want         string
+	}{
+		{nil, "/page", near, http.StatusTemporaryRedirect, ""},
+		{nil, "/page/", near, http.StatusOK, "<title>kube-ipvs</title>"},
+		{nil, "/page/", far, http.StatusForbidden, "--page=all"},
+		{nil, "/page/v1alpha1/overview", near, http.StatusOK, "answer"},
+		{nil, "/v1alpha1/overview", near, http.StatusNotFound, ""},
+		{[]string{"--page=loopback"}, "/page/", far, http.StatusForbidden, ""},
+		{[]string{"--page=all"}, "/page/", far, http.StatusOK, ""},
+		{[]string{"--page=none"}, "/page/", near, http.StatusNotFound, ""},
+		{[]string{"--page=none"}, "/page/v1alpha1/overview", near, http.StatusNotFound, ""},
+	} {
+		p := &proxy{config: configured(t, tt.args...), source: manifest.New(t.TempDir(), "node1", newHandler(loop.NewQueue(), logr.Discard()))}
+		r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1:10249"+tt.path, nil)
+		r.RemoteAddr = tt.remote
+		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, net.Addr(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 10249})))
+		w := httptest.NewRecorder()
+		metricsMux(p.config, prometheus.NewRegistry(), p.browser(answers)).ServeHTTP(w, r)
+		if w.Code != tt.code || !strings.Contains(w.Body.String(), tt.want) {
+			t.Errorf("%q: %s from %s: %d %.200s, want %d %s", tt.args, tt.path, tt.remote, w.Code, w.Body, tt.code, tt.want)
+		}
 	}
 }

@@ -22,7 +22,7 @@ import (
 
 var update = flag.Bool("update", false, "write generated pages anew")
 
-const page = "../../docs/metrics.md"
+const metricsPage = "../../docs/metrics.md"
 
 // A metric is the description of a metric.
 type metric struct {
@@ -146,11 +146,11 @@ of the Go runtime and the process (` + "`go_*`, `process_*`" + `), of the reques
 		}
 	}
 	if *update {
-		if err := os.WriteFile(page, want.Bytes(), 0o600); err != nil {
+		if err := os.WriteFile(metricsPage, want.Bytes(), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	got, err := os.ReadFile(page)
+	got, err := os.ReadFile(metricsPage)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestMetricsAreListed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(page)
+	text, err := os.ReadFile(metricsPage)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -17,12 +14,18 @@ func registerNodeMetrics(r prometheus.Registerer, procSys string) {
 	}, []string{"version", "goversion"})
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 	conntrack := func(name, help, file string) prometheus.Collector {
-		return setting{prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help}), filepath.Join(procSys, "net/netfilter", file)}
+		return setting{prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help}), filepath.Join(procSys, file)}
 	}
 	r.MustRegister(build,
-		conntrack("kube_ipvs_conntrack_entries", "Connections that the node tracks, of Services and others.", "nf_conntrack_count"),
-		conntrack("kube_ipvs_conntrack_entries_limit", "Connections that the node can track.", "nf_conntrack_max"))
+		conntrack("kube_ipvs_conntrack_entries", "Connections that the node tracks, of Services and others.", conntrackCount),
+		conntrack("kube_ipvs_conntrack_entries_limit", "Connections that the node can track.", conntrackMax))
 }
+
+// The files of connection tracking.
+const (
+	conntrackCount = "net/netfilter/nf_conntrack_count"
+	conntrackMax   = "net/netfilter/nf_conntrack_max"
+)
 
 // A setting is a gauge of a number in a file of the kernel. It has no value while the file has none.
 type setting struct {
@@ -32,14 +35,10 @@ type setting struct {
 
 // Collect implements prometheus.Collector.
 func (s setting) Collect(metrics chan<- prometheus.Metric) {
-	text, err := os.ReadFile(s.file)
+	value, err := readNumber(s.file)
 	if err != nil {
 		return
 	}
-	value, err := strconv.ParseFloat(strings.TrimSpace(string(text)), 64)
-	if err != nil {
-		return
-	}
-	s.Set(value)
+	s.Set(float64(value))
 	s.Gauge.Collect(metrics)
 }

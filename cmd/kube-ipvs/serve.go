@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -203,14 +204,15 @@ func (p *proxy) run(ctx context.Context) error {
 	parts.Go(whenFree(ctx, free, func() error {
 		return listen(ctx, p.config.Healthz, p.config.BindHardFail, p.handlers.Mux(), p.unbound("FailedToStartProxierHealthcheck"))
 	}))
-	parts.Go(whenFree(ctx, free, func() error {
-		return listen(ctx, p.config.Metrics, p.config.BindHardFail, metricsMux(p.config, p.registry), p.unbound("FailedToStartMetricServer"))
-	}))
-
 	p.status = p.newStatus()
+	answers := http.NewServeMux()
+	p.status.Register(answers)
 	if p.config.Socket != "" {
-		parts.Go(func() error { return p.serveStatus(ctx) })
+		parts.Go(func() error { return p.serveStatus(ctx, answers) })
 	}
+	parts.Go(whenFree(ctx, free, func() error {
+		return listen(ctx, p.config.Metrics, p.config.BindHardFail, metricsMux(p.config, p.registry, p.browser(answers)), p.unbound("FailedToStartMetricServer"))
+	}))
 
 	// The loop between them.
 	parts.Go(whenFree(ctx, free, func() error {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"kube-ipvs/internal/config"
+	"kube-ipvs/internal/page"
 	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/status"
@@ -29,14 +30,20 @@ const (
 	socketRetry = 30 * time.Second
 )
 
+// browser returns the handler of the page for a browser, which has the same answers as the socket, or nil.
+func (p *proxy) browser(answers http.Handler) http.Handler {
+	if p.config.Page == config.PageNone {
+		return nil
+	}
+	return page.New(page.Config{Node: p.source.Node().Name, All: p.config.Page == config.PageAll, Answers: answers})
+}
+
 // serveStatus answers the subcommands at the socket until the context ends. Without a socket, as in a read-only file system, the
 // proxy does its work all the same.
-func (p *proxy) serveStatus(ctx context.Context) error {
-	mux := http.NewServeMux()
-	p.status.Register(mux)
+func (p *proxy) serveStatus(ctx context.Context, answers http.Handler) error {
 	logged := ""
 	for ctx.Err() == nil {
-		err := serveSocket(ctx, p.config.Socket, mux)
+		err := serveSocket(ctx, p.config.Socket, answers)
 		if err != nil && ctx.Err() == nil && err.Error() != logged {
 			logged = err.Error()
 			klog.FromContext(ctx).Error(err, "Subcommands such as \"kube-ipvs get\" get no answer", "socket", p.config.Socket, "retryAfter", socketRetry)
@@ -73,6 +80,11 @@ func (p *proxy) nodeState() status.Node {
 		}
 	}
 	n.Ready = n.Reason == ""
+	entries, errEntries := readNumber(filepath.Join(p.config.ProcSys, conntrackCount))
+	limit, errLimit := readNumber(filepath.Join(p.config.ProcSys, conntrackMax))
+	if errEntries == nil && errLimit == nil {
+		n.Conntrack = &status.Room{Entries: entries, Limit: limit}
+	}
 	return n
 }
 

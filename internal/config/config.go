@@ -40,6 +40,16 @@ const (
 	Bind   VIPMode = "bind"   // add the addresses to kube-ipvs0
 )
 
+// Page selects who may see the page for a browser on the address of the metrics.
+type Page string
+
+// The askers that may see the page.
+const (
+	PageLoopback Page = "loopback" // this node, and what is forwarded to its loopback address
+	PageAll      Page = "all"      // whoever reaches the metrics
+	PageNone     Page = "none"
+)
+
 // DetectMode selects the way to tell sources inside the cluster from others.
 type DetectMode string
 
@@ -81,6 +91,7 @@ type Config struct {
 	Metrics       netip.AddrPort // the zero value: no server
 	BindHardFail  bool           // a server that cannot bind its address ends the program
 	Profiling     bool
+	Page          Page
 	TrafficSeries int                            // bound on the series of metrics of traffic; 0: none
 	FeatureGates  map[string]bool                // as given, of any component
 	Gates         featuregate.MutableFeatureGate // those with an effect here, and not in client-go

@@ -135,7 +135,7 @@ func TestDefaults(t *testing.T) {
 		Masquerade:  Masquerade{Bit: 14},
 		DetectLocal: DetectLocal{Mode: ClusterCIDR},
 		Conntrack:   Conntrack{MaxPerCore: 32768, Min: 131072, TCPEstablishedTimeout: 24 * time.Hour, TCPCloseWaitTimeout: time.Hour},
-		OOMScoreAdj: -999, TrafficSeries: 1000,
+		OOMScoreAdj: -999, Page: PageLoopback, TrafficSeries: 1000,
 		Healthz: netip.MustParseAddrPort("0.0.0.0:10256"),
 		Metrics: netip.MustParseAddrPort("127.0.0.1:10249"),
 	}

@@ -45,6 +45,7 @@ type Flags struct {
 	defaultTCP    time.Duration
 	serveHealthz  bool
 	serveMetrics  bool
+	page          string
 	trafficSeries int
 }
 
@@ -148,6 +149,7 @@ func (f *Flags) addServers() {
 	fs.Var(ifGiven(&p.MetricsBindAddress, "ipport"), "metrics-bind-address", "Address of /metrics; without a port: port 10249.")
 	fs.BoolVar(&f.serveHealthz, "serve-healthz", true, "Serve /healthz and /livez.")
 	fs.BoolVar(&f.serveMetrics, "serve-metrics", true, "Serve /metrics.")
+	fs.StringVar(&f.page, "page", string(PageLoopback), "Who may see the page for a browser, /page/ beside /metrics, that shows what this node serves: loopback (this node, and what is forwarded to its loopback address), all (whoever reaches /metrics), or none.")
 	fs.IntVar(&f.trafficSeries, "traffic-series", 1000, "Bound on the series of the metrics of traffic: five for a Service, and five for an endpoint. 0: none, and the kernel's counters are not read.")
 	fs.BoolVar(&p.BindAddressHardFail, "bind-address-hard-fail", false, "Exit if a server's address cannot be bound, instead of trying again.")
 	fs.BoolVar(&p.EnableProfiling, "profiling", false, "Serve /debug/pprof beside /metrics.")
@@ -173,7 +175,7 @@ func (f *Flags) ignored() []string {
 	beside := map[string]bool{
 		"config": true, "write-config-to": true, "cleanup": true, "init-only": true, "dry-run": true, "version": true, "master": true, "hostname-override": true,
 		"mode": true, "vip-mode": true, "kubelet-kubeconfig": true, "manifests": true, "proc-sys": true, "drain-limit": true, "default-ipvs-tcp-timeout": true,
-		"serve-healthz": true, "serve-metrics": true, "socket": true, "traffic-series": true, "boot-id-file": true, "machine-id-file": true,
+		"serve-healthz": true, "serve-metrics": true, "socket": true, "traffic-series": true, "page": true, "boot-id-file": true, "machine-id-file": true,
 	}
 	var logging pflag.FlagSet
 	logsapi.AddFlags(logsapi.NewLoggingConfiguration(), &logging)

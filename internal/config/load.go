@@ -109,7 +109,7 @@ func (f *Flags) convert(proxy *v1alpha1.KubeProxyConfiguration, r *review) (*Con
 			AcceptContentTypes: proxy.ClientConnection.AcceptContentTypes,
 			QPS:                proxy.ClientConnection.QPS, Burst: int(proxy.ClientConnection.Burst),
 		},
-		DrainLimit: f.drainLimit, TrafficSeries: f.trafficSeries, BindHardFail: proxy.BindAddressHardFail, Profiling: proxy.EnableProfiling,
+		DrainLimit: f.drainLimit, Page: Page(f.page), TrafficSeries: f.trafficSeries, BindHardFail: proxy.BindAddressHardFail, Profiling: proxy.EnableProfiling,
 		OOMScoreAdj: int(*proxy.OOMScoreAdj),
 	}
 	r.ownFlags(f, c)

@@ -30,6 +30,7 @@ func TestProblemsOfFlags(t *testing.T) {
 		{"no mode at all", "--proxy-mode=fast", "--proxy-mode=fast: no such mode; set it to ipvs"},
 		{"our own flag", "--mode=iptables", "--mode=iptables: kube-ipvs has the mode ipvs"},
 		{"a way to take packets", "--vip-mode=steal", "--vip-mode=steal: must be divert or bind"},
+		{"nobody of these", "--page=friends", "--page=friends: must be one of loopback, all, none"},
 		{"no time to drain", "--drain-limit=0s", "--drain-limit=0s: must be more than 0"},
 		{"no settings", "--proc-sys=", "--proc-sys=: must be a directory, such as /proc/sys"},
 		{"a blank name", "--hostname-override=\t", "--hostname-override=\t: must not be blank"},

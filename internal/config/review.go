@@ -13,6 +13,7 @@ import (
 
 var (
 	detectModes = []DetectMode{ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix}
+	pages       = []Page{PageLoopback, PageAll, PageNone}
 	schedulers  = []string{"rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "dh", "mh", "sed", "nq", "fo", "ovf", "twos"}
 )
 
@@ -29,6 +30,9 @@ func (r *review) ownFlags(f *Flags, c *Config) {
 	}
 	if f.drainLimit <= 0 {
 		r.bad(setDrainLimit, f.drainLimit, "must be more than 0")
+	}
+	if !slices.Contains(pages, c.Page) {
+		r.bad(setPage, f.page, "must be one of %s", list(pages))
 	}
 	if f.trafficSeries < 0 {
 		r.bad(setTrafficSeries, f.trafficSeries, "must be 0 or more")

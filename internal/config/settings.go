@@ -43,6 +43,7 @@ var (
 	setVIPMode       = setting{"vip-mode", "", ""}
 	setDrainLimit    = setting{"drain-limit", "", ""}
 	setProcSys       = setting{"proc-sys", "", ""}
+	setPage          = setting{"page", "", ""}
 	setTrafficSeries = setting{"traffic-series", "", ""}
 	setDefaultTCP    = setting{"default-ipvs-tcp-timeout", "", ""}
 
