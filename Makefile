@@ -1,6 +1,6 @@
 # Two commands are all that one needs: "make demo" and "make test". Both install what is missing.
-.PHONY: demo test compare takeover minors bench instructions soak nft kernels neighbours conformance conformance-short conformance-programs rolling release \
-    lint build unit kernel cluster packages clean
+.PHONY: demo test compare takeover minors bench instructions soak nft kernels page neighbours conformance conformance-short conformance-programs \
+    rolling release lint build unit kernel cluster packages clean
 
 bin := $(CURDIR)/.bin
 inkernel := $(bin)/inkernel -timeout 41m
@@ -102,6 +102,12 @@ kernels: packages build
 	@go test -c -trimpath -tags kernel -o $(bin)/ ./test/packet
 	@go build -o $(bin)/ ./test/kernels
 	@$(bin)/kernels -bin $(bin) -docs docs -only '$(only)'
+
+# The page for a browser in Chromium without a screen, some six minutes. The result is docs/page.md, with pictures.
+page:
+	@test/packages chromium
+	@go build -o $(bin)/ ./test/page
+	@cd test/page/browser && go vet ./... && go test -v -count 1 -timeout 20m . -args -page $(bin)/page -docs $(CURDIR)/docs
 
 # Beside the programs that real nodes have: keepalived, ufw, CNI's portmap, WireGuard, NodeLocal DNSCache, Calico's Felix,
 # MetalLB, and in the emulated machine firewalld, which needs root. The result is docs/neighbours.md.
