@@ -17,7 +17,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/iptables"
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/sync/ipvsmode"
 )
 
@@ -108,7 +108,7 @@ func TestArchitectureShowsTheSets(t *testing.T) {
 // The rules of the routing policy are in docs/architecture.md, a row each: priority and rule.
 func TestArchitectureShowsTheRouting(t *testing.T) {
 	marks, text := ipvsmode.MarksFor(14), read(t, architecture)
-	for _, item := range vip.Policies(netip.MustParsePrefix("0.0.0.0/0"), marks.Divert, marks.Own) {
+	for _, item := range steering.Policies(netip.MustParsePrefix("0.0.0.0/0"), marks.Divert, marks.Own) {
 		priority, rule, _ := strings.Cut(strings.TrimPrefix(item.Rule.String(), "pref "), " ")
 		if row := fmt.Sprintf("\n| %s | `%s` |", priority, rule); !strings.Contains(text, row) {
 			t.Errorf("%s lacks %q", architecture, row)

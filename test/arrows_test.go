@@ -119,7 +119,7 @@ func TestArrows(t *testing.T) {
 		{
 			name: "only the kernel's parts use internal/netlink",
 			of: func(s source) bool {
-				return !s.in("internal/netlink") && !slices.Contains([]string{"ipvs", "ipvs/conntrack", "ipset", "ipvs/vip", "iptables"}, s.dir)
+				return !s.in("internal/netlink") && !slices.Contains([]string{"ipvs", "ipvs/conntrack", "ipset", "ipvs/steering", "iptables"}, s.dir)
 			},
 			wrong: func(i string) bool { return i == module+"/internal/netlink" },
 		},

@@ -24,8 +24,8 @@ import (
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/ipvs/sysctl"
-	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/manifest"
@@ -112,7 +112,7 @@ func (s *seen) config(source *manifest.Source) ipvsmode.Config {
 			Converged: func(err error) { s.converged <- err },
 		},
 		Kernel: ipvsmode.Kernel{
-			IPVS: s.table, Sets: ipset.NewFake(), VIP: vip.NewFake(), Rules: new(iptables.Fake), Flows: new(conntrack.Fake),
+			IPVS: s.table, Sets: ipset.NewFake(), Steering: steering.NewFake(), Rules: new(iptables.Fake), Flows: new(conntrack.Fake),
 			Sysctl: sysctl.NewFake(sysctl.Setting{Name: "net/ipv6/conf/kube-ipvs0/disable_ipv6", Value: "0"}),
 		},
 		Families: []inet.Family{inet.IPv4, inet.IPv6}, Marks: ipvsmode.MarksFor(14), DrainLimit: 15 * time.Minute,

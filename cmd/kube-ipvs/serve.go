@@ -188,7 +188,7 @@ func (p *proxy) run(ctx context.Context) error {
 	parts.Go(func() error { return node.Watch(ctx, changed(loop.Addresses)) })
 
 	// The actual state.
-	parts.Go(func() error { return p.kernel.VIP.Watch(ctx, changed(loop.Routes)) })
+	parts.Go(func() error { return p.kernel.Steering.Watch(ctx, changed(loop.Routes)) })
 
 	// HTTP.
 	own, err := node.Addresses(ctx)

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 )
 
 type proxyFacts struct {
@@ -45,7 +45,7 @@ func lookProxies(ctx context.Context, n *Node, _ Wanted) (proxyFacts, error) {
 			f.servers++
 		}
 	}
-	if link, err := net.InterfaceByName(vip.LinkName); err == nil {
+	if link, err := net.InterfaceByName(steering.LinkName); err == nil {
 		addrs, err := link.Addrs()
 		if err != nil {
 			return f, err
@@ -110,7 +110,7 @@ func judgeProxies(f proxyFacts, _ Wanted) []Finding {
 		out = append(out, Finding{Severity: Note, Found: "Cilium runs here; with kubeProxyReplacement it serves Services itself, before kube-ipvs sees a packet", Do: "set kubeProxyReplacement to false if kube-ipvs is to serve them"})
 	}
 	if !ours && f.bound > 0 {
-		out = append(out, Finding{Severity: Warning, Found: many(f.bound, "address", "addresses") + " on " + vip.LinkName + " of kube-proxy's ipvs mode", Do: takenOver})
+		out = append(out, Finding{Severity: Warning, Found: many(f.bound, "address", "addresses") + " on " + steering.LinkName + " of kube-proxy's ipvs mode", Do: takenOver})
 	}
 	if !ours && f.servers > 0 {
 		out = append(out, Finding{Severity: Warning, Found: many(f.servers, "virtual server", "virtual servers") + " of others: left alone, and a Service at the same address and port is not served",

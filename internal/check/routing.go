@@ -10,7 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 )
 
 // A RoutingRule is a rule of the routing policy.
@@ -49,14 +49,14 @@ func readRouting() (routingFacts, error) {
 		for _, r := range rules {
 			f.rules = append(f.rules, routingRule(r, family))
 		}
-		for table := vip.FirstTable; table <= vip.LastResortTable; table++ {
+		for table := steering.FirstTable; table <= steering.LastResortTable; table++ {
 			routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
 			if err != nil && !errors.Is(err, unix.ENOENT) {
 				return f, fmt.Errorf("routes of table %d: %w", table, err)
 			}
 			for _, r := range routes {
 				f.routes = append(f.routes, routingRoute{
-					text: fmt.Sprintf("%s in table %d", destination(r.Dst), table), ours: int(r.Protocol) == vip.RouteProtocol,
+					text: fmt.Sprintf("%s in table %d", destination(r.Dst), table), ours: int(r.Protocol) == steering.RouteProtocol,
 				})
 			}
 		}
@@ -72,7 +72,7 @@ func destination(n *net.IPNet) string {
 }
 
 func routingRule(r netlink.Rule, family int) RoutingRule {
-	out := RoutingRule{Priority: r.Priority, Table: r.Table, Ours: r.Protocol == vip.RouteProtocol}
+	out := RoutingRule{Priority: r.Priority, Table: r.Table, Ours: r.Protocol == steering.RouteProtocol}
 	if r.Mask != nil {
 		out.Mask = *r.Mask
 	}
@@ -107,21 +107,21 @@ func judgeRouting(f routingFacts, _ Wanted) []Finding {
 	for _, r := range f.rules {
 		switch {
 		case r.Ours || r.Priority == 0:
-		case vip.IsOwned(uint32(r.Table)):
+		case steering.IsOwned(uint32(r.Table)):
 			out = append(out, Finding{Severity: Error, Found: fmt.Sprintf("somebody's rule looks up a table of kube-ipvs, which removes it: %s", r.Text),
-				Do: fmt.Sprintf("let the other agent use another table than %d to %d", vip.FirstTable, vip.LastResortTable)})
-		case vip.StaysBefore(uint32(r.Priority)):
+				Do: fmt.Sprintf("let the other agent use another table than %d to %d", steering.FirstTable, steering.LastResortTable)})
+		case steering.StaysBefore(uint32(r.Priority)):
 			out = append(out, Finding{Severity: Warning, Found: fmt.Sprintf("this rule comes before all that kube-ipvs can have, so packets to external addresses may go another way: %s", r.Text),
 				Do: "give it a priority of 4 or more: kube-ipvs then puts its own before it"})
-		case vip.ComesBefore(uint32(r.Priority)):
+		case steering.ComesBefore(uint32(r.Priority)):
 			out = append(out, Finding{Severity: Note, Found: fmt.Sprintf("kube-ipvs puts its own rules before this one: %s", r.Text)})
 		}
 	}
 	for _, r := range f.routes {
 		if !r.ours {
 			out = append(out, Finding{Severity: Error, Found: "somebody's route is in a table of kube-ipvs, which removes it: " + r.text,
-				Do: fmt.Sprintf("let the other agent use another table than %d to %d", vip.FirstTable, vip.LastResortTable)})
+				Do: fmt.Sprintf("let the other agent use another table than %d to %d", steering.FirstTable, steering.LastResortTable)})
 		}
 	}
-	return orOK(out, fmt.Sprintf("no rule of others comes first, and tables %d to %d are free", vip.FirstTable, vip.LastResortTable))
+	return orOK(out, fmt.Sprintf("no rule of others comes first, and tables %d to %d are free", steering.FirstTable, steering.LastResortTable))
 }

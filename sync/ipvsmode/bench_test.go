@@ -16,8 +16,8 @@ import (
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/ipvs/sysctl"
-	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 )
@@ -87,7 +87,7 @@ func (c *cluster) run(b *testing.B) (q *loop.Queue, turn, stop func()) {
 	attempts, ended := make(chan error, 1), make(chan error, 1)
 	l := New(Config{
 		Kernel: Kernel{
-			IPVS: willing{}, Sets: willingSets{}, VIP: vip.NewFake(), Rules: new(iptables.Fake), Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
+			IPVS: willing{}, Sets: willingSets{}, Steering: steering.NewFake(), Rules: new(iptables.Fake), Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
 		},
 		Families: []inet.Family{inet.IPv4, inet.IPv6}, Marks: MarksFor(14), DrainLimit: time.Hour, Metrics: NewMetrics(prometheus.NewRegistry(), loop.MetricsConfig{}),
 		Config: loop.Config{

@@ -11,7 +11,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/sync/reconcile"
 )
 
@@ -28,7 +28,7 @@ func Clean(ctx context.Context, k Kernel) error {
 	if servers == nil { // or the ownership records are still needed
 		errs = append(errs, cleanSets(ctx, k.Sets))
 	}
-	return errors.Join(append(errs, cleanItems(ctx, k.VIP, func(vip.Item) bool { return true }))...)
+	return errors.Join(append(errs, cleanItems(ctx, k.Steering, func(steering.Item) bool { return true }))...)
 }
 
 func cleanServers(ctx context.Context, k Kernel) error {

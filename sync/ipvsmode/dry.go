@@ -11,8 +11,8 @@ import (
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/ipvs/sysctl"
-	"kube-ipvs/ipvs/vip"
 )
 
 // Dry returns a kernel that is read and never written: each operation is noted instead, as an operator would type it, and
@@ -22,7 +22,7 @@ import (
 // the chains that differ, so rules that are as desired are no operation.
 func Dry(k Kernel, note func(string)) Kernel {
 	return Kernel{
-		IPVS: dryIPVS{k.IPVS, note}, Sets: dryIPSet{k.Sets, note, map[string]struct{}{}}, VIP: dryVIP{k.VIP, note}, Rules: dryRules{k.Rules, note, map[string]struct{}{}},
+		IPVS: dryIPVS{k.IPVS, note}, Sets: dryIPSet{k.Sets, note, map[string]struct{}{}}, Steering: drySteering{k.Steering, note}, Rules: dryRules{k.Rules, note, map[string]struct{}{}},
 		Sysctl: drySysctl{k.Sysctl, note, map[string]string{}}, Flows: dryFlows{},
 	}
 }
@@ -45,13 +45,13 @@ func (d dryIPVS) Do(_ context.Context, list []ipvs.Op) []error {
 	return nil
 }
 
-type dryVIP struct {
-	vip.Kernel
+type drySteering struct {
+	steering.Kernel
 	note func(string)
 }
 
-// Do implements vip.Kernel.
-func (d dryVIP) Do(_ context.Context, list []vip.Op) []error {
+// Do implements steering.Kernel.
+func (d drySteering) Do(_ context.Context, list []steering.Op) []error {
 	for _, op := range list {
 		d.note(typed(op))
 	}
@@ -59,19 +59,19 @@ func (d dryVIP) Do(_ context.Context, list []vip.Op) []error {
 }
 
 // typed returns the command of an op with all that makes its object owned and complete, which an Op leaves out for brevity.
-func typed(op vip.Op) string {
+func typed(op steering.Op) string {
 	text := op.String()
-	if op.Verb == vip.Del {
+	if op.Verb == steering.Del {
 		return text
 	}
 	switch op.Item.Kind {
-	case vip.Link:
+	case steering.Link:
 		// Two commands: in one, the link would be up, and have an address, before the mode counts.
-		return text + "\nip link set " + vip.LinkName + " addrgenmode none arp off\nip link set " + vip.LinkName + " up"
-	case vip.Refuse, vip.Local, vip.Divert, vip.LastRoute:
-		return fmt.Sprintf("%s proto %d", text, vip.RouteProtocol)
-	case vip.Policy:
-		return fmt.Sprintf("%s protocol %d", text, vip.RouteProtocol)
+		return text + "\nip link set " + steering.LinkName + " addrgenmode none arp off\nip link set " + steering.LinkName + " up"
+	case steering.Refuse, steering.Local, steering.Divert, steering.LastRoute:
+		return fmt.Sprintf("%s proto %d", text, steering.RouteProtocol)
+	case steering.Policy:
+		return fmt.Sprintf("%s protocol %d", text, steering.RouteProtocol)
 	}
 	return text
 }

@@ -15,8 +15,8 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/ipvs/sysctl"
-	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 )
@@ -93,7 +93,9 @@ func TestDryRunIsWhatALoopDoes(t *testing.T) {
 			"ipvsadm -a -t 10.96.0.1:80 -r 10.244.0.2:8080 -m -w 1\nipvsadm -e -t 10.96.0.1:80 -r 10.244.0.1:8080 -m -w 0"},
 		{"the table is flushed", func(r *rig) { r.ipvs.Do(t.Context(), []ipvs.Op{{Verb: ipvs.DelServer, Key: first(r)}}) },
 			"ipvsadm -A -t 10.96.0.1:80 -s rr\nipvsadm -a -t 10.96.0.1:80 -r 10.244.0.1:8080 -m -w 1"},
-		{"the link is gone", func(r *rig) { r.vips.Do(t.Context(), []vip.Op{{Verb: vip.Del, Item: vip.Item{Kind: vip.Link}}}) }, ""},
+		{"the link is gone", func(r *rig) {
+			r.steering.Do(t.Context(), []steering.Op{{Verb: steering.Del, Item: steering.Item{Kind: steering.Link}}})
+		}, ""},
 		{"the rules are flushed", func(r *rig) { r.rules.Change(inet.IPv4) }, "ensure rules"},
 		{"a set is gone", func(r *rig) { r.sets.Destroy(t.Context(), SetsOf(inet.IPv4).Frontends.Name) }, ""},
 		{"a set has another definition", func(r *rig) {
@@ -125,14 +127,14 @@ func TestDryRunIsWhatALoopDoes(t *testing.T) {
 					r.take()
 					tt.after(r)
 				}
-				before := r.ipvs.Table().String() + r.sets.String() + r.vips.String() + settings.String()
+				before := r.ipvs.Table().String() + r.sets.String() + r.steering.String() + settings.String()
 				var notes, did []string
 				for _, op := range r.dry(adjust) {
 					if !strings.HasPrefix(op, "sysctl ") && !strings.HasPrefix(op, "ipset destroy ") { // a rig does not hear of these
 						notes = append(notes, asAsked(op))
 					}
 				}
-				if diff := cmp.Diff(before, r.ipvs.Table().String()+r.sets.String()+r.vips.String()+settings.String()); diff != "" {
+				if diff := cmp.Diff(before, r.ipvs.Table().String()+r.sets.String()+r.steering.String()+settings.String()); diff != "" {
 					t.Errorf("the dry run changed the kernel (-before +after):\n%s", diff)
 				}
 				live()

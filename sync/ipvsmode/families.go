@@ -9,7 +9,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"kube-ipvs/internal/inet"
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/sync/reconcile"
 )
 
@@ -36,7 +36,7 @@ func (d *Dataplane) putOff() bool {
 func (d *Dataplane) givenUp(f inet.Family) bool { return d.fitness[f].givenUp }
 
 // isGivenUp reports whether an item's family is given up.
-func (d *Dataplane) isGivenUp(i vip.Item) bool {
+func (d *Dataplane) isGivenUp(i steering.Item) bool {
 	return i.Prefix.IsValid() && d.tables.has(i.Prefix.Addr()) && d.givenUp(inet.FamilyOf(i.Prefix.Addr()))
 }
 

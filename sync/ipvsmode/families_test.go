@@ -19,8 +19,8 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/ipvs/sysctl"
-	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 )
@@ -79,7 +79,7 @@ func good(attempts []error) bool {
 func TestHalfIPv6(t *testing.T) {
 	disabled := func(what string) error {
 		if strings.Contains(what, "ip route add 400::1/128 dev") || strings.Contains(what, "ip route add local 100::/8 dev") {
-			return vip.ErrNoIPv6
+			return steering.ErrNoIPv6
 		}
 		return nil
 	}
@@ -220,11 +220,11 @@ func TestIPv6IsAdmittedToTheLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.families = []inet.Family{inet.IPv4, inet.IPv6}
-		settings := &linkSettings{Fake: sysctl.NewFake(sysctl.Setting{Name: linkIPv6, Value: "1"}), vips: r.vips}
+		settings := &linkSettings{Fake: sysctl.NewFake(sysctl.Setting{Name: linkIPv6, Value: "1"}), steering: r.steering}
 		r.adjust = func(c *Config) { c.Sysctl = settings }
 		r.refuse = func(what string) error {
 			if v, _ := settings.Read(context.Background(), []string{linkIPv6}); v[linkIPv6] != "0" && strings.Contains(what, "ip route add local 100::/8 dev kube-ipvs0") {
-				return vip.ErrNoIPv6
+				return steering.ErrNoIPv6
 			}
 			return nil
 		}
@@ -246,7 +246,7 @@ func TestIPv6IsAdmittedToTheLink(t *testing.T) {
 		}
 		r.attempts()
 		// Somebody removes the link; the new one has IPv6 switched off again.
-		if errs := r.vips.Do(t.Context(), []vip.Op{{Verb: vip.Del, Item: vip.Item{Kind: vip.Link}}}); errs != nil {
+		if errs := r.steering.Do(t.Context(), []steering.Op{{Verb: steering.Del, Item: steering.Item{Kind: steering.Link}}}); errs != nil {
 			t.Fatal(errs)
 		}
 		settings.Do(t.Context(), []sysctl.Setting{{Name: linkIPv6, Value: "1"}})
@@ -273,13 +273,13 @@ func TestIPv6IsAdmittedToTheLink(t *testing.T) {
 // linkSettings are settings that exist as long as the link does.
 type linkSettings struct {
 	*sysctl.Fake
-	vips *vip.Fake
+	steering *steering.Fake
 }
 
 func (s *linkSettings) Read(ctx context.Context, names []string) (map[string]string, error) {
-	if items, err := s.vips.Read(ctx); err != nil {
+	if items, err := s.steering.Read(ctx); err != nil {
 		return nil, err
-	} else if _, there := items[vip.Item{Kind: vip.Link}]; !there {
+	} else if _, there := items[steering.Item{Kind: steering.Link}]; !there {
 		return s.Fake.Read(ctx, nil)
 	}
 	return s.Fake.Read(ctx, names)

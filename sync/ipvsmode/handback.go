@@ -13,7 +13,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 )
 
 // A HandBack gives a node back to a kube-proxy that serves it already. It may be repeated, also after a kill at any point.
@@ -107,7 +107,7 @@ func (h HandBack) leaveServers(ctx context.Context) error {
 	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
 		errs = append(errs, h.Kernel.Rules.Remove(ctx, f), h.removeAliases(ctx, f))
 	}
-	errs = append(errs, cleanItems(ctx, h.VIP, func(i vip.Item) bool { return i.Kind != vip.Link && i.Kind != vip.Address }))
+	errs = append(errs, cleanItems(ctx, h.Steering, func(i steering.Item) bool { return i.Kind != steering.Link && i.Kind != steering.Address }))
 	if errors.Join(errs...) == nil { // or the ownership records are still needed
 		errs = append(errs, cleanSets(ctx, h.Sets))
 	}
@@ -171,19 +171,19 @@ func (h HandBack) connections(ctx context.Context) (n int, err error) {
 }
 
 // cleanItems removes items that are on the node.
-func cleanItems(ctx context.Context, vips vip.Kernel, which func(vip.Item) bool) error {
-	items, err := vips.Read(ctx)
+func cleanItems(ctx context.Context, kernel steering.Kernel, which func(steering.Item) bool) error {
+	items, err := kernel.Read(ctx)
 	if err != nil {
 		return fmt.Errorf("read addresses and routes: %w", err)
 	}
 	// The link is removed even if Read leaves it out because it differs from the desired one.
-	items[vip.Item{Kind: vip.Link}] = netip.Addr{}
-	var ops []vip.Op
+	items[steering.Item{Kind: steering.Link}] = netip.Addr{}
+	var ops []steering.Op
 	for i := range items {
 		if which(i) {
-			ops = append(ops, vip.Op{Verb: vip.Del, Item: i})
+			ops = append(ops, steering.Op{Verb: steering.Del, Item: i})
 		}
 	}
-	slices.SortFunc(ops, func(a, b vip.Op) int { return b.Item.Compare(a.Item) })
-	return failures(ops, vips.Do(ctx, ops))
+	slices.SortFunc(ops, func(a, b steering.Op) int { return b.Item.Compare(a.Item) })
+	return failures(ops, kernel.Do(ctx, ops))
 }

@@ -13,7 +13,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 )
 
 // handBackRig is a node that kube-ipvs served: a cluster IP, and an external address with an alias.
@@ -40,14 +40,14 @@ func (r *rig) setConnections(key ipvs.Key, at netip.AddrPort, active, inactive u
 func left(t *testing.T, r *rig) string {
 	t.Helper()
 	table, err := r.ipvs.Read(t.Context())
-	items, err2 := r.vips.Read(t.Context())
+	items, err2 := r.steering.Read(t.Context())
 	names, err3 := r.sets.Names(t.Context())
 	if err := errors.Join(err, err2, err3); err != nil {
 		t.Fatal(err)
 	}
 	var kinds []string
 	for i := range items {
-		if i.Kind == vip.Link || i.Kind == vip.Address {
+		if i.Kind == steering.Link || i.Kind == steering.Address {
 			kinds = append(kinds, "link or address")
 		} else {
 			kinds = append(kinds, i.Prefix.String())

@@ -11,7 +11,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 )
@@ -175,7 +175,7 @@ func (h *history) setGoes() loop.Changed {
 }
 
 func (h *history) linkGoes() loop.Changed {
-	h.vips.Do(h.t.Context(), []vip.Op{{Verb: vip.Del, Item: vip.Item{Kind: vip.Link}}})
+	h.steering.Do(h.t.Context(), []steering.Op{{Verb: steering.Del, Item: steering.Item{Kind: steering.Link}}})
 	return loop.Routes
 }
 

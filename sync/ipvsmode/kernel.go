@@ -11,28 +11,28 @@ import (
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/ipvs/sysctl"
-	"kube-ipvs/ipvs/vip"
 )
 
 // A Kernel is the tables of a kernel that this mode uses.
 type Kernel struct {
-	IPVS   ipvs.Kernel
-	Sets   ipset.Kernel
-	VIP    vip.Kernel
-	Rules  iptables.Kernel
-	Sysctl sysctl.Kernel
-	Flows  conntrack.Kernel
+	IPVS     ipvs.Kernel
+	Sets     ipset.Kernel
+	Steering steering.Kernel
+	Rules    iptables.Kernel
+	Sysctl   sysctl.Kernel
+	Flows    conntrack.Kernel
 }
 
 // A Connection is the running kernel's tables, open, in one network namespace.
 type Connection struct {
-	IPVS   *ipvs.Conn
-	Sets   *ipset.Conn
-	VIP    *vip.Conn
-	Rules  *iptables.Commands
-	Sysctl *sysctl.Files
-	Flows  *conntrack.Conn
+	IPVS     *ipvs.Conn
+	Sets     *ipset.Conn
+	Steering *steering.Conn
+	Rules    *iptables.Commands
+	Sysctl   *sysctl.Files
+	Flows    *conntrack.Conn
 
 	// Counters is IPVS once more, for readers that the loop must not wait for.
 	Counters *ipvs.Conn
@@ -70,10 +70,10 @@ func open(ctx context.Context, procSys string, openRules func(context.Context) (
 		return c, err
 	}
 	c.open = append(c.open, c.Sets.Close)
-	if c.VIP, err = vip.Open(); err != nil {
+	if c.Steering, err = steering.Open(); err != nil {
 		return c, err
 	}
-	c.open = append(c.open, c.VIP.Close)
+	c.open = append(c.open, c.Steering.Close)
 	if c.Flows, err = conntrack.Open(); err != nil {
 		return c, err
 	}
@@ -96,7 +96,7 @@ func (c *Connection) Close() error {
 
 // Kernel returns the tables.
 func (c *Connection) Kernel() Kernel {
-	return Kernel{IPVS: c.IPVS, Sets: c.Sets, VIP: c.VIP, Rules: c.Rules, Sysctl: c.Sysctl, Flows: c.Flows}
+	return Kernel{IPVS: c.IPVS, Sets: c.Sets, Steering: c.Steering, Rules: c.Rules, Sysctl: c.Sysctl, Flows: c.Flows}
 }
 
 // DefaultSettings returns the kernel settings that this mode needs, and keeps, on a kernel of a release.

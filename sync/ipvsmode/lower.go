@@ -7,7 +7,7 @@ import (
 
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/sync/plan"
 )
 
@@ -72,17 +72,17 @@ func IsDiverted(fe *plan.Frontend, bind bool) bool {
 
 // ItemsOf returns the routes or addresses that deliver packets for a frontend to the node, and the node's own route there.
 // An address of the node itself needs none.
-func ItemsOf(fe *plan.Frontend, bind bool) []vip.Item {
+func ItemsOf(fe *plan.Frontend, bind bool) []steering.Item {
 	host := netip.PrefixFrom(fe.Addr, fe.Addr.BitLen())
 	switch {
 	case fe.OnNode:
 		return nil
 	case bind:
-		return []vip.Item{{Kind: vip.Address, Prefix: host}}
+		return []steering.Item{{Kind: steering.Address, Prefix: host}}
 	case IsDiverted(fe, bind):
-		return []vip.Item{{Kind: vip.Divert, Prefix: host}, {Kind: vip.LastRoute, Prefix: host}}
+		return []steering.Item{{Kind: steering.Divert, Prefix: host}, {Kind: steering.LastRoute, Prefix: host}}
 	case !fe.Allocated:
-		return []vip.Item{{Kind: vip.Local, Prefix: host}}
+		return []steering.Item{{Kind: steering.Local, Prefix: host}}
 	}
 	return nil
 }

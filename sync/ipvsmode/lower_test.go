@@ -11,7 +11,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/sync/plan"
 )
 
@@ -58,10 +58,10 @@ func numbers(list []netip.AddrPort) []int {
 	return out
 }
 
-func ops(items []vip.Item) []string {
+func ops(items []steering.Item) []string {
 	var out []string
 	for _, i := range items {
-		out = append(out, vip.Op{Item: i}.String())
+		out = append(out, steering.Op{Item: i}.String())
 	}
 	return out
 }

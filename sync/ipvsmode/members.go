@@ -9,7 +9,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/sync/reconcile"
 )
 
@@ -108,7 +108,7 @@ func (d *Dataplane) offOrOpen(s Sets) func(ipset.Member) bool {
 
 // isUnbound reports whether a network is not delivered to this host any more.
 func (d *Dataplane) isUnbound(m ipset.Member) bool {
-	return d.routes.Absent(vip.Item{Kind: vip.Local, Prefix: m.Other}) && d.addresses.Absent(vip.Item{Kind: vip.Address, Prefix: m.Other})
+	return d.routes.Absent(steering.Item{Kind: steering.Local, Prefix: m.Other}) && d.addresses.Absent(steering.Item{Kind: steering.Address, Prefix: m.Other})
 }
 
 // doFrontends turns frontends on and off. Flows to one before it was on, or while it was rejected, keep their tracked way:

@@ -9,8 +9,8 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/ipvs/sysctl"
-	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/delta"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
@@ -73,8 +73,8 @@ type Dataplane struct {
 	setLayer     *reconcile.TableLayer[string, struct{}, setOp]                       // of layers, the one of the sets themselves
 	members      map[string]*reconcile.TableLayer[ipset.Member, ipset.Mark, ipset.Op] // of layers, those of sets by name
 	rules        []*rulesLayer                                                        // of layers, those of rules by family
-	routes       *reconcile.TableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of the link and routes
-	addresses    *reconcile.TableLayer[vip.Item, netip.Addr, vip.Op]                  // of layers, the one of addresses on the link
+	routes       *reconcile.TableLayer[steering.Item, netip.Addr, steering.Op]        // of layers, the one of the link and routes
+	addresses    *reconcile.TableLayer[steering.Item, netip.Addr, steering.Op]        // of layers, the one of addresses on the link
 	serverLayer  *reconcile.TableLayer[ipvs.Key, ipvs.Server, ipvs.Op]                // of layers, the one of virtual servers
 	realLayer    *realsLayer                                                          // of layers, the one of real servers
 	flows        *flowsLayer                                                          // of layers, the one of tracked flows
@@ -83,7 +83,7 @@ type Dataplane struct {
 	forwarding map[inet.Family]struct{} // families whose Forwarding is kept
 	made       int                      // IPv4 virtual servers that were made, without those that were removed
 	table      shared[ipvs.Table]       // owned virtual servers, with their real servers
-	items      shared[vip.Items]        // of the routing
+	items      shared[steering.Items]   // of the routing
 	fitness    map[inet.Family]*fitness
 	spared     map[string]error // reasons to leave settings as they are
 	unfit      []plan.Problem   // the node's
@@ -113,7 +113,7 @@ func newDataplane(cfg Config) *Dataplane {
 	for _, s := range cfg.Settings {
 		d.settings.Want(s.Name, s.Value)
 	}
-	d.table.read, d.items.read = d.readTable, cfg.VIP.Read
+	d.table.read, d.items.read = d.readTable, cfg.Steering.Read
 	d.predecessor.exclude, d.takeover = cfg.Exclude, d.takeoverLayer()
 	d.layers = d.layersOf()
 	d.base()
@@ -149,7 +149,7 @@ func (d *Dataplane) layersOf() reconcile.Stack {
 			// Another proxy may still serve frontends that are not on yet.
 			d.membersLayer(s.Closed, gates{ready: func() bool { return d.givenUp(f) || d.stands(f) && d.allOn(s) }}))
 	}
-	d.routes, d.addresses = d.vipLayer(vipsTitle, d.tables.vips), d.vipLayer(boundTitle, d.tables.bound)
+	d.routes, d.addresses = d.steeringLayer(routingTitle, d.tables.routing), d.steeringLayer(boundTitle, d.tables.bound)
 	d.flows, d.serverLayer, d.realLayer = d.flowsLayer(), d.serversLayer(), d.realsLayer()
 	d.serverLayer.With, d.realLayer.With = d.realLayer, d.serverLayer // one table in the kernel
 	return slices.Concat(

@@ -186,13 +186,13 @@ func TestUnreadableIsNotEmpty(t *testing.T) {
 				r.take()
 				r.attempts()
 				stop()
-				before := r.ipvs.Table().String() + r.sets.String() + r.vips.String()
+				before := r.ipvs.Table().String() + r.sets.String() + r.steering.String()
 
 				r.let(refusing(unreadable))
 				stop = r.start()
 				r.queue.Synced()
 				time.Sleep(time.Minute)
-				if got := r.ipvs.Table().String() + r.sets.String() + r.vips.String(); got != before {
+				if got := r.ipvs.Table().String() + r.sets.String() + r.steering.String(); got != before {
 					t.Errorf("changed (-before +after):\n%s", cmp.Diff(before, got))
 				}
 				for _, err := range r.attempts() {
@@ -436,7 +436,7 @@ func TestClean(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		left := r.ipvs.Table().String() + r.sets.String() + r.vips.String()
+		left := r.ipvs.Table().String() + r.sets.String() + r.steering.String()
 		want := "tcp 192.0.2.1:80 rr\ncreate OTHERS hash:ip family inet maxelem 16777216\n"
 		if left != want {
 			t.Errorf("left over: %s", cmp.Diff(want, left))

@@ -8,7 +8,7 @@ import (
 
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/reconcile"
 )
@@ -116,7 +116,7 @@ func (d *Dataplane) findRefusals() map[ipvs.Key]*refusal {
 // findRefusedItems adds the refusals of routes and addresses for single addresses.
 func (d *Dataplane) findRefusedItems(add func(ipvs.Key, bool, error)) {
 	refused := map[netip.Addr]error{}
-	for _, layer := range []*reconcile.TableLayer[vip.Item, netip.Addr, vip.Op]{d.routes, d.addresses} {
+	for _, layer := range []*reconcile.TableLayer[steering.Item, netip.Addr, steering.Op]{d.routes, d.addresses} {
 		for item, err := range layer.Failures() {
 			if item.Prefix.IsValid() && item.Prefix.IsSingleIP() {
 				refused[item.Prefix.Addr()] = err

@@ -21,8 +21,8 @@ import (
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/ipvs/sysctl"
-	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 )
@@ -41,13 +41,13 @@ const (
 type rig struct {
 	t *testing.T
 
-	ipvs  *ipvs.Fake
-	sets  *ipset.Fake
-	vips  *vip.Fake
-	rules *iptables.Fake
-	queue *loop.Queue
-	loop  *loop.Loop // that was started last
-	seen  *prometheus.Registry
+	ipvs     *ipvs.Fake
+	sets     *ipset.Fake
+	steering *steering.Fake
+	rules    *iptables.Fake
+	queue    *loop.Queue
+	loop     *loop.Loop // that was started last
+	seen     *prometheus.Registry
 
 	families     []inet.Family
 	lookInterval time.Duration    // 0: never
@@ -80,7 +80,7 @@ var errRefused = errors.New("refused")
 
 func newRig(t *testing.T) *rig {
 	return &rig{
-		t: t, hung: map[string]chan struct{}{}, foreign: map[ipvs.Key]bool{}, ipvs: new(ipvs.Fake), sets: ipset.NewFake(), vips: vip.NewFake(), rules: new(iptables.Fake),
+		t: t, hung: map[string]chan struct{}{}, foreign: map[ipvs.Key]bool{}, ipvs: new(ipvs.Fake), sets: ipset.NewFake(), steering: steering.NewFake(), rules: new(iptables.Fake),
 		families: []inet.Family{inet.IPv4}, services: map[plan.Name]plan.Service{}, slices: map[plan.Name][]plan.Slice{},
 		node: plan.Node{Name: "node1", Own: []netip.Addr{netip.MustParseAddr("192.168.0.1")}, Addresses: []netip.Addr{netip.MustParseAddr("192.168.0.1")}},
 	}
@@ -95,7 +95,7 @@ func (r *rig) config() Config {
 	}
 	return Config{
 		Kernel: Kernel{
-			IPVS: table, Sets: askedSets{k, r.sets}, VIP: askedVIPs{k}, Rules: askedRules{k, r.rules}, Sysctl: sysctl.NewFake(),
+			IPVS: table, Sets: askedSets{k, r.sets}, Steering: askedSteering{k}, Rules: askedRules{k, r.rules}, Sysctl: sysctl.NewFake(),
 			Flows: new(conntrack.Fake),
 		},
 		Families: r.families, Marks: MarksFor(14), DrainLimit: time.Hour, Metrics: NewMetrics(r.seen, loop.MetricsConfig{Families: r.families}),
@@ -384,17 +384,17 @@ func (a askedSets) Do(ctx context.Context, ops []ipset.Op) []error {
 	return each(a.asked, ops, func(ops []ipset.Op) []error { return a.Kernel.Do(ctx, ops) })
 }
 
-type askedVIPs struct{ asked }
+type askedSteering struct{ asked }
 
-func (a askedVIPs) Read(ctx context.Context) (vip.Items, error) {
+func (a askedSteering) Read(ctx context.Context) (steering.Items, error) {
 	if err := a.ask("read routes"); err != nil {
 		return nil, err
 	}
-	return a.vips.Read(ctx)
+	return a.steering.Read(ctx)
 }
 
-func (a askedVIPs) Do(ctx context.Context, ops []vip.Op) []error {
-	return each(a.asked, ops, func(ops []vip.Op) []error { return a.vips.Do(ctx, ops) })
+func (a askedSteering) Do(ctx context.Context, ops []steering.Op) []error {
+	return each(a.asked, ops, func(ops []steering.Op) []error { return a.steering.Do(ctx, ops) })
 }
 
 type askedRules struct {

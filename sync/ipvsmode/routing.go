@@ -8,7 +8,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/sync/delta"
 	"kube-ipvs/sync/reconcile"
 )
@@ -16,36 +16,36 @@ import (
 // Titles of the two layers of the routing: the routes that packets need before frontends are turned on, and the addresses of bind
 // mode, which come behind the sets that reject unclaimed packets there.
 const (
-	vipsTitle  = "vips"
-	boundTitle = "addresses"
+	routingTitle = "routing"
+	boundTitle   = "addresses"
 )
 
-func (d *Dataplane) vipLayer(title string, table *delta.Table[vip.Item, netip.Addr]) *reconcile.TableLayer[vip.Item, netip.Addr, vip.Op] {
-	return &reconcile.TableLayer[vip.Item, netip.Addr, vip.Op]{
-		Title: title, Table: table, Compare: vip.Item.Compare, Count: d.count.layer(title), MayAdd: d.mayDeliver, MayDel: d.mayRemove, Quiet: d.isGivenUp,
-		Read: func(ctx context.Context) (iter.Seq2[vip.Item, netip.Addr], error) {
+func (d *Dataplane) steeringLayer(title string, table *delta.Table[steering.Item, netip.Addr]) *reconcile.TableLayer[steering.Item, netip.Addr, steering.Op] {
+	return &reconcile.TableLayer[steering.Item, netip.Addr, steering.Op]{
+		Title: title, Table: table, Compare: steering.Item.Compare, Count: d.count.layer(title), MayAdd: d.mayDeliver, MayDel: d.mayRemove, Quiet: d.isGivenUp,
+		Read: func(ctx context.Context) (iter.Seq2[steering.Item, netip.Addr], error) {
 			items, err := d.items.get(ctx)
-			return func(yield func(vip.Item, netip.Addr) bool) {
+			return func(yield func(steering.Item, netip.Addr) bool) {
 				for i, source := range items {
-					if (i.Kind == vip.Address) == (title == boundTitle) && !yield(i, source) {
+					if (i.Kind == steering.Address) == (title == boundTitle) && !yield(i, source) {
 						return
 					}
 				}
 			}, err
 		},
 		Do: d.doVIPs,
-		Add: func(i vip.Item, source netip.Addr, there bool) vip.Op {
-			_, bound := d.tables.bound.Known(vip.Item{Kind: vip.Address, Prefix: i.Prefix})
-			return vip.Op{Verb: vip.Add, Item: i, Source: source, Over: i.Kind == vip.Local && bound && !there}
+		Add: func(i steering.Item, source netip.Addr, there bool) steering.Op {
+			_, bound := d.tables.bound.Known(steering.Item{Kind: steering.Address, Prefix: i.Prefix})
+			return steering.Op{Verb: steering.Add, Item: i, Source: source, Over: i.Kind == steering.Local && bound && !there}
 		},
-		Del: func(i vip.Item) vip.Op { return vip.Op{Verb: vip.Del, Item: i} },
+		Del: func(i steering.Item) steering.Op { return steering.Op{Verb: steering.Del, Item: i} },
 	}
 }
 
 // mayDeliver reports whether packets for an item may be delivered to this host: unclaimed ones are rejected by now, and do not reach
 // listeners on all addresses of the node; or kube-proxy's ipvs mode delivers them already. Diverted frontends are claimed one by one.
-func (d *Dataplane) mayDeliver(i vip.Item) bool {
-	if i.Kind != vip.Local && i.Kind != vip.Address || d.isHeld(i) {
+func (d *Dataplane) mayDeliver(i steering.Item) bool {
+	if i.Kind != steering.Local && i.Kind != steering.Address || d.isHeld(i) {
 		return true
 	}
 	a := i.Prefix.Addr()
@@ -54,20 +54,22 @@ func (d *Dataplane) mayDeliver(i vip.Item) bool {
 }
 
 // mayRemove reports whether an item may be removed.
-func (d *Dataplane) mayRemove(i vip.Item) bool { return i.Kind != vip.Address || d.mayUnbind(i) }
+func (d *Dataplane) mayRemove(i steering.Item) bool {
+	return i.Kind != steering.Address || d.mayUnbind(i)
+}
 
 // doVIPs changes the link, routes and rules. A new link has its own settings.
-func (d *Dataplane) doVIPs(ctx context.Context, ops []vip.Op) []error {
-	link := slices.IndexFunc(ops, func(op vip.Op) bool { return op.Verb == vip.Add && op.Item.Kind == vip.Link })
+func (d *Dataplane) doVIPs(ctx context.Context, ops []steering.Op) []error {
+	link := slices.IndexFunc(ops, func(op steering.Op) bool { return op.Verb == steering.Add && op.Item.Kind == steering.Link })
 	if _, wanted := d.settings.Wanted(linkIPv6); link < 0 || !wanted {
-		return d.cfg.VIP.Do(ctx, ops)
+		return d.cfg.Steering.Do(ctx, ops)
 	}
 	errs := make([]error, len(ops))
-	copy(errs, d.cfg.VIP.Do(ctx, ops[:link+1]))
+	copy(errs, d.cfg.Steering.Do(ctx, ops[:link+1]))
 	d.settingLayer.Invalidate()
 	d.settingLayer.Observe(ctx)
 	d.settingLayer.Ensure(ctx)
-	copy(errs[link+1:], d.cfg.VIP.Do(ctx, ops[link+1:]))
+	copy(errs[link+1:], d.cfg.Steering.Do(ctx, ops[link+1:]))
 	return errs
 }
 
@@ -75,19 +77,19 @@ func (d *Dataplane) doVIPs(ctx context.Context, ops []vip.Op) []error {
 func (d *Dataplane) base() {
 	for _, f := range d.cfg.Families {
 		for _, item := range d.baseOf(f) {
-			d.tables.vips.Want(item, netip.Addr{})
+			d.tables.routing.Want(item, netip.Addr{})
 		}
 		refs{tables: d.tables}.network(AliasRange(f))
 	}
 }
 
 // baseOf returns the items of a family that do not depend on Services: the link, and the routes of rejected packets and of aliases.
-func (d *Dataplane) baseOf(f inet.Family) []vip.Item {
+func (d *Dataplane) baseOf(f inet.Family) []steering.Item {
 	reject := RejectAddr(f)
-	return []vip.Item{
-		{Kind: vip.Link},
-		{Kind: vip.Refuse, Prefix: netip.PrefixFrom(reject, reject.BitLen())},
-		{Kind: vip.Local, Prefix: AliasRange(f)},
+	return []steering.Item{
+		{Kind: steering.Link},
+		{Kind: steering.Refuse, Prefix: netip.PrefixFrom(reject, reject.BitLen())},
+		{Kind: steering.Local, Prefix: AliasRange(f)},
 	}
 }
 
@@ -98,9 +100,9 @@ func (d *Dataplane) stands(f inet.Family) bool {
 }
 
 // isMissing reports whether an item is desired and not in place.
-func (d *Dataplane) isMissing(i vip.Item) bool {
-	_, wanted := d.tables.vips.Wanted(i)
-	_, known := d.tables.vips.Known(i)
+func (d *Dataplane) isMissing(i steering.Item) bool {
+	_, wanted := d.tables.routing.Wanted(i)
+	_, known := d.tables.routing.Known(i)
 	return wanted && !known
 }
 

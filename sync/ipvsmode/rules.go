@@ -8,7 +8,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 )
 
 // A Detector tells internal sources from external ones: --detect-local-mode. Its zero value detects nothing,
@@ -145,7 +145,7 @@ var policyAgents = []string{"cali-INPUT", "KUBE-ROUTER-INPUT"}
 // one to a connecting client, too.
 const (
 	reset  = "-j REJECT --reject-with tcp-reset"
-	toLink = "-o " + vip.LinkName
+	toLink = "-o " + steering.LinkName
 )
 
 // Packets by conntrack's state of their connection. Unknown ones are new, or INVALID or UNTRACKED, which IPVS would schedule all the

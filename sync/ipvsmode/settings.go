@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	"kube-ipvs/internal/inet"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/ipvs/sysctl"
-	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/sync/reconcile"
 )
@@ -55,7 +55,7 @@ func (d *Dataplane) forward(fe *plan.Frontend) {
 }
 
 // linkIPv6 is the setting that disables IPv6 on the link, inherited from net/ipv6/conf/default.
-const linkIPv6 = "net/ipv6/conf/" + vip.LinkName + "/disable_ipv6"
+const linkIPv6 = "net/ipv6/conf/" + steering.LinkName + "/disable_ipv6"
 
 // admitIPv6 enables IPv6 on the link once the node has addresses of it: then it is meant to be used.
 func (d *Dataplane) admitIPv6(before, now []netip.Addr) {

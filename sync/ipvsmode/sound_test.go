@@ -76,7 +76,7 @@ func (r *rig) membersOf(s ipset.Set) map[ipset.Member]ipset.Mark {
 
 // holds is all that the kernel holds, a line each, in order.
 func (r *rig) holds() []string {
-	out := strings.Split(strings.TrimSpace(r.vips.String()), "\n")
+	out := strings.Split(strings.TrimSpace(r.steering.String()), "\n")
 	for _, f := range r.families {
 		for _, set := range SetsOf(f).All() {
 			for m, mark := range r.membersOf(set) {

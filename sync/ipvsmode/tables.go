@@ -8,23 +8,23 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/sync/delta"
 	"kube-ipvs/sync/plan"
 )
 
 // Tables of the kernel's desired and known state.
 type tables struct {
-	vips     *delta.Table[vip.Item, netip.Addr]                // with the sources of local routes
-	bound    *delta.Table[vip.Item, netip.Addr]                // addresses
+	routing  *delta.Table[steering.Item, netip.Addr]           // with the sources of local routes
+	bound    *delta.Table[steering.Item, netip.Addr]           // addresses
 	members  map[string]*delta.Table[ipset.Member, ipset.Mark] // by set
 	servers  *delta.Table[ipvs.Key, ipvs.Server]
 	reals    *delta.Table[ipvs.RealKey, ipvs.Real]
 	marks    Marks
 	bind     bool // service addresses are put on the link
 	families map[inet.Family]Sets
-	policies map[inet.Family][]vip.Item // what diverted packets need
-	sources  map[inet.Family]netip.Addr // of the node's own packets
+	policies map[inet.Family][]steering.Item // what diverted packets need
+	sources  map[inet.Family]netip.Addr      // of the node's own packets
 	aliases  map[ipvs.Key]*alias
 
 	remembers bool       // the owners of aliases before a restart
@@ -41,20 +41,20 @@ type alias struct {
 
 func newTables(marks Marks, bind bool, families []inet.Family) *tables {
 	t := &tables{
-		vips:     delta.New[vip.Item, netip.Addr](),
-		bound:    delta.New[vip.Item, netip.Addr](),
+		routing:  delta.New[steering.Item, netip.Addr](),
+		bound:    delta.New[steering.Item, netip.Addr](),
 		members:  map[string]*delta.Table[ipset.Member, ipset.Mark]{},
 		servers:  delta.New[ipvs.Key, ipvs.Server](),
 		reals:    delta.New[ipvs.RealKey, ipvs.Real](),
 		marks:    marks,
 		bind:     bind,
 		families: map[inet.Family]Sets{},
-		policies: map[inet.Family][]vip.Item{},
+		policies: map[inet.Family][]steering.Item{},
 		sources:  map[inet.Family]netip.Addr{},
 		aliases:  map[ipvs.Key]*alias{},
 	}
 	for _, f := range families {
-		t.families[f], t.policies[f] = SetsOf(f), vip.Policies(everything(f), marks.Divert, marks.Own)
+		t.families[f], t.policies[f] = SetsOf(f), steering.Policies(everything(f), marks.Divert, marks.Own)
 		for _, set := range t.families[f].All() {
 			t.members[set.Name] = delta.New[ipset.Member, ipset.Mark]()
 		}
@@ -89,7 +89,7 @@ func (r refs) frontend(fe *plan.Frontend) {
 	r.server(key, server, fe.Backends)
 	r.ranges(fe, sets, member)
 	for _, item := range ItemsOf(fe, r.bind) {
-		r.vip(item)
+		r.item(item)
 	}
 	r.member(sets.Frontends, member, r.marks.Of(TreatmentOf(fe)))
 	if fe.Rejected {
@@ -99,7 +99,7 @@ func (r refs) frontend(fe *plan.Frontend) {
 		r.member(sets.External, member, none)
 		// A first rule of anybody makes every packet's routing look at rules, and search the local table and the main one apart.
 		for _, rule := range r.policies[inet.FamilyOf(fe.Addr)] {
-			r.vip(rule)
+			r.item(rule)
 		}
 	}
 	if in := fe.Internal; in != nil && r.alias(fe) {
@@ -108,15 +108,15 @@ func (r refs) frontend(fe *plan.Frontend) {
 	}
 }
 
-// vip refers to a route or address that delivers a frontend's packets to the node. A prefix that is delivered to this host by address
+// item refers to a route or address that delivers a frontend's packets to the node. A prefix that is delivered to this host by address
 // alone is also a network in which all other packets are rejected.
-func (r refs) vip(item vip.Item) {
-	source, table := netip.Addr{}, r.vips
+func (r refs) item(item steering.Item) {
+	source, table := netip.Addr{}, r.routing
 	switch item.Kind {
-	case vip.Local:
+	case steering.Local:
 		source = r.sources[inet.FamilyOf(item.Prefix.Addr())]
 		r.network(item.Prefix)
-	case vip.Address:
+	case steering.Address:
 		table = r.bound
 		r.member(r.sets(item.Prefix.Addr()).Addresses, ipset.Member{Addr: item.Prefix.Addr()}, ipset.Mark{})
 		r.network(item.Prefix)
@@ -135,7 +135,7 @@ func (r refs) network(p netip.Prefix) {
 func (r refs) cidrs(list []netip.Prefix) {
 	for _, p := range list {
 		if r.has(p.Addr()) {
-			r.vip(vip.Item{Kind: vip.Local, Prefix: p})
+			r.item(steering.Item{Kind: steering.Local, Prefix: p})
 		}
 	}
 }

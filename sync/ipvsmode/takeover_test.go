@@ -14,7 +14,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/sync/plan"
 )
 
@@ -128,13 +128,13 @@ func TestUnbinding(t *testing.T) {
 				return map[netip.Addr]struct{}{external: {}}, nil
 			}
 		}
-		var left []vip.Op
-		for _, i := range []vip.Item{
-			{Kind: vip.Link}, {Kind: vip.Address, Prefix: netip.PrefixFrom(external, 32)}, {Kind: vip.Address, Prefix: netip.MustParsePrefix("10.96.0.1/32")},
+		var left []steering.Op
+		for _, i := range []steering.Item{
+			{Kind: steering.Link}, {Kind: steering.Address, Prefix: netip.PrefixFrom(external, 32)}, {Kind: steering.Address, Prefix: netip.MustParsePrefix("10.96.0.1/32")},
 		} {
-			left = append(left, vip.Op{Item: i})
+			left = append(left, steering.Op{Item: i})
 		}
-		if err := errors.Join(r.vips.Do(t.Context(), left)...); err != nil {
+		if err := errors.Join(r.steering.Do(t.Context(), left)...); err != nil {
 			t.Fatal(err)
 		}
 		r.set(1, pods(1), func(s *plan.Service) { s.ExternalIPs = []netip.Addr{external} })
@@ -143,15 +143,15 @@ func TestUnbinding(t *testing.T) {
 		time.Sleep(time.Minute)
 		ordered(t, changes(r.take()), "ip route add local 203.0.113.1/32 dev kube-ipvs0 table local src 192.168.0.1",
 			"ipset add KIPVS-FRONTENDS 203.0.113.1,tcp:80", "ipset add KIPVS-EXTERNAL 203.0.113.1,tcp:80", "ip address del 203.0.113.1/32 dev kube-ipvs0")
-		items, _ := r.vips.Read(t.Context())
+		items, _ := r.steering.Read(t.Context())
 		if _, is := items[heldRoute(external)]; !is {
 			t.Error("the route in the place of the address is gone, although a socket has it")
 		}
 		unused.Store(true)
 		time.Sleep(time.Minute)
-		items, _ = r.vips.Read(t.Context())
+		items, _ = r.steering.Read(t.Context())
 		for i := range items {
-			if i.Kind == vip.Address || i == heldRoute(external) {
+			if i.Kind == steering.Address || i == heldRoute(external) {
 				t.Errorf("%v is left", i)
 			}
 		}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"kube-ipvs/internal/inet"
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/sync/reconcile"
 )
 
@@ -37,8 +37,8 @@ func (d *Dataplane) replaceAddresses() {
 		return
 	}
 	d.unbinding.job.Start = d.cfg.Queue.Go
-	for i := range d.tables.vips.Extra() {
-		if i.Kind == vip.Local {
+	for i := range d.tables.routing.Extra() {
+		if i.Kind == steering.Local {
 			d.hold(i.Prefix)
 		}
 	}
@@ -55,16 +55,16 @@ func (d *Dataplane) hold(p netip.Prefix) {
 		d.unbinding.held = map[netip.Addr]struct{}{}
 	}
 	d.unbinding.held[a] = struct{}{}
-	d.tables.vips.Want(heldRoute(a), source)
+	d.tables.routing.Want(heldRoute(a), source)
 }
 
 // heldRoute is the route in the place of an address.
-func heldRoute(a netip.Addr) vip.Item {
-	return vip.Item{Kind: vip.Local, Prefix: netip.PrefixFrom(a, a.BitLen())}
+func heldRoute(a netip.Addr) steering.Item {
+	return steering.Item{Kind: steering.Local, Prefix: netip.PrefixFrom(a, a.BitLen())}
 }
 
 // mayUnbind reports whether an address may be removed: its frontends are on, and a route is in its place.
-func (d *Dataplane) mayUnbind(i vip.Item) bool {
+func (d *Dataplane) mayUnbind(i steering.Item) bool {
 	a := i.Prefix.Addr()
 	if d.cfg.Plan.Bind || !d.tables.has(a) {
 		return true
@@ -76,7 +76,7 @@ func (d *Dataplane) mayUnbind(i vip.Item) bool {
 		return d.routes.Present(heldRoute(a))
 	}
 	for _, p := range d.ranges {
-		if p.Contains(a) && !d.routes.Present(vip.Item{Kind: vip.Local, Prefix: p}) {
+		if p.Contains(a) && !d.routes.Present(steering.Item{Kind: steering.Local, Prefix: p}) {
 			return false
 		}
 	}
@@ -101,7 +101,7 @@ func (d *Dataplane) isUnserved(a netip.Addr) bool {
 }
 
 // isHeld reports whether a route is in the place of an address.
-func (d *Dataplane) isHeld(i vip.Item) bool {
+func (d *Dataplane) isHeld(i steering.Item) bool {
 	_, held := d.unbinding.held[i.Prefix.Addr()]
 	return held && i.Prefix.IsSingleIP()
 }
@@ -119,9 +119,9 @@ func (d *Dataplane) release(ctx context.Context, now time.Time) {
 		return func() {
 			u.busy, u.next = false, time.Now().Add(unboundInterval)
 			for a := range u.held {
-				if _, used := inUse[a]; err == nil && !used && d.addresses.Absent(vip.Item{Kind: vip.Address, Prefix: netip.PrefixFrom(a, a.BitLen())}) {
+				if _, used := inUse[a]; err == nil && !used && d.addresses.Absent(steering.Item{Kind: steering.Address, Prefix: netip.PrefixFrom(a, a.BitLen())}) {
 					delete(u.held, a)
-					d.tables.vips.Drop(heldRoute(a))
+					d.tables.routing.Drop(heldRoute(a))
 				}
 			}
 		}

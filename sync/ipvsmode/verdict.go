@@ -8,7 +8,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 )
@@ -171,13 +171,13 @@ func (w *way) arrives() bool {
 	case fe.OnNode:
 		w.step(w.route(), "The address is this node's own.")
 	case w.Bind:
-		w.step("ip address show dev "+vip.LinkName, "The address is on %s.", vip.LinkName)
+		w.step("ip address show dev "+steering.LinkName, "The address is on %s.", steering.LinkName)
 	case IsDiverted(fe, w.Bind):
 		mark := w.Marks.Divert
 		if w.Origin == loop.FromNode {
 			mark = w.Marks.Own
 		}
-		show := fmt.Sprintf("%s && %s show table %d %v", w.test(w.sets.External, w.member()), w.ip("route"), vip.DivertTable, w.To.Addr)
+		show := fmt.Sprintf("%s && %s show table %d %v", w.test(w.sets.External, w.member()), w.ip("route"), steering.DivertTable, w.To.Addr)
 		w.step(show, "The address need not be this node's: packets to this port are diverted, by mark %#x and a routing table of such addresses.", mark)
 	case fe.Allocated:
 		range_, _ := w.inRange()

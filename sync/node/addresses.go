@@ -13,7 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 )
 
 const (
@@ -54,12 +54,12 @@ func Addresses(ctx context.Context) ([]netip.Addr, error) {
 
 func read(handle *netlink.Handle) ([]netip.Addr, error) {
 	own := 0
-	link, err := handle.LinkByName(vip.LinkName)
+	link, err := handle.LinkByName(steering.LinkName)
 	switch {
 	case err == nil:
 		own = link.Attrs().Index
 	case !errors.As(err, &netlink.LinkNotFoundError{}):
-		return nil, fmt.Errorf("link %s: %w", vip.LinkName, err)
+		return nil, fmt.Errorf("link %s: %w", steering.LinkName, err)
 	}
 	var addrs []netip.Addr
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
@@ -82,15 +82,15 @@ func serves(a netip.Addr) bool {
 	return !a.IsLoopback() && !(a.Is6() && a.IsLinkLocalUnicast())
 }
 
-// Watch calls changed when the node's addresses may have changed, and once at the start; see vip.Watch, whose errors it
+// Watch calls changed when the node's addresses may have changed, and once at the start; see steering.Watch, whose errors it
 // returns. For an address that existed at the start, the first notification counts as a change.
 func Watch(ctx context.Context, changed func()) error {
 	groups := []uint{unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR}
-	return vip.Watch(ctx, groups, concerns, changed)
+	return steering.Watch(ctx, groups, concerns, changed)
 }
 
 // concerns reports whether a change may change the result of Addresses: it concerns an address that can serve, on
 // another link than kube-ipvs0 (which may have thousands), and more than its lifetime or flags.
-func concerns(c vip.Change) bool {
+func concerns(c steering.Change) bool {
 	return c.Addr.IsValid() && !c.OnLink && !c.Same && serves(c.Addr)
 }

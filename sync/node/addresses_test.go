@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 )
 
 func TestServes(t *testing.T) {
@@ -32,19 +32,19 @@ func TestConcerns(t *testing.T) {
 	own := netip.MustParseAddr("2001:db8::1")
 	tests := []struct {
 		name   string
-		change vip.Change
+		change steering.Change
 		want   bool
 	}{
-		{"an address comes", vip.Change{Event: unix.RTM_NEWADDR, Addr: own}, true},
-		{"an address goes", vip.Change{Event: unix.RTM_DELADDR, Addr: own}, true},
-		{"an address is renewed, deprecated, or no more tentative", vip.Change{Event: unix.RTM_NEWADDR, Addr: own, Same: true}, false},
-		{"an address goes that another link has, too", vip.Change{Event: unix.RTM_DELADDR, Addr: own, Same: true}, false},
-		{"a service address", vip.Change{Event: unix.RTM_NEWADDR, Addr: own, OnLink: true}, false},
-		{"a loopback address", vip.Change{Event: unix.RTM_NEWADDR, Addr: netip.MustParseAddr("127.0.0.2")}, false},
-		{"the loopback address", vip.Change{Event: unix.RTM_NEWADDR, Addr: netip.IPv6Loopback()}, false},
-		{"a link-local address", vip.Change{Event: unix.RTM_NEWADDR, Addr: netip.MustParseAddr("fe80::1")}, false},
-		{"a link-local address of IPv4, which may serve", vip.Change{Event: unix.RTM_NEWADDR, Addr: netip.MustParseAddr("169.254.7.7")}, true},
-		{"a link", vip.Change{Event: unix.RTM_NEWLINK}, false},
+		{"an address comes", steering.Change{Event: unix.RTM_NEWADDR, Addr: own}, true},
+		{"an address goes", steering.Change{Event: unix.RTM_DELADDR, Addr: own}, true},
+		{"an address is renewed, deprecated, or no more tentative", steering.Change{Event: unix.RTM_NEWADDR, Addr: own, Same: true}, false},
+		{"an address goes that another link has, too", steering.Change{Event: unix.RTM_DELADDR, Addr: own, Same: true}, false},
+		{"a service address", steering.Change{Event: unix.RTM_NEWADDR, Addr: own, OnLink: true}, false},
+		{"a loopback address", steering.Change{Event: unix.RTM_NEWADDR, Addr: netip.MustParseAddr("127.0.0.2")}, false},
+		{"the loopback address", steering.Change{Event: unix.RTM_NEWADDR, Addr: netip.IPv6Loopback()}, false},
+		{"a link-local address", steering.Change{Event: unix.RTM_NEWADDR, Addr: netip.MustParseAddr("fe80::1")}, false},
+		{"a link-local address of IPv4, which may serve", steering.Change{Event: unix.RTM_NEWADDR, Addr: netip.MustParseAddr("169.254.7.7")}, true},
+		{"a link", steering.Change{Event: unix.RTM_NEWLINK}, false},
 	}
 	for _, tt := range tests {
 		if got := concerns(tt.change); got != tt.want {

@@ -26,7 +26,7 @@ func kubeProxyRemoved(t *testing.T, kind string, addTable func(inet.Family)) {
 		if steps, err := p.KubeProxy(t.Context(), f); err != nil || len(steps) != 0 {
 			t.Errorf("%v: steps %v before there is anything, %v", f, steps, err)
 		}
-		vipShell(t, program+"-restore --noflush <<'END'\n"+`*nat
+		steerShell(t, program+"-restore --noflush <<'END'\n"+`*nat
 :KUBE-SERVICES - [0:0]
 :KUBE-SVC-A - [0:0]
 :KUBE-MARK-MASQ - [0:0]
@@ -64,7 +64,7 @@ END`)
 			}
 			want--
 		}
-		left := vipShell(t, program+"-save")
+		left := steerShell(t, program+"-save")
 		for _, mine := range []string{"KUBE-SERVICES", "KUBE-SVC", "KUBE-POSTROUTING", "KUBE-MARK-MASQ", "KUBE-FORWARD"} {
 			if strings.Contains(left, mine) {
 				t.Errorf("%v: %s is left:\n%s", f, mine, left)

@@ -29,7 +29,7 @@ func iptablesConforms(t *testing.T, kind, other string) {
 	}
 	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
 		iptablesNoticed(t, p, f)
-		if saved := vipShell(t, "iptables-"+other+"-save; ip6tables-"+other+"-save"); strings.Contains(saved, "*") {
+		if saved := steerShell(t, "iptables-"+other+"-save; ip6tables-"+other+"-save"); strings.Contains(saved, "*") {
 			t.Errorf("%v: iptables-%s has tables now:\n%s", f, other, saved)
 		}
 	}
@@ -65,7 +65,7 @@ func iptablesNoticed(t *testing.T, p *iptables.Commands, f inet.Family) {
 		if err := errors.Join(err, err2, err3); err != nil || before != again || !inSync {
 			t.Errorf("%v: made rules have fingerprints %q and %q, in sync: %t, %v", f, before, again, inSync, err)
 		}
-		vipShell(t, program+hand)
+		steerShell(t, program+hand)
 		after, err := p.Fingerprint(ctx, f)
 		inSync, err2 = p.InSync(ctx, f)
 		if err := errors.Join(err, err2); err != nil || before == after || inSync {
@@ -75,7 +75,7 @@ func iptablesNoticed(t *testing.T, p *iptables.Commands, f inet.Family) {
 	if err := p.Remove(ctx, f); err != nil {
 		t.Fatal(err)
 	}
-	if saved := vipShell(t, strings.Replace(program, " ", "-save ", 1)); strings.Contains(saved, "KIPVS") {
+	if saved := steerShell(t, strings.Replace(program, " ", "-save ", 1)); strings.Contains(saved, "KIPVS") {
 		t.Errorf("%v: removed, but there is\n%s", f, saved)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
@@ -182,8 +182,8 @@ func (p *proxy) state() string {
 			fmt.Fprintln(&out, ipset.Save(set, members), err)
 		}
 	}
-	items, err := p.kernel.VIP.Read(ctx)
-	fmt.Fprintln(&out, vip.Text(items), err)
+	items, err := p.kernel.Steering.Read(ctx)
+	fmt.Fprintln(&out, steering.Text(items), err)
 	values, err := p.cfg.Sysctl.Read(ctx, []string{"net/ipv4/vs/conntrack", "net/ipv4/ip_forward"})
 	fmt.Fprintln(&out, values, err)
 	return out.String()

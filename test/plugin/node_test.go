@@ -21,8 +21,8 @@ import (
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/ipvs/sysctl"
-	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/kube"
 	"kube-ipvs/sync/loop"
@@ -61,7 +61,7 @@ func newNode(t *testing.T, client kubernetes.Interface, number int) *node {
 			Health: func(plan.Name, *plan.Health) {}, Report: func(plan.Name, []plan.Problem) {}, Converged: func(error) {},
 		},
 		Kernel: ipvsmode.Kernel{
-			IPVS: table, Sets: ipset.NewFake(), VIP: vip.NewFake(), Rules: new(iptables.Fake), Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
+			IPVS: table, Sets: ipset.NewFake(), Steering: steering.NewFake(), Rules: new(iptables.Fake), Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
 		},
 		Families: families, Marks: ipvsmode.MarksFor(14), DrainLimit: time.Minute, Metrics: ipvsmode.NewMetrics(prometheus.NewRegistry(), loop.MetricsConfig{Families: families}),
 	})

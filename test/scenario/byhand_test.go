@@ -11,7 +11,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/vip"
+	"kube-ipvs/ipvs/steering"
 )
 
 // parseCommands reads what somebody types at the node, a line each, in the form in which operations print:
@@ -51,7 +51,7 @@ func parseCommand(words []string) (c command, err error) {
 		return ipsetCommand(words[1:]), nil
 	case "ip":
 		op := vipOp(words[1:])
-		c.vip = &op
+		c.steering = &op
 	default:
 		return c, fmt.Errorf("no command that can be typed here")
 	}
@@ -138,17 +138,17 @@ func member(text string) ipset.Member {
 	return m
 }
 
-func vipOp(words []string) vip.Op {
-	op := vip.Op{Verb: map[string]vip.Verb{"add": vip.Add, "del": vip.Del}[words[1]]}
+func vipOp(words []string) steering.Op {
+	op := steering.Op{Verb: map[string]steering.Verb{"add": steering.Add, "del": steering.Del}[words[1]]}
 	switch words[0] {
 	case "link":
-		op.Item.Kind = vip.Link
+		op.Item.Kind = steering.Link
 	case "route":
 		op.Item, op.Source = route(words[2:])
 	case "rule":
-		op.Item = vip.Item{Kind: vip.Policy, Prefix: netip.MustParsePrefix("0.0.0.0/0"), Rule: rule(words[2:])}
+		op.Item = steering.Item{Kind: steering.Policy, Prefix: netip.MustParsePrefix("0.0.0.0/0"), Rule: rule(words[2:])}
 	case "address":
-		op.Item = vip.Item{Kind: vip.Address, Prefix: netip.MustParsePrefix(words[2])}
+		op.Item = steering.Item{Kind: steering.Address, Prefix: netip.MustParsePrefix(words[2])}
 	default:
 		panic(words[0])
 	}
@@ -156,7 +156,7 @@ func vipOp(words []string) vip.Op {
 }
 
 // route is what stands behind "ip route add", with its source.
-func route(words []string) (i vip.Item, source netip.Addr) {
+func route(words []string) (i steering.Item, source netip.Addr) {
 	local := words[0] == "local"
 	if local {
 		words = words[1:]
@@ -171,8 +171,8 @@ func route(words []string) (i vip.Item, source netip.Addr) {
 			source = netip.MustParseAddr(words[j+1])
 		}
 	}
-	kinds := map[string]vip.Kind{
-		"true local": vip.Local, "false local": vip.Refuse, "true " + strconv.Itoa(vip.DivertTable): vip.Divert, "false " + strconv.Itoa(vip.LastResortTable): vip.LastRoute,
+	kinds := map[string]steering.Kind{
+		"true local": steering.Local, "false local": steering.Refuse, "true " + strconv.Itoa(steering.DivertTable): steering.Divert, "false " + strconv.Itoa(steering.LastResortTable): steering.LastRoute,
 	}
 	kind, ok := kinds[fmt.Sprint(local, " ", table)]
 	if !ok {
@@ -183,7 +183,7 @@ func route(words []string) (i vip.Item, source netip.Addr) {
 }
 
 // rule is what stands behind "ip rule add".
-func rule(words []string) (r vip.Rule) {
+func rule(words []string) (r steering.Rule) {
 	for j := 0; j+1 < len(words); j += 2 {
 		value := words[j+1]
 		switch words[j] {

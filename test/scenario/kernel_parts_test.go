@@ -14,24 +14,24 @@ import (
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/ipvs/sysctl"
-	"kube-ipvs/ipvs/vip"
 	"kube-ipvs/sync/ipvsmode"
 )
 
 // Parts are a kernel as a loop sees it: five fakes, or the running one.
 type parts struct {
-	ipvs   ipvs.Kernel
-	sets   ipset.Kernel
-	vips   vip.Kernel
-	rules  iptables.Kernel
-	sysctl sysctl.Kernel
-	flows  conntrack.Kernel
+	ipvs     ipvs.Kernel
+	sets     ipset.Kernel
+	steering steering.Kernel
+	rules    iptables.Kernel
+	sysctl   sysctl.Kernel
+	flows    conntrack.Kernel
 }
 
 func fakes() parts {
 	return parts{
-		new(ipvs.Fake), ipset.NewFake(), vip.NewFake(), new(iptables.Fake),
+		new(ipvs.Fake), ipset.NewFake(), steering.NewFake(), new(iptables.Fake),
 		sysctl.NewFake(sysctl.Setting{Name: forward4, Value: "0"}, sysctl.Setting{Name: forward6, Value: "0"},
 			sysctl.Setting{Name: "net/ipv6/conf/kube-ipvs0/disable_ipv6", Value: "0"}),
 		new(conntrack.Fake),
@@ -50,17 +50,17 @@ func (p parts) dump(t *testing.T, f flags) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	items, err := p.vips.Read(ctx)
+	items, err := p.steering.Read(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	maps.DeleteFunc(items, func(i vip.Item, _ netip.Addr) bool { return f.base(i) })
-	return map[string]string{"ipvs": table.String(), "sets": sets, "ledger": ledger, "routes": vip.Text(items)}
+	maps.DeleteFunc(items, func(i steering.Item, _ netip.Addr) bool { return f.base(i) })
+	return map[string]string{"ipvs": table.String(), "sets": sets, "ledger": ledger, "routes": steering.Text(items)}
 }
 
 // base says that an item is there whatever the Services are.
-func (f flags) base(i vip.Item) bool {
-	return i.Kind < vip.Local || i.Kind == vip.Local && f.isRange(i.Prefix)
+func (f flags) base(i steering.Item) bool {
+	return i.Kind < steering.Local || i.Kind == steering.Local && f.isRange(i.Prefix)
 }
 
 // isRange says that a network is delivered to this host whatever the Services are: cluster IPs' and aliases'.
@@ -129,11 +129,11 @@ func inWords(set ipset.Set, mark ipset.Mark, marks ipvsmode.Marks) string {
 
 // A command is what somebody types by hand.
 type command struct {
-	ipvs *ipvs.Op
-	set  *ipset.Op
-	make *ipset.Set // with set nil: make it
-	gone string     // a set to destroy
-	vip  *vip.Op
+	ipvs     *ipvs.Op
+	set      *ipset.Op
+	make     *ipset.Set // with set nil: make it
+	gone     string     // a set to destroy
+	steering *steering.Op
 }
 
 func (p parts) carryOut(c command) error {
@@ -148,8 +148,8 @@ func (p parts) carryOut(c command) error {
 		return p.sets.Create(ctx, *c.make)
 	case c.gone != "":
 		return p.sets.Destroy(ctx, c.gone)
-	case c.vip != nil:
-		errs = p.vips.Do(ctx, []vip.Op{*c.vip})
+	case c.steering != nil:
+		errs = p.steering.Do(ctx, []steering.Op{*c.steering})
 	}
 	if errs != nil {
 		return errs[0]

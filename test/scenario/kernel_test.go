@@ -35,7 +35,7 @@ func openKernel(t *testing.T) parts {
 			t.Fatalf("ip address replace %s dev lo: %v: %s", a, err, out)
 		}
 	}
-	return parts{k.IPVS, k.Sets, k.VIP, new(iptables.Fake), k.Sysctl, k.Flows}
+	return parts{k.IPVS, k.Sets, k.Steering, new(iptables.Fake), k.Sysctl, k.Flows}
 }
 
 // TestScenariosInTheKernel plays every scenario on the running kernel, but those that need connections: there must be the
@@ -109,7 +109,7 @@ func (r *run) cleanUp() {
 	r.stop()
 	ctx := context.Background()
 	k := r.kernel
-	if err := ipvsmode.Clean(ctx, ipvsmode.Kernel{IPVS: k.ipvs, Sets: k.sets, VIP: k.vips, Rules: k.rules}); err != nil {
+	if err := ipvsmode.Clean(ctx, ipvsmode.Kernel{IPVS: k.ipvs, Sets: k.sets, Steering: k.steering, Rules: k.rules}); err != nil {
 		r.t.Errorf("clean: %v", err)
 	}
 	strangers := (&scenario{steps: r.steps, flags: r.flags}).strangers(r.t)

@@ -72,7 +72,7 @@ func (r *run) start() {
 	if r.trace != nil {
 		on = r.trace.parts()
 	}
-	cfg.IPVS, cfg.Sets, cfg.VIP, cfg.Rules, cfg.Sysctl, cfg.Flows = on.ipvs, on.sets, on.vips, on.rules, on.sysctl, on.flows
+	cfg.IPVS, cfg.Sets, cfg.Steering, cfg.Rules, cfg.Sysctl, cfg.Flows = on.ipvs, on.sets, on.steering, on.rules, on.sysctl, on.flows
 	cfg.Source, cfg.Queue, cfg.Metrics = &r.source, r.queue, ipvsmode.NewMetrics(r.seen, loop.MetricsConfig{Families: cfg.Families})
 	cfg.Node, cfg.Report, cfg.Health, cfg.Converged = r.node, r.report, r.healthIs, r.converged
 

@@ -14,8 +14,8 @@ import (
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/ipvs/sysctl"
-	"kube-ipvs/ipvs/vip"
 )
 
 // A verdict is what becomes of an operation.
@@ -96,7 +96,7 @@ func do[Op fmt.Stringer](t *trace, ops []Op, call func([]Op) []error) []error {
 
 // parts returns a kernel that is traced.
 func (t *trace) parts() parts {
-	return parts{tracedIPVS{t}, tracedSets{t, t.to.sets}, tracedVIPs{t}, tracedRules{t, t.to.rules}, tracedSettings{t}, tracedFlows{t}}
+	return parts{tracedIPVS{t}, tracedSets{t, t.to.sets}, tracedSteering{t}, tracedRules{t, t.to.rules}, tracedSettings{t}, tracedFlows{t}}
 }
 
 type tracedIPVS struct{ *trace }
@@ -151,15 +151,15 @@ func (t tracedSets) Do(ctx context.Context, ops []ipset.Op) []error {
 	return do(t.trace, ops, func(ops []ipset.Op) []error { return t.to.sets.Do(ctx, ops) })
 }
 
-type tracedVIPs struct{ *trace }
+type tracedSteering struct{ *trace }
 
-func (t tracedVIPs) Read(ctx context.Context) (items vip.Items, err error) {
-	err = t.one("read routes", func() error { items, err = t.to.vips.Read(ctx); return err })
+func (t tracedSteering) Read(ctx context.Context) (items steering.Items, err error) {
+	err = t.one("read routes", func() error { items, err = t.to.steering.Read(ctx); return err })
 	return items, err
 }
 
-func (t tracedVIPs) Do(ctx context.Context, ops []vip.Op) []error {
-	return do(t.trace, ops, func(ops []vip.Op) []error { return t.to.vips.Do(ctx, ops) })
+func (t tracedSteering) Do(ctx context.Context, ops []steering.Op) []error {
+	return do(t.trace, ops, func(ops []steering.Op) []error { return t.to.steering.Do(ctx, ops) })
 }
 
 // TracedRules take a moment, each family another one, as the loop does not wait for them: so the same comes after the same

@@ -52,6 +52,6 @@ func (k Kernel) Config(source *Memory) ipvsmode.Config {
 func (k Kernel) Watch(ctx context.Context, queue *loop.Queue) error {
 	parts, ctx := errgroup.WithContext(ctx)
 	parts.Go(func() error { return node.Watch(ctx, func() { queue.Note(loop.Addresses) }) })
-	parts.Go(func() error { return k.VIP.Watch(ctx, func() { queue.Note(loop.Routes) }) })
+	parts.Go(func() error { return k.Steering.Watch(ctx, func() { queue.Note(loop.Routes) }) })
 	return parts.Wait()
 }

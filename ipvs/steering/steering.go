@@ -1,7 +1,7 @@
-// Package vip holds the routing objects that make the node accept packets for service addresses: the kube-ipvs0 link, the
+// Package steering holds the routing objects that make the node accept packets for service addresses: the kube-ipvs0 link, the
 // local routes of service ranges, the rules and routes that deliver marked packets for external addresses to this host,
 // and, in bind mode, the addresses themselves.
-package vip
+package steering
 
 import (
 	"cmp"

@@ -1,4 +1,4 @@
-package vip
+package steering
 
 // Our rules are to be the first after the local table's, for marked packets are for this host by definition. Whoever adds a
 // rule without priority gets the one before the second rule's (fib_default_rule_pref in net/core/fib_rules.c), which is ours;

@@ -1,4 +1,4 @@
-package vip
+package steering
 
 // FirstTable is the first of the owned routing tables; LastResortTable is the last.
 const FirstTable = emptyTable

@@ -1,4 +1,4 @@
-package vip
+package steering
 
 import (
 	"context"
