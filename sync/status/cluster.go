@@ -105,11 +105,11 @@ func suspects(nodes []NodeStatus) Comparison {
 	return out
 }
 
-// mostUsual returns the node that has, in most groups, the sum that most nodes have; of several the first one.
+// mostUsual returns the node that has, in most groups, the sum of the majority; of several the first one.
 func mostUsual(nodes []NodeStatus) NodeStatus {
 	alike := make([]int, len(nodes))
 	for g := range nodes[0].Status.Sums {
-		usual := mostFrequent(nodes, g)
+		usual := majority(nodes, g)
 		for i, n := range nodes {
 			if n.Status.Sums[g] == usual {
 				alike[i]++
@@ -119,21 +119,22 @@ func mostUsual(nodes []NodeStatus) NodeStatus {
 	return nodes[slices.Index(alike, slices.Max(alike))]
 }
 
-// mostFrequent returns the sum of a group that most nodes have, of several the first node's; 0: it has settled nowhere.
-func mostFrequent(nodes []NodeStatus, group int) uint32 {
-	count := map[uint32]int{}
+// majority returns the sum of a group that more than half of the nodes have, of those where it has settled. If there is none, it
+// returns the sum of some node, or 0. Each node that has the candidate outweighs one that has another (Boyer and Moore).
+func majority(nodes []NodeStatus, group int) (candidate uint32) {
+	weight := 0
 	for _, n := range nodes {
-		if sum := n.Status.Sums[group]; sum != 0 {
-			count[sum]++
+		switch sum := n.Status.Sums[group]; {
+		case sum == 0:
+		case sum == candidate:
+			weight++
+		case weight == 0:
+			candidate, weight = sum, 1
+		default:
+			weight--
 		}
 	}
-	most := uint32(0)
-	for _, n := range nodes {
-		if sum := n.Status.Sums[group]; count[sum] > count[most] {
-			most = sum
-		}
-	}
-	return most
+	return candidate
 }
 
 // Differences compares the groups of a node with those of another. Groups that only one of them has are left out: they have changed
