@@ -155,6 +155,7 @@ func TestCost(t *testing.T) {
 			x = w.open(t, "")
 			x.drawn()
 			drawn = append(drawn, eval[float64](x, "performance.now()"))
+			x.wait("a paint", "performance.getEntriesByName('first-contentful-paint').length")
 			paint = append(paint, eval[float64](x, "performance.getEntriesByName('first-contentful-paint')[0].startTime"))
 		}
 		time.Sleep(500 * time.Millisecond) // the browser tells of the last bytes later
