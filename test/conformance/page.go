@@ -97,8 +97,8 @@ const pageHead = `# Kubernetes' own end-to-end tests
 ` + "`make conformance`" + ` wrote this page: all tests of SIG Network from Kubernetes %s, unchanged, against kube-ipvs in both
 ` + "`--vip-mode`" + `s, and against kube-proxy's iptables mode in the same cluster as the reference: what fails there, too, fails because of
 the cluster, which has real kubelets but neither containers nor images ([how](../test/conformance/README.md)). It has three
-nodes, or six where a test asks for them, both families, IPv4 first; the proxies run in DaemonSets. A time is how long the test took beside others; "alone": it ran out of its time beside
-others, and passed when nothing else ran.
+nodes, or six where a test asks for them, and both families, IPv4 first; the proxies run in DaemonSets. A time is how long the
+test took beside others; "alone": it ran out of its time beside others, and passed when nothing else ran.
 
 `
 

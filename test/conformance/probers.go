@@ -79,51 +79,58 @@ func (b *bed) rollingServices(ctx context.Context) (map[string]corev1.Service, e
 	return found, nil
 }
 
-// targets returns where probers connect to from inside of the cluster, and from outside, which has no way to cluster IPs.
-// There the load balancer with a Local policy is missing, too: it sends connections elsewhere while a node's health check
-// has nobody who answers.
-func (b *bed) targets(ctx context.Context) (inside, outside []target, err error) {
+// targets returns where probers connect to, by where they run. Outside has no way to cluster IPs. The load balancer with a Local
+// policy is missing there, too: it sends connections elsewhere while a node's health check has nobody who answers. And a pod
+// does not connect to node ports with a Local policy: where all pods count as a node's own, as with --cluster-cidr, each proxy
+// sends it from another node's node port to any endpoint, which answers it past that node.
+func (b *bed) targets(ctx context.Context) (map[string][]target, error) {
 	services, err := b.rollingServices(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	lists := map[string][]target{}
+	to := func(t target, places ...string) {
+		for _, place := range places {
+			lists[place] = append(lists[place], t)
+		}
 	}
 	nodes := b.nodes()
 	for policy, s := range services {
 		for _, port := range s.Spec.Ports {
 			proto := strings.ToLower(string(port.Protocol))
-			add := func(too bool, what, address string, number int32) error {
+			add := func(what, address string, number int32, places ...string) error {
 				a, err := netip.ParseAddr(address)
-				t := target{Name: fmt.Sprintf("%s, %s, %s, IPv%d", what, policy, proto, map[bool]int{true: 4, false: 6}[a.Is4()]), Proto: proto,
-					At: netip.AddrPortFrom(a, uint16(number))}
-				if inside = append(inside, t); too {
-					outside = append(outside, t)
-				}
+				to(target{Name: fmt.Sprintf("%s, %s, %s, IPv%d", what, policy, proto, map[bool]int{true: 4, false: 6}[a.Is4()]), Proto: proto,
+					At: netip.AddrPortFrom(a, uint16(number))}, places...)
 				return err
+			}
+			nodePorts, balancers := []string{"node", "outside"}, []string{"pod", "node"}
+			if policy == "cluster" {
+				nodePorts, balancers = append(nodePorts, "pod"), append(balancers, "outside")
 			}
 			var errs []error
 			for i, ip := range s.Spec.ClusterIPs {
-				node := nodes[len(inside)%len(nodes)].addresses[i].Addr().String()
-				errs = append(errs, add(false, "cluster IP", ip, port.Port), add(true, "node port", node, port.NodePort))
+				node := nodes[len(lists["node"])%len(nodes)].addresses[i].Addr().String()
+				errs = append(errs, add("cluster IP", ip, port.Port, "pod", "node"), add("node port", node, port.NodePort, nodePorts...))
 			}
-			errs = append(errs, add(policy == "cluster", "load balancer", s.Status.LoadBalancer.Ingress[0].IP, port.Port))
+			errs = append(errs, add("load balancer", s.Status.LoadBalancer.Ingress[0].IP, port.Port, balancers...))
 			if err := errors.Join(errs...); err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 		}
 	}
 	pods, err := b.client.CoreV1().Pods(metav1.NamespaceDefault).List(ctx, metav1.ListOptions{LabelSelector: "app=server"})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	for i, proto := range []string{"tcp", "udp"} {
 		a, err := netip.ParseAddr(pods.Items[0].Status.PodIP)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		t := target{Name: direct + ", " + proto, Proto: proto, At: netip.AddrPortFrom(a, uint16(8080+i))}
-		inside, outside = append(inside, t), append(outside, t)
+		to(target{Name: direct + ", " + proto, Proto: proto, At: netip.AddrPortFrom(a, uint16(8080+i))}, "pod", "node", "outside")
 	}
-	return inside, outside, nil
+	return lists, nil
 }
 
 // probers run in pods, on nodes and outside.
@@ -140,11 +147,10 @@ func (b *bed) startProbers(ctx context.Context) (*probers, error) {
 	if err := errors.Join(os.RemoveAll(p.folder), os.MkdirAll(p.folder, 0o755)); err != nil {
 		return nil, err
 	}
-	inside, outside, err := b.targets(ctx)
+	lists, err := b.targets(ctx)
 	if err != nil {
 		return nil, err
 	}
-	lists := map[string][]target{"inside": inside, "outside": outside}
 	for name, list := range lists {
 		if err := writeJSON(filepath.Join(b.state, name+".json"), list); err != nil {
 			return nil, err
@@ -155,7 +161,7 @@ func (b *bed) startProbers(ctx context.Context) (*probers, error) {
 		return nil, err
 	}
 	for name, onNode := range map[string]bool{"pod": false, "node": true} {
-		set := b.proberSet(name, onNode, p.command(self, name+" of $(NODE_NAME)", "inside", name+"-$(NODE_NAME)"))
+		set := b.proberSet(name, onNode, p.command(self, name+" of $(NODE_NAME)", name, name+"-$(NODE_NAME)"))
 		if _, err := b.client.AppsV1().DaemonSets(metav1.NamespaceDefault).Create(ctx, set, metav1.CreateOptions{}); err != nil {
 			return nil, err
 		}
