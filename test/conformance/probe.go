@@ -51,11 +51,11 @@ func (c *counts) note(format string, args ...any) {
 
 // The times of a prober. A server that stands still for answerWait has lost the connection; the machine is slow.
 const (
-	heldPause  = 500 * time.Millisecond
+	heldPause  = time.Second
 	answerWait = 30 * time.Second
 	newWait    = 10 * time.Second
 	late       = time.Second
-	newPause   = 100 * time.Millisecond
+	newPause   = 500 * time.Millisecond
 )
 
 // newEverySecond is how many connections all probers begin: two for each node and one outside.
