@@ -1,5 +1,5 @@
 # Two commands are all that one needs: "make demo" and "make test". Both install what is missing.
-.PHONY: demo test compare takeover minors bench instructions soak nft kernels page neighbours conformance conformance-short conformance-programs \
+.PHONY: demo test compare takeover minors bench instructions scale soak nft kernels page neighbours conformance conformance-short conformance-programs \
     rolling release lint build unit kernel cluster packages clean
 
 bin := $(CURDIR)/.bin
@@ -25,6 +25,12 @@ instructions: packages build
 	@go build -o $(bin)/ ./test/bench
 	@cd test/kubernetes && go build -o $(bin)/kube-proxy k8s.io/kubernetes/cmd/kube-proxy
 	@$(bin)/inkernel -timeout 60m -kernel icount $(bin)/bench -page instructions -docs docs
+
+# What a large cluster costs its API server and its nodes, reckoned from three sizes: docs/scale.md. No kernel is needed.
+scale: packages
+	@mkdir -p $(bin)
+	@go build -o $(bin)/ ./test/scale
+	@$(bin)/scale -docs docs
 
 build:
 	@mkdir -p $(bin)
