@@ -24,42 +24,59 @@ type way struct {
 	from, to string
 	proto    inet.Protocol
 	v6       bool
-	service  string
+	service  int // its kind
 	at       netip.AddrPort
+	denied   bool // source ranges do not allow the source
 }
 
 func (w way) String() string {
-	return fmt.Sprintf("from %s to %s of Service %s, %v %v", w.from, w.to, w.service, w.proto, w.at)
+	return fmt.Sprintf("from %s to %s of Service %s, %v %v", w.from, w.to, kinds[w.service].name, w.proto, w.at)
 }
 
 // row is the row of the table that a way is in.
 func (w way) row() string {
-	return fmt.Sprintf("%s\t%s\t%v\t%s", w.from, w.to, w.proto, map[bool]string{false: "IPv4", true: "IPv6"}[w.v6])
+	service := kinds[w.service].name
+	if w.to == control {
+		service = "-"
+	}
+	return fmt.Sprintf("%s\t%s\t%s\t%v\t%s", service, w.from, w.to, w.proto, map[bool]string{false: "IPv4", true: "IPv6"}[w.v6])
 }
 
 // control is the frontend of ways past all proxies: what fails there is the machine's fault.
 const control = "a pod itself"
 
+// controlled are the protocols of the control.
+var controlled = []inet.Protocol{inet.TCP, inet.UDP}
+
 // ways returns every way to all Services, and the control.
 func (w *world) ways() (out []way) {
-	for _, svc := range w.services {
+	for n, svc := range w.services {
 		for i, v6 := range []bool{false, true} {
 			for _, port := range svc.Ports {
 				for _, from := range []string{"pod", "node", "outside"} {
 					for _, to := range w.frontends(svc, port, i, v6) {
-						out = append(out, way{from: from, to: to.name, proto: port.Proto, v6: v6, service: svc.Name.Name, at: to.at})
+						q := way{from: from, to: to.name, proto: port.Proto, v6: v6, service: n, at: to.at}
+						if q.denied = kinds[n].ranged && to.name == loadBalancer && from != "outside"; q.denied && from == "node" {
+							continue // kube-proxy's modes differ
+						}
+						out = append(out, q)
 					}
 				}
 			}
 		}
 	}
 	for _, v6 := range []bool{false, true} {
-		for proto, port := range map[inet.Protocol]uint16{inet.TCP: tcpPort, inet.UDP: udpPort} {
-			out = append(out, way{from: "outside", to: control, proto: proto, v6: v6, at: netip.AddrPortFrom(w.Pod("pod1").Addr(v6), port)})
+		for _, proto := range controlled {
+			out = append(out, way{from: "outside", to: control, proto: proto, v6: v6, at: netip.AddrPortFrom(w.Pod("pod1").Addr(v6), podPorts[proto])})
 		}
 	}
 	return out
 }
+
+const (
+	nodePort     = "node port"
+	loadBalancer = "load balancer"
+)
 
 type frontend struct {
 	name string
@@ -69,9 +86,9 @@ type frontend struct {
 func (w *world) frontends(svc plan.Service, port plan.Port, i int, v6 bool) []frontend {
 	return []frontend{
 		{"cluster IP", netip.AddrPortFrom(svc.ClusterIPs[i], port.Port)},
-		{"node port", netip.AddrPortFrom(w.Node.Addr(v6), port.NodePort)},
+		{nodePort, netip.AddrPortFrom(w.Node.Addr(v6), port.NodePort)},
 		{"external IP", netip.AddrPortFrom(svc.ExternalIPs[i], port.Port)},
-		{"load balancer", netip.AddrPortFrom(svc.LoadBalancerIPs[i], port.Port)},
+		{loadBalancer, netip.AddrPortFrom(svc.LoadBalancerIPs[i], port.Port)},
 	}
 }
 
@@ -89,16 +106,18 @@ func (w *world) source(name string) *lab.Host {
 type count struct {
 	held, broken, tried, failed int
 	late                        int           // of the tried: a segment was lost and sent again
+	moved                       int           // of the tried, of a client with affinity: another endpoint answered than before
+	denied, passed              int           // tried where source ranges do not allow it, and answered all the same
 	silence                     time.Duration // the longest time in which a new connection was answered by nobody
 	why                         map[string]int
 }
 
 // wrong is how much went wrong.
-func (c *count) wrong() int { return c.broken + c.failed + c.late }
+func (c *count) wrong() int { return c.broken + c.failed + c.late + c.moved + c.passed }
 
 func (c *count) add(o count) {
 	c.held, c.broken, c.tried, c.failed = c.held+o.held, c.broken+o.broken, c.tried+o.tried, c.failed+o.failed
-	c.late += o.late
+	c.late, c.moved, c.denied, c.passed = c.late+o.late, c.moved+o.moved, c.denied+o.denied, c.passed+o.passed
 	c.silence = max(c.silence, o.silence)
 }
 
@@ -111,16 +130,20 @@ type talks struct {
 	mu     sync.Mutex
 	counts map[way]*count
 	lastOK map[way]time.Time
+	last   map[way]string // the endpoint that last answered a client with affinity
 }
 
 // talk opens a connection on every way, and goes on until end.
 func (w *world) talk() *talks {
 	w.t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	s := &talks{w: w, stop: stop, begin: time.Now(), counts: map[way]*count{}, lastOK: map[way]time.Time{}}
+	s := &talks{w: w, stop: stop, begin: time.Now(), counts: map[way]*count{}, lastOK: map[way]time.Time{}, last: map[way]string{}}
 	all := w.ways()
 	for _, q := range all {
 		s.counts[q], s.lastOK[q] = &count{why: map[string]int{}}, s.begin
+		if q.denied {
+			continue
+		}
 		wait := 10 * time.Second
 		if q.proto == inet.UDP {
 			wait = time.Second
@@ -133,6 +156,7 @@ func (w *world) talk() *talks {
 		if a.Err != nil {
 			w.t.Fatalf("%v: %v", q, a.Err)
 		}
+		s.last[q] = a.Who
 		s.work.Go(func() { s.hold(ctx, q, c, a.Who) })
 	}
 	s.work.Go(func() { s.tryAll(ctx, all) })
@@ -153,6 +177,7 @@ func (s *talks) hold(ctx context.Context, q way, c *lab.Conn, who string) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
+	at := time.Since(s.begin).Round(100 * time.Millisecond)
 	for n := 0; broken == "" && n < 3; n++ {
 		a := c.Ask(context.Background())
 		if a.Err == nil {
@@ -169,7 +194,7 @@ func (s *talks) hold(ctx context.Context, q way, c *lab.Conn, who string) {
 		return
 	}
 	s.counts[q].broken++
-	s.counts[q].why["held: "+broken]++
+	s.counts[q].why[fmt.Sprintf("held: %s at %v", broken, at)]++
 }
 
 // tryAll begins new connections, each way in turn, and every third past all proxies.
@@ -197,10 +222,17 @@ func (s *talks) tryAll(ctx context.Context, all []way) {
 // try begins a connection and asks once.
 func (s *talks) try(q way) {
 	at := time.Since(s.begin).Round(100 * time.Millisecond)
-	again, err := s.ask(q)
+	who, again, err := s.ask(q)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.counts[q]
+	if q.denied {
+		if c.denied++; err == nil {
+			c.passed++
+			c.why[fmt.Sprint("new: passed at ", at)]++
+		}
+		return
+	}
 	c.tried++
 	if again > 0 {
 		c.late++
@@ -213,20 +245,29 @@ func (s *talks) try(q way) {
 		return
 	}
 	s.lastOK[q] = time.Now()
+	if q.to != control && kinds[q.service].affinity && s.last[q] != who {
+		c.moved++
+		c.why[fmt.Sprintf("new: %s after %s at %v", who, s.last[q], at)]++
+		s.last[q] = who
+	}
 }
 
-// ask asks over a new connection, and returns how many segments were sent again.
-func (s *talks) ask(q way) (again int, err error) {
-	c, err := s.w.Dial(context.Background(), s.w.source(q.from), q.proto, q.at, lab.Wait(5*time.Second))
+// ask asks over a new connection, and returns who answered, and how many segments were sent again.
+func (s *talks) ask(q way) (who string, again int, err error) {
+	wait := 5 * time.Second
+	if q.denied {
+		wait = time.Second
+	}
+	c, err := s.w.Dial(context.Background(), s.w.source(q.from), q.proto, q.at, lab.Wait(wait))
 	if err != nil {
-		return 0, err
+		return "", 0, err
 	}
 	defer c.Close()
 	a := c.Ask(context.Background())
 	if q.proto == inet.TCP && a.Err == nil {
-		return c.Repeated()
+		again, a.Err = c.Repeated()
 	}
-	return 0, a.Err
+	return a.Who, again, a.Err
 }
 
 func reason(err error) string {
@@ -262,7 +303,7 @@ func report(counts map[way]*count) (text string, sum count) {
 	}
 	var b strings.Builder
 	out := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "from\tto\tprotocol\tfamily\theld\tbroken\ttried\tfailed\tsent again\tsilence")
+	fmt.Fprintln(out, "Service\tfrom\tto\tprotocol\tfamily\theld\tbroken\ttried\tfailed\tsent again\tmoved\tdenied\tpassed\tsilence")
 	names := []string{}
 	for name := range rows {
 		names = append(names, name)
@@ -270,12 +311,12 @@ func report(counts map[way]*count) (text string, sum count) {
 	slices.SortFunc(names, func(a, b string) int {
 		return cmp.Or(cmp.Compare(rows[b].wrong(), rows[a].wrong()), cmp.Compare(a, b))
 	})
-	for _, name := range append(names, "all by a proxy\t\t\t") {
+	for _, name := range append(names, "all by a proxy\t\t\t\t") {
 		c := rows[name]
 		if c == nil {
 			c = &sum
 		}
-		fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%d\t%v\n", name, c.held, c.broken, c.tried, c.failed, c.late, c.silence.Round(time.Millisecond))
+		fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\n", name, c.held, c.broken, c.tried, c.failed, c.late, c.moved, c.denied, c.passed, c.silence.Round(time.Millisecond))
 	}
 	out.Flush()
 	slices.Sort(wrong)

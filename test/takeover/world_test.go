@@ -7,6 +7,7 @@ package takeover
 import (
 	"context"
 	"flag"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -32,11 +33,8 @@ var (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// Where every pod serves.
-const (
-	tcpPort = 8080
-	udpPort = 8081
-)
+// podPorts are where every pod serves.
+var podPorts = map[inet.Protocol]uint16{inet.TCP: 8080, inet.UDP: 8081, inet.SCTP: 8082}
 
 // patience is how long a proxy may take to start: in the emulated machine that alone may be more than a minute.
 const patience = 5 * time.Minute
@@ -62,7 +60,7 @@ func newWorld(t *testing.T) *world {
 	w.must(err)
 	t.Cleanup(func() { w.must(w.Lab.Close()) })
 	for _, pod := range []string{"pod1", "pod2", "far1"} {
-		for proto, port := range map[inet.Protocol]uint16{inet.TCP: tcpPort, inet.UDP: udpPort} {
+		for proto, port := range podPorts {
 			_, err := w.Serve(w.Pod(pod), proto, port, pod)
 			w.must(err)
 		}
@@ -74,29 +72,53 @@ func newWorld(t *testing.T) *world {
 		kubeproxy.Node("node1", w.Node.Addr(false), w.Node.Addr(true)),
 		kubeproxy.ServiceCIDR(lab.Services[0].Prefix(false), lab.Services[0].Prefix(true)),
 	))
-	for n, local := range []bool{false, true} {
-		w.addService(n, local)
+	for n, kind := range kinds {
+		w.addService(n, kind)
 	}
 	w.ours = child.Program{Path: w.program("kube-ipvs"), Log: filepath.Join(t.TempDir(), "kube-ipvs"), Args: []string{
 		"--master=" + w.api.URL(), "--kube-api-content-type=application/json", "--hostname-override=node1",
 		"--cluster-cidr=" + wire.PodCIDRs[0].String() + "," + wire.PodCIDRs[1].String(), "--v=1",
 		"--ipvs-udp-timeout=10s", // a hand-back waits for the end of UDP's connections, too
+		"--ipvs-exclude-cidrs=" + strangers.String(),
 	}}
 	t.Cleanup(w.clean)
 	return w
 }
 
-// addService adds the n-th Service, with both protocols and addresses of every kind in both families.
-func (w *world) addService(n int, local bool) {
+// strangers are addresses of virtual servers that no proxy made.
+var strangers = netip.MustParsePrefix("203.0.113.240/28")
+
+// A kind is what is special about a Service.
+type kind struct {
+	name      string
+	local     bool // external traffic policy
+	affinity  bool
+	ranged    bool // its load balancer is for the outside alone
+	protocols []inet.Protocol
+}
+
+var kinds = []kind{
+	{name: "cluster", protocols: []inet.Protocol{inet.TCP, inet.UDP, inet.SCTP}},
+	{name: "local", local: true, protocols: []inet.Protocol{inet.TCP, inet.UDP}},
+	{name: "sticky", affinity: true, protocols: []inet.Protocol{inet.TCP}},
+	{name: "ranged", ranged: true, protocols: []inet.Protocol{inet.TCP}},
+}
+
+// addService adds the n-th Service, with addresses of every kind in both families.
+func (w *world) addService(n int, k kind) {
 	w.t.Helper()
-	svc := plan.Service{
-		Name: plan.Name{Namespace: "test", Name: map[bool]string{false: "cluster", true: "local"}[local]}, ExternalLocal: local,
-		Ports: []plan.Port{
-			{Name: "tcp", Proto: inet.TCP, Port: 80, NodePort: uint16(30000 + 2*n)}, {Name: "udp", Proto: inet.UDP, Port: 53, NodePort: uint16(30001 + 2*n)},
-		},
+	svc := plan.Service{Name: plan.Name{Namespace: "test", Name: k.name}, ExternalLocal: k.local}
+	for _, proto := range k.protocols {
+		svc.Ports = append(svc.Ports, plan.Port{Name: proto.String(), Proto: proto, Port: 80, NodePort: uint16(30000 + n)})
 	}
-	if local {
+	if k.local {
 		svc.HealthCheckNodePort = 31999
+	}
+	if k.affinity {
+		svc.Affinity = 3 * time.Hour
+	}
+	if k.ranged {
+		svc.SourceRanges = []netip.Prefix{lab.Outside.Prefix(false), lab.Outside.Prefix(true)}
 	}
 	for _, v6 := range []bool{false, true} {
 		nth := func(network lab.Network, i byte) netip.Addr {
@@ -108,7 +130,10 @@ func (w *world) addService(n int, local bool) {
 		svc.ClusterIPs = append(svc.ClusterIPs, nth(lab.Services[0], 10))
 		svc.ExternalIPs = append(svc.ExternalIPs, nth(lab.Services[1], 10))
 		svc.LoadBalancerIPs = append(svc.LoadBalancerIPs, nth(lab.Services[1], 20))
-		slice := plan.Slice{Service: svc.Name, Ports: []plan.SlicePort{{Name: "tcp", Proto: inet.TCP, Port: tcpPort}, {Name: "udp", Proto: inet.UDP, Port: udpPort}}}
+		slice := plan.Slice{Service: svc.Name}
+		for _, proto := range k.protocols {
+			slice.Ports = append(slice.Ports, plan.SlicePort{Name: proto.String(), Proto: proto, Port: podPorts[proto]})
+		}
 		for pod, node := range map[string]string{"pod1": "node1", "pod2": "node1", "far1": "node2"} {
 			slice.Endpoints = append(slice.Endpoints, plan.Endpoint{Addr: w.Pod(pod).Addr(v6), Node: node, Ready: true, Serving: true})
 		}
@@ -126,7 +151,8 @@ func (w *world) startKubeProxy(mode string, env ...string) {
 	defer cancel()
 	var err error
 	w.proxy, err = kubeproxy.Start(ctx, w.api, kubeproxy.Config{
-		Program: w.program("kube-proxy"), Mode: mode, Node: "node1", ClusterCIDRs: wire.PodCIDRs, Env: env, Log: filepath.Join(w.t.TempDir(), "kube-proxy"),
+		Program: w.program("kube-proxy"), Mode: mode, Node: "node1", ClusterCIDRs: wire.PodCIDRs, Env: env,
+		Flags: []string{"--ipvs-exclude-cidrs=" + strangers.String()}, Log: filepath.Join(w.t.TempDir(), "kube-proxy"),
 	})
 	w.must(err)
 }
@@ -174,6 +200,27 @@ func (w *world) says(what string) {
 		text, err := os.ReadFile(w.ours.Log)
 		return err == nil && strings.Contains(string(text), what)
 	})
+}
+
+// addStrangers adds a virtual server that no proxy made, and lets nothing be forwarded but what pods send and get, as flannel has it.
+func (w *world) addStrangers() {
+	w.t.Helper()
+	w.shell("ipvsadm -A -t " + stranger + " -s wlc && ipvsadm -a -t " + stranger + " -r 10.244.1.11:8080 -m")
+	for i, v := range []string{"iptables", "ip6tables"} {
+		w.shell(fmt.Sprintf("%s -P FORWARD DROP; %[1]s -A FORWARD -s %v -j ACCEPT; %[1]s -A FORWARD -d %[2]v -j ACCEPT", v, wire.PodCIDRs[i]))
+		w.t.Cleanup(func() { w.shell(v + " -P FORWARD ACCEPT; " + v + " -F FORWARD") })
+	}
+}
+
+// stranger is a virtual server that no proxy made.
+const stranger = "203.0.113.250:9999"
+
+// hasStrangers fails the test if what no proxy made is gone.
+func (w *world) hasStrangers() {
+	w.t.Helper()
+	if !strings.Contains(w.shell("ipvsadm -Sn"), "-a -t "+stranger) {
+		w.t.Errorf("the virtual server %s is gone", stranger)
+	}
 }
 
 // restore adds rules of IPv4 until the end of the test.
