@@ -139,9 +139,10 @@ func (f *Fake) Count(context.Context) (int, error) {
 	return n, nil
 }
 
-// Unlist makes Walk leave these virtual servers out, as the kernel's listing does where other network namespaces have some. It must not
-// be called during a Walk.
+// Unlist makes Walk leave these virtual servers out, as the kernel's listing does where other network namespaces have some.
 func (f *Fake) Unlist(keys ...Key) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.unlisted = map[Key]bool{}
 	for _, key := range keys {
 		f.unlisted[key] = true
@@ -152,10 +153,10 @@ func (f *Fake) Unlist(keys ...Key) {
 func (f *Fake) Walk(ctx context.Context, fn func(Key, Entry)) error {
 	f.mu.Lock()
 	f.calls.Walk++
-	table := f.table.clone()
+	table, unlisted := f.table.clone(), f.unlisted
 	f.mu.Unlock()
 	for key, entry := range table {
-		if f.unlisted[key] {
+		if unlisted[key] {
 			continue
 		}
 		balanced := key.Proto == inet.TCP || key.Proto == inet.UDP || key.Proto == inet.SCTP

@@ -13,8 +13,6 @@ func TestTotals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.lookInterval = time.Second
-		var d *Dataplane
-		r.tweak = func(made *Dataplane) { d = made }
 		r.set(1, pods(1, 2))
 		r.set(2, pods(1))
 		r.set(3, nil)
@@ -23,8 +21,8 @@ func TestTotals(t *testing.T) {
 		expect := func(when string, want loop.Totals) {
 			t.Helper()
 			synctest.Wait()
-			if got := d.Totals(); got != want {
-				t.Errorf("%s: %+v, want %+v", when, got, want)
+			if got, err := r.loop.Summary(t.Context(), 0); err != nil || got.Totals != want {
+				t.Errorf("%s: %+v, %v, want %+v", when, got.Totals, err, want)
 			}
 		}
 		r.queue.Synced()
