@@ -22,7 +22,7 @@ import (
 
 // elsewhere are commands of docs/migrate.md that do not run here: on the node, which test/takeover does, or with kubelets
 // and controllers, which this control plane does not have.
-var elsewhere = []string{"curl ", "! iptables-save ", "! ipset ", "kube-ipvs hand-back ", "kubectl drain ", "kubectl uncordon ", "kubectl debug "}
+var elsewhere = []string{"curl ", "! iptables-save ", "! ipset ", "! nft ", "kube-ipvs hand-back ", "kubectl drain ", "kubectl uncordon ", "kubectl debug "}
 
 // The commands of docs/migrate.md, in their order, move a node from kube-proxy's DaemonSet to ours and back.
 func TestMigrate(t *testing.T) {
