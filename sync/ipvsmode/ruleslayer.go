@@ -217,9 +217,16 @@ func (r *rulesLayer) wrote(err error) {
 		r.state, r.writeErr = missing, fmt.Errorf("%s: %w", r.Name(), err)
 		return
 	}
-	r.state, r.fingerprint = inSync, ""
-	r.polls.Reset()
+	r.state = inSync
+	r.forget()
 	r.written()
+}
+
+// forget forgets the fingerprint after rules were changed here. The next poll leads to a check: a change by others that makes them as
+// they were before would not be noticed.
+func (r *rulesLayer) forget() {
+	r.fingerprint = ""
+	r.polls.Reset()
 }
 
 // remove removes the rules in any state, and waits for that.

@@ -151,6 +151,9 @@ func (t *takeover) did(ctx context.Context, steps []iptables.Removal, err error)
 		return
 	}
 	t.state, t.steps, t.err = gone, nil, nil
+	for _, r := range t.d.rules {
+		r.forget()
+	}
 	t.d.predecessor.forget()
 	if t.removed {
 		klog.FromContext(ctx).Info("Took this node over from kube-proxy; its rules and sets are removed")
