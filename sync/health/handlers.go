@@ -63,7 +63,7 @@ func (h *Handlers) Livez(w http.ResponseWriter) {
 // node. Beside another this one still serves, so /healthz is as before; but a roll-out that meets such a node should stop.
 func (h *Handlers) Readyz(w http.ResponseWriter) {
 	b := h.body(h.State.Healthy())
-	h.respond(w, b, b.Healthy && !b.LastUpdated.IsZero() && h.Alone(), nil)
+	h.respond(w, b, h.Unready() == "", nil)
 }
 
 // Unready returns the reason why Readyz does not respond with 200, or "".

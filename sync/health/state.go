@@ -64,6 +64,8 @@ func (s *State) Alive() bool {
 
 func (s *State) alive() bool { return s.beat.IsZero() || time.Since(s.beat) < stuckAfter }
 
+func (s *State) keepsUp() bool { return s.pending.IsZero() || time.Since(s.pending) < s.limit }
+
 // Waits returns since when a change has waited to be programmed; zero: none does.
 func (s *State) Waits() time.Time {
 	s.mu.Lock()
@@ -75,11 +77,11 @@ func (s *State) Waits() time.Time {
 func (s *State) unready() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch waited := time.Since(s.pending); {
+	switch {
 	case !s.alive():
 		return fmt.Sprintf("the loop has been stuck for %v", time.Since(s.beat).Truncate(time.Second))
-	case !s.pending.IsZero() && waited >= s.limit:
-		return fmt.Sprintf("a change has waited for %v to be programmed", waited.Truncate(time.Second))
+	case !s.keepsUp():
+		return fmt.Sprintf("a change has waited for %v to be programmed", time.Since(s.pending).Truncate(time.Second))
 	case s.updated.IsZero():
 		return "not everything was programmed yet since the start"
 	}
@@ -90,5 +92,5 @@ func (s *State) unready() string {
 func (s *State) Healthy() (bool, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.alive() && (s.pending.IsZero() || time.Since(s.pending) < s.limit), s.updated
+	return s.alive() && s.keepsUp(), s.updated
 }
