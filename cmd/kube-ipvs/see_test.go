@@ -20,11 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"kube-ipvs/internal/inet"
-	"kube-ipvs/ipset"
-	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/conntrack"
-	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/loop"
@@ -102,6 +98,8 @@ func ignore(err, expected error) error {
 
 func (s *seen) config(source *manifest.Source) ipvsmode.Config {
 	own := []netip.Addr{netip.MustParseAddr("192.168.77.11"), netip.MustParseAddr("fd00:77::11")}
+	kernel := ipvsmode.FakeKernel(s.table)
+	kernel.Sysctl = sysctl.NewFake(sysctl.Setting{Name: "net/ipv6/conf/kube-ipvs0/disable_ipv6", Value: "0"})
 	return ipvsmode.Config{
 		Config: loop.Config{
 			Source: source, Queue: s.queue, Plan: plan.Config{Scheduler: "rr"},
@@ -111,10 +109,7 @@ func (s *seen) config(source *manifest.Source) ipvsmode.Config {
 			Health: func(plan.Name, *plan.Health) {}, Report: func(plan.Name, []plan.Problem) {},
 			Converged: func(err error) { s.converged <- err },
 		},
-		Kernel: ipvsmode.Kernel{
-			IPVS: s.table, Sets: ipset.NewFake(), Steering: steering.NewFake(), Rules: new(iptables.Fake), Flows: new(conntrack.Fake),
-			Sysctl: sysctl.NewFake(sysctl.Setting{Name: "net/ipv6/conf/kube-ipvs0/disable_ipv6", Value: "0"}),
-		},
+		Kernel:   kernel,
 		Families: []inet.Family{inet.IPv4, inet.IPv6}, Marks: ipvsmode.MarksFor(14), DrainLimit: 15 * time.Minute,
 		Detector: ipvsmode.Detector{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/48")}},
 		Metrics:  ipvsmode.NewMetrics(prometheus.NewRegistry(), loop.MetricsConfig{}),

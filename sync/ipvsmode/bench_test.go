@@ -12,34 +12,9 @@ import (
 	"k8s.io/klog/v2"
 
 	"kube-ipvs/internal/inet"
-	"kube-ipvs/ipset"
-	"kube-ipvs/iptables"
-	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/conntrack"
-	"kube-ipvs/ipvs/steering"
-	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 )
-
-// A willing kernel does what it is asked at once, and keeps nothing: what is left is what the loop itself costs.
-type willing struct{ ipvs.Kernel }
-
-func (willing) Read(context.Context) (ipvs.Table, error) { return ipvs.Table{}, nil }
-func (willing) Do(context.Context, []ipvs.Op) []error    { return nil }
-func (willing) ReadServer(context.Context, ipvs.Key) (ipvs.Entry, error) {
-	return ipvs.Entry{}, nil
-}
-
-type willingSets struct{ ipset.Kernel }
-
-func (willingSets) Names(context.Context) ([]string, error)                       { return nil, nil }
-func (willingSets) Create(context.Context, ipset.Set) error                       { return nil }
-func (willingSets) Do(context.Context, []ipset.Op) []error                        { return nil }
-func (willingSets) Differ(context.Context, []ipset.Set) (map[string]error, error) { return nil, nil }
-func (willingSets) Read(context.Context, ipset.Set) (map[ipset.Member]ipset.Mark, error) {
-	return nil, nil
-}
 
 // A cluster is a source of Services that is in memory.
 type cluster struct {
@@ -86,9 +61,7 @@ func (c *cluster) run(b *testing.B) (q *loop.Queue, turn, stop func()) {
 	q = loop.NewQueue()
 	attempts, ended := make(chan error, 1), make(chan error, 1)
 	l := New(Config{
-		Kernel: Kernel{
-			IPVS: willing{}, Sets: willingSets{}, Steering: steering.NewFake(), Rules: new(iptables.Fake), Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
-		},
+		Kernel:   WillingKernel(),
 		Families: []inet.Family{inet.IPv4, inet.IPv6}, Marks: MarksFor(14), DrainLimit: time.Hour, Metrics: NewMetrics(prometheus.NewRegistry(), loop.MetricsConfig{}),
 		Config: loop.Config{
 			Source: c, Queue: q, Plan: plan.Config{Scheduler: "rr"},

@@ -13,12 +13,7 @@ import (
 	"time"
 
 	"kube-ipvs/internal/inet"
-	"kube-ipvs/ipset"
-	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/conntrack"
-	"kube-ipvs/ipvs/steering"
-	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
@@ -176,9 +171,7 @@ func (w *world) config() ipvsmode.Config {
 				}
 			},
 		},
-		Kernel: ipvsmode.Kernel{
-			IPVS: w.table, Sets: ipset.NewFake(), Steering: steering.NewFake(), Rules: new(iptables.Fake), Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
-		},
+		Kernel:   ipvsmode.FakeKernel(w.table),
 		Families: []inet.Family{inet.IPv4}, Marks: ipvsmode.MarksFor(14), DrainLimit: drainLimit, Metrics: metrics(),
 		Detector: ipvsmode.Detector{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}},
 	}

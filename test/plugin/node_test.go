@@ -17,12 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"kube-ipvs/internal/inet"
-	"kube-ipvs/ipset"
-	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/ipvs/conntrack"
-	"kube-ipvs/ipvs/steering"
-	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/kube"
 	"kube-ipvs/sync/loop"
@@ -60,9 +55,7 @@ func newNode(t *testing.T, client kubernetes.Interface, number int) *node {
 			},
 			Health: func(plan.Name, *plan.Health) {}, Report: func(plan.Name, []plan.Problem) {}, Converged: func(error) {},
 		},
-		Kernel: ipvsmode.Kernel{
-			IPVS: table, Sets: ipset.NewFake(), Steering: steering.NewFake(), Rules: new(iptables.Fake), Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
-		},
+		Kernel:   ipvsmode.FakeKernel(table),
 		Families: families, Marks: ipvsmode.MarksFor(14), DrainLimit: time.Minute, Metrics: ipvsmode.NewMetrics(prometheus.NewRegistry(), loop.MetricsConfig{Families: families}),
 	})
 	server := status.Server{Loop: l, Meter: ipvsmode.Meter{Table: table}, Node: name, State: func() status.Node {

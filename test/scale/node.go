@@ -110,7 +110,7 @@ func (n *node) loop() *loop.Loop {
 				}
 			},
 		},
-		Kernel:   willing(),
+		Kernel:   ipvsmode.WillingKernel(),
 		Families: []inet.Family{inet.IPv4, inet.IPv6}, Marks: ipvsmode.MarksFor(14), DrainLimit: time.Minute,
 		Metrics: ipvsmode.NewMetrics(prometheus.NewRegistry(), loop.MetricsConfig{}),
 	})

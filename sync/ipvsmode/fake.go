@@ -1,4 +1,4 @@
-package main
+package ipvsmode
 
 import (
 	"context"
@@ -9,14 +9,21 @@ import (
 	"kube-ipvs/ipvs/conntrack"
 	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/ipvs/sysctl"
-	"kube-ipvs/sync/ipvsmode"
 )
 
-// A willing kernel does what it is asked at once and keeps nothing, so that a node's memory and CPU time are the program's.
-func willing() ipvsmode.Kernel {
-	return ipvsmode.Kernel{
-		IPVS: willingTable{}, Sets: willingSets{}, Steering: steering.NewFake(), Rules: new(iptables.Fake), Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
+// FakeKernel returns fakes in the place of the kernels, with nothing in them but what the virtual servers' has.
+func FakeKernel(table ipvs.Kernel) Kernel {
+	return Kernel{
+		IPVS: table, Sets: ipset.NewFake(), Steering: steering.NewFake(), Rules: new(iptables.Fake), Sysctl: sysctl.NewFake(), Flows: new(conntrack.Fake),
 	}
+}
+
+// WillingKernel returns fakes of which those with an object for each frontend or endpoint do what they are asked at once, and keep
+// nothing: what is measured is what the program itself costs.
+func WillingKernel() Kernel {
+	k := FakeKernel(willingTable{})
+	k.Sets = willingSets{}
+	return k
 }
 
 type willingTable struct{ ipvs.Kernel }
