@@ -2,15 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"syscall"
+
+	"kube-ipvs/test/child"
 )
 
 // A trial is a measurement and the size of what it is made with.
@@ -22,45 +21,23 @@ type trial struct {
 // A process makes the measurements of a trial, in a network namespace of its own.
 type process struct {
 	trial
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *json.Decoder
+	*child.Part
 }
 
 // start starts the process of a trial. It makes itself ready meanwhile.
 func (t trial) start(ctx context.Context) (*process, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	p := &process{trial: t, cmd: exec.CommandContext(ctx, self, "-part", t.part,
-		"-services", strconv.Itoa(t.size.Services), "-endpoints", strconv.Itoa(t.size.Endpoints))}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	p.cmd.Stderr = os.Stderr
-	if p.in, err = p.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	p.out = json.NewDecoder(out)
-	return p, p.cmd.Start()
+	p, err := child.StartPart(ctx, t.part, &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET},
+		"-services", strconv.Itoa(t.size.Services), "-endpoints", strconv.Itoa(t.size.Endpoints))
+	return &process{t, p}, err
 }
 
 // turn makes the measurement once.
 func (p *process) turn() (seen figures, err error) {
-	if _, err = io.WriteString(p.in, "\n"); err == nil {
-		err = p.out.Decode(&seen)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s with %v: %w", p.part, p.size, err)
+	if err := p.Ask("", &seen); err != nil {
+		return nil, fmt.Errorf("with %v: %w", p.size, err)
 	}
 	return seen, nil
 }
-
-// end ends the process.
-func (p *process) end() error { return errors.Join(p.in.Close(), p.cmd.Wait()) }
 
 // Results are what was seen, round by round.
 type results map[trial][]figures
@@ -74,7 +51,7 @@ func inTurns(ctx context.Context, rounds int, trials []trial) (seen results, err
 	var ready []*process
 	defer func() {
 		for _, p := range ready {
-			err = errors.Join(err, p.end())
+			err = errors.Join(err, p.End())
 		}
 	}()
 	for _, t := range trials {

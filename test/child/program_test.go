@@ -2,6 +2,7 @@ package child
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,7 +11,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 3 && os.Args[1] == "-part" {
+		bePart()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // shell is a program that says that it is there, and then does as told.
 func shell(t *testing.T, script string) *Program {

@@ -33,11 +33,11 @@ func (b *bed) events(ctx context.Context) (events []changed, sent []delivery, er
 	for _, size := range sliceSizes {
 		c, err := b.changes(ctx, n, sizedName(size), eventChanges)
 		if err != nil {
-			return nil, nil, errors.Join(err, n.end())
+			return nil, nil, errors.Join(err, n.End())
 		}
 		events = append(events, c)
 	}
-	if err := errors.Join(n.end(), b.settle(ctx)); err != nil {
+	if err := errors.Join(n.End(), b.settle(ctx)); err != nil {
 		return nil, nil, err
 	}
 	for _, size := range sliceSizes[1:] {
@@ -81,7 +81,7 @@ func (b *bed) deliver(ctx context.Context, size int) (d delivery, err error) {
 	if err != nil {
 		return d, err
 	}
-	defer func() { err = errors.Join(err, w.end()) }()
+	defer func() { err = errors.Join(err, w.End()) }()
 	before, err := w.quiet(ctx)
 	if err != nil {
 		return d, err

@@ -37,7 +37,7 @@ type options struct {
 // figuresFile has what was measured, beside the page that is made of it.
 const figuresFile = "scale.json"
 
-// A child dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG): the main one, which lasts as long as the process.
+// A part dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG): the main one, which lasts as long as the process.
 func init() { runtime.LockOSThread() }
 
 func main() {

@@ -86,7 +86,7 @@ func progress(format string, args ...any) {
 }
 
 // startNode starts a node that reads by a watch or by lists.
-func (b *bed) startNode(ctx context.Context, streams bool) (*child, error) {
+func (b *bed) startNode(ctx context.Context, streams bool) (*part, error) {
 	return begin(ctx, "node", "-kubeconfig", b.kubeconfig, "-watch-list="+strconv.FormatBool(streams))
 }
 
@@ -123,7 +123,7 @@ func (b *bed) size(ctx context.Context, services int) (s sized, err error) {
 	if err != nil {
 		return s, err
 	}
-	defer func() { err = errors.Join(err, n.end()) }()
+	defer func() { err = errors.Join(err, n.End()) }()
 	r, err := n.ask("weigh")
 	if err != nil {
 		return s, err
@@ -173,7 +173,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 // firsts measures the first read of a node, some times.
 func (b *bed) firsts(ctx context.Context, streams bool) (mean first, err error) {
 	for range rounds {
-		var n *child
+		var n *part
 		served, err := b.served(func() (err error) {
 			n, err = b.startNode(ctx, streams)
 			return err
@@ -181,7 +181,7 @@ func (b *bed) firsts(ctx context.Context, streams bool) (mean first, err error) 
 		if err != nil {
 			return mean, err
 		}
-		if err := n.end(); err != nil {
+		if err := n.End(); err != nil {
 			return mean, err
 		}
 		mean.Bytes += float64(n.first.In+n.first.Out) / rounds
@@ -192,7 +192,7 @@ func (b *bed) firsts(ctx context.Context, streams bool) (mean first, err error) 
 }
 
 // standIdle measures a minute in which nothing changes.
-func standIdle(ctx context.Context, n *child) (traffic, error) {
+func standIdle(ctx context.Context, n *part) (traffic, error) {
 	before, err := n.ask("read")
 	if err != nil {
 		return traffic{}, err
@@ -210,7 +210,7 @@ const (
 )
 
 // changes measures a node while one endpoint of a Service changes, again and again: what one change costs.
-func (b *bed) changes(ctx context.Context, n *child, service string, times int) (c changed, err error) {
+func (b *bed) changes(ctx context.Context, n *part, service string, times int) (c changed, err error) {
 	list, err := b.client.DiscoveryV1().EndpointSlices(namespace).List(ctx, metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=" + service})
 	if err != nil {
 		return c, err
@@ -234,7 +234,7 @@ func (b *bed) changes(ctx context.Context, n *child, service string, times int) 
 }
 
 // cut ends a node's connection and measures until it watches again.
-func cut(ctx context.Context, n *child) (traffic, error) {
+func cut(ctx context.Context, n *part) (traffic, error) {
 	before, err := n.ask("read")
 	if err != nil {
 		return traffic{}, err
@@ -259,7 +259,7 @@ func (b *bed) restart(ctx context.Context, all float64) (t traffic, err error) {
 	if err != nil {
 		return t, err
 	}
-	defer func() { err = errors.Join(err, n.end()) }()
+	defer func() { err = errors.Join(err, n.End()) }()
 	before, err := n.quiet(ctx)
 	if err != nil {
 		return t, err

@@ -78,7 +78,7 @@ func (b *bed) rollout(ctx context.Context, r rollout) (_ rollout, err error) {
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, n.end()) }()
+	defer func() { err = errors.Join(err, n.End()) }()
 	before, err := n.quiet(ctx)
 	if err != nil {
 		return r, err

@@ -3,94 +3,70 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"strconv"
 	"syscall"
 	"time"
 
+	"kube-ipvs/test/child"
 	"kube-ipvs/test/cluster"
 )
 
-// A child is a process of a part of a measurement.
-type child struct {
+// A part is a process for a part of a measurement.
+type part struct {
+	*child.Part
 	name  string
-	cmd   *exec.Cmd
-	in    io.WriteCloser
-	out   *json.Decoder
 	first reading // when it was ready
 }
 
 // begin starts a part of a measurement and waits until it is ready.
-func begin(ctx context.Context, part string, args ...string) (*child, error) {
-	self, err := os.Executable()
+func begin(ctx context.Context, name string, args ...string) (*part, error) {
+	started, err := child.StartPart(ctx, name, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}, args...) // when the main thread ends
 	if err != nil {
 		return nil, err
 	}
-	c := &child{name: part, cmd: exec.CommandContext(ctx, self, append([]string{"-part", part}, args...)...)}
-	c.cmd.Stderr = os.Stderr
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // when the main thread ends
-	if c.in, err = c.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	out, err := c.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	c.out = json.NewDecoder(out)
-	if err := c.cmd.Start(); err != nil {
-		return nil, err
-	}
-	late := time.AfterFunc(patience, func() { c.cmd.Process.Kill() })
+	p := &part{Part: started, name: name}
+	late := time.AfterFunc(patience, p.Kill)
 	defer late.Stop()
-	if err := c.out.Decode(&c.first); err != nil {
-		return nil, errors.Join(fmt.Errorf("start %s: %w", part, err), c.end())
+	if err := p.Read(&p.first); err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), p.End())
 	}
-	return c, nil
+	return p, nil
 }
 
 // ask sends a command and returns the reading after it.
-func (c *child) ask(command string) (r reading, err error) {
-	if _, err = io.WriteString(c.in, command+"\n"); err == nil {
-		err = c.out.Decode(&r)
-	}
-	if err != nil {
-		return r, fmt.Errorf("ask %s to %s: %w", c.name, command, err)
-	}
-	return r, nil
+func (p *part) ask(command string) (r reading, err error) {
+	err = p.Ask(command, &r)
+	return r, err
 }
-
-func (c *child) end() error { return errors.Join(c.in.Close(), c.cmd.Wait()) }
 
 // patience is how long anything may take on a busy machine.
 const patience = 5 * time.Minute
 
 // until reads until a reading will do.
-func (c *child) until(ctx context.Context, enough func(reading) bool) (reading, error) {
+func (p *part) until(ctx context.Context, enough func(reading) bool) (reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		r, err := c.ask("read")
+		r, err := p.ask("read")
 		if err != nil || enough(r) {
 			return r, err
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
-			return r, fmt.Errorf("%s does not get there from %+v: %w", c.name, r, ctx.Err())
+			return r, fmt.Errorf("%s does not get there from %+v: %w", p.name, r, ctx.Err())
 		}
 	}
 }
 
 // quiet reads until nothing has arrived for some seconds.
-func (c *child) quiet(ctx context.Context) (reading, error) {
+func (p *part) quiet(ctx context.Context) (reading, error) {
 	const still = 3 * time.Second
 	last, since := reading{}, time.Now()
-	return c.until(ctx, func(r reading) bool {
+	return p.until(ctx, func(r reading) bool {
 		if r.In != last.In || r.Requests != last.Requests {
 			last, since = r, time.Now()
 		}
