@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -143,14 +142,22 @@ func (w *world) knows(limit time.Duration, want map[string]int) {
 	for name, n := range want {
 		full[name] = fmt.Sprintf("%d 10.244.0.%d", n, n)
 	}
-	begin := time.Now()
-	for !maps.Equal(w.known(), full) {
-		if time.Since(begin) > limit {
-			w.t.Fatalf("what the source knows after %v (-want +got):\n%s", limit, cmp.Diff(full, w.known()))
+	w.until(limit, func() string { return cmp.Diff(full, w.known()) })
+}
+
+// until waits until nothing differs, and fails the test with the difference if that takes longer.
+func (w *world) until(limit time.Duration, differs func() string) {
+	w.t.Helper()
+	for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		diff := differs()
+		if diff == "" {
+			w.t.Logf("after %v", time.Since(begin).Round(time.Millisecond))
+			return
 		}
-		time.Sleep(20 * time.Millisecond)
+		if time.Since(begin) > limit {
+			w.t.Fatalf("what the source knows after %v (-want +got):\n%s", limit, diff)
+		}
 	}
-	w.t.Logf("after %v", time.Since(begin).Round(time.Millisecond))
 }
 
 func check(t *testing.T, err error) {
@@ -287,22 +294,17 @@ func TestManySlices(t *testing.T) {
 	}
 	w.watch()
 	name := plan.Name{Namespace: "default", Name: "many"}
-	count := func() (n int) {
-		_, all, _ := w.source.Service(name)
-		for _, s := range all {
-			n += len(s.Endpoints)
-		}
-		return n
+	has := func(want int) {
+		w.until(time.Minute, func() string {
+			got := 0
+			_, all, _ := w.source.Service(name)
+			for _, s := range all {
+				got += len(s.Endpoints)
+			}
+			return cmp.Diff(want, got)
+		})
 	}
-	for begin := time.Now(); count() != slices*each+1; time.Sleep(20 * time.Millisecond) {
-		if time.Since(begin) > time.Minute {
-			t.Fatalf("%d endpoints, want %d", count(), slices*each+1)
-		}
-	}
+	has(slices*each + 1)
 	check(t, w.admin.DiscoveryV1().EndpointSlices("default").Delete(t.Context(), "many-050", metav1.DeleteOptions{}))
-	for begin := time.Now(); count() != (slices-1)*each+1; time.Sleep(20 * time.Millisecond) {
-		if time.Since(begin) > time.Minute {
-			t.Fatalf("%d endpoints, want %d", count(), (slices-1)*each+1)
-		}
-	}
+	has((slices-1)*each + 1)
 }
