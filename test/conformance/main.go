@@ -21,6 +21,8 @@ import (
 	"slices"
 	"time"
 
+	"kube-ipvs/test/kept"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -121,7 +123,7 @@ func (o options) run(ctx context.Context) error {
 // tests.txt says.
 func (o options) test(ctx context.Context, p proxy, tests []test) (err error) {
 	s := setting{bin: o.bin, state: filepath.Join(o.state, p.name), name: p.name}
-	program, err := hash(filepath.Join(o.bin, p.program))
+	program, err := kept.Hash(filepath.Join(o.bin, p.program))
 	if err != nil {
 		return err
 	}

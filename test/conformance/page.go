@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"kube-ipvs/test/kept"
 )
 
 // kubernetesVersion is the version of everything of Kubernetes here; TestVersion holds it against the modules.
@@ -66,7 +68,7 @@ func (o options) writePage(tests []test) error {
 	var replacements []replacement
 	for _, p := range proxies {
 		s := setting{bin: o.bin, state: filepath.Join(o.state, p.name), name: p.name}
-		program, err := hash(filepath.Join(o.bin, p.program))
+		program, err := kept.Hash(filepath.Join(o.bin, p.program))
 		if err != nil {
 			return err
 		}

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"kube-ipvs/test/kept"
 )
 
 // A target is where a prober connects to: a frontend of a Service, or a pod itself.
@@ -72,7 +74,7 @@ func runProbe(ctx context.Context, args []string) error {
 		return err
 	}
 	p := prober{from: *from, seen: map[string]*counts{}}
-	if err := readJSON(*list, &p.targets); err != nil {
+	if err := kept.Read(*list, &p.targets); err != nil {
 		return err
 	}
 	var held []*talk
@@ -88,7 +90,7 @@ func runProbe(ctx context.Context, args []string) error {
 		return err
 	}
 	p.run(ctx, held)
-	return writeJSON(*report, p.seen)
+	return kept.Write(*report, p.seen)
 }
 
 // keep returns a connection that has been answered. A Service that has just been made may take its time to serve.

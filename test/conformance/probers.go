@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"kube-ipvs/test/cluster"
+	"kube-ipvs/test/kept"
 )
 
 // direct begins the names of targets past all proxies: what goes wrong there is the bed's fault.
@@ -152,7 +153,7 @@ func (b *bed) startProbers(ctx context.Context) (*probers, error) {
 		return nil, err
 	}
 	for name, list := range lists {
-		if err := writeJSON(filepath.Join(b.state, name+".json"), list); err != nil {
+		if err := kept.Write(filepath.Join(b.state, name+".json"), list); err != nil {
 			return nil, err
 		}
 	}
@@ -228,7 +229,7 @@ func (p *probers) end(ctx context.Context) (seen, error) {
 	}
 	for _, path := range reports {
 		var s seen
-		if err := readJSON(path, &s); err != nil {
+		if err := kept.Read(path, &s); err != nil {
 			return nil, err
 		}
 		for name, c := range s {

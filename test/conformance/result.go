@@ -4,14 +4,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"kube-ipvs/test/kept"
 )
 
 // A result is what one test had to say about one proxy.
@@ -42,33 +42,14 @@ func (s setting) resultFile(test string) string {
 // load returns the test's result with this program, and whether there is one.
 func (s setting) load(test, program string) (result, bool, error) {
 	var r result
-	err := readJSON(s.resultFile(test), &r)
+	err := kept.Read(s.resultFile(test), &r)
 	if errors.Is(err, fs.ErrNotExist) {
 		return result{}, false, nil
 	}
 	return r, err == nil && r.Program == program, err
 }
 
-func (s setting) save(r result) error { return writeJSON(s.resultFile(r.Test), r) }
-
-func readJSON(path string, into any) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(text, into); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
-}
-
-func writeJSON(path string, from any) error {
-	text, err := json.MarshalIndent(from, "", "\t")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(text, '\n'), 0o644)
-}
+func (s setting) save(r result) error { return kept.Write(s.resultFile(r.Test), r) }
 
 // lastCommit returns the short name of the last commit that changed anything but tests and documentation.
 func lastCommit(ctx context.Context) (string, error) {
@@ -77,14 +58,4 @@ func lastCommit(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("which commit is it? %w", err)
 	}
 	return strings.TrimSpace(string(out)), nil
-}
-
-// hash identifies a program by its content.
-func hash(path string) (string, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:8]), nil
 }

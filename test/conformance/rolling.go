@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"kube-ipvs/test/kept"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -37,7 +39,7 @@ func (o options) replaceAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	program, err := hash(filepath.Join(o.bin, to.program))
+	program, err := kept.Hash(filepath.Join(o.bin, to.program))
 	if err != nil {
 		return err
 	}
@@ -168,14 +170,14 @@ func (r replacement) file(state string) string {
 	return filepath.Join(state, "rolling", r.From+".json")
 }
 
-func (r replacement) save(state string) error { return writeJSON(r.file(state), r) }
+func (r replacement) save(state string) error { return kept.Write(r.file(state), r) }
 
 // loadReplacements returns what is known of the program as it is now.
 func (o options) loadReplacements(program string) ([]replacement, error) {
 	var list []replacement
 	for _, name := range replaced {
 		r := replacement{From: name}
-		err := readJSON(r.file(o.state), &r)
+		err := kept.Read(r.file(o.state), &r)
 		if errors.Is(err, os.ErrNotExist) || err == nil && r.Program != program {
 			continue
 		}

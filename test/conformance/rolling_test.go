@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"kube-ipvs/test/kept"
 )
 
 // TestProbe lets a prober talk to servers that do well and to some that do not.
@@ -42,7 +44,7 @@ func TestProbe(t *testing.T) {
 		{Name: "web", Proto: "tcp", At: netip.MustParseAddrPort(web.Listener.Addr().String())},
 		{Name: "datagrams", Proto: "udp", At: netip.MustParseAddrPort(udp.LocalAddr().String())},
 	}
-	if err := writeJSON(list, targets); err != nil {
+	if err := kept.Write(list, targets); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 4*heldPause)
@@ -52,7 +54,7 @@ func TestProbe(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got seen
-	if err := readJSON(report, &got); err != nil {
+	if err := kept.Read(report, &got); err != nil {
 		t.Fatal(err)
 	}
 	tcp, datagrams := got["web"], got["datagrams"]

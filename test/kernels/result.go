@@ -1,9 +1,6 @@
 package main
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"kube-ipvs/test/kept"
 )
 
 // A result is what a cell's tests showed.
@@ -65,7 +64,7 @@ func (o options) read(c cell, passed bool, took time.Duration) (result, error) {
 	if len(kernels) != 1 {
 		return r, fmt.Errorf("%d kernels of %s", len(kernels), c.suite)
 	}
-	if r.Program, err = o.hash(); err != nil {
+	if r.Program, err = kept.Hash(o.program()); err != nil {
 		return r, err
 	}
 	r.Release = releases.FindStringSubmatch(kernels[0])[1]
@@ -106,34 +105,15 @@ func outcomes(log string) (passed int, failed []string) {
 
 // load returns a cell's result, and whether there is one for the programs as they are now.
 func (o options) load(c cell) (r result, known bool, err error) {
-	text, err := os.ReadFile(o.file(c))
+	err = kept.Read(o.file(c), &r)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, false, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(text, &r)
 	}
 	if err != nil {
 		return r, false, err
 	}
-	program, err := o.hash()
+	program, err := kept.Hash(o.program()) // kube-ipvs is a part of the tests
 	return r, r.Program == program, err
 }
 
-// hash returns the hash of the tests, which kube-ipvs is a part of.
-func (o options) hash() (string, error) {
-	text, err := os.ReadFile(o.program())
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:]), nil
-}
-
-func (o options) save(c cell, r result) error {
-	text, err := json.MarshalIndent(r, "", "\t")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(o.file(c), append(text, '\n'), 0o644)
-}
+func (o options) save(c cell, r result) error { return kept.Write(o.file(c), r) }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
 	"runtime"
 	"time"
 
@@ -58,25 +56,6 @@ type rollout struct {
 	Pods, Batch int     // a batch of pods at a time
 	Events      float64 // changes of slices
 	Bytes       float64 // that a node got
-}
-
-func (f figures) write(file string) error {
-	text, err := json.MarshalIndent(f, "", "\t")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(file, append(text, '\n'), 0o644)
-}
-
-func readFigures(file string) (f figures, err error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return f, err
-	}
-	if err := json.Unmarshal(text, &f); err != nil {
-		return f, fmt.Errorf("%s: %w", file, err)
-	}
-	return f, nil
 }
 
 // machine says when and on what was measured.

@@ -20,6 +20,8 @@ import (
 	"strings"
 	"syscall"
 
+	"kube-ipvs/test/kept"
+
 	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
 )
@@ -81,7 +83,7 @@ func (o options) run(ctx context.Context, in io.Reader, out io.Writer) error {
 		_, err := io.WriteString(out, page)
 		return err
 	}
-	return errors.Join(f.write(filepath.Join(o.docs, figuresFile)), os.WriteFile(filepath.Join(o.docs, "scale.md"), []byte(page), 0o644))
+	return errors.Join(kept.Write(filepath.Join(o.docs, figuresFile), f), os.WriteFile(filepath.Join(o.docs, "scale.md"), []byte(page), 0o644))
 }
 
 // parseSizes returns three numbers of Services, in rising order.

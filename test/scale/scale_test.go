@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"kube-ipvs/test/kept"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -15,7 +17,8 @@ var update = flag.Bool("update", false, "write the page anew from the stored fig
 // TestPage: the page shows the figures of the last run, and nothing else.
 func TestPage(t *testing.T) {
 	docs := filepath.Join("..", "..", "docs")
-	f, err := readFigures(filepath.Join(docs, figuresFile))
+	var f figures
+	err := kept.Read(filepath.Join(docs, figuresFile), &f)
 	if err != nil {
 		t.Fatal(err)
 	}
