@@ -202,7 +202,8 @@ type Kernel interface {
 	// Walk reads the table once and calls fn for each virtual server of TCP, UDP, SCTP or a mark, with its real
 	// servers, which fn may not keep. The kernel's listing lacks some data: flags are always 0; a Timeout other than 0
 	// only means that there is persistence (the listing has ticks of unknown length); marks without real servers are
-	// left out. Like every listing it may miss servers while others change the table.
+	// left out. Like every listing it may miss servers while others change the table, and this one also where another
+	// network namespace has some (ip_vs_info_array counts those of one, ip_vs_info_seq_next those of all).
 	Walk(ctx context.Context, fn func(Key, Entry)) error
 
 	// Do carries out the ops in order and returns one error for each, or nil if all succeeded. A failed one does not

@@ -142,9 +142,8 @@ func (d *Dataplane) countDiffers(ctx context.Context) (bool, error) {
 	return differ, err
 }
 
-// tableDiffers compares all virtual servers with their known state. Where another network namespace of the node has virtual servers,
-// too, the listing can lack ours (ip_vs_info_array counts those of one namespace, ip_vs_info_seq_next those of all): what it lacks
-// is looked for in a dump.
+// tableDiffers compares all virtual servers with their known state. What the listing lacks, which it does for ever where another
+// network namespace has virtual servers, is looked for in a dump.
 func (d *Dataplane) tableDiffers(ctx context.Context) (bool, error) {
 	c := comparison{d: d}
 	err := d.cfg.IPVS.Walk(ctx, c.take)
