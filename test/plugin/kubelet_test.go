@@ -83,6 +83,13 @@ func (k *kubelet) commands() []string {
 	return slices.Clone(k.ran)
 }
 
+// forget forgets the commands that were run so far.
+func (k *kubelet) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ran = nil
+}
+
 // hang lets the commands of a pod not end, or end again.
 func (k *kubelet) hang(pod string, hangs bool) {
 	k.mu.Lock()

@@ -72,7 +72,24 @@ func newWorld(t *testing.T) *world {
 		w.nodes = append(w.nodes, newNode(t, w.admin, i+1))
 		w.addPod(t, fmt.Sprintf("node%d", i+1), w.nodes[i].socket)
 	}
+	w.awaitPolicy(t)
 	return w
+}
+
+// awaitPolicy waits until the API server refuses the viewer what the policy refuses: it reads policies about once a second, and lets
+// everything through before.
+func (w *world) awaitPolicy(t *testing.T) {
+	t.Helper()
+	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		err := execute(t, w.viewer, false, "kube-ipvs", "kube-ipvs", "--version")
+		if isForbidden(err) {
+			w.kubelet.forget()
+			return
+		}
+		if time.Since(begin) > time.Minute {
+			t.Fatalf("the policy is not in force after a minute: %v", err)
+		}
+	}
 }
 
 func must(t *testing.T, err error) {
