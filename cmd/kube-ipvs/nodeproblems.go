@@ -16,10 +16,10 @@ import (
 // forwardIPv6 makes the kernel forward IPv6, as pods need it. Kube-proxy leaves it to others.
 const forwardIPv6 = "net/ipv6/conf/all/forwarding"
 
-// spare returns the reason why a setting must be left alone for now. A kernel that begins to forward IPv6 drops the
+// withhold returns why a setting must not be written for now. A kernel that begins to forward IPv6 drops the
 // default routes of router advertisements, and ignores later ones, except on links whose accept_ra is 2: the node would
 // lose its way out.
-func (p *proxy) spare(ctx context.Context, s sysctl.Setting) error {
+func (p *proxy) withhold(ctx context.Context, s sysctl.Setting) error {
 	if s.Name != forwardIPv6 {
 		return nil
 	}
@@ -27,11 +27,11 @@ func (p *proxy) spare(ctx context.Context, s sysctl.Setting) error {
 	if err != nil {
 		return err
 	}
-	return spareRoutes(ctx, p.kernel.Sysctl, links)
+	return lostRoutes(ctx, p.kernel.Sysctl, links)
 }
 
-// spareRoutes returns an error that names the links whose default routes the kernel would drop.
-func spareRoutes(ctx context.Context, settings sysctl.Kernel, links []string) error {
+// lostRoutes returns an error that names the links whose default routes the kernel would drop.
+func lostRoutes(ctx context.Context, settings sysctl.Kernel, links []string) error {
 	var lost []string
 	for _, link := range links {
 		name := "net/ipv6/conf/" + link + "/accept_ra"

@@ -19,7 +19,7 @@ import (
 )
 
 // Forwarding is not enabled where the kernel would drop a default route for it, and the reason names the remedy.
-func TestSpareRoutes(t *testing.T) {
+func TestLostRoutes(t *testing.T) {
 	settings := sysctl.NewFake(
 		sysctl.Setting{Name: "net/ipv6/conf/eth0/accept_ra", Value: "1"},
 		sysctl.Setting{Name: "net/ipv6/conf/eth1/accept_ra", Value: "2"},
@@ -35,7 +35,7 @@ func TestSpareRoutes(t *testing.T) {
 		{"some of each", []string{"eth0", "eth1", "eth2"}, "eth0/accept_ra=2; sysctl -w net/ipv6/conf/eth2/accept_ra=2"},
 		{"a link that went meanwhile", []string{"eth9"}, "eth9"},
 	} {
-		err := spareRoutes(t.Context(), settings, tt.links)
+		err := lostRoutes(t.Context(), settings, tt.links)
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}

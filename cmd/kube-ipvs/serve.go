@@ -281,7 +281,7 @@ func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (ipvsmo
 
 		NodeProblems: func(problems []plan.Problem) { p.problems.report("loop", problems) },
 		Serves:       func(f []inet.Family) { p.serving.Store(&f) },
-		Spare:        p.spare,
+		Withhold:     p.withhold,
 	}, nil
 }
 

@@ -56,8 +56,8 @@ func (c *cluster) Service(name plan.Name) (plan.Service, []plan.Slice, bool) {
 	return s, c.slices[name], ok
 }
 
-// run runs a loop that has the cluster for its source, on willing kernels. Turn returns after its next attempt.
-func (c *cluster) run(b *testing.B) (q *loop.Queue, turn, stop func()) {
+// run runs a loop that has the cluster for its source, on willing kernels. Synced returns at the end of its next sync.
+func (c *cluster) run(b *testing.B) (q *loop.Queue, synced, stop func()) {
 	q = loop.NewQueue()
 	attempts, ended := make(chan error, 1), make(chan error, 1)
 	l := New(Config{
@@ -74,12 +74,12 @@ func (c *cluster) run(b *testing.B) (q *loop.Queue, turn, stop func()) {
 	})
 	ctx, cancel := context.WithCancel(klog.NewContext(b.Context(), klog.Logger{}))
 	go func() { ended <- l.Run(ctx) }()
-	turn = func() {
+	synced = func() {
 		if err := <-attempts; err != nil {
 			b.Fatal(err)
 		}
 	}
-	return q, turn, func() { cancel(); <-ended }
+	return q, synced, func() { cancel(); <-ended }
 }
 
 // BenchmarkFirst is the loop's part of a first programming.
@@ -90,11 +90,11 @@ func BenchmarkFirst(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				b.StopTimer()
-				q, turn, stop := c.run(b)
+				q, synced, stop := c.run(b)
 				runtime.GC()
 				b.StartTimer()
 				q.Synced()
-				turn()
+				synced()
 				b.StopTimer()
 				stop()
 				b.StartTimer()
@@ -108,22 +108,22 @@ func BenchmarkEndpoint(b *testing.B) {
 	for _, services := range []int{100, 10_000} {
 		b.Run(fmt.Sprintf("%dx10", services), func(b *testing.B) {
 			c := newCluster(services, 10)
-			q, turn, stop := c.run(b)
+			q, synced, stop := c.run(b)
 			defer stop()
 			q.Synced()
-			turn()
+			synced()
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				n := i % services
 				c.set(n, n*10+i/services%2, 10)
 				q.ServiceChanged(c.names[n])
-				turn()
+				synced()
 			}
 		})
 	}
 }
 
-// BenchmarkConflicts is the loop's part of Services that all want one address: of the first turn, and of one of them that
+// BenchmarkConflicts is the loop's part of Services that all want one address: of the first sync, and of one of them that
 // changes. Anybody who may create Services may create these.
 func BenchmarkConflicts(b *testing.B) {
 	const services, ports = 800, 100
@@ -137,22 +137,22 @@ func BenchmarkConflicts(b *testing.B) {
 	}
 	b.Run("first", func(b *testing.B) {
 		for b.Loop() {
-			q, turn, stop := c.run(b)
+			q, synced, stop := c.run(b)
 			q.Synced()
-			turn()
+			synced()
 			stop()
 		}
 	})
-	q, turn, stop := c.run(b)
+	q, synced, stop := c.run(b)
 	defer stop()
 	q.Synced()
-	turn()
+	synced()
 	for name, n := range map[string]int{"one that waits": services / 2, "the one that is served": services - 1} {
 		b.Run(name, func(b *testing.B) {
 			for i := 0; b.Loop(); i++ {
 				c.set(n, n+i%2, 1)
 				q.ServiceChanged(c.names[n])
-				turn()
+				synced()
 			}
 		})
 	}

@@ -30,7 +30,7 @@ const putOffInterval = time.Minute
 
 // putOff reports whether something is left undone for now without counting as a failure.
 func (d *Dataplane) putOff() bool {
-	return len(d.spared) > 0 || slices.ContainsFunc(d.cfg.Families, d.givenUp)
+	return len(d.withheld) > 0 || slices.ContainsFunc(d.cfg.Families, d.givenUp)
 }
 
 func (d *Dataplane) givenUp(f inet.Family) bool { return d.fitness[f].givenUp }

@@ -25,7 +25,7 @@ func (k hangingTable) Do(ctx context.Context, ops []ipvs.Op) []error {
 	return k.Kernel.Do(ctx, ops)
 }
 
-// What comes during a turn waits from its end on, though that says that all is well: the next turn may hang.
+// What comes during a sync waits from its end on, though that says that all is well: the next sync may hang.
 func TestWhatComesDuringATurnWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -42,7 +42,7 @@ func TestWhatComesDuringATurnWaits(t *testing.T) {
 		r.queue.Synced()
 		synctest.Wait()
 		r.change(1, pods(1))
-		synctest.Wait() // the turn hangs
+		synctest.Wait() // the sync hangs
 		r.change(2, pods(1))
 		close(first)
 		synctest.Wait() // the next one hangs

@@ -145,7 +145,7 @@ func TestForeignRoute(t *testing.T) {
 }
 
 // A setting that would do harm is left as it is, and is a problem of the node; it is made when it does none any more.
-func TestSpare(t *testing.T) {
+func TestWithhold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const name = "net/ipv4/ip_forward"
 		r := newRig(t)
@@ -155,7 +155,7 @@ func TestSpare(t *testing.T) {
 		r.adjust = func(c *Config) {
 			c.Sysctl = settings
 			c.Forwarding = map[inet.Family][]sysctl.Setting{inet.IPv4: {{Name: name, Value: "1"}}}
-			c.Spare = func(context.Context, sysctl.Setting) error {
+			c.Withhold = func(context.Context, sysctl.Setting) error {
 				if harmless.Load() {
 					return nil
 				}
@@ -203,7 +203,7 @@ func (s slowSets) Do(ctx context.Context, ops []ipset.Op) []error {
 	return s.Kernel.Do(ctx, ops)
 }
 
-// A first turn that takes long has a beat all the time, and so has a loop with nothing to do; one that is stuck has none.
+// A first sync that takes long has a beat all the time, and so has a loop with nothing to do; one that is stuck has none.
 func TestBeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -229,7 +229,7 @@ func TestBeat(t *testing.T) {
 		r.queue.Synced()
 		time.Sleep(3 * time.Minute)
 		if synctest.Wait(); len(r.attempts()) != 0 {
-			t.Error("the first turn is over after three minutes")
+			t.Error("the first sync is over after three minutes")
 		}
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()

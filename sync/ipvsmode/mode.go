@@ -38,8 +38,8 @@ type Config struct {
 	// Serves is called with the families that work, or are needed, whenever they change.
 	Serves func([]inet.Family)
 
-	// Spare returns why a setting of Forwarding must be left as it is for now, or nil.
-	Spare func(context.Context, sysctl.Setting) error
+	// Withhold returns why a setting of Forwarding must not be written for now, or nil.
+	Withhold func(context.Context, sysctl.Setting) error
 
 	// InUse returns the addresses that the node's sockets have as their own. Without it, connections of the node from addresses
 	// that kube-proxy put on the link end when the addresses go.
@@ -85,7 +85,7 @@ type Dataplane struct {
 	table      shared[ipvs.Table]       // owned virtual servers, with their real servers
 	items      shared[steering.Items]   // of the routing
 	fitness    map[inet.Family]*fitness
-	spared     map[string]error // reasons to leave settings as they are
+	withheld   map[string]error // reasons to leave settings as they are
 	unfit      []plan.Problem   // the node's
 	count      *Metrics
 	changed    map[ipvs.Key]struct{} // frontends whose status changed since the last sync
@@ -166,8 +166,8 @@ func (c *Config) optional() {
 	if c.Serves == nil {
 		c.Serves = func([]inet.Family) {}
 	}
-	if c.Spare == nil {
-		c.Spare = func(context.Context, sysctl.Setting) error { return nil }
+	if c.Withhold == nil {
+		c.Withhold = func(context.Context, sysctl.Setting) error { return nil }
 	}
 	if c.Beat == nil {
 		c.Beat = func() {}
@@ -186,7 +186,7 @@ func (d *Dataplane) SetNode(node plan.Node, ranges []netip.Prefix) {
 	before := d.node
 	d.node = node
 	d.admitIPv6(before.Own, node.Own)
-	d.reroute(ranges)
+	d.updateRoutes(ranges)
 }
 
 // Update implements loop.Dataplane. Objects of both states are claimed again before they are given back, so that they never
@@ -275,7 +275,7 @@ func (d *Dataplane) due(now time.Time) {
 
 // converge makes the kernel's state the desired one.
 func (d *Dataplane) converge(ctx context.Context) {
-	d.spare(ctx)
+	d.withhold(ctx)
 	d.release(ctx, time.Now())
 	d.replaceAddresses()
 	d.layers.Sync(ctx)

@@ -16,8 +16,8 @@ import (
 func (d *Dataplane) nodeProblems() []plan.Problem {
 	var out []plan.Problem
 	node := "Node " + d.node.Name
-	for _, name := range slices.Sorted(maps.Keys(d.spared)) {
-		out = append(out, plan.Problem{Object: node, Field: strings.ReplaceAll(name, "/", "."), Reason: d.spared[name].Error(), Here: true})
+	for _, name := range slices.Sorted(maps.Keys(d.withheld)) {
+		out = append(out, plan.Problem{Object: node, Field: strings.ReplaceAll(name, "/", "."), Reason: d.withheld[name].Error(), Here: true})
 	}
 	for item, err := range d.routes.Failures() {
 		if errors.Is(err, os.ErrExist) && !d.isGivenUp(item) {

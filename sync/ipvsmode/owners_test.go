@@ -109,7 +109,7 @@ func TestManyServicesWantOneAddress(t *testing.T) {
 		})
 	}
 	if few, many := first[50], first[400]; many > 1.5*few {
-		t.Errorf("the first turn takes %.0f bytes a Service with 50 of them, %.0f with 400", few, many)
+		t.Errorf("the first sync takes %.0f bytes a Service with 50 of them, %.0f with 400", few, many)
 	}
 	if few, many := change[50], change[400]; many > 1.1*few {
 		t.Errorf("a change takes %v allocations with 50 Services, %v with 400", few, many)

@@ -111,9 +111,9 @@ func (d *Dataplane) rulesInSync(f inet.Family) bool {
 	return d.rulesOf(f).isInSync()
 }
 
-// reroute delivers the service CIDRs to this host instead of the former ones, with the node's address as source. It ignores those of
+// updateRoutes delivers the service CIDRs to this host instead of the former ones, with the node's address as source. It ignores those of
 // a family that this node does not have.
-func (d *Dataplane) reroute(cidrs []netip.Prefix) {
+func (d *Dataplane) updateRoutes(cidrs []netip.Prefix) {
 	add, drop := refs{tables: d.tables}, refs{tables: d.tables, drop: true}
 	for f := range d.tables.families {
 		d.tables.sources[f] = d.node.Source(f == inet.IPv4)

@@ -70,23 +70,23 @@ func (d *Dataplane) admitIPv6(before, now []netip.Addr) {
 	d.layers.Retry() // operations that failed without it may work now
 }
 
-// spare finds the pending settings that must be left as they are for now.
-func (d *Dataplane) spare(ctx context.Context) {
-	d.spared = nil
+// withhold finds the pending settings that must not be written for now.
+func (d *Dataplane) withhold(ctx context.Context) {
+	d.withheld = nil
 	for o := range d.settings.Missing() {
-		if err := d.cfg.Spare(ctx, sysctl.Setting{Name: o.Key(), Value: o.Wanted()}); err != nil {
-			if d.spared == nil {
-				d.spared = map[string]error{}
+		if err := d.cfg.Withhold(ctx, sysctl.Setting{Name: o.Key(), Value: o.Wanted()}); err != nil {
+			if d.withheld == nil {
+				d.withheld = map[string]error{}
 			}
-			d.spared[o.Key()] = err
+			d.withheld[o.Key()] = err
 		}
 	}
 }
 
-// maySet reports whether a setting may be written: it is not spared, and its link exists.
+// maySet reports whether a setting may be written: it is not withheld, and its link exists.
 func (d *Dataplane) maySet(name string) bool {
 	_, known := d.settings.Known(name)
-	return d.spared[name] == nil && (known || name != linkIPv6)
+	return d.withheld[name] == nil && (known || name != linkIPv6)
 }
 
 func (d *Dataplane) settingsDiffer(ctx context.Context) (bool, error) {

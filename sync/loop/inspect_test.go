@@ -52,7 +52,7 @@ func TestInspect(t *testing.T) {
 	})
 }
 
-// Who asks while a turn takes long waits no longer than he wants to, and the loop does not wait for him. Many may ask at once.
+// Who asks while a sync takes long waits no longer than he wants to, and the loop does not wait for him. Many may ask at once.
 func TestInspectHoldsNothingUp(t *testing.T) {
 	run(t, func(f *fake) {
 		f.set("a", "10.96.0.1", 1)
@@ -66,7 +66,7 @@ func TestInspectHoldsNothingUp(t *testing.T) {
 		var err error
 		f.free(func() { _, err = f.loop.Names(ctx) })
 		if !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("asked while a turn takes long: %v", err)
+			t.Errorf("asked while a sync takes long: %v", err)
 		}
 		close(f.hang)
 		var all sync.WaitGroup
@@ -93,7 +93,7 @@ func TestInspectAfterTheEnd(t *testing.T) {
 	})
 }
 
-// A turn that has nothing to do is no attempt.
+// A pass that has nothing to do is no sync.
 func TestIdleTurnsAreNoAttempts(t *testing.T) {
 	run(t, func(f *fake) {
 		f.queue.Synced()

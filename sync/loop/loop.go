@@ -58,7 +58,7 @@ type Loop struct {
 
 	services map[plan.Name]*service
 	owners   owners
-	moved    map[plan.Address]struct{} // frontends with a new owner or status since Services were last reviewed
+	moved    map[plan.Address]struct{} // frontends with a new owner or status since problems were last reported
 
 	history history
 	dirty   map[plan.Name]struct{} // Services to plan again
@@ -120,7 +120,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			continue // the sources are incomplete; Synced plans everything
 		}
 		l.cfg.Queue.waits() // also for changes during the previous pass, which reported success at its end
-		result, err := l.turn(ctx)
+		result, err := l.pass(ctx)
 		if result.Busy {
 			l.cfg.Queue.waits()
 		} else {

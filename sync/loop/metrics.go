@@ -130,8 +130,8 @@ func (m *Metrics) programmed(changes []change) {
 	}
 }
 
-// swapped notes that a Service's state was replaced.
-func (m *Metrics) swapped(old, now *service) {
+// replaced notes that a Service's state was replaced.
+func (m *Metrics) replaced(old, now *service) {
 	for _, x := range []struct {
 		s    *service
 		sign float64

@@ -15,18 +15,18 @@ type Source interface {
 	Names() []plan.Name
 }
 
-// replan plans a Service again and replaces its claims.
-func (l *Loop) replan(name plan.Name) {
+// planService plans a Service again and replaces its claims.
+func (l *Loop) planService(name plan.Name) {
 	old := l.services[name]
 	svc, in, ok := l.cfg.Source.Service(name)
 	if !ok {
 		delete(l.waiting, name) // as in kube-proxy: the changes of a deleted Service do not count
-		l.swap(name, old, nil)
+		l.replaceService(name, old, nil)
 		return
 	}
 	now := l.planned(svc, in)
 	now.triggered = l.trigger(name, old, in)
-	l.swap(name, old, now)
+	l.replaceService(name, old, now)
 }
 
 // planned returns a Service's new state.
@@ -36,9 +36,9 @@ func (l *Loop) planned(svc plan.Service, in []plan.Slice) *service {
 	return s
 }
 
-// swap replaces a Service's state. Either may be nil. A frontend that changes its owner passes to the new one at once, so that
+// replaceService replaces a Service's state. Either may be nil. A frontend that changes its owner passes to the new one at once, so that
 // it is never undesired in between.
-func (l *Loop) swap(name plan.Name, old, now *service) {
+func (l *Loop) replaceService(name plan.Name, old, now *service) {
 	if old == nil && now == nil {
 		return
 	}
@@ -70,7 +70,7 @@ func (l *Loop) report(name plan.Name, old, now *service) {
 	if h := now.health(); h != nil || old.health() != nil {
 		l.cfg.Health(name, h)
 	}
-	l.count.swapped(old, now)
+	l.count.replaced(old, now)
 	if old != nil && (now == nil || now.uid != old.uid) { // a new Service of the same name has users of its own
 		l.tell(old, nil, 0, 0)
 	}
@@ -79,9 +79,9 @@ func (l *Loop) report(name plan.Name, old, now *service) {
 	}
 }
 
-// reviewAll reviews the planned Services, and all claimants of frontends that meanwhile got a new owner or status: each once,
+// reportAll reports the problems of the planned Services, and all claimants of frontends that meanwhile got a new owner or status: each once,
 // after all changes.
-func (l *Loop) reviewAll(planned []plan.Name) {
+func (l *Loop) reportAll(planned []plan.Name) {
 	names := make(map[plan.Name]struct{}, len(planned))
 	for _, name := range planned {
 		names[name] = struct{}{}
@@ -94,13 +94,13 @@ func (l *Loop) reviewAll(planned []plan.Name) {
 	clear(l.moved)
 	for _, name := range sorted(names) {
 		if s := l.services[name]; s != nil {
-			l.review(s)
+			l.reportProblems(s)
 		}
 	}
 }
 
-// review reports the problems of a Service.
-func (l *Loop) review(s *service) {
+// reportProblems reports the problems of a Service.
+func (l *Loop) reportProblems(s *service) {
 	conflicts, n := l.conflicts(s)
 	problems := slices.Concat(s.desired.Problems, l.limited(s))
 	l.tell(s, append(problems, conflicts...), notServed(problems)+n, n)

@@ -9,8 +9,8 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// turn is one sync pass: it plans the dirty Services and syncs the data plane.
-func (l *Loop) turn(ctx context.Context) (Result, error) {
+// pass is one pass of a sync: it plans the dirty Services and syncs the data plane.
+func (l *Loop) pass(ctx context.Context) (Result, error) {
 	begin, isNews := time.Now(), len(l.dirty) > 0 || l.what&^Synced != 0
 	if l.what&^Synced != 0 {
 		l.count.worksInAll()
@@ -22,23 +22,23 @@ func (l *Loop) turn(ctx context.Context) (Result, error) {
 		l.dataplane.Invalidate(Routing)
 	}
 	l.what &^= Kernel | Routes
-	lost := l.renode(ctx)
+	lost := l.updateNode(ctx)
 	var update func()
 	if l.located { // otherwise all existing objects would be undesired
-		update = l.replanDirty
+		update = l.planDirty
 	}
 	result := l.dataplane.Sync(ctx, update)
 	for _, a := range result.Changed {
 		l.moved[a] = struct{}{}
 	}
-	l.reviewAll(nil)
+	l.reportAll(nil)
 	l.programmed()
-	err := verdict(lost, result)
+	err := syncError(lost, result)
 	l.measure(begin, isNews, result, err)
 	return result, err
 }
 
-// measure notes the end of a sync. A pass without work does not count as one.
+// measure notes the end of a sync. A pass without work does not count.
 func (l *Loop) measure(begin time.Time, isNews bool, result Result, err error) {
 	h := &l.history
 	if h.began.IsZero() && (isNews || result.Busy || !result.Idle) {
@@ -59,8 +59,8 @@ type objectsError struct{ error }
 func (objectsError) Is(target error) bool { return target == ErrObjects }
 func (e objectsError) Unwrap() error      { return e.error }
 
-// verdict returns the error of a sync, or nil. Lost is the error of reading the node.
-func verdict(lost error, result Result) error {
+// syncError returns the error of a sync, or nil. Lost is the error of reading the node.
+func syncError(lost error, result Result) error {
 	err := errors.Join(lost, result.Err)
 	if err == nil || lost != nil || result.Blocked {
 		return err
@@ -68,27 +68,27 @@ func verdict(lost error, result Result) error {
 	return objectsError{err}
 }
 
-// replanDirty plans the Services that changed.
-func (l *Loop) replanDirty() {
+// planDirty plans the Services that changed.
+func (l *Loop) planDirty() {
 	if !l.begun { // the first time; maps that grow step by step cost twice their size
 		l.services, l.owners = make(map[plan.Name]*service, len(l.dirty)), make(owners, len(l.dirty))
 	}
 	names := sorted(l.dirty)
 	for _, name := range names {
-		l.replan(name)
+		l.planService(name)
 		l.cfg.Beat()
 	}
 	l.history.planned += len(names)
-	l.reviewAll(names)
+	l.reportAll(names)
 	l.dirty = map[plan.Name]struct{}{} // a map never shrinks, and the next change would pay for its past size
 	if !l.begun {
 		l.begun, l.digests.since = true, time.Now()
 	}
 }
 
-// renode reads the node again if it changed, and marks the Services dirty that depend on the change. After an error the next
+// updateNode reads the node again if it changed, and marks the Services dirty that depend on the change. After an error the next
 // sync pass reads it again.
-func (l *Loop) renode(ctx context.Context) error {
+func (l *Loop) updateNode(ctx context.Context) error {
 	if l.what&(Node|Addresses) == 0 {
 		return nil
 	}
