@@ -91,6 +91,7 @@ type Dataplane struct {
 	changed    map[ipvs.Key]struct{} // frontends whose status changed since the last sync
 	lookout    lookout
 	drifted    []string // parts that others changed, not repaired yet
+	failing    int      // objects, when the first of those changes was found
 	changes    map[string]*loop.ExternalChange
 	refusals   map[ipvs.Key]*refusal // of objects, by their frontend
 
@@ -256,7 +257,7 @@ func (d *Dataplane) Sync(ctx context.Context, update func()) loop.Result {
 		d.noteRefusals(time.Now())
 	}
 	r := d.result(err, time.Now())
-	if err == nil && !r.Busy {
+	if !r.Busy && !r.Blocked {
 		r.Repaired = d.tellDrift(ctx)
 	}
 	return r

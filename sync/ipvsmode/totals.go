@@ -4,7 +4,9 @@ import "kube-ipvs/sync/loop"
 
 // Totals implements loop.Totaler.
 func (d *Dataplane) Totals() loop.Totals {
-	t := loop.Totals{Frontends: len(d.frontends), RealServers: d.realLayer.Known(), Draining: len(d.realLayer.draining)}
+	t := loop.Totals{
+		Frontends: len(d.frontends), RealServers: d.realLayer.Known(), Draining: len(d.realLayer.draining), Refused: d.layers.Failing(),
+	}
 	for _, c := range d.changes {
 		t.Repaired += c.Repaired
 	}
@@ -13,7 +15,6 @@ func (d *Dataplane) Totals() loop.Totals {
 	}
 	for _, l := range d.layers {
 		t.Pending += l.Pending()
-		t.Refused += l.Failing()
 	}
 	return t
 }

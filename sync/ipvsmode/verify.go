@@ -63,6 +63,9 @@ func (d *Dataplane) drift(part string) {
 	d.count.external.WithLabelValues(part).Inc()
 	d.count.repaired.WithLabelValues(part) // it has a value before it grows
 	d.lookout.due = time.Time{}
+	if d.drifted == nil {
+		d.failing = d.layers.Failing()
+	}
 	d.drifted = append(d.drifted, part)
 	c := d.changes[part]
 	if c == nil {
@@ -72,9 +75,9 @@ func (d *Dataplane) drift(part string) {
 	c.Found, c.Last = c.Found+1, time.Now()
 }
 
-// tellDrift logs foreign changes once they are repaired, and returns their parts.
+// tellDrift logs foreign changes once they are repaired, and returns their parts. They are, if no more objects fail than did before.
 func (d *Dataplane) tellDrift(ctx context.Context) []string {
-	if len(d.drifted) == 0 {
+	if len(d.drifted) == 0 || d.layers.Failing() > d.failing {
 		return nil
 	}
 	for _, part := range d.drifted {

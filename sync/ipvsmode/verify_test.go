@@ -73,6 +73,27 @@ func TestLookSeesEveryServer(t *testing.T) {
 	}
 }
 
+// A repair counts when it is made, whatever single object the kernel refuses meanwhile.
+func TestRepairCountsBesideARefusedObject(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := looking(t, 3)
+		r.let(refusing("ipvsadm -a -t 10.96.0.9:80 -r 10.244.0.1:8080 -m -w 1"))
+		r.change(9, pods(1))
+		if errs := r.ipvs.Do(t.Context(), []ipvs.Op{{Verb: ipvs.DelServer, Key: server(1)}}); errs != nil {
+			t.Fatal(errs)
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		for name, want := range map[string]float64{"kube_ipvs_external_changes_total": 1, "kube_ipvs_external_changes_repaired_total": 1} {
+			if got := r.values(name)["servers"]; got != want {
+				t.Errorf("%s: %v, want %v", name, got, want)
+			}
+		}
+		r.take()
+		r.attempts()
+	})
+}
+
 // What the kernel's listing lacks, as other network namespaces have virtual servers, too, is no foreign change.
 func TestLookThatLacksServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

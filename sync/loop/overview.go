@@ -31,8 +31,8 @@ type ExternalChange struct {
 	Last            time.Time // when one was found
 }
 
-// A Pass is a sync with work, from its beginning until everything was programmed or failed.
-type Pass struct {
+// A Sync had work: as many passes as it took until everything was programmed or failed.
+type Sync struct {
 	Began    time.Time
 	Took     time.Duration
 	Services int      // that were planned
@@ -41,53 +41,53 @@ type Pass struct {
 	Times    int      // that it failed in this way, one after the other
 }
 
-// maxPasses bounds each list of a history.
-const maxPasses = 30
+// maxSyncs bounds each list of a history.
+const maxSyncs = 30
 
-// A history has the current pass, and the last ones, oldest first. Those that failed or repaired something are kept longer: a busy
+// A history has the current sync, and the last ones, oldest first. Those that failed or repaired something are kept longer: a busy
 // cluster has many others.
 type history struct {
-	began           time.Time // of the current pass, or zero
-	planned         int       // Services, in the current pass
-	recent, notable []Pass
+	began           time.Time // of the current sync, or zero
+	planned         int       // Services, in the current sync
+	recent, notable []Sync
 }
 
-// end notes the end of the current pass.
+// end notes the end of the current sync.
 func (h *history) end(err error, repaired []string) {
-	p := Pass{Began: h.began, Took: time.Since(h.began), Services: h.planned, Err: err, Repaired: repaired, Times: 1}
+	s := Sync{Began: h.began, Took: time.Since(h.began), Services: h.planned, Err: err, Repaired: repaired, Times: 1}
 	h.began, h.planned = time.Time{}, 0
-	h.recent = keep(h.recent, p)
-	if p.Err == nil && len(p.Repaired) == 0 {
+	h.recent = keep(h.recent, s)
+	if s.Err == nil && len(s.Repaired) == 0 {
 		return
 	}
-	if n := len(h.notable); n > 0 && p.Err != nil {
-		if last := h.notable[n-1]; last.Err != nil && last.Err.Error() == p.Err.Error() {
-			p.Times += last.Times
+	if n := len(h.notable); n > 0 && s.Err != nil {
+		if last := h.notable[n-1]; last.Err != nil && last.Err.Error() == s.Err.Error() {
+			s.Times += last.Times
 			h.notable = h.notable[:n-1]
 		}
 	}
-	h.notable = keep(h.notable, p)
+	h.notable = keep(h.notable, s)
 }
 
-// keep appends a pass to the last ones.
-func keep(passes []Pass, p Pass) []Pass {
-	if len(passes) >= maxPasses {
-		passes = slices.Delete(passes, 0, 1)
+// keep appends a sync to the last ones.
+func keep(syncs []Sync, s Sync) []Sync {
+	if len(syncs) >= maxSyncs {
+		syncs = slices.Delete(syncs, 0, 1)
 	}
-	return append(passes, p)
+	return append(syncs, s)
 }
 
 // newestFirst returns a reversed copy.
-func newestFirst(passes []Pass) []Pass {
-	out := slices.Clone(passes)
+func newestFirst(syncs []Sync) []Sync {
+	out := slices.Clone(syncs)
 	slices.Reverse(out)
 	return out
 }
 
 // An Overview is the state of a node as a whole.
 type Overview struct {
-	Recent  []Pass // newest first
-	Notable []Pass // failed, or with repairs, newest first
+	Recent  []Sync // newest first
+	Notable []Sync // failed, or with repairs, newest first
 	Waiting int    // Services with changes that are not programmed yet
 	Report         // empty, if the data plane is no Reporter
 }

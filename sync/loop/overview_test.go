@@ -24,13 +24,13 @@ func TestOverview(t *testing.T) {
 		pass(nil, false)
 		pass(refused, true)
 		pass(nil, false, "rules", "sets")
-		for range 2 * maxPasses {
+		for range 2 * maxSyncs {
 			pass(nil, false)
 		}
 		var got Overview
 		var err error
 		f.free(func() { got, err = f.loop.Overview(context.Background()) })
-		if err != nil || len(got.Recent) != maxPasses || got.Recent[0].Services != 1 || !got.Recent[0].Began.After(got.Recent[1].Began) {
+		if err != nil || len(got.Recent) != maxSyncs || got.Recent[0].Services != 1 || !got.Recent[0].Began.After(got.Recent[1].Began) {
 			t.Errorf("%v; recent: %+v", err, got.Recent)
 		}
 		var notable []string
@@ -50,13 +50,13 @@ func TestHistory(t *testing.T) {
 		end(errors.New("refused"))
 	}
 	end(errors.New("also refused"))
-	if len(h.recent) != maxPasses || len(h.notable) != 2 || h.notable[0].Times != 100 || h.notable[1].Times != 1 {
+	if len(h.recent) != maxSyncs || len(h.notable) != 2 || h.notable[0].Times != 100 || h.notable[1].Times != 1 {
 		t.Errorf("%d recent; notable %+v", len(h.recent), h.notable)
 	}
 	for range 100 {
 		end(nil, "sets")
 	}
-	if len(h.notable) != maxPasses {
+	if len(h.notable) != maxSyncs {
 		t.Errorf("%d notable", len(h.notable))
 	}
 }

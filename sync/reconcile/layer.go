@@ -94,6 +94,15 @@ func (s Stack) Err() error {
 	return errors.Join(errs...)
 }
 
+// Failing returns the number of objects of all layers that could not be changed.
+func (s Stack) Failing() int {
+	n := 0
+	for _, layer := range s {
+		n += layer.Failing()
+	}
+	return n
+}
+
 // Blocked reports whether more than single objects of any layer cannot be programmed.
 func (s Stack) Blocked() bool { return slices.ContainsFunc(s, Layer.Blocked) }
 

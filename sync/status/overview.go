@@ -34,9 +34,9 @@ func (s *Server) overview(ctx context.Context, _ Query) (out List[Overview], err
 	return out, nil
 }
 
-func syncsOf(passes []loop.Pass) []Sync {
-	out := make([]Sync, 0, len(passes))
-	for _, p := range passes {
+func syncsOf(syncs []loop.Sync) []Sync {
+	out := make([]Sync, 0, len(syncs))
+	for _, p := range syncs {
 		out = append(out, Sync{
 			Began: p.Began.UTC(), Seconds: p.Took.Seconds(), Services: p.Services, Error: textOf(p.Err), Repaired: p.Repaired, Times: p.Times,
 		})

@@ -56,9 +56,9 @@ func (f *fake) Explain(_ context.Context, to plan.Address, from netip.Addr) ([]l
 
 func (f *fake) Overview(context.Context) (loop.Overview, error) {
 	began := time.Unix(60, 0)
-	pass := loop.Pass{Began: began, Took: 20 * time.Millisecond, Services: 1, Times: 1}
-	failed := loop.Pass{Began: began, Took: time.Second, Err: errors.New("refused"), Times: 3}
-	return loop.Overview{Recent: []loop.Pass{pass, failed}, Notable: []loop.Pass{failed}, Waiting: 1, Report: loop.Report{
+	synced := loop.Sync{Began: began, Took: 20 * time.Millisecond, Services: 1, Times: 1}
+	failed := loop.Sync{Began: began, Took: time.Second, Err: errors.New("refused"), Times: 3}
+	return loop.Overview{Recent: []loop.Sync{synced, failed}, Notable: []loop.Sync{failed}, Waiting: 1, Report: loop.Report{
 		Layers:  []loop.LayerState{{Name: "reals", Known: 5, Pending: 1, Failing: 1, Err: errors.New("add X: refused")}},
 		Changes: []loop.ExternalChange{{Component: "sets", Found: 2, Repaired: 1, Last: began}},
 	}}, f.err
