@@ -123,6 +123,12 @@ func (f *Fake) KubeProxy(ctx context.Context, family inet.Family) ([]Removal, er
 	return slices.Clone(f.others[family]), nil
 }
 
+// KubeProxyServes implements Kernel: kube-proxy serves if its rules are more than jumps.
+func (f *Fake) KubeProxyServes(ctx context.Context, family inet.Family) (bool, error) {
+	steps, err := f.KubeProxy(ctx, family)
+	return len(steps) > 1, err
+}
+
 // SawKubeProxy implements Kernel.
 func (f *Fake) SawKubeProxy(family inet.Family) bool {
 	f.mu.Lock()

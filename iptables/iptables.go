@@ -145,6 +145,10 @@ type Kernel interface {
 	// KubeProxy returns the steps that remove kube-proxy's rules of the family, in their order; none if it has no rules.
 	KubeProxy(context.Context, inet.Family) ([]Removal, error)
 
+	// KubeProxyServes reports whether the rules of a kube-proxy that has made its first sync are in place. In iptables and ipvs mode
+	// it makes chains and jumps before, but writes the rules of KUBE-SERVICES together with all others.
+	KubeProxyServes(context.Context, inet.Family) (bool, error)
+
 	// SawKubeProxy reports whether Ensure, KubeProxy or InSync, when last called, saw rules of kube-proxy. It reads nothing.
 	SawKubeProxy(inet.Family) bool
 }

@@ -68,6 +68,36 @@ func (p *Commands) KubeProxy(ctx context.Context, f inet.Family) ([]Removal, err
 	return append(out, table...), err
 }
 
+// KubeProxyServes implements Kernel.
+func (p *Commands) KubeProxyServes(ctx context.Context, f inet.Family) (bool, error) {
+	saved, err := p.save(ctx, f)
+	if err != nil {
+		return false, err
+	}
+	if hasServices(saved) {
+		return true, nil
+	}
+	saved, err = p.other().save(ctx, f)
+	switch {
+	case err == nil && hasServices(saved):
+		return true, nil
+	case ctx.Err() != nil: // or the node lacks this backend
+		return false, ctx.Err()
+	}
+	table, err := nftTable(ctx, f) // one transaction makes it with all that is in it
+	return table != nil, err
+}
+
+// hasServices reports whether kube-proxy's chain of all Services has rules in the output of iptables-save.
+func hasServices(saved string) bool {
+	for l := range linesOf(saved) {
+		if l.table == "nat" && l.chain == "KUBE-SERVICES" && l.rule != "" {
+			return true
+		}
+	}
+	return false
+}
+
 // SawKubeProxy implements Kernel.
 func (p *Commands) SawKubeProxy(f inet.Family) bool {
 	p.mu.Lock()

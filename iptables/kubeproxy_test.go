@@ -97,6 +97,22 @@ func TestHasKubeProxys(t *testing.T) {
 	}
 }
 
+// Kube-proxy serves once its rules are in, in either backend; its chains and jumps come before.
+func TestKubeProxyServes(t *testing.T) {
+	const begun = "*nat\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j KUBE-SERVICES\nCOMMIT\n*filter\n:KUBE-SERVICES - [0:0]\n-A KUBE-SERVICES -j REJECT\nCOMMIT\n"
+	for _, tt := range []struct {
+		legacy, nft string
+		want        bool
+	}{{"", "", false}, {begun, "", false}, {"", begun, false}, {kubeProxys, begun, true}, {begun, kubeProxys, true}} {
+		p := commands("-legacy", false, func(_ context.Context, _, name string, _ ...string) (string, error) {
+			return map[string]string{"iptables-legacy-save": tt.legacy, "iptables-nft-save": tt.nft}[name], nil
+		})
+		if got, err := p.KubeProxyServes(t.Context(), inet.IPv4); got != tt.want || err != nil {
+			t.Errorf("%t, %v with\n%s%s", got, err, tt.legacy, tt.nft)
+		}
+	}
+}
+
 // Both backends are read, and a missing one is none; the steps name the backend and remove from it.
 func TestKubeProxy(t *testing.T) {
 	var restored []string

@@ -79,14 +79,11 @@ func handBack(ctx context.Context, cfg *config.Config, mode string, limit time.D
 	return nil
 }
 
-// settling is the time for kube-proxy to write its rules after its sets.
-const settling = 3 * time.Second
-
 // awaitMode waits until kube-proxy serves in a mode.
 func awaitMode(ctx context.Context, cfg *config.Config, mode string, limit time.Duration, h ipvsmode.HandBack, stdout io.Writer) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errors.New("kube-proxy does not serve: start it on this node, with its metrics at "+cfg.Metrics.String()))
 	defer cancel()
-	told, since := false, time.Time{}
+	told := false
 	for {
 		r := findKubeProxy(ctx, cfg)
 		if r.mode != "" && r.mode != mode {
@@ -97,10 +94,7 @@ func awaitMode(ctx context.Context, cfg *config.Config, mode string, limit time.
 			if err != nil {
 				return err
 			}
-			if serves && since.IsZero() {
-				since = time.Now()
-			}
-			if serves && time.Since(since) >= settling {
+			if serves {
 				return nil
 			}
 		}

@@ -51,8 +51,9 @@ func (h HandBack) Prepare(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Serves reports whether kube-proxy has rules in all families in which kube-ipvs has virtual servers, and in ipvs mode its sets name
-// some of these: it syncs one family after the other, fills its sets at the end, and writes its rules right then.
+// Serves reports whether kube-proxy has written its rules in all families in which kube-ipvs has virtual servers, and in ipvs mode its
+// sets name some of these: it syncs the families apart, and on a busy node one long after the other. Without rules that need the
+// connection tracking of a family, the kernel would stop it, and translated connections would break.
 func (h HandBack) Serves(ctx context.Context) (bool, error) {
 	var its predecessor
 	if h.Keep {
@@ -65,11 +66,11 @@ func (h HandBack) Serves(ctx context.Context) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		rules, err := h.Kernel.Rules.KubeProxy(ctx, f)
+		rules, err := h.Kernel.Rules.KubeProxyServes(ctx, f)
 		if err != nil {
 			return false, err
 		}
-		if len(owned) > 0 && (len(rules) == 0 || h.Keep && !slices.ContainsFunc(owned, its.has)) {
+		if len(owned) > 0 && (!rules || h.Keep && !slices.ContainsFunc(owned, its.has)) {
 			return false, nil
 		}
 	}

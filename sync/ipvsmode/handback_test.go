@@ -127,11 +127,14 @@ func TestServes(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := HandBack{Kernel: r.config().Kernel}
-	r.rules.SetKubeProxy(inet.IPv4, "jumps")
-	if serves, err := h.Serves(t.Context()); serves || err != nil {
-		t.Errorf("serves without rules of IPv6: %v, %v", serves, err)
+	r.rules.SetKubeProxy(inet.IPv4, "jumps", "chains")
+	for _, some := range [][]string{nil, {"jumps"}} {
+		r.rules.SetKubeProxy(inet.IPv6, some...)
+		if serves, err := h.Serves(t.Context()); serves || err != nil {
+			t.Errorf("serves with %v of IPv6: %v, %v", some, serves, err)
+		}
 	}
-	r.rules.SetKubeProxy(inet.IPv6, "jumps")
+	r.rules.SetKubeProxy(inet.IPv6, "jumps", "chains")
 	if serves, err := h.Serves(t.Context()); !serves || err != nil {
 		t.Errorf("does not serve: %v, %v", serves, err)
 	}

@@ -87,11 +87,7 @@ func TestBack(t *testing.T) {
 			time.Sleep(time.Second) // it waits
 			w.stopOurs()
 			time.Sleep(time.Second)
-			var env []string
-			if mode == kubeproxy.NFTables {
-				env = append(env, w.noModules())
-			}
-			w.startKubeProxy(mode, env...)
+			w.startKubeProxy(mode, w.path(noModules, lateIPv6))
 			if mode == kubeproxy.IPVS {
 				if err := <-ended; err != nil {
 					t.Fatalf("%v\n%s", err, said)

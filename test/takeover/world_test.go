@@ -157,12 +157,22 @@ func (w *world) startKubeProxy(mode string, env ...string) {
 	w.must(err)
 }
 
-// noModules is the environment of a process that cannot load modules, as in a container without /lib/modules: kube-proxy's nftables
-// mode does not flush IPVS then.
-func (w *world) noModules() string {
+// A script stands in for a program of kube-proxy's.
+type script struct{ name, text string }
+
+// noModules loads no modules, as in a container without /lib/modules: kube-proxy's nftables mode does not flush IPVS then.
+var noModules = script{"modprobe", "exit 1"}
+
+// lateIPv6 lets kube-proxy's rules of IPv6 come long after those of IPv4, as they do on a busy node.
+var lateIPv6 = script{"ip6tables-restore", `sleep 6; PATH=${PATH#*:}; exec ip6tables-restore "$@"`}
+
+// path is the environment of a process that finds these scripts first.
+func (w *world) path(scripts ...script) string {
 	w.t.Helper()
 	dir := w.t.TempDir()
-	w.must(os.WriteFile(filepath.Join(dir, "modprobe"), []byte("#!/bin/sh\nexit 1\n"), 0o755))
+	for _, s := range scripts {
+		w.must(os.WriteFile(filepath.Join(dir, s.name), []byte("#!/bin/sh\n"+s.text+"\n"), 0o755))
+	}
 	return "PATH=" + dir + ":" + os.Getenv("PATH")
 }
 
