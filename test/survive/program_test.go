@@ -4,6 +4,7 @@ package survive
 
 import (
 	"context"
+	"flag"
 	"os"
 	"path/filepath"
 	"testing"
@@ -11,6 +12,8 @@ import (
 
 	"kube-ipvs/test/child"
 )
+
+var programPath = flag.String("program", "../../.bin/kube-ipvs", "the kube-ipvs to run")
 
 // A program is the kube-ipvs that make build builds.
 type program struct {
@@ -20,7 +23,7 @@ type program struct {
 
 func newProgram(t *testing.T, manifests string) *program {
 	t.Helper()
-	path, err := filepath.Abs("../../.bin/kube-ipvs")
+	path, err := filepath.Abs(*programPath)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +31,7 @@ func newProgram(t *testing.T, manifests string) *program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &program{t: t, Program: &child.Program{Path: path, Log: filepath.Join(dir, "log"), Args: []string{
+	p := &program{t: t, Program: &child.Program{Path: path, Log: filepath.Join(dir, "log"), Env: []string{"GORACE=halt_on_error=1"}, Args: []string{
 		"--manifests=" + manifests, "--hostname-override=node1", "--cluster-cidr=10.244.0.0/16,fd00:10:244::/48",
 		"--drain-limit=2s", "--healthz-bind-address=" + child.Healthz,
 	}}}
