@@ -10,7 +10,7 @@ import (
 
 // A Table holds one kind of kernel objects, each with a key and a value. Services want objects: the desired state. The
 // kernel has objects, known as far as they were read or changed: the actual state. The difference is Missing (pending
-// updates) and Extra (pending deletions). References are counted: an object that two Services want stays until both drop
+// updates) and Extra (pending deletions). An extra object may be kept for a while, which makes it no part of the difference. References are counted: an object that two Services want stays until both drop
 // it. New makes a Table.
 //
 //	      wanted                     known
@@ -34,6 +34,7 @@ type Object[K, V comparable] struct {
 	index         int32         // in the list of its side
 	side          side
 	isKnown       bool
+	kept          bool // though nobody wants it
 	seen          bool // by the current Observe
 }
 
@@ -52,7 +53,7 @@ type side uint8
 const (
 	missing side = iota // wanted, and unknown or known with another value
 	extra               // known and not wanted
-	inSync              // known with the desired value, or neither wanted nor known
+	inSync              // known with the desired value, kept, or neither wanted nor known
 )
 
 // currentSide returns the side on which the object belongs.
@@ -61,7 +62,7 @@ func (o *Object[K, V]) currentSide() side {
 	switch {
 	case wanted && (!o.isKnown || o.known != o.wanted):
 		return missing
-	case o.isKnown && !wanted:
+	case o.isKnown && !wanted && !o.kept:
 		return extra
 	}
 	return inSync
@@ -81,7 +82,7 @@ func New[K, V comparable]() *Table[K, V] {
 func (t *Table[K, V]) Want(key K, value V) {
 	o := t.findOrAdd(key)
 	o.refs++
-	o.wanted = value
+	o.wanted, o.kept = value, false
 	t.classify(o)
 }
 
@@ -103,6 +104,7 @@ func (t *Table[K, V]) learn(o *Object[K, V], value V) {
 	if !o.isKnown {
 		t.known++
 	}
+	o.kept = o.kept && o.known == value
 	o.known, o.isKnown = value, true
 	t.classify(o)
 }
@@ -112,7 +114,7 @@ func (t *Table[K, V]) Forget(key K) {
 	if o := t.find(key); o != nil && o.isKnown {
 		t.known--
 		var none V
-		o.known, o.isKnown = none, false
+		o.known, o.isKnown, o.kept = none, false, false
 		t.classify(o)
 	}
 }
@@ -129,6 +131,19 @@ func (t *Table[K, V]) Observe(read iter.Seq2[K, V]) {
 			t.Forget(o.key)
 		}
 		o.seen = false
+	}
+}
+
+// Keep makes an extra object no part of the difference, until Release, until it is wanted, or until it has another value.
+func (t *Table[K, V]) Keep(key K) { t.keep(key, true) }
+
+// Release makes a kept object extra again.
+func (t *Table[K, V]) Release(key K) { t.keep(key, false) }
+
+func (t *Table[K, V]) keep(key K, kept bool) {
+	if o := t.find(key); o != nil && o.refs == 0 && o.isKnown {
+		o.kept = kept
+		t.classify(o)
 	}
 }
 

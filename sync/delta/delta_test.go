@@ -88,6 +88,24 @@ func TestDifference(t *testing.T) {
 			},
 			missing: map[string]int{"lost": 1}, extra: []string{"strange"}, len: 3,
 		},
+		{name: "kept though not wanted", do: func(t *table) { t.Learn("a", 1); t.Keep("a"); t.Learn("a", 1) }, len: 1},
+		{
+			name:  "kept for a while",
+			do:    func(t *table) { t.Learn("a", 1); t.Keep("a"); t.Release("a") },
+			extra: []string{"a"}, len: 1,
+		},
+		{
+			name:  "kept until it is another",
+			do:    func(t *table) { t.Learn("a", 1); t.Keep("a"); t.Learn("a", 2) },
+			extra: []string{"a"}, len: 1,
+		},
+		{
+			name:  "kept until it was wanted",
+			do:    func(t *table) { t.Learn("a", 1); t.Keep("a"); t.Want("a", 1); t.Drop("a") },
+			extra: []string{"a"}, len: 1,
+		},
+		{name: "wanted ones are not kept", do: func(t *table) { t.Want("a", 1); t.Learn("a", 1); t.Keep("a"); t.Drop("a") }, extra: []string{"a"}, len: 1},
+		{name: "kept and gone leaves nothing behind", do: func(t *table) { t.Learn("a", 1); t.Keep("a"); t.Forget("a") }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -219,6 +237,14 @@ func TestTheStartIsNotPaidForAgain(t *testing.T) {
 type model struct {
 	refs, wanted map[string]int
 	known        map[string]int
+	kept         map[string]bool
+}
+
+func (m model) learn(k string, v int) {
+	if m.known[k] != v {
+		delete(m.kept, k)
+	}
+	m.known[k] = v
 }
 
 func (m model) missing() map[string]int {
@@ -234,7 +260,7 @@ func (m model) missing() map[string]int {
 func (m model) extra() map[string]bool {
 	out := map[string]bool{}
 	for k := range m.known {
-		if m.refs[k] == 0 {
+		if m.refs[k] == 0 && !m.kept[k] {
 			out[k] = true
 		}
 	}
@@ -257,13 +283,14 @@ func likeTheModel(t *testing.T, empty func() *table) {
 	values := rapid.IntRange(0, 2)
 	rapid.Check(t, func(t *rapid.T) {
 		table := empty()
-		m := model{map[string]int{}, map[string]int{}, map[string]int{}}
+		m := model{map[string]int{}, map[string]int{}, map[string]int{}, map[string]bool{}}
 		t.Repeat(map[string]func(*rapid.T){
 			"Want": func(t *rapid.T) {
 				k, v := keys.Draw(t, "key"), values.Draw(t, "value")
 				table.Want(k, v)
 				m.refs[k]++
 				m.wanted[k] = v
+				delete(m.kept, k)
 			},
 			"Drop": func(t *rapid.T) {
 				k := keys.Draw(t, "key")
@@ -273,6 +300,7 @@ func likeTheModel(t *testing.T, empty func() *table) {
 			"Replace": func(t *rapid.T) {
 				k, v := keys.Draw(t, "key"), values.Draw(t, "value")
 				replace(table, k, v)
+				delete(m.kept, k)
 				if m.refs[k] > 0 {
 					m.wanted[k] = v
 				}
@@ -280,7 +308,7 @@ func likeTheModel(t *testing.T, empty func() *table) {
 			"Learn": func(t *rapid.T) {
 				k, v := keys.Draw(t, "key"), values.Draw(t, "value")
 				table.Learn(k, v)
-				m.known[k] = v
+				m.learn(k, v)
 			},
 			"Made": func(t *rapid.T) {
 				k := keys.Draw(t, "key")
@@ -297,11 +325,28 @@ func likeTheModel(t *testing.T, empty func() *table) {
 				k := keys.Draw(t, "key")
 				table.Forget(k)
 				delete(m.known, k)
+				delete(m.kept, k)
+			},
+			"Keep": func(t *rapid.T) {
+				k := keys.Draw(t, "key")
+				table.Keep(k)
+				if _, known := m.known[k]; known && m.refs[k] == 0 {
+					m.kept[k] = true
+				}
+			},
+			"Release": func(t *rapid.T) {
+				k := keys.Draw(t, "key")
+				table.Release(k)
+				delete(m.kept, k)
 			},
 			"Observe": func(t *rapid.T) {
-				m.known = rapid.MapOf(keys, values).Draw(t, "read")
-				table.Observe(maps.All(m.known))
-				m.known = maps.Clone(m.known)
+				read := rapid.MapOf(keys, values).Draw(t, "read")
+				table.Observe(maps.All(read))
+				maps.DeleteFunc(m.kept, func(k string, _ bool) bool { _, found := read[k]; return !found })
+				maps.DeleteFunc(m.known, func(k string, _ int) bool { _, found := read[k]; return !found })
+				for k, v := range read {
+					m.learn(k, v)
+				}
 			},
 			"": func(t *rapid.T) { compare(t, table, m) },
 		})

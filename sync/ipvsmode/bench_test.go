@@ -12,6 +12,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"kube-ipvs/internal/inet"
+	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 )
@@ -58,10 +59,15 @@ func (c *cluster) Service(name plan.Name) (plan.Service, []plan.Slice, bool) {
 
 // run runs a loop that has the cluster for its source, on willing kernels. Synced returns at the end of its next sync.
 func (c *cluster) run(b *testing.B) (q *loop.Queue, synced, stop func()) {
+	return c.runOn(b, WillingKernel())
+}
+
+// runOn is run on other kernels.
+func (c *cluster) runOn(b *testing.B, kernel Kernel) (q *loop.Queue, synced, stop func()) {
 	q = loop.NewQueue()
 	attempts, ended := make(chan error, 1), make(chan error, 1)
 	l := New(Config{
-		Kernel:   WillingKernel(),
+		Kernel:   kernel,
 		Families: []inet.Family{inet.IPv4, inet.IPv6}, Marks: MarksFor(14), DrainLimit: time.Hour, Metrics: NewMetrics(prometheus.NewRegistry(), loop.MetricsConfig{}),
 		Config: loop.Config{
 			Source: c, Queue: q, Plan: plan.Config{Scheduler: "rr"},
@@ -117,6 +123,48 @@ func BenchmarkEndpoint(b *testing.B) {
 				n := i % services
 				c.set(n, n*10+i/services%2, 10)
 				q.ServiceChanged(c.names[n])
+				synced()
+			}
+		})
+	}
+}
+
+// A busyTable is a willing one whose real servers all have a connection.
+type busyTable struct {
+	willingTable
+	reals map[netip.AddrPort]ipvs.RealState
+}
+
+func (t busyTable) ReadServer(context.Context, ipvs.Key) (ipvs.Entry, error) {
+	return ipvs.Entry{Reals: t.reals}, nil
+}
+
+// BenchmarkEndpointWhileOthersDrain is the loop's part of one endpoint that changes while others drain. It must not depend on how many.
+func BenchmarkEndpointWhileOthersDrain(b *testing.B) {
+	for _, draining := range []int{100, 10_000} {
+		b.Run(fmt.Sprintf("%d", draining), func(b *testing.B) {
+			c := newCluster(draining+1, 2)
+			busy := busyTable{reals: map[netip.AddrPort]ipvs.RealState{}}
+			for n := range draining {
+				for _, e := range c.slices[c.names[n]][0].Endpoints {
+					busy.reals[netip.AddrPortFrom(e.Addr, 8080)] = ipvs.RealState{Active: 1}
+				}
+			}
+			kernel := WillingKernel()
+			kernel.IPVS = busy
+			q, synced, stop := c.runOn(b, kernel)
+			defer stop()
+			q.Synced()
+			synced()
+			for n := range draining {
+				c.set(n, n*2, 1)
+			}
+			q.ServicesChanged(c.names...)
+			synced()
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				c.set(draining, draining*2, 2+i%2)
+				q.ServiceChanged(c.names[draining])
 				synced()
 			}
 		})

@@ -280,7 +280,7 @@ func (d *Dataplane) converge(ctx context.Context) {
 	d.release(ctx, time.Now())
 	d.replaceAddresses()
 	d.layers.Sync(ctx)
-	d.count.found(d.layers, len(d.realLayer.draining))
+	d.count.found(d.layers, d.tables.draining.count)
 }
 
 // result returns how a sync ended, and when the next one is due.
@@ -292,7 +292,7 @@ func (d *Dataplane) result(err error, now time.Time) loop.Result {
 		r.Changed = append(r.Changed, AddressOf(k))
 	}
 	clear(d.changed)
-	if d.drainAt.IsZero() && len(d.realLayer.draining) > 0 {
+	if d.drainAt.IsZero() && d.tables.draining.count > 0 {
 		d.drainAt = now.Add(drainInterval)
 	}
 	if d.putOffAt.IsZero() && d.putOff() {

@@ -10,8 +10,6 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/sync/loop"
-	"kube-ipvs/sync/plan"
 	"kube-ipvs/sync/reconcile"
 )
 
@@ -30,26 +28,14 @@ type realsLayer struct {
 	limit  time.Duration
 	listed func(ipvs.RealKey) bool // reports whether the endpoint is still in a slice, and may take its time
 
-	draining map[ipvs.RealKey]drain
-	look     bool // it is time to check draining ones
+	draining *drains
+	look     bool     // it is time to check draining ones
+	checked  ipvs.Key // the last virtual server whose draining ones were checked
 }
-
-// A drain records since when a draining real server has been unlisted and quiet; a zero time means that it is not.
-type drain struct {
-	unlisted time.Time // in no slice
-	quiet    time.Time // neither listed nor with active connections
-}
-
-// drainInterval is the time between checks of draining real servers, each of which dumps those of their virtual server.
-const drainInterval = 2 * time.Second
-
-// quietLimit is how long an unlisted real server is kept for inactive connections alone. With the time until a check it is
-// removed within five seconds of its last active connection.
-const quietLimit = drainInterval
 
 func (d *Dataplane) realsLayer() *realsLayer {
 	r := &realsLayer{
-		kernel: d.cfg.IPVS, limit: d.cfg.DrainLimit, listed: d.listed, draining: map[ipvs.RealKey]drain{},
+		kernel: d.cfg.IPVS, limit: d.cfg.DrainLimit, listed: d.listed, draining: d.tables.draining,
 	}
 	r.TableLayer = reconcile.TableLayer[ipvs.RealKey, ipvs.Real, ipvs.Op]{
 		Title: "reals", Table: d.tables.reals, Compare: ipvs.RealKey.Compare, Count: d.count.layer("reals"),
@@ -87,15 +73,42 @@ func realsOf(t ipvs.Table) iter.Seq2[ipvs.RealKey, ipvs.Real] {
 	}
 }
 
-// Prune quiesces undesired real servers, checks which of them still have connections, and removes the rest. It checks last:
+// Prune quiesces undesired real servers, keeps those that still have connections, and removes the rest. It checks last:
 // a connection made between a check and the change of weight would belong to a real server that is removed a moment later.
 func (r *realsLayer) Prune(ctx context.Context) {
+	if r.look {
+		r.release()
+		r.look = false
+	}
 	r.quiesce(ctx)
-	busy := r.busy(ctx)
+	extras := slices.Collect(r.extras())
+	busy := r.busy(ctx, extras)
 	r.Remove(ctx, func(k ipvs.RealKey) bool { return r.MayDel(k) && !busy[k] })
-	// The times of removed and again desired ones are forgotten.
-	maps.DeleteFunc(r.draining, func(k ipvs.RealKey, _ drain) bool { return !busy[k] && !r.HasFailed(k) })
-	r.look = false
+	for _, k := range extras {
+		switch {
+		case busy[k]:
+			r.Table.Keep(k)
+		case !r.HasFailed(k):
+			r.draining.forget(k)
+		}
+	}
+}
+
+// release lets the draining real servers of the next virtual servers be checked, those of the last ones last.
+func (r *realsLayer) release() {
+	servers := slices.SortedFunc(maps.Keys(r.draining.servers), ipvs.Key.Compare)
+	next, found := slices.BinarySearchFunc(servers, r.checked, ipvs.Key.Compare)
+	if found {
+		next++
+	}
+	for i := range min(len(servers), mostChecks) {
+		r.checked = servers[(next+i)%len(servers)]
+		for at := range r.draining.servers[r.checked] {
+			if k := ipvs.RealKeyOf(r.checked, at); r.MayDel(k) {
+				r.Table.Release(k)
+			}
+		}
+	}
 }
 
 // abrupt reports whether a virtual server has no connections to wait for: UDP has none, and those made through an alias need it no
@@ -116,28 +129,16 @@ func (r *realsLayer) quiesce(ctx context.Context) {
 		func(k ipvs.RealKey) { r.Table.Learn(k, none) })
 }
 
-// busy returns the undesired real servers that have connections and may keep them. Draining ones are taken to be busy until
-// it is time to check.
-func (r *realsLayer) busy(ctx context.Context) map[ipvs.RealKey]bool {
-	busy, extras := map[ipvs.RealKey]bool{}, map[ipvs.Key][]ipvs.RealKey{}
-	for k := range r.extras() {
-		extras[k.Server] = append(extras[k.Server], k)
+// busy returns those of undesired real servers that have connections and may keep them.
+func (r *realsLayer) busy(ctx context.Context, extras []ipvs.RealKey) map[ipvs.RealKey]bool {
+	busy, of := map[ipvs.RealKey]bool{}, map[ipvs.Key][]ipvs.RealKey{}
+	for _, k := range extras {
+		of[k.Server] = append(of[k.Server], k)
 	}
-	for _, server := range slices.SortedFunc(maps.Keys(extras), ipvs.Key.Compare) {
-		if !r.look && !slices.ContainsFunc(extras[server], r.isNew) {
-			for _, k := range extras[server] {
-				busy[k] = true
-			}
-			continue
-		}
-		r.lookAt(ctx, server, extras[server], busy)
+	for _, server := range slices.SortedFunc(maps.Keys(of), ipvs.Key.Compare) {
+		r.lookAt(ctx, server, of[server], busy)
 	}
 	return busy
-}
-
-func (r *realsLayer) isNew(k ipvs.RealKey) bool {
-	_, draining := r.draining[k]
-	return !draining
 }
 
 // lookAt reads which of a virtual server's real servers are busy. A failed read does not mean idle.
@@ -168,10 +169,10 @@ func (r *realsLayer) extras() iter.Seq[ipvs.RealKey] {
 // mayStay reports whether an undesired real server may keep its connections.
 func (r *realsLayer) mayStay(k ipvs.RealKey, state ipvs.RealState) bool {
 	if r.listed(k) {
-		r.draining[k] = drain{}
+		r.draining.note(k, drain{})
 		return true
 	}
-	now, d := time.Now(), r.draining[k]
+	now, d := time.Now(), r.draining.of(k)
 	if d.unlisted.IsZero() {
 		d.unlisted = now
 	}
@@ -180,19 +181,8 @@ func (r *realsLayer) mayStay(k ipvs.RealKey, state ipvs.RealState) bool {
 	} else if d.quiet.IsZero() {
 		d.quiet = now
 	}
-	r.draining[k] = d
+	r.draining.note(k, d)
 	return now.Sub(d.unlisted) < r.limit && (d.quiet.IsZero() || now.Sub(d.quiet) < quietLimit)
-}
-
-// Pending leaves out draining real servers, which are as desired.
-func (r *realsLayer) Pending() int {
-	n := r.Table.Pending()
-	for k := range r.draining {
-		if !r.HasFailed(k) {
-			n--
-		}
-	}
-	return n
 }
 
 // listed reports whether a slice still lists the endpoint of an undesired real server.
@@ -210,16 +200,4 @@ func (d *Dataplane) doReals(ctx context.Context, ops []ipvs.Op) []error {
 		}
 	}
 	return d.cfg.IPVS.Do(ctx, ops)
-}
-
-// Drains implements loop.Drainer.
-func (d *Dataplane) Drains(a plan.Address) []loop.Drain {
-	var out []loop.Drain
-	for k, drain := range d.realLayer.draining {
-		if k.Server == KeyOf(a) || k.Server == AliasKey(a) {
-			out = append(out, loop.Drain{At: k.AddrPort(), Unlisted: drain.unlisted})
-		}
-	}
-	slices.SortFunc(out, func(a, b loop.Drain) int { return a.At.Compare(b.At) })
-	return out
 }

@@ -2,6 +2,7 @@ package ipvsmode
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -173,6 +174,53 @@ func TestUnquiescedStays(t *testing.T) {
 		synctest.Wait()
 		if got := r.ipvs.Table()[ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.0.1:80"))].Reals; len(got) != 1 {
 			t.Errorf("after the retry: %v", got)
+		}
+	})
+}
+
+// However many drain: a change elsewhere costs what it cost before, and a check looks at a bounded number of virtual servers, in rounds.
+func TestManyThatDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const many = 2*mostChecks + 500
+		r := newRig(t)
+		for n := range many + 1 {
+			r.set(n, pods(1, 2))
+		}
+		r.start()
+		r.queue.Synced()
+		r.take()
+		one := func() {
+			r.change(many, pods(1, 2, 3))
+			r.change(many, pods(1, 2))
+			r.take()
+		}
+		before := testing.AllocsPerRun(100, one)
+		for n := range many {
+			at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, byte(n >> 8), byte(n)}), 80)
+			if err := r.ipvs.SetConnections(ipvs.RealKeyOf(ipvs.AddrKey(inet.TCP, at), netip.MustParseAddrPort("10.244.0.1:8080")), 1, 0); err != nil {
+				t.Fatal(err)
+			}
+			r.together = append(r.together, r.set(n, pods(2)))
+		}
+		one()
+		if got := r.metric("kube_ipvs_draining_real_servers").GetGauge().GetValue(); got != many {
+			t.Fatalf("%v real servers drain, want %d", got, many)
+		}
+		if now := testing.AllocsPerRun(100, one); now > 1.2*before {
+			t.Errorf("a change elsewhere takes %.0f allocations, %.0f without those that drain", now, before)
+		}
+		var looked []string
+		for range 3 {
+			time.Sleep(drainInterval)
+			reads := r.take()
+			if len(reads) > mostChecks {
+				t.Errorf("%d virtual servers are checked at a time, want at most %d", len(reads), mostChecks)
+			}
+			looked = append(looked, reads...)
+		}
+		slices.Sort(looked)
+		if n := len(slices.Compact(looked)); n != many {
+			t.Errorf("three checks looked at %d virtual servers, want all %d", n, many)
 		}
 	})
 }

@@ -58,6 +58,11 @@ func (d *Dataplane) doServers(ctx context.Context, ops []ipvs.Op) []error {
 	for k := range gone {
 		d.tables.servers.Forget(k)
 		d.tables.forgetAlias(k)
+		for at := range d.tables.draining.servers[k] {
+			real := ipvs.RealKeyOf(k, at)
+			d.tables.reals.Forget(real)
+			d.tables.draining.forget(real)
+		}
 	}
 	if len(gone) > 0 {
 		for k := range d.tables.reals.Extra() {

@@ -20,6 +20,7 @@ type tables struct {
 	members  map[string]*delta.Table[ipset.Member, ipset.Mark] // by set
 	servers  *delta.Table[ipvs.Key, ipvs.Server]
 	reals    *delta.Table[ipvs.RealKey, ipvs.Real]
+	draining *drains
 	marks    Marks
 	bind     bool // service addresses are put on the link
 	families map[inet.Family]Sets
@@ -46,6 +47,7 @@ func newTables(marks Marks, bind bool, families []inet.Family) *tables {
 		members:  map[string]*delta.Table[ipset.Member, ipset.Mark]{},
 		servers:  delta.New[ipvs.Key, ipvs.Server](),
 		reals:    delta.New[ipvs.RealKey, ipvs.Real](),
+		draining: newDrains(),
 		marks:    marks,
 		bind:     bind,
 		families: map[inet.Family]Sets{},
@@ -256,7 +258,11 @@ func (r refs) server(key ipvs.Key, server ipvs.Server, reals []netip.AddrPort) {
 	r.member(r.sets(key.Addr).Owned, MemberOf(key), ipset.Mark{})
 	refer(r.drop, r.servers, key, server)
 	for _, at := range reals {
-		refer(r.drop, r.reals, ipvs.RealKeyOf(key, at), ipvs.Real{Weight: 1})
+		k := ipvs.RealKeyOf(key, at)
+		refer(r.drop, r.reals, k, ipvs.Real{Weight: 1})
+		if !r.drop {
+			r.draining.forget(k)
+		}
 	}
 }
 

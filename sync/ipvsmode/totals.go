@@ -5,7 +5,7 @@ import "kube-ipvs/sync/loop"
 // Totals implements loop.Totaler.
 func (d *Dataplane) Totals() loop.Totals {
 	t := loop.Totals{
-		Frontends: len(d.frontends), RealServers: d.realLayer.Known(), Draining: len(d.realLayer.draining), Refused: d.layers.Failing(),
+		Frontends: len(d.frontends), RealServers: d.realLayer.Known(), Draining: d.tables.draining.count, Refused: d.layers.Failing(),
 	}
 	for _, c := range d.changes {
 		t.Repaired += c.Repaired
