@@ -101,6 +101,18 @@ nft: packages build
 	go test -v -count 1 -tags kernel,nft -exec "$(inkernel) -kernel qemu" -timeout 40m -p 1 \
 	    -run 'TestIptables|TestOtherHands$$|TestRestart|TestDrain|TestTruth|TestFirewallOfNftables' ./test/kernel ./test/packet
 
+# Packets, scenarios and survival with Go's race detector, in the emulated machine, as it needs a CPU that user-mode Linux has not: some
+# XX minutes. It needs root.
+race: packages build
+	@test/packages qemu-system-x86 qemu-system-common
+	@test/linux $(bin)/linux
+	@go build -race -o $(bin)/race/ ./cmd/kube-ipvs
+	go test -race -v -count 1 -tags kernel -exec "$(inkernel) -kernel qemu -mem 3G" -timeout 40m ./test/scenario
+	go test -race -v -count 1 -tags kernel -exec "$(inkernel) -kernel qemu -mem 3G" -timeout 40m ./test/packet \
+	    -run 'TestDrain|TestUDP|TestRestart|TestOtherHands$$|TestStormInTheKernel|TestAffinity|TestNodePortsFollowAddresses'
+	go test -race -v -count 1 -tags kernel -exec "$(inkernel) -kernel qemu -mem 3G" -timeout 40m ./test/survive \
+	    -args -program $(bin)/race/kube-ipvs -kills 20
+
 # A choice of tests on Linux 5.10, 6.1, 6.12 and the newest that Debian has, in the emulated machine: docs/kernels.md. It goes on where
 # it was broken off. One cell of the table, anew: make kernels only=bullseye-nft-2-drains. It needs root.
 kernels: packages build

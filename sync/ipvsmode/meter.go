@@ -42,6 +42,20 @@ func (m Meter) Loads(ctx context.Context, fe *plan.Frontend) (map[netip.AddrPort
 	return out, nil
 }
 
+// unlisted returns the real servers of a virtual server that the kernel's listing lacks, as it does where other network namespaces have
+// some, without their counters. What cannot be read has no load.
+func (m Meter) unlisted(ctx context.Context, key ipvs.Key) map[netip.AddrPort]ipvs.RealState {
+	reals, err := m.Table.CountReals(ctx, key)
+	if err != nil {
+		return nil
+	}
+	out := map[netip.AddrPort]ipvs.RealState{}
+	for at, r := range reals {
+		out[at] = r.RealState
+	}
+	return out
+}
+
 // AllLoads implements loop.Meter.
 func (m Meter) AllLoads(ctx context.Context) (func(*plan.Frontend) map[netip.AddrPort]loop.Load, error) {
 	all := map[ipvs.Key]map[netip.AddrPort]ipvs.RealState{}
@@ -51,7 +65,11 @@ func (m Meter) AllLoads(ctx context.Context) (func(*plan.Frontend) map[netip.Add
 	return func(fe *plan.Frontend) map[netip.AddrPort]loop.Load {
 		out := map[netip.AddrPort]loop.Load{}
 		for _, key := range keys(fe) {
-			for at, r := range all[key] {
+			reals, listed := all[key]
+			if !listed {
+				reals = m.unlisted(ctx, key)
+			}
+			for at, r := range reals {
 				out[at] = out[at].Add(loadOf(r, ipvs.Counters{}))
 			}
 		}
@@ -75,14 +93,25 @@ func (m Meter) Totals(ctx context.Context) (map[plan.Address]loop.Load, error) {
 			out[AddressOf(key)] = loop.Load{Counters: loop.Counters(c)}
 		}
 	}
-	return out, m.Table.Walk(ctx, func(key ipvs.Key, e ipvs.Entry) {
-		total, isCounted := out[AddressOf(key)]
-		if !isCounted {
-			return
-		}
-		for _, r := range e.Reals {
+	add := func(key ipvs.Key, reals map[netip.AddrPort]ipvs.RealState) {
+		total := out[AddressOf(key)]
+		for _, r := range reals {
 			total = total.Add(loadOf(r, ipvs.Counters{}))
 		}
 		out[AddressOf(key)] = total
+	}
+	missing := map[plan.Address]struct{}{}
+	for a := range out {
+		missing[a] = struct{}{}
+	}
+	err = m.Table.Walk(ctx, func(key ipvs.Key, e ipvs.Entry) {
+		if _, isCounted := missing[AddressOf(key)]; isCounted {
+			delete(missing, AddressOf(key))
+			add(key, e.Reals)
+		}
 	})
+	for a := range missing {
+		add(KeyOf(a), m.unlisted(ctx, KeyOf(a)))
+	}
+	return out, err
 }

@@ -1,6 +1,7 @@
 package ipvsmode
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -12,7 +13,7 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// The loads of a frontend include those behind its alias; totals leave aliases and marks out.
+// The loads of a frontend include those behind its alias; totals leave aliases and marks out. What the kernel's listing lacks is read.
 func TestMeter(t *testing.T) {
 	at := netip.MustParseAddrPort("10.244.0.1:8080")
 	fe := &plan.Frontend{Address: plan.Address{Addr: netip.MustParseAddr("203.0.113.1"), Port: 80, Protocol: inet.TCP}, Internal: &plan.Internal{}}
@@ -28,7 +29,13 @@ func TestMeter(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	m := Meter{Table: table}
+	for _, unlisted := range [][]ipvs.Key{nil, {KeyOf(fe.Address), AliasKey(fe.Address)}} {
+		table.Unlist(unlisted...)
+		t.Run(fmt.Sprintf("listing without %v", unlisted), func(t *testing.T) { testMeter(t, Meter{Table: table}, fe, at) })
+	}
+}
+
+func testMeter(t *testing.T, m Meter, fe *plan.Frontend, at netip.AddrPort) {
 	loads, err := m.Loads(t.Context(), fe)
 	expectLoads(t, err, map[netip.AddrPort]loop.Load{at: {Weight: 1, Active: 2, Inactive: 4, Counters: loop.Counters{InBytes: 20}}}, loads)
 	of, err := m.AllLoads(t.Context())
