@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
@@ -178,7 +177,7 @@ func TestPage(t *testing.T) {
 		{[]string{"--page=none"}, "/page/", near, http.StatusNotFound, ""},
 		{[]string{"--page=none"}, "/page/v1alpha1/overview", near, http.StatusNotFound, ""},
 	} {
-		p := &proxy{config: configured(t, tt.args...), source: manifest.New(t.TempDir(), "node1", newHandler(loop.NewQueue(), logr.Discard()))}
+		p := &proxy{config: configured(t, tt.args...), source: manifest.New(t.TempDir(), "node1", loop.NewQueue(), nil)}
 		r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1:10249"+tt.path, nil)
 		r.RemoteAddr = tt.remote
 		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, net.Addr(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 10249})))

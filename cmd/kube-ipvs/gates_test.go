@@ -26,8 +26,8 @@ func TestNoExternalIPs(t *testing.T) {
 	}
 	for _, off := range []bool{false, true} {
 		cfg := configured(t, "--manifests="+t.TempDir(), fmt.Sprintf("--feature-gates=AllowServiceExternalIPs=%t", !off))
-		p := &proxy{config: cfg, handler: newHandler(loop.NewQueue(), logr.Discard())}
-		if err := p.newSource(); err != nil {
+		p := &proxy{config: cfg, queue: loop.NewQueue()}
+		if err := p.newSource(logr.Discard()); err != nil {
 			t.Fatal(err)
 		}
 		if _, is := p.source.(noExternalIPs); is != off {

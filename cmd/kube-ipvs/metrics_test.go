@@ -99,7 +99,7 @@ func metricsWith(t *testing.T, prefix string) []metric {
 	}
 	var c catalog
 	p.registerMetrics(&c)
-	kube.New(kube.Config{Client: fake.NewClientset(), NodeName: "n1"}, p.handler).Register(&c)
+	kube.New(kube.Config{Client: fake.NewClientset(), NodeName: "n1"}, p.queue).Register(&c)
 	out := slices.DeleteFunc(c.metrics, func(m metric) bool { return !strings.HasPrefix(m.name, prefix) })
 	slices.SortFunc(out, func(a, b metric) int { return strings.Compare(a.name, b.name) })
 	return out

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -58,9 +57,7 @@ func see(t *testing.T) *seen {
 		}
 		s.put(t, filepath.Base(file), string(text))
 	}
-	h := newHandler(s.queue, logr.Discard())
-	source := manifest.New(s.dir, "node1", h)
-	h.problems = source.Problems
+	source := manifest.New(s.dir, "node1", s.queue, nil)
 	ctx, stop := context.WithCancel(context.Background())
 	l := ipvsmode.New(s.config(source))
 	server := status.Server{

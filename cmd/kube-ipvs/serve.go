@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -36,7 +37,6 @@ type proxy struct {
 	kernel        *ipvsmode.Connection
 	families      []inet.Family
 	queue         *loop.Queue
-	handler       *handler
 	source        source.Source
 	postEvent     func(plan.Name, kube.Event)                            // posts an Event on a Service, if the source can
 	postNodeEvent func(kube.Event)                                       // the same on the Node
@@ -101,11 +101,9 @@ func newProxy(ctx context.Context, cfg *config.Config, k *ipvsmode.Connection) (
 		p.state.Queued()
 		p.metrics.Queued()
 	}
-	p.handler = newHandler(p.queue, klog.FromContext(ctx))
-	if err := p.newSource(); err != nil {
+	if err := p.newSource(klog.FromContext(ctx)); err != nil {
 		return nil, err
 	}
-	p.handler.problems = p.source.Problems
 	p.handlers = &health.Handlers{
 		State: p.state, Families: p.familyNames,
 		Eligible: func() bool { return p.source.Node().Eligible },
@@ -131,8 +129,8 @@ func (p *proxy) registerMetrics(r prometheus.Registerer) {
 }
 
 // newSource opens the source, restricted by the feature gates.
-func (p *proxy) newSource() error {
-	if err := p.openSource(); err != nil {
+func (p *proxy) newSource(log logr.Logger) error {
+	if err := p.openSource(log); err != nil {
 		return err
 	}
 	if !p.config.Enabled(config.AllowServiceExternalIPs) {
@@ -142,16 +140,16 @@ func (p *proxy) newSource() error {
 }
 
 // openSource opens the directory of manifests, or the API server.
-func (p *proxy) openSource() error {
+func (p *proxy) openSource(log logr.Logger) error {
 	cfg := p.config
 	name, err := nodeName(cfg.Hostname)
 	if err != nil {
 		return err
 	}
 	if cfg.Manifests != "" {
-		p.source = manifest.New(cfg.Manifests, name, p.handler)
+		p.source = manifest.New(cfg.Manifests, name, p.queue, logProblems(log))
 		p.postEvent, p.postNodeEvent = func(plan.Name, kube.Event) {}, func(kube.Event) {}
-		p.problems = newNodeReporter(p.handler.log, func(kube.Event) {})
+		p.problems = newNodeReporter(log, func(kube.Event) {})
 		return nil
 	}
 	connection := connectionTo(cfg)
@@ -165,10 +163,11 @@ func (p *proxy) openSource() error {
 	}
 	src := kube.New(kube.Config{
 		Client: client, Events: events, NodeName: name, NodeWait: 30 * time.Second, WaitLogInterval: 10 * time.Second,
-	}, p.handler)
+		Problems: logProblems(log),
+	}, p.queue)
 	src.Register(p.registry)
 	p.source, p.postEvent, p.postNodeEvent, p.pods = src, src.PostEvent, src.PostNodeEvent, src.Pods
-	p.problems = newNodeReporter(p.handler.log, src.PostNodeEvent)
+	p.problems = newNodeReporter(log, src.PostNodeEvent)
 	return nil
 }
 

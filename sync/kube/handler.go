@@ -73,7 +73,7 @@ func (s *Source) sliceChanged(old, now *object.Cached[plan.Slice]) {
 		s.gate.pass(func() { s.handler.EndpointsChanged(name) })
 	}
 	if !slices.Equal(orphan(old), orphan(now)) {
-		s.gate.pass(s.handler.ProblemsChanged)
+		s.gate.pass(func() { s.cfg.Problems(s.Problems()) })
 	}
 }
 
@@ -124,7 +124,7 @@ func valueOf[T, V any](c *object.Cached[T], part func(T) V) (v V) {
 func (s *Source) notifyNode(problems bool) {
 	s.gate.pass(s.handler.NodeChanged)
 	if problems {
-		s.gate.pass(s.handler.ProblemsChanged)
+		s.gate.pass(func() { s.cfg.Problems(s.Problems()) })
 	}
 }
 

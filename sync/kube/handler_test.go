@@ -19,7 +19,7 @@ var errUnavailable = errors.New("unavailable")
 // opened returns a source that notifies, but does not run.
 func opened() (*Source, sourcetest.Recorder) {
 	calls := sourcetest.NewRecorder()
-	s := New(Config{Client: fake.NewClientset(), NodeName: "n1"}, calls)
+	s := New(Config{Client: fake.NewClientset(), NodeName: "n1", Problems: calls.Problems}, calls)
 	s.gate.open(calls.Synced)
 	return s, calls
 }

@@ -32,6 +32,7 @@ func run(t *testing.T, client *fake.Clientset) (*Source, sourcetest.Recorder) {
 func runWith(t *testing.T, cfg Config) (*Source, sourcetest.Recorder) {
 	t.Helper()
 	calls := sourcetest.NewRecorder()
+	cfg.Problems = calls.Problems
 	return runFor(t, cfg, calls), calls
 }
 

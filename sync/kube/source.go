@@ -26,6 +26,8 @@ type Config struct {
 	Client   kubernetes.Interface
 	NodeName string
 
+	Problems source.Problems // nil: not called
+
 	// Events posts Events, at a rate that the Source limits. Nil: none are posted.
 	Events typed.EventsV1Interface
 
@@ -53,6 +55,9 @@ type Source struct {
 
 // New returns a Source for a Handler. It reads nothing before Run.
 func New(cfg Config, handler source.Handler) *Source {
+	if cfg.Problems == nil {
+		cfg.Problems = func([]plan.Problem) {}
+	}
 	return &Source{
 		cfg:      cfg,
 		handler:  handler,

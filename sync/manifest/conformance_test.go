@@ -29,7 +29,7 @@ func TestConformance(t *testing.T) {
 			put(o)
 		}
 		return sourcetest.Subject{
-			Source: runFor(t, d.path, h),
+			Source: runFor(t, d.path, h, nil),
 			Put:    put,
 			Remove: func(name plan.Name) { d.remove(name.Name + ".json") },
 		}

@@ -58,12 +58,12 @@ func nothing(t *testing.T, calls sourcetest.Recorder) {
 func run(t *testing.T, dir string) (*Source, sourcetest.Recorder) {
 	t.Helper()
 	calls := sourcetest.NewRecorder()
-	return runFor(t, dir, calls), calls
+	return runFor(t, dir, calls, calls.Problems), calls
 }
 
-func runFor(t *testing.T, dir string, h source.Handler) *Source {
+func runFor(t *testing.T, dir string, h source.Handler, problems source.Problems) *Source {
 	t.Helper()
-	s := New(dir, "n1", h)
+	s := New(dir, "n1", h, problems)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()

@@ -36,13 +36,14 @@ type Source struct {
 	directory directory
 	node      string
 	handler   source.Handler
+	report    source.Problems // nil: not called
 
 	now atomic.Pointer[snapshot]
 }
 
-// New returns a Source for a Handler. It reads nothing before Run.
-func New(dir, nodeName string, handler source.Handler) *Source {
-	s := &Source{directory: newDirectory(dir), node: nodeName, handler: handler}
+// New returns a Source for a Handler, and for Problems, which may be nil. It reads nothing before Run.
+func New(dir, nodeName string, handler source.Handler, report source.Problems) *Source {
+	s := &Source{directory: newDirectory(dir), node: nodeName, handler: handler, report: report}
 	s.now.Store(assemble(nil, nodeName))
 	return s
 }
@@ -94,8 +95,8 @@ func (s *Source) notify(before, now *snapshot) {
 	if !object.SameNode(before.node, now.node) || !slices.Equal(before.cidrs, now.cidrs) {
 		s.handler.NodeChanged()
 	}
-	if !slices.Equal(before.problems, now.problems) {
-		s.handler.ProblemsChanged()
+	if s.report != nil && !slices.Equal(before.problems, now.problems) {
+		s.report(now.problems)
 	}
 }
 

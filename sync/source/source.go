@@ -35,9 +35,6 @@ type Source interface {
 
 	// ServiceCIDRs returns the ranges of cluster IPs, sorted; none if the source does not know them.
 	ServiceCIDRs() []netip.Prefix
-
-	// Problems returns the unusable parts of the source, without those of Services that are served: these carry their own.
-	Problems() []plan.Problem
 }
 
 // A Handler receives a source's notifications, one at a time. Its methods must return soon.
@@ -53,7 +50,8 @@ type Handler interface {
 
 	// NodeChanged is called after Node or ServiceCIDRs changed.
 	NodeChanged()
-
-	// ProblemsChanged is called after Problems changed.
-	ProblemsChanged()
 }
+
+// Problems is called with the unusable parts of a source whenever they change, without those of Services that are served: these carry
+// their own. It is called as a Handler is: one at a time, and it must return soon.
+type Problems func([]plan.Problem)

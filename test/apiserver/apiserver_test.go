@@ -80,7 +80,6 @@ func (quiet) Synced()                    {}
 func (quiet) ServiceChanged(plan.Name)   {}
 func (quiet) EndpointsChanged(plan.Name) {}
 func (quiet) NodeChanged()               {}
-func (quiet) ProblemsChanged()           {}
 
 // put makes a Service with one endpoint, or changes its port and its endpoint.
 func (w *world) put(name string, n int) {

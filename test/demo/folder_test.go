@@ -20,7 +20,6 @@ func (s sink) Synced()                  { s.synced() }
 func (sink) ServiceChanged(plan.Name)   {}
 func (sink) EndpointsChanged(plan.Name) {}
 func (sink) NodeChanged()               {}
-func (sink) ProblemsChanged()           {}
 
 // TestManifests plays all changes of the folder and lets the product read it after each: every word of it must be one that
 // it understands.
@@ -63,7 +62,7 @@ func problemsOf(t *testing.T, dir string) []plan.Problem {
 	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
 	defer stop()
-	source := manifest.New(dir, node, sink{stop})
+	source := manifest.New(dir, node, sink{stop}, nil)
 	if err := source.Run(ctx); ctx.Err() != context.Canceled {
 		t.Fatalf("read %s: %v", dir, err)
 	}

@@ -32,18 +32,12 @@ type node struct {
 	unready atomic.Pointer[string]
 }
 
-// A handler tells the loop's queue of changes.
-type handler struct{ *loop.Queue }
-
-// ProblemsChanged implements source.Handler.
-func (handler) ProblemsChanged() {}
-
 // newNode runs a kube-ipvs on a node of a number, with an address and in a zone of its own.
 func newNode(t *testing.T, client kubernetes.Interface, number int) *node {
 	t.Helper()
 	name := fmt.Sprintf("node%d", number)
 	queue := loop.NewQueue()
-	source := kube.New(kube.Config{Client: client, NodeName: name}, handler{queue})
+	source := kube.New(kube.Config{Client: client, NodeName: name}, queue)
 	n := &node{socket: filepath.Join(t.TempDir(), "socket")}
 	own := []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(number)})}
 	table, families := new(ipvs.Fake), []inet.Family{inet.IPv4, inet.IPv6}

@@ -56,8 +56,6 @@ func (o *observed) EndpointsChanged(name plan.Name) {
 	o.Queue.EndpointsChanged(name)
 }
 
-func (o *observed) ProblemsChanged() {}
-
 // A node is the program's source and loop, with its client's configuration, on a kernel that does what it is asked.
 type node struct {
 	wire   wire

@@ -46,7 +46,6 @@ func (c synced) Synced()                  { close(c) }
 func (synced) ServiceChanged(plan.Name)   {}
 func (synced) EndpointsChanged(plan.Name) {}
 func (synced) NodeChanged()               {}
-func (synced) ProblemsChanged()           {}
 
 // load reads the objects of a step through a folder.
 func (s *scenario) load(t *testing.T, o objects) *manifest.Source {
@@ -61,7 +60,7 @@ func (s *scenario) load(t *testing.T, o objects) *manifest.Source {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	done := make(synced)
-	m := manifest.New(dir, s.flags.node, done)
+	m := manifest.New(dir, s.flags.node, done, nil)
 	ended := make(chan error, 1)
 	go func() { ended <- m.Run(ctx) }()
 	select {

@@ -29,8 +29,8 @@ func (r Recorder) EndpointsChanged(name plan.Name) { r <- name.String() }
 // NodeChanged implements source.Handler.
 func (r Recorder) NodeChanged() { r <- "node" }
 
-// ProblemsChanged implements source.Handler.
-func (r Recorder) ProblemsChanged() { r <- "problems" }
+// Problems is a source.Problems.
+func (r Recorder) Problems([]plan.Problem) { r <- "problems" }
 
 // Next demands that these are the next calls.
 func (r Recorder) Next(t *testing.T, want ...string) {
