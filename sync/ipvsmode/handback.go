@@ -12,6 +12,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
+	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/steering"
 )
@@ -187,4 +188,25 @@ func cleanItems(ctx context.Context, kernel steering.Kernel, which func(steering
 	}
 	slices.SortFunc(ops, func(a, b steering.Op) int { return b.Item.Compare(a.Item) })
 	return failures(ops, kernel.Do(ctx, ops))
+}
+
+// withoutNew empties the chains that decide about first packets. A rule keeps them in the ruleset, as others lead to them.
+func withoutNew(chains []iptables.Chain) []iptables.Chain {
+	for i, c := range chains {
+		switch c.Table + " " + c.Name {
+		case "mangle KIPVS-PREROUTING", "mangle KIPVS-OWN", "nat KIPVS-PREROUTING", "nat KIPVS-OUTPUT":
+			chains[i].Rules = []string{"-j RETURN"}
+		}
+	}
+	return chains
+}
+
+// served matches packets to frontends of a set that are for IPVS. After a hand-back these are of connections that conntrack knows
+// already, one-way flows among them: what begins and was not translated before is refused by the rules of kube-proxy.
+func (r rules) served(set ipset.Set) string {
+	out := matchSet(set, "dst,dst")
+	if r.cfg.HandedBack {
+		out = "-m conntrack --ctstatus CONFIRMED " + out
+	}
+	return out
 }

@@ -113,6 +113,11 @@ func TestHandBackWaits(t *testing.T) {
 	if !strings.Contains(rules, "-A KIPVS-PREROUTING -m set --match-set KIPVS-EXTERNAL dst,dst -j MARK") {
 		t.Error("packets of established connections are not diverted")
 	}
+	for line := range strings.Lines(rules) { // what kube-proxy refuses must not be accepted before its rules
+		if strings.Contains(line, "dst,dst -j ACCEPT") && !strings.Contains(line, "KIPVS-HEALTH") && !strings.Contains(line, "CONFIRMED") {
+			t.Errorf("new connections are accepted: %s", line)
+		}
+	}
 }
 
 // A hand-back is not due before kube-proxy has rules wherever kube-ipvs has virtual servers, and in ipvs mode sets.

@@ -41,7 +41,7 @@ type RulesConfig struct {
 	Detector Detector
 	Bind     bool // addresses are on the link: reject unclaimed packets there
 
-	// HandedBack leaves new connections to kube-proxy, whose rules translate them, and serves established ones.
+	// HandedBack leaves new connections to kube-proxy, whose rules translate or refuse them, and serves those that began before.
 	HandedBack bool
 
 	// PredictablePorts is for an iptables that is too old to let MASQUERADE choose ports at random (--random-fully).
@@ -90,7 +90,7 @@ func Rules(cfg RulesConfig, family inet.Family) iptables.Ruleset {
 		{Table: "filter", Name: "KIPVS-INPUT", Rules: r.filterInput()},
 		{Table: "filter", Name: "KIPVS-LOCAL", Rules: r.filterLocal()},
 		{Table: "filter", Name: "KIPVS-EXTERNAL", Rules: r.diverted(notSYN+" "+r.connmark(cfg.Marks.Own)+" "+reset, "-j ACCEPT")},
-		{Table: "filter", Name: "KIPVS-ACCEPT", Rules: []string{matchSet(r.sets.Frontends, "dst,dst") + " -j ACCEPT"}},
+		{Table: "filter", Name: "KIPVS-ACCEPT", Rules: []string{r.served(r.sets.Frontends) + " -j ACCEPT"}},
 		{Table: "filter", Name: "KIPVS-FORWARD", Rules: []string{known + " -j ACCEPT", toLink + " -p tcp " + reset, toLink + " -j REJECT"}},
 		{Table: "filter", Name: "KIPVS-OUTPUT", Rules: r.filterOutput()},
 	}
@@ -124,17 +124,6 @@ func withoutEmpty(set iptables.Ruleset) iptables.Ruleset {
 	}
 	set.Chains = slices.DeleteFunc(set.Chains, func(c iptables.Chain) bool { return len(c.Rules) == 0 })
 	return set
-}
-
-// withoutNew empties the chains that decide about first packets. A rule keeps them in the ruleset, as others lead to them.
-func withoutNew(chains []iptables.Chain) []iptables.Chain {
-	for i, c := range chains {
-		switch c.Table + " " + c.Name {
-		case "mangle KIPVS-PREROUTING", "mangle KIPVS-OWN", "nat KIPVS-PREROUTING", "nat KIPVS-OUTPUT":
-			chains[i].Rules = []string{"-j RETURN"}
-		}
-	}
-	return chains
 }
 
 // policyAgents are chains of agents that enforce network policies, and must see packets in INPUT before they are accepted: Calico's
@@ -361,7 +350,7 @@ func (r rules) masquerade() []string {
 func (r rules) filterInput() []string {
 	return slices.Concat(
 		[]string{matchSet(r.sets.Local, "dst") + " -j KIPVS-LOCAL"},
-		r.diverted(matchSet(r.sets.External, "dst,dst")+" -j KIPVS-EXTERNAL"),
+		r.diverted(r.served(r.sets.External)+" -j KIPVS-EXTERNAL"),
 		[]string{matchSet(r.sets.Health, "dst,dst") + " -j ACCEPT"})
 }
 
@@ -371,7 +360,7 @@ func (r rules) filterInput() []string {
 func (r rules) filterLocal() []string {
 	out := []string{
 		"-m conntrack --ctstate DNAT -j ACCEPT",
-		matchSet(r.sets.Frontends, "dst,dst") + " -j ACCEPT",
+		r.served(r.sets.Frontends) + " -j ACCEPT",
 		"-m conntrack --ctstate RELATED -j RETURN",
 		"-m conntrack --ctdir REPLY -j RETURN",
 	}

@@ -36,6 +36,7 @@ func TestForward(t *testing.T) {
 		for _, both := range []bool{false, true} {
 			t.Run(mode+map[bool]string{false: "/kube-proxy ends first", true: "/both run for a while"}[both], func(t *testing.T) {
 				w := newWorld(t)
+				w.ours.Env = []string{w.path(lateIPv6("ip6tables-legacy-restore"), lateIPv6("ip6tables-nft-restore"))}
 				w.startKubeProxy(mode)
 				rules := kubelets
 				if mode != kubeproxy.NFTables {
@@ -87,7 +88,7 @@ func TestBack(t *testing.T) {
 			time.Sleep(time.Second) // it waits
 			w.stopOurs()
 			time.Sleep(time.Second)
-			w.startKubeProxy(mode, w.path(noModules, lateIPv6))
+			w.startKubeProxy(mode, w.path(noModules, lateIPv6("ip6tables-restore")))
 			if mode == kubeproxy.IPVS {
 				if err := <-ended; err != nil {
 					t.Fatalf("%v\n%s", err, said)

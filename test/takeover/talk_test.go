@@ -159,7 +159,10 @@ func (w *world) talk() *talks {
 		s.last[q] = a.Who
 		s.work.Go(func() { s.hold(ctx, q, c, a.Who) })
 	}
-	s.work.Go(func() { s.tryAll(ctx, all) })
+	denied := slices.DeleteFunc(slices.Clone(all), func(q way) bool { return !q.denied })
+	allowed := slices.DeleteFunc(all, func(q way) bool { return q.denied })
+	s.work.Go(func() { s.tryAll(ctx, allowed) })
+	s.work.Go(func() { s.tryDenied(ctx, denied) })
 	return s
 }
 
@@ -215,6 +218,20 @@ func (s *talks) tryAll(ctx context.Context, all []way) {
 			return
 		case <-tick.C:
 			s.work.Go(func() { s.try(turns[i%len(turns)]) })
+		}
+	}
+}
+
+// tryDenied begins connections that source ranges do not allow, ten times as often: a moment without them is short.
+func (s *talks) tryDenied(ctx context.Context, all []way) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.work.Go(func() { s.try(all[i%len(all)]) })
 		}
 	}
 }

@@ -163,8 +163,10 @@ type script struct{ name, text string }
 // noModules loads no modules, as in a container without /lib/modules: kube-proxy's nftables mode does not flush IPVS then.
 var noModules = script{"modprobe", "exit 1"}
 
-// lateIPv6 lets kube-proxy's rules of IPv6 come long after those of IPv4, as they do on a busy node.
-var lateIPv6 = script{"ip6tables-restore", `sleep 6; PATH=${PATH#*:}; exec ip6tables-restore "$@"`}
+// lateIPv6 lets the rules of IPv6 come long after those of IPv4, as they do on a busy node.
+func lateIPv6(program string) script {
+	return script{program, `sleep 6; PATH=${PATH#*:}; exec ` + program + ` "$@"`}
+}
 
 // path is the environment of a process that finds these scripts first.
 func (w *world) path(scripts ...script) string {
