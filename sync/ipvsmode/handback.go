@@ -14,6 +14,7 @@ import (
 	"kube-ipvs/ipset"
 	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/conntrack"
 	"kube-ipvs/ipvs/steering"
 )
 
@@ -79,7 +80,8 @@ func (h HandBack) Serves(ctx context.Context) (bool, error) {
 }
 
 // Do removes all objects of kube-ipvs but those that kube-proxy uses. Rules for new connections go first, as kube-proxy translates
-// those. In ipvs mode it also has the established ones; else IPVS serves these until the last has ended, or the limit.
+// those. In ipvs mode it also has the established ones; else IPVS serves these until the last has ended, or the limit. UDP clients that
+// go on then get an endpoint from kube-proxy: their flows are forgotten.
 func (h HandBack) Do(ctx context.Context) error {
 	if h.Keep {
 		return h.leaveServers(ctx)
@@ -97,10 +99,29 @@ func (h HandBack) Do(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := h.wait(ctx); err != nil {
+	left, err := h.wait(ctx)
+	if err != nil {
 		return err
 	}
-	return Clean(ctx, h.Kernel)
+	return errors.Join(Clean(ctx, h.Kernel), h.forget(ctx, left))
+}
+
+// forget deletes the tracked flows of UDP frontends.
+func (h HandBack) forget(ctx context.Context, connected []ipvs.Key) error {
+	frontends := map[inet.Family][]conntrack.Frontend{}
+	for _, k := range connected {
+		if k.Proto != inet.UDP || inAliases(k) { // conntrack alone has the flows of an alias
+			continue
+		}
+		f := inet.FamilyOf(k.Addr)
+		frontends[f] = append(frontends[f], conntrack.Frontend{Proto: k.Proto, At: k.AddrPort()})
+	}
+	var errs []error
+	for _, of := range frontends {
+		_, err := h.Flows.Delete(ctx, of)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // leaveServers removes all but the virtual servers at frontends, the link and the addresses.
@@ -125,51 +146,56 @@ func (h HandBack) removeAliases(ctx context.Context, f inet.Family) error {
 	return deleteServers(ctx, h.IPVS, slices.DeleteFunc(owned, func(k ipvs.Key) bool { return !inAliases(k) }))
 }
 
-// wait waits until IPVS has no more connections to the endpoints of owned virtual servers, at most for the limit.
-func (h HandBack) wait(ctx context.Context) error {
+// wait waits until IPVS has no more connections to the endpoints of owned virtual servers, at most for the limit. It returns the virtual
+// servers that still have some then.
+func (h HandBack) wait(ctx context.Context) ([]ipvs.Key, error) {
 	const pause = time.Second
 	told := -1
 	for end := time.Now().Add(h.Limit); ; {
-		n, err := h.connections(ctx)
+		n, connected, err := h.connections(ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if n != told && h.Waits != nil {
 			h.Waits(n)
 		}
 		if told = n; n == 0 || !time.Now().Before(end) {
-			return nil
+			return connected, nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d connections are left to IPVS: %w", n, ctx.Err())
+			return nil, fmt.Errorf("%d connections are left to IPVS: %w", n, ctx.Err())
 		case <-time.After(pause):
 		}
 	}
 }
 
-// connections returns the number of connections of owned virtual servers: of TCP those that are established, which the others
-// have been.
-func (h HandBack) connections(ctx context.Context) (n int, err error) {
+// connections returns the number of connections of owned virtual servers, and which have some: of TCP those that are established, which
+// the others have been.
+func (h HandBack) connections(ctx context.Context) (n int, connected []ipvs.Key, err error) {
 	table, err := h.IPVS.Read(ctx)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
 		owned, err := ownedServers(ctx, h.Kernel, f)
 		if err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 		for _, k := range owned {
+			before := n
 			for real := range maps.Values(table[k].Reals) {
 				n += int(real.Active)
 				if k.Proto != inet.TCP {
 					n += int(real.Inactive)
 				}
 			}
+			if n > before {
+				connected = append(connected, k)
+			}
 		}
 	}
-	return n, nil
+	return n, connected, nil
 }
 
 // cleanItems removes items that are on the node.

@@ -13,6 +13,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/conntrack"
 	"kube-ipvs/ipvs/steering"
 )
 
@@ -118,6 +119,33 @@ func TestHandBackWaits(t *testing.T) {
 			t.Errorf("new connections are accepted: %s", line)
 		}
 	}
+}
+
+// At the limit, flows of UDP that go on are forgotten, where IPVS has some, so that kube-proxy's rules take their next packets.
+func TestHandBackForgetsFlows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := handBackRig(t)
+		for n := range 2 {
+			name := r.set(3+n, pods(1), udp)
+			r.slices[name][0].Ports[0].Proto = inet.UDP
+		}
+		stop := r.start()
+		r.queue.Synced()
+		r.take()
+		stop()
+		at := netip.MustParseAddrPort("10.244.0.1:8080")
+		r.setConnections(ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.0.1:80")), at, 1, 0)
+		r.setConnections(ipvs.AddrKey(inet.UDP, netip.MustParseAddrPort("10.96.0.3:80")), at, 0, 1)
+		kernel, flows := r.config().Kernel, new(conntrack.Fake)
+		kernel.Flows = flows
+		h := HandBack{Kernel: kernel, Rules: RulesConfig{Marks: MarksFor(14)}, Limit: time.Minute}
+		if err := h.Do(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := fmt.Sprint(flows.Calls()), "[[conntrack -L -p udp --orig-dst 10.96.0.3 --orig-port-dst 80]]"; got != want {
+			t.Errorf("forgotten: %s, want %s", got, want)
+		}
+	})
 }
 
 // A hand-back is not due before kube-proxy has rules wherever kube-ipvs has virtual servers, and in ipvs mode sets.
