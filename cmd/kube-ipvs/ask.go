@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"kube-ipvs/internal/config"
 	"kube-ipvs/sync/status"
@@ -81,20 +79,6 @@ func parseService(text, namespace string) (status.Query, error) {
 	}
 	q.Namespace = cmp.Or(q.Namespace, "default")
 	return q, nil
-}
-
-// encode prints an answer for machines.
-func encode(out io.Writer, format string, answer any) error {
-	if format == "yaml" {
-		text, err := yaml.Marshal(answer)
-		if err == nil {
-			_, err = fmt.Fprintf(out, "%s", text)
-		}
-		return err
-	}
-	e := json.NewEncoder(out)
-	e.SetIndent("", "  ")
-	return e.Encode(answer)
 }
 
 // tabulate prints rows in columns, as kubectl does.

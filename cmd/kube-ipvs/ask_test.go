@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"kube-ipvs/internal/cli"
 )
 
 // Names are resolved as kubectl's are.
@@ -139,12 +141,12 @@ func TestAskErrors(t *testing.T) {
 		{"top a b", "accepts at most 1 arg(s)"},
 		{"get --raw v1alpha1/nodes", "--raw=v1alpha1/nodes: must be a path such as /v1alpha1/nodes"},
 	} {
-		if _, problems, exit := s.run(t, tt.line); exit != failed || !strings.Contains(problems, tt.want) {
+		if _, problems, exit := s.run(t, tt.line); exit != cli.Failed || !strings.Contains(problems, tt.want) {
 			t.Errorf("%s: exit status %d, %q, want %q", tt.line, exit, problems, tt.want)
 		}
 	}
 	s.socket += "-none"
-	if _, problems, exit := s.run(t, "get"); exit != failed || !strings.Contains(problems, "no kube-ipvs answers at "+s.socket) {
+	if _, problems, exit := s.run(t, "get"); exit != cli.Failed || !strings.Contains(problems, "no kube-ipvs answers at "+s.socket) {
 		t.Errorf("nobody there: exit status %d, %q", exit, problems)
 	}
 }
@@ -157,8 +159,8 @@ func TestRaw(t *testing.T) {
 		exit       int
 	}{
 		{"/v1alpha1/nodes", `{"kind":"NodeList","apiVersion":"kube-ipvs/v1alpha1","node":"node1"`, 0},
-		{"/v1alpha1/services?service=none", `{"kind":"Status","apiVersion":"kube-ipvs/v1alpha1","message":"no such Service is served","code":404}`, failed},
-		{"/none", "404 page not found", failed},
+		{"/v1alpha1/services?service=none", `{"kind":"Status","apiVersion":"kube-ipvs/v1alpha1","message":"no such Service is served","code":404}`, cli.Failed},
+		{"/none", "404 page not found", cli.Failed},
 	} {
 		if out, problems, exit := s.run(t, "get --raw "+tt.path); exit != tt.exit || !strings.HasPrefix(out, tt.want) || problems != "" {
 			t.Errorf("%s: exit status %d, %q %q, want %d %q", tt.path, exit, out, problems, tt.exit, tt.want)

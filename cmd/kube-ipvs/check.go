@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"kube-ipvs/internal/check"
+	"kube-ipvs/internal/cli"
 	"kube-ipvs/internal/config"
 	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/kube"
@@ -29,26 +30,26 @@ not be examined), and what to do.
 Exit status: 1 if there is an error, or else 2 if something could not be examined, or else 0.`,
 		Example: `  kube-ipvs check --cluster-cidr=10.244.0.0/16 --kubeconfig=/etc/kubernetes/kubelet.conf
   kube-ipvs check -o json | jq '.findings[] | select(.severity == "error")'`,
-		Args: func(cmd *cobra.Command, args []string) error { return troubled(noArguments(cmd, args)) },
+		Args: func(cmd *cobra.Command, args []string) error { return cli.Troubled(noArguments(cmd, args)) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadFor(cmd, flags)
 			if err != nil {
-				return troubled(err)
+				return cli.Troubled(err)
 			}
 			if !slices.Contains(checkFormats, output) {
-				return troubled(fmt.Errorf("--output=%s: must be table, json or yaml", output))
+				return cli.Troubled(fmt.Errorf("--output=%s: must be table, json or yaml", output))
 			}
 			found := examine(cmd.Context(), cfg)
 			if err := printFindings(cmd.OutOrStdout(), output, found); err != nil {
-				return troubled(err)
+				return cli.Troubled(err)
 			}
 			if status := check.Status(found); status != 0 {
-				return exit{status, nil}
+				return cli.Exit(status, nil)
 			}
 			return nil
 		},
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return troubled(err) })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Troubled(err) })
 	flags = addServeFlags(cmd)
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "Format of the output: table, json or yaml.")
 	return cmd
@@ -108,5 +109,5 @@ func printFindings(out io.Writer, format string, found []check.Finding) error {
 	if format == "table" {
 		return check.Print(out, found)
 	}
-	return encode(out, format, checkReport{"kube-ipvs/v1", "CheckReport", check.Status(found), found})
+	return cli.Encode(out, format, checkReport{"kube-ipvs/v1", "CheckReport", check.Status(found), found})
 }

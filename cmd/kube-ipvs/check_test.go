@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"kube-ipvs/internal/check"
+	"kube-ipvs/internal/cli"
 	"kube-ipvs/internal/config"
 )
 
@@ -27,8 +28,8 @@ func TestMisuseOfSubcommands(t *testing.T) {
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			var out, err bytes.Buffer
-			if status := program(t.Context(), strings.Fields(tt.args), &out, &err); status != trouble {
-				t.Errorf("exit status %d, want %d", status, trouble)
+			if status := program(t.Context(), strings.Fields(tt.args), &out, &err); status != cli.Trouble {
+				t.Errorf("exit status %d, want %d", status, cli.Trouble)
 			}
 			if !strings.Contains(err.String(), tt.want) || out.Len() > 0 {
 				t.Errorf("said %q and %q, want %q", out.String(), err.String(), tt.want)

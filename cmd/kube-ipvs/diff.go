@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
 
+	"kube-ipvs/internal/cli"
 	"kube-ipvs/internal/config"
 	"kube-ipvs/sync/health"
 	"kube-ipvs/sync/ipvsmode"
@@ -20,11 +21,8 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// The exit statuses of diff, as of diff(1); 0: no differences.
-const (
-	differs = 1
-	trouble = 2
-)
+// differs is the exit status of diff if there are differences, as of diff(1).
+const differs = 1
 
 // diffLimit bounds the time until Services were read and compared.
 const diffLimit = time.Minute
@@ -43,26 +41,18 @@ Exit status: 0 without differences, 1 with some, 2 if the kernel or the Services
 		Example: `  kube-ipvs diff --cluster-cidr=10.244.0.0/16 --kubeconfig=/etc/kubernetes/kubelet.conf
   kube-ipvs diff --config=/var/lib/kube-proxy/config.conf
   kube-ipvs diff --cluster-cidr=10.244.0.0/16 --manifests=/etc/kube-ipvs/manifests`,
-		Args: func(cmd *cobra.Command, args []string) error { return troubled(noArguments(cmd, args)) },
+		Args: func(cmd *cobra.Command, args []string) error { return cli.Troubled(noArguments(cmd, args)) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadFor(cmd, flags)
 			if err != nil {
-				return troubled(err)
+				return cli.Troubled(err)
 			}
 			return diff(cmd.Context(), cfg, cmd.OutOrStdout())
 		},
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return troubled(err) })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Troubled(err) })
 	flags = addServeFlags(cmd)
 	return cmd
-}
-
-// troubled returns an error with its exit status.
-func troubled(err error) error {
-	if err == nil {
-		return nil
-	}
-	return exit{trouble, err}
 }
 
 // actionFlags select an action of the program beside serving.
@@ -98,11 +88,11 @@ func diff(ctx context.Context, cfg *config.Config, stdout io.Writer) error {
 	})
 	switch {
 	case err != nil:
-		return exit{trouble, err}
+		return cli.Exit(cli.Trouble, err)
 	case impossible != nil:
-		return exit{differs, fmt.Errorf("a start could not make all that is wanted: %w", impossible)}
+		return cli.Exit(differs, fmt.Errorf("a start could not make all that is wanted: %w", impossible))
 	case changes > 0:
-		return exit{differs, nil}
+		return cli.Exit(differs, nil)
 	}
 	return nil
 }

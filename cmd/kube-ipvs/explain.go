@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"kube-ipvs/internal/cli"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/status"
 )
@@ -58,7 +59,7 @@ looked at. Established connections keep the way of their first packet.`,
 				keepWays(&list.Items[i], from)
 			}
 			if a.output != "" {
-				return encode(cmd.OutOrStdout(), a.output, list)
+				return cli.Encode(cmd.OutOrStdout(), a.output, list)
 			}
 			return printExplanations(cmd.OutOrStdout(), list.Items, short)
 		},

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/duration"
 
+	"kube-ipvs/internal/cli"
 	"kube-ipvs/sync/status"
 )
 
@@ -81,7 +82,7 @@ func (a *asking) getRaw(ctx context.Context, out io.Writer, path string) error {
 		return err
 	}
 	if response.StatusCode != http.StatusOK {
-		return exit{failed, nil}
+		return cli.Exit(cli.Failed, nil)
 	}
 	return nil
 }
@@ -164,7 +165,7 @@ func show[T any](ctx context.Context, out io.Writer, a *asking, resource string,
 			return err
 		}
 		if a.output == "json" || a.output == "yaml" {
-			return encode(out, a.output, list)
+			return cli.Encode(out, a.output, list)
 		}
 		if before == nil {
 			first = list.Time

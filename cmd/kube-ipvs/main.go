@@ -3,14 +3,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -18,20 +15,16 @@ import (
 	logsapi "k8s.io/component-base/logs/api/v1"
 	"k8s.io/klog/v2"
 
+	"kube-ipvs/internal/cli"
 	"kube-ipvs/internal/config"
 )
 
 // version is set when a release is built: -ldflags "-X main.version=v1.2.3".
 var version = "devel"
 
-// failed is the exit status of every failure, as kube-proxy has it; the last lines of output give the reason.
-const failed = 1
-
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	cmd, args := named(os.Args)
-	os.Exit(run(ctx, cmd, args, os.Stdout, os.Stderr))
+	cli.Main(cmd, args)
 }
 
 // named returns the command line that a program of this name is, and its arguments.
@@ -47,30 +40,7 @@ func named(args []string) (*cobra.Command, []string) {
 
 // program runs kube-ipvs without the process: it returns the exit status.
 func program(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	return run(ctx, command(), args, stdout, stderr)
-}
-
-// run runs a command line, and returns the exit status.
-func run(ctx context.Context, cmd *cobra.Command, args []string, stdout, stderr io.Writer) int {
-	cmd.SetArgs(args)
-	cmd.SetOut(stdout)
-	cmd.SetErr(stderr)
-	err := cmd.ExecuteContext(ctx)
-	if err == nil {
-		return 0
-	}
-	ended := exit{failed, err}
-	errors.As(err, &ended)
-	if ended.error != nil {
-		fmt.Fprintf(stderr, "%s: %v\n", cmd.DisplayName(), ended.error)
-	}
-	return ended.status
-}
-
-// An exit is the end of a subcommand with an exit status of its own. Without an error there is nothing to print.
-type exit struct {
-	status int
-	error
+	return cli.Run(ctx, command(), args, stdout, stderr)
 }
 
 // command returns the command line: without a subcommand it is the proxy, with kube-proxy's flags.

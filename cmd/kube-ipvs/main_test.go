@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"kube-ipvs/internal/cli"
 	"kube-ipvs/internal/config"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/ipvsmode"
@@ -59,8 +60,8 @@ func TestMisuseIsOneClearMessage(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var out, err bytes.Buffer
-			if status := program(context.Background(), tt.args, &out, &err); status != failed {
-				t.Errorf("exit status %d, want %d", status, failed)
+			if status := program(context.Background(), tt.args, &out, &err); status != cli.Failed {
+				t.Errorf("exit status %d, want %d", status, cli.Failed)
 			}
 			if !strings.Contains(err.String(), tt.want) || out.Len() > 0 {
 				t.Errorf("said %q and %q, want %q", out.String(), err.String(), tt.want)
@@ -197,7 +198,7 @@ func TestWriteConfig(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
-	if status := program(t.Context(), []string{"--write-config-to=" + file + "/x"}, &out, &err); status != failed {
+	if status := program(t.Context(), []string{"--write-config-to=" + file + "/x"}, &out, &err); status != cli.Failed {
 		t.Errorf("exit status %d where no file can be", status)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/duration"
 
+	"kube-ipvs/internal/cli"
 	"kube-ipvs/sync/kube/remote"
 	"kube-ipvs/sync/status"
 )
@@ -53,38 +54,38 @@ the API server could not be asked; or else 0.`,
   kubectl ipvs status -o json | jq -r '.nodes[] | select(.state != "Ready") | .name'`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if output != "" && !slices.Contains(statusFormats, output) {
-				return troubled(fmt.Errorf("--output=%s: is none of %s", output, strings.Join(statusFormats, ", ")))
+				return cli.Troubled(fmt.Errorf("--output=%s: is none of %s", output, strings.Join(statusFormats, ", ")))
 			}
 			if s.parallel < 1 || s.lag <= 0 {
-				return troubled(fmt.Errorf("--parallel=%d, --lag=%v: must be more than 0", s.parallel, s.lag))
+				return cli.Troubled(fmt.Errorf("--parallel=%d, --lag=%v: must be more than 0", s.parallel, s.lag))
 			}
 			var err error
 			if s.nodes, err = p.connect(&p.flags); err != nil {
-				return troubled(err)
+				return cli.Troubled(err)
 			}
 			list, err := s.nodes.Nodes(cmd.Context(), selector)
 			if err != nil {
-				return troubled(err)
+				return cli.Troubled(err)
 			}
 			if list, err = only(list, args); err != nil {
-				return troubled(err)
+				return cli.Troubled(err)
 			}
 			s.begin = time.Now()
 			found := s.ask(cmd.Context(), list)
 			if err := cmd.Context().Err(); err != nil { // an interrupt is not what nodes answer
-				return troubled(err)
+				return cli.Troubled(err)
 			}
 			if err := printStatus(cmd.OutOrStdout(), output, s.lag, found); err != nil {
-				return troubled(err)
+				return cli.Troubled(err)
 			}
 			if code := exitStatus(found); code != 0 {
-				return exit{code, nil}
+				return cli.Exit(code, nil)
 			}
 			return nil
 		},
 		ValidArgsFunction: p.completeNodes,
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return troubled(err) })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Troubled(err) })
 	cmd.Flags().StringVarP(&selector, "selector", "l", "", "Labels of the nodes, such as -l zone=a.")
 	cmd.Flags().StringVarP(&output, "output", "o", "", "Format of the output: "+strings.Join(statusFormats, ", ")+".")
 	cmd.Flags().IntVar(&s.parallel, "parallel", 16, "Nodes that are asked at once.")
@@ -137,7 +138,7 @@ func exitStatus(found status.ClusterStatus) int {
 // printStatus prints in one of the formats.
 func printStatus(out io.Writer, format string, lag time.Duration, found status.ClusterStatus) error {
 	if format == "json" || format == "yaml" {
-		return encode(out, format, found)
+		return cli.Encode(out, format, found)
 	}
 	if err := printNodes(out, format == "wide", found.Nodes); err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kube-ipvs/internal/cli"
 	"kube-ipvs/sync/kube/remote"
 	"kube-ipvs/sync/status"
 )
@@ -74,7 +75,7 @@ func (f *fakeFleet) run(t *testing.T, line string) (stdout, stderr string, exit 
 	t.Setenv("KUBECONFIG", file)
 	cmd := pluginCommand(func(*remote.Flags) (fleet, error) { return f, nil })
 	var out, problems bytes.Buffer
-	exit = run(t.Context(), cmd, strings.Fields(line), &out, &problems)
+	exit = cli.Run(t.Context(), cmd, strings.Fields(line), &out, &problems)
 	return out.String(), problems.String(), exit
 }
 
@@ -266,7 +267,7 @@ func TestNamespacesOfThePlugin(t *testing.T) {
 		{"get --node node9", "node node9 has no pod"},
 		{"get shop/web -n other --node node1", "shop/web is not in namespace other"},
 	} {
-		if _, problems, exit := f.run(t, tt.line); exit != failed || !strings.Contains(problems, tt.want) {
+		if _, problems, exit := f.run(t, tt.line); exit != cli.Failed || !strings.Contains(problems, tt.want) {
 			t.Errorf("%s: exit status %d, %q, want %q", tt.line, exit, problems, tt.want)
 		}
 	}
@@ -310,7 +311,7 @@ func TestCompletionOfThePlugin(t *testing.T) {
 	} {
 		var out, problems bytes.Buffer
 		cmd := pluginCommand(func(*remote.Flags) (fleet, error) { return f, nil })
-		run(t.Context(), cmd, append([]string{"__complete"}, append(strings.Fields(tt.line), "")...), &out, &problems)
+		cli.Run(t.Context(), cmd, append([]string{"__complete"}, append(strings.Fields(tt.line), "")...), &out, &problems)
 		if !strings.Contains(out.String(), tt.want) {
 			t.Errorf("%s: %q, want %q", tt.line, out.String(), tt.want)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"kube-ipvs/internal/cli"
 	"kube-ipvs/sync/status"
 )
 
@@ -68,7 +69,7 @@ func (a *asking) top(ctx context.Context, out io.Writer, q status.Query, limit i
 			rates.Items = rates.Items[:limit]
 		}
 		if a.output != "" {
-			err = encode(out, a.output, rates)
+			err = cli.Encode(out, a.output, rates)
 		} else {
 			err = printRates(out, rates.Items, q.Service != "")
 		}
