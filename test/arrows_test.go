@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -107,8 +108,10 @@ type arrow struct {
 	wrong func(imported string) bool
 }
 
+// kernel are the kernel's parts.
+var kernel = []string{"ipvs", "ipset", "iptables", "internal/netlink"}
+
 func TestArrows(t *testing.T) {
-	kernel := []string{"ipvs", "ipset", "iptables", "internal/netlink"}
 	product := func(s source) bool { return !s.in("test") && !s.test }
 	arrows := []arrow{
 		{
@@ -185,6 +188,14 @@ func TestArrows(t *testing.T) {
 			wrong: func(i string) bool { return isOurs(i) && under(strings.TrimPrefix(i, module+"/"), kernel...) },
 		},
 		{
+			name: "what shows kube-ipvs knows what it answers, and no kernel",
+			of:   func(s source) bool { return product(s) && s.in("internal/see", "internal/cli", "cmd/kubectl-ipvs") },
+			wrong: func(i string) bool {
+				known := []string{"internal/see", "internal/cli", "sync/status", "sync/loop", "sync/kube/remote"}
+				return isOurs(i) && !slices.Contains(known, strings.TrimPrefix(i, module+"/"))
+			},
+		},
+		{
 			name: "a mode does not know where Services come from",
 			of:   func(s source) bool { return product(s) && s.in("sync/ipvsmode") },
 			wrong: func(i string) bool {
@@ -230,6 +241,26 @@ func TestArrows(t *testing.T) {
 }
 
 func isOurs(imported string) bool { return strings.HasPrefix(imported, module+"/") }
+
+// kubectl's plugin runs wherever kubectl does: nothing that it is made of is the kernel's, or lacks files for another system. That they
+// compile is for "make lint" to say: it takes longer.
+func TestPluginIsForAllSystems(t *testing.T) {
+	for _, system := range []string{"linux", "darwin", "windows"} {
+		for _, arch := range []string{"amd64", "arm64"} {
+			cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "./cmd/kubectl-ipvs")
+			cmd.Dir, cmd.Env = "..", append(os.Environ(), "GOOS="+system, "GOARCH="+arch, "CGO_ENABLED=0", "GOFLAGS=")
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Errorf("%s/%s: %v\n%s", system, arch, err, out)
+			}
+			for name := range strings.Lines(string(out)) {
+				if name = strings.TrimSpace(name); isOurs(name) && under(strings.TrimPrefix(name, module+"/"), kernel...) {
+					t.Errorf("%s/%s: it is made of %s, too", system, arch, name)
+				}
+			}
+		}
+	}
+}
 
 // sync is the standard library's name; ours is a folder and no package.
 func TestSyncIsNoPackage(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -17,30 +16,14 @@ import (
 
 	"kube-ipvs/internal/cli"
 	"kube-ipvs/internal/config"
+	"kube-ipvs/internal/see"
 )
 
 // version is set when a release is built: -ldflags "-X main.version=v1.2.3".
 var version = "devel"
 
 func main() {
-	cmd, args := named(os.Args)
-	cli.Main(cmd, args)
-}
-
-// named returns the command line that a program of this name is, and its arguments.
-func named(args []string) (*cobra.Command, []string) {
-	switch filepath.Base(args[0]) {
-	case pluginName:
-		return pluginCommand(connect), args[1:]
-	case pluginCompletion:
-		return pluginCommand(connect), append([]string{cobra.ShellCompRequestCmd}, args[1:]...)
-	}
-	return command(), args[1:]
-}
-
-// program runs kube-ipvs without the process: it returns the exit status.
-func program(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	return cli.Run(ctx, command(), args, stdout, stderr)
+	cli.Main(command(), os.Args[1:])
 }
 
 // command returns the command line: without a subcommand it is the proxy, with kube-proxy's flags.
@@ -57,7 +40,8 @@ func command() *cobra.Command {
 		},
 	}
 	flags = config.AddFlags(cmd.Flags())
-	cmd.AddCommand(getCommand(&asking{}), explainCommand(&asking{}), topCommand(&asking{}), checkCommand(), diffCommand(), handBackCommand(), clusterCommand())
+	cmd.AddCommand(see.Commands(config.DefaultSocket)...)
+	cmd.AddCommand(checkCommand(), diffCommand(), handBackCommand(), clusterCommand())
 	return cmd
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -26,6 +27,11 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// program runs kube-ipvs without the process: it returns the exit status.
+func program(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	return cli.Run(ctx, command(), args, stdout, stderr)
+}
 
 func TestMisuseIsOneClearMessage(t *testing.T) {
 	tests := []struct {
@@ -80,6 +86,16 @@ func TestVersionAndHelpDoNothing(t *testing.T) {
 		}
 		if !strings.Contains(out.String()+err.String(), tt.want) {
 			t.Errorf("%s said %q, want %q", tt.arg, out.String()+err.String(), tt.want)
+		}
+	}
+}
+
+func TestCompletionScripts(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		var out, problems strings.Builder
+		exit := program(t.Context(), []string{"completion", shell}, &out, &problems)
+		if exit != 0 || !strings.Contains(out.String(), "__complete") {
+			t.Errorf("completion %s: %d %s", shell, exit, problems.String())
 		}
 	}
 }

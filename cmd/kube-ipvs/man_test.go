@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"kube-ipvs/internal/see"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
@@ -16,7 +18,7 @@ func TestManPages(t *testing.T) {
 	const pages = "../../docs/man"
 	date := time.Date(2026, time.November, 1, 0, 0, 0, 0, time.UTC) // not the day of the build
 	dir := t.TempDir()
-	for section, cmd := range map[string]*cobra.Command{"1": pluginCommand(connect), "8": command()} {
+	for section, cmd := range map[string]*cobra.Command{"1": see.Plugin(version), "8": command()} {
 		cmd.DisableAutoGenTag = true
 		if err := doc.GenManTree(cmd, &doc.GenManHeader{Section: section, Source: "kube-ipvs", Manual: "kube-ipvs", Date: &date}, dir); err != nil {
 			t.Fatal(err)

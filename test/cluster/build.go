@@ -15,8 +15,8 @@ import (
 // packages says where each program comes from that Build knows.
 func packages(program string) (module, pkg string, err error) {
 	switch program {
-	case "kube-ipvs":
-		return ".", "./cmd/kube-ipvs", nil
+	case "kube-ipvs", "kubectl-ipvs":
+		return ".", "./cmd/" + program, nil
 	case "inkernel":
 		return ".", "./test/inkernel", nil
 	case "agent":
@@ -33,7 +33,7 @@ func packages(program string) (module, pkg string, err error) {
 	return "", "", fmt.Errorf("nothing here builds a program %q", program)
 }
 
-// Build brings a program up to date with its sources and returns its path: "kube-ipvs", "inkernel", "agent" (of
+// Build brings a program up to date with its sources and returns its path: "kube-ipvs", "kubectl-ipvs", "inkernel", "agent" (of
 // test/e2e), "release" (deploy/release), "etcd" as test/etcd/go.mod asks for it, or one of the Kubernetes that test/kubernetes/go.mod and
 // test/conformance/programs/go.mod ask for: "kube-apiserver", "kube-proxy", "kube-controller-manager" and "kube-scheduler".
 // Tests that run at the same time, also as other processes, build it once.

@@ -1,7 +1,7 @@
 //go:build cluster
 
 // Package plugin_test holds kubectl's plugin against the real API server, with the rights that deploy/plugin grants and no others:
-// the program of this name lists nodes and pods, and runs the real program in pods of a kubelet that only runs commands.
+// kubectl-ipvs lists nodes and pods, and runs the real kube-ipvs in pods of a kubelet that only runs commands.
 package plugin_test
 
 import (
@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -54,10 +53,11 @@ func newWorld(t *testing.T) *world {
 			t.Error(err)
 		}
 	})
-	w := &world{Cluster: c, kubeconfig: filepath.Join(t.TempDir(), "kubeconfig"), plugin: filepath.Join(t.TempDir(), "kubectl-ipvs")}
+	w := &world{Cluster: c, kubeconfig: filepath.Join(t.TempDir(), "kubeconfig")}
 	program, err := cluster.Build(t.Context(), "kube-ipvs")
 	must(t, err)
-	must(t, os.Symlink(program, w.plugin))
+	w.plugin, err = cluster.Build(t.Context(), "kubectl-ipvs")
+	must(t, err)
 	w.admin, err = c.AdminClient()
 	must(t, err)
 	rights, err := cluster.ReadObjects("../../deploy/plugin/viewer.yaml")

@@ -1,4 +1,4 @@
-package main
+package see
 
 import (
 	"bytes"
@@ -73,7 +73,7 @@ func (f *fakeFleet) run(t *testing.T, line string) (stdout, stderr string, exit 
 		t.Fatal(err)
 	}
 	t.Setenv("KUBECONFIG", file)
-	cmd := pluginCommand(func(*remote.Flags) (fleet, error) { return f, nil })
+	cmd := pluginCommand("v1.2.3", func(*remote.Flags) (fleet, error) { return f, nil })
 	var out, problems bytes.Buffer
 	exit = cli.Run(t.Context(), cmd, strings.Fields(line), &out, &problems)
 	return out.String(), problems.String(), exit
@@ -273,32 +273,6 @@ func TestNamespacesOfThePlugin(t *testing.T) {
 	}
 }
 
-// The program is the plugin by its name.
-func TestNamed(t *testing.T) {
-	for _, tt := range []struct{ name, display, first string }{
-		{"/usr/bin/kube-ipvs", "kube-ipvs", "status"},
-		{"/usr/local/bin/kubectl-ipvs", "kubectl ipvs", "status"},
-		{"kubectl_complete-ipvs", "kubectl ipvs", "__complete"},
-	} {
-		cmd, args := named([]string{tt.name, "status"})
-		if cmd.DisplayName() != tt.display || args[0] != tt.first {
-			t.Errorf("%s: %s %v, want %s %s", tt.name, cmd.DisplayName(), args, tt.display, tt.first)
-		}
-	}
-}
-
-// Without its name it is a subcommand. All help is about kubectl ipvs, as that is what its users type.
-func TestHelpOfThePlugin(t *testing.T) {
-	for _, line := range []string{"", "status", "get", "explain", "top"} {
-		var out, problems bytes.Buffer
-		exit := program(t.Context(), append([]string{"cluster"}, strings.Fields(line+" --help")...), &out, &problems)
-		text := out.String()
-		if exit != 0 || !strings.Contains(text, "\n  kubectl ipvs "+line) || strings.Contains(text, "  kube-ipvs ") || strings.Contains(text, "this node") {
-			t.Errorf("help of %q: exit status %d\n%s%s", line, exit, text, problems.String())
-		}
-	}
-}
-
 // Shells complete the names of nodes, and of the Services of the node that is named.
 func TestCompletionOfThePlugin(t *testing.T) {
 	s := see(t)
@@ -310,7 +284,7 @@ func TestCompletionOfThePlugin(t *testing.T) {
 		{"explain --node node2", ":1\n"},
 	} {
 		var out, problems bytes.Buffer
-		cmd := pluginCommand(func(*remote.Flags) (fleet, error) { return f, nil })
+		cmd := pluginCommand("v1.2.3", func(*remote.Flags) (fleet, error) { return f, nil })
 		cli.Run(t.Context(), cmd, append([]string{"__complete"}, append(strings.Fields(tt.line), "")...), &out, &problems)
 		if !strings.Contains(out.String(), tt.want) {
 			t.Errorf("%s: %q, want %q", tt.line, out.String(), tt.want)

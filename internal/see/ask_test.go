@@ -1,4 +1,4 @@
-package main
+package see
 
 import (
 	"bufio"
@@ -191,12 +191,6 @@ func TestCompletion(t *testing.T) {
 		}
 		if text := strings.Join(got, " "); text != tt.want {
 			t.Errorf("%v: %q, want %q", tt.words, text, tt.want)
-		}
-	}
-	for _, shell := range []string{"bash", "zsh", "fish"} {
-		var out, problems strings.Builder
-		if exit := program(t.Context(), []string{"completion", shell}, &out, &problems); exit != 0 || !strings.Contains(out.String(), "__complete") {
-			t.Errorf("completion %s: %d %s", shell, exit, problems.String())
 		}
 	}
 }

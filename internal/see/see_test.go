@@ -1,8 +1,10 @@
-package main
+package see
 
 import (
 	"bytes"
 	"context"
+	"flag"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -17,7 +19,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"go.uber.org/goleak"
 
+	"kube-ipvs/internal/cli"
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/sysctl"
@@ -27,6 +32,17 @@ import (
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/sync/status"
 )
+
+var update = flag.Bool("update", false, "write generated pages anew")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// program runs the commands of this node, and returns the exit status.
+func program(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	cmd := &cobra.Command{Use: "kube-ipvs", SilenceErrors: true, SilenceUsage: true}
+	cmd.AddCommand(Commands("/none")...)
+	return cli.Run(ctx, cmd, args, stdout, stderr)
+}
 
 // A seen is a kube-ipvs on fakes that serves a directory, and answers at a socket.
 type seen struct {
@@ -70,12 +86,20 @@ func see(t *testing.T) *seen {
 	mux := http.NewServeMux()
 	server.Register(mux)
 	s.mux = mux
+	socket, err := net.Listen("unix", s.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := http.Server{Handler: mux}
 	ended := make(chan error, 3)
 	go func() { ended <- ignore(source.Run(ctx), context.Canceled) }()
 	go func() { ended <- l.Run(ctx) }()
-	go func() { ended <- serveSocket(ctx, s.socket, mux) }()
+	go func() { ended <- ignore(answers.Serve(socket), http.ErrServerClosed) }()
 	t.Cleanup(func() {
 		stop()
+		if err := answers.Close(); err != nil {
+			t.Error(err)
+		}
 		for range cap(ended) {
 			if err := <-ended; err != nil {
 				t.Error(err)
@@ -183,7 +207,7 @@ func (s *seen) change(t *testing.T, name, old, now, command, expected string) {
 	}
 }
 
-// settle waits until everything is programmed, and the socket answers.
+// settle waits until everything is programmed.
 func (s *seen) settle(t *testing.T) {
 	t.Helper()
 	limit := time.After(30 * time.Second)
@@ -191,11 +215,7 @@ func (s *seen) settle(t *testing.T) {
 		select {
 		case err := <-s.converged:
 			if err == nil {
-				if conn, err := net.Dial("unix", s.socket); err == nil { // the file alone is there before anybody listens
-					conn.Close()
-					return
-				}
-				s.queue.NodeChanged()
+				return
 			}
 		case <-limit:
 			t.Fatal("not programmed within 30 s")
@@ -287,6 +307,6 @@ func keepPage(t *testing.T, page, name string, fewest int, run func(command stri
 		return
 	}
 	if diff := cmp.Diff(want, string(text)); diff != "" {
-		t.Errorf("%s is not what the commands print; go test ./cmd/kube-ipvs -update (-want +got):\n%s", page, diff)
+		t.Errorf("%s is not what the commands print; go test ./internal/see -update (-want +got):\n%s", page, diff)
 	}
 }

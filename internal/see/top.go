@@ -1,4 +1,4 @@
-package main
+package see
 
 import (
 	"context"
@@ -55,9 +55,10 @@ func (a *asking) top(ctx context.Context, out io.Writer, q status.Query, limit i
 		return err
 	}
 	for {
-		wait(ctx, a.interval)
-		if ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return nil
+		case <-time.After(a.interval):
 		}
 		now, err := status.Get[status.Traffic](ctx, client, "traffic", q)
 		if err != nil {

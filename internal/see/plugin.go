@@ -1,4 +1,4 @@
-package main
+package see
 
 import (
 	"context"
@@ -13,12 +13,6 @@ import (
 	"kube-ipvs/sync/status"
 )
 
-// The names that make this program a plugin of kubectl: "kubectl ipvs" runs the first, and completes words with the second.
-const (
-	pluginName       = "kubectl-ipvs"
-	pluginCompletion = "kubectl_complete-ipvs"
-)
-
 // A fleet is the nodes of a cluster, and the way to ask them. *remote.Cluster is one.
 type fleet interface {
 	Nodes(ctx context.Context, selector string) ([]remote.Node, error)
@@ -26,20 +20,21 @@ type fleet interface {
 	Transport(remote.Node) http.RoundTripper
 }
 
-// connect returns the cluster that flags name.
-func connect(flags *remote.Flags) (fleet, error) { return flags.Connect(version) }
-
 // A plugin is the command line of kubectl's plugin. It needs no kube-ipvs where it runs.
 type plugin struct {
 	flags   remote.Flags
 	connect func(*remote.Flags) (fleet, error)
 }
 
-// pluginCommand returns kubectl's plugin.
-func pluginCommand(connect func(*remote.Flags) (fleet, error)) *cobra.Command {
+// Plugin returns the command line of kubectl's plugin. Version is the program's.
+func Plugin(version string) *cobra.Command {
+	return pluginCommand(version, func(flags *remote.Flags) (fleet, error) { return flags.Connect(version) })
+}
+
+func pluginCommand(version string, connect func(*remote.Flags) (fleet, error)) *cobra.Command {
 	p := &plugin{connect: connect}
 	cmd := &cobra.Command{
-		Use:         pluginName,
+		Use:         "kubectl-ipvs",
 		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl ipvs"},
 		Short:       "See what kube-ipvs does on the nodes of a cluster",
 		Long: `See what kube-ipvs does on the nodes of a cluster: on all of them in short, or on one in full.
@@ -68,25 +63,6 @@ kube-ipvs.`,
   kubectl ipvs top svc/web -n shop --node worker-1 --watch`),
 	)
 	return cmd
-}
-
-// clusterCommand is the plugin without its name.
-func clusterCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "cluster",
-		Short: "See what kube-ipvs does on the nodes of a cluster: kubectl ipvs",
-		Long: `This is kubectl's plugin, for where it is not installed. Linked or copied as kubectl-ipvs into a folder of $PATH, the program is the
-plugin itself: "kubectl ipvs status" is "kube-ipvs cluster status".`,
-		Example:            "  kube-ipvs cluster status --kubeconfig /etc/kubernetes/admin.conf",
-		DisableFlagParsing: true, // the plugin parses them
-		RunE: func(cmd *cobra.Command, args []string) error {
-			p := pluginCommand(connect)
-			p.SetArgs(args)
-			p.SetOut(cmd.OutOrStdout())
-			p.SetErr(cmd.ErrOrStderr())
-			return p.ExecuteContext(cmd.Context())
-		},
-	}
 }
 
 // onNode makes a subcommand for this node one for any node.

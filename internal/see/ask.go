@@ -1,4 +1,4 @@
-package main
+package see
 
 import (
 	"cmp"
@@ -12,13 +12,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"kube-ipvs/internal/config"
 	"kube-ipvs/sync/status"
 )
 
 // Subcommands that ask the running kube-ipvs share these options.
 type asking struct {
-	socket    string
+	socket    string // the default of --socket
 	namespace string
 	output    string
 	watch     bool
@@ -32,7 +31,7 @@ type asking struct {
 func (a *asking) addFlags(cmd *cobra.Command, formats ...string) {
 	fs := cmd.Flags()
 	if a.of == nil {
-		fs.StringVar(&a.socket, "socket", config.DefaultSocket, "Path of the socket at which kube-ipvs answers; its own --socket.")
+		fs.StringVar(&a.socket, "socket", a.socket, "Path of the socket at which kube-ipvs answers; its own --socket.")
 		fs.StringVarP(&a.namespace, "namespace", "n", "", "Namespace of the Services. Without it: all, and \"default\" for a Service without a namespace.")
 	}
 	fs.StringVarP(&a.output, "output", "o", "", "Format of the output: "+strings.Join(formats, ", ")+".")
@@ -100,9 +99,10 @@ func (a *asking) repeat(ctx context.Context, do func() error) error {
 		if err != nil || !a.watch {
 			return err
 		}
-		wait(ctx, a.interval)
-		if ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return nil
+		case <-time.After(a.interval):
 		}
 	}
 }
