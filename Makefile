@@ -147,11 +147,12 @@ neighbours: packages build
 	    -args -bin $(bin) -rows $(bin)/rows || status=1; \
 	cat test/neighbours/head.md $(bin)/rows/*.row >docs/neighbours.md; exit $$status
 
-# Binaries, image, chart, manifests, SBOMs and checksums in .bin/release: make release version=v1.2.3
+# Binaries, image, chart, manifests, SBOMs, kubectl's plugin and checksums in .bin/release, for home/releases/download/v1.2.3:
+# make release version=v1.2.3 home=https://github.com/OWNER/kube-ipvs
 release:
 	cd deploy/release && go test -count 1 -tags release -run TestSameBytes -timeout 60m .
 	rm -rf $(bin)/release
-	cd deploy/release && go run . -version $(version) -out $(bin)/release -cache $(bin)/debs
+	cd deploy/release && go run . -version $(version) $(if $(home),-home $(home)) -out $(bin)/release -cache $(bin)/debs
 
 # Kubernetes' own end-to-end tests of SIG Network, beside kube-proxy; the result is docs/conformance.md. It goes on where it was
 # broken off. One test, anew, with one proxy: make conformance focus='serve multiport endpoints' proxies=divert

@@ -3,7 +3,6 @@ package main
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"fmt"
 	"io/fs"
 	"os"
@@ -31,19 +30,11 @@ func (r release) writeChart() error {
 	if err != nil {
 		return err
 	}
-	archive, err := tarOf(entries)
+	archive, err := tarGzipOf(entries)
 	if err != nil {
 		return err
 	}
-	var out bytes.Buffer
-	w := gzip.NewWriter(&out)
-	if _, err := w.Write(archive); err != nil {
-		return err
-	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(r.out, "kube-ipvs-"+r.chartVersion()+".tgz"), out.Bytes(), 0o644)
+	return os.WriteFile(filepath.Join(r.out, "kube-ipvs-"+r.chartVersion()+".tgz"), archive, 0o644)
 }
 
 func (r release) chartVersion() string { return strings.TrimPrefix(r.version, "v") }

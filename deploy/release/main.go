@@ -1,5 +1,5 @@
 // Release makes all files of a release: binaries, an image of both architectures, the Helm chart, the manifests, an SBOM for each
-// architecture, and checksums. The same sources and the same Go make the same bytes.
+// architecture, archives of kubectl's plugin with krew's manifest, and checksums. The same sources and the same Go make the same bytes.
 //
 //	cd deploy/release && go run . -version v1.2.3 -out DIRECTORY
 //
@@ -31,6 +31,7 @@ func main() {
 	var rootfs, arch string
 	flag.StringVar(&r.version, "version", "", "version, such as v1.2.3")
 	flag.StringVar(&r.out, "out", "", "directory for the files of the release; what is in it stays")
+	flag.StringVar(&r.home, "home", "https://example.com/kube-ipvs", "homepage, below which the files are published as GitHub does")
 	flag.StringVar(&r.source, "source", "../..", "root of the repository")
 	flag.StringVar(&r.cache, "cache", filepath.Join(os.TempDir(), "kube-ipvs-debs"), "directory for downloaded packages")
 	flag.StringVar(&rootfs, "rootfs", "", "directory for the image's root; nothing else is made")
@@ -51,6 +52,7 @@ func main() {
 // A release is what the command line asks for.
 type release struct {
 	version string // v1.2.3: of binaries and image, and without v that of the chart
+	home    string // the files are published at its /releases/download/v1.2.3
 	source  string
 	out     string
 	cache   string
@@ -81,6 +83,9 @@ func (r release) make(ctx context.Context) error {
 	if err := r.writeManifests(); err != nil {
 		return fmt.Errorf("manifests: %w", err)
 	}
+	if err := r.writePlugin(ctx); err != nil {
+		return fmt.Errorf("kubectl-ipvs: %w", err)
+	}
 	return r.writeChecksums()
 }
 
@@ -96,7 +101,7 @@ type platform struct {
 func (r release) platform(ctx context.Context, arch string) (platform, error) {
 	p := platform{arch: arch}
 	path := r.file("-linux-" + arch)
-	if err := r.build(ctx, arch, path); err != nil {
+	if err := r.build(ctx, "./cmd/kube-ipvs", "linux", arch, path); err != nil {
 		return p, err
 	}
 	var err error

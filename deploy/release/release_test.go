@@ -25,16 +25,21 @@ import (
 // cache is where the packages are downloaded to, once.
 const cache = "../../.bin/debs"
 
-// small returns a release of a small program, in a repository of its own, which has the chart and the manifests of this one.
+// small returns a release of small programs, in a repository of its own, which has the chart and the manifests of this one.
 func small(t *testing.T) release {
 	t.Helper()
 	source := t.TempDir()
 	if err := os.CopyFS(filepath.Join(source, "deploy"), os.DirFS("..")); err != nil {
 		t.Fatal(err)
 	}
+	const program = "package main\n\nvar version = \"devel\"\n\nfunc main() { println(version) }\n"
+	license, err := os.ReadFile("../../LICENSE")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, text := range map[string]string{
-		"go.mod":                "module kube-ipvs\n\ngo 1.26.0\n",
-		"cmd/kube-ipvs/main.go": "package main\n\nvar version = \"devel\"\n\nfunc main() { println(version) }\n",
+		"go.mod": "module kube-ipvs\n\ngo 1.26.0\n", "LICENSE": string(license),
+		"cmd/kube-ipvs/main.go": program, "cmd/kubectl-ipvs/main.go": program,
 	} {
 		file := filepath.Join(source, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
@@ -44,7 +49,7 @@ func small(t *testing.T) release {
 			t.Fatal(err)
 		}
 	}
-	return made(t, release{version: "v1.2.3", source: source, out: t.TempDir(), cache: cache})
+	return made(t, release{version: "v1.2.3", home: "http://example.com/kube-ipvs", source: source, out: t.TempDir(), cache: cache})
 }
 
 func made(t *testing.T, r release) release {
@@ -92,6 +97,7 @@ func TestRelease(t *testing.T) {
 	t.Run("chart", func(t *testing.T) { testChart(t, r) })
 	t.Run("SBOM", func(t *testing.T) { testSBOM(t, r) })
 	t.Run("image", func(t *testing.T) { testImage(t, r) })
+	t.Run("plugin", func(t *testing.T) { testPlugin(t, r) })
 }
 
 func testFiles(t *testing.T, r release) {
@@ -99,7 +105,9 @@ func testFiles(t *testing.T, r release) {
 		"SHA256SUMS", "kube-ipvs-1.2.3.tgz", "kube-ipvs-v1.2.3-k3s.yaml", "kube-ipvs-v1.2.3-kind.yaml", "kube-ipvs-v1.2.3-kubeadm.yaml",
 		"kube-ipvs-v1.2.3-linux-amd64", "kube-ipvs-v1.2.3-linux-amd64.cdx.json", "kube-ipvs-v1.2.3-linux-arm64",
 		"kube-ipvs-v1.2.3-linux-arm64.cdx.json", "kube-ipvs-v1.2.3-oci.tar", "kube-ipvs-v1.2.3-rke2.yaml", "kube-ipvs-v1.2.3-standalone.yaml",
-		"kube-ipvs-v1.2.3-viewer.yaml",
+		"kube-ipvs-v1.2.3-viewer.yaml", "kubectl-ipvs-v1.2.3-darwin-amd64.tar.gz", "kubectl-ipvs-v1.2.3-darwin-arm64.tar.gz",
+		"kubectl-ipvs-v1.2.3-krew.yaml", "kubectl-ipvs-v1.2.3-linux-amd64.tar.gz", "kubectl-ipvs-v1.2.3-linux-arm64.tar.gz",
+		"kubectl-ipvs-v1.2.3-windows-amd64.zip", "kubectl-ipvs-v1.2.3-windows-arm64.zip",
 	}
 	have := files(t, r.out)
 	if names := slices.Sorted(maps.Keys(have)); !slices.Equal(names, want) {

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"cmp"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -156,6 +157,23 @@ func tarOf(entries []entry) ([]byte, error) {
 		if _, err := w.Write(e.data); err != nil {
 			return nil, err
 		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// tarGzipOf returns entries as a compressed tar archive.
+func tarGzipOf(entries []entry) ([]byte, error) {
+	archive, err := tarOf(entries)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	if _, err := w.Write(archive); err != nil {
+		return nil, err
 	}
 	if err := w.Close(); err != nil {
 		return nil, err

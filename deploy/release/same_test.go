@@ -4,7 +4,8 @@ package main
 
 import "testing"
 
-// TestSameBytes makes the release of this repository twice. The first time takes minutes: all is compiled for both architectures.
+// TestSameBytes makes the release of this repository twice. The first time takes minutes: all is compiled for both architectures, and
+// kubectl's plugin for six platforms.
 func TestSameBytes(t *testing.T) {
 	r := release{version: "v0.0.0-test", source: "../..", cache: cache}
 	a, b := r, r

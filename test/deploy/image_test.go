@@ -51,14 +51,18 @@ func TestImageCopiesWhatIsThere(t *testing.T) {
 
 // TestImageIsTheReleases: the Dockerfile builds the program as deploy/release does.
 func TestImageIsTheReleases(t *testing.T) {
-	code, err := os.ReadFile(filepath.Join(root, "deploy/release/build.go"))
-	if err != nil {
-		t.Fatal(err)
+	var code strings.Builder // main.go names the package, build.go has the rest
+	for _, name := range []string{"main.go", "build.go"} {
+		text, err := os.ReadFile(filepath.Join(root, "deploy/release", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		code.Write(text)
 	}
 	for _, words := range instructions(t, "RUN") {
 		if line := strings.Join(words, " "); strings.Contains(line, "go build") {
 			for _, flag := range []string{"-trimpath", "-buildvcs=false", "-s -w -X main.version=", "CGO_ENABLED=0", "./cmd/kube-ipvs"} {
-				if !strings.Contains(line, flag) || !strings.Contains(string(code), flag) {
+				if !strings.Contains(line, flag) || !strings.Contains(code.String(), flag) {
 					t.Errorf("the flag %s is not in both", flag)
 				}
 			}
