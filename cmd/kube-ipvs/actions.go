@@ -34,7 +34,7 @@ func initialize(ctx context.Context, cfg *config.Config) (err error) {
 	loading := loadModules(ctx, modulesFor(cfg))
 	settings := &sysctl.Files{Root: cfg.ProcSys}
 	defer func() { err = errors.Join(err, settings.Close()) }()
-	errs := settings.Do(ctx, keptSettings(cfg))
+	errs := settings.Do(ctx, possibleSettings(ctx, cfg, settings))
 	errs = append(errs, tuneConntrack(ctx, settings, hashSizeFile, cpus(), cfg.Conntrack, writeNumber))
 	table, err := ipvs.Open()
 	if err != nil {

@@ -9,9 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
 
 	"kube-ipvs/internal/config"
 	"kube-ipvs/internal/inet"
@@ -81,7 +83,7 @@ func families(procSys string) []inet.Family {
 	return []inet.Family{inet.IPv4, inet.IPv6}
 }
 
-// keptSettings returns the kernel settings that the proxy needs and keeps.
+// keptSettings returns the kernel settings that the proxy needs, or was asked for, and keeps.
 func keptSettings(cfg *config.Config) []sysctl.Setting {
 	out := ipvsmode.DefaultSettings(ipvsmode.Release())
 	if cfg.IPVS.StrictARP {
@@ -89,7 +91,27 @@ func keptSettings(cfg *config.Config) []sysctl.Setting {
 			sysctl.Setting{Name: "net/ipv4/conf/all/arp_ignore", Value: "1"},
 			sysctl.Setting{Name: "net/ipv4/conf/all/arp_announce", Value: "2"})
 	}
+	switch cfg.IPVS.Estimation {
+	case config.EstimationOn:
+		out = append(out, sysctl.Setting{Name: ipvs.RunEstimation, Value: "1"})
+	case config.EstimationOff:
+		out = append(out, sysctl.Setting{Name: ipvs.RunEstimation, Value: "0"})
+	}
 	return out
+}
+
+// possibleSettings is keptSettings as far as this kernel, with IPVS loaded, has them. No Service depends on estimation:
+// where it cannot be set, that is a line in the log and no failure.
+func possibleSettings(ctx context.Context, cfg *config.Config, settings sysctl.Kernel) []sysctl.Setting {
+	kept := keptSettings(cfg)
+	if cfg.IPVS.Estimation == config.EstimationAsIs {
+		return kept
+	}
+	if _, err := settings.Read(ctx, []string{ipvs.RunEstimation}); !errors.Is(err, os.ErrNotExist) {
+		return kept
+	}
+	klog.FromContext(ctx).Info("--ipvs-estimation has no effect: this kernel lacks the setting, which Linux has since 5.17", "setting", ipvs.RunEstimation)
+	return slices.DeleteFunc(kept, func(s sysctl.Setting) bool { return s.Name == ipvs.RunEstimation })
 }
 
 // probed is the virtual server that probe adds: no packet matches it, and its timeout identifies it.

@@ -56,6 +56,7 @@ func TestMisuseIsOneClearMessage(t *testing.T) {
 		{"a part of a second", []string{"--ipvs-tcp-timeout=1500ms"}, "--ipvs-tcp-timeout=1.5s: must be whole seconds"},
 		{"a timeout that the kernel cannot count", []string{"--ipvs-udp-timeout=501h"}, "--ipvs-udp-timeout=501h0m0s: must be whole seconds from 0 to"},
 		{"a timeout before now", []string{"--ipvs-tcpfin-timeout=-1s"}, "--ipvs-tcpfin-timeout=-1s: must be"},
+		{"neither with estimation nor without", []string{"--ipvs-estimation=sometimes"}, "--ipvs-estimation=sometimes: must be one of on, off, or empty"},
 		{"no number of series", []string{"--traffic-series=-1"}, "--traffic-series=-1: must be 0 or more"},
 		{"an unknown detector", []string{"--detect-local-mode=Guess"}, "--detect-local-mode=Guess: must be one of ClusterCIDR"},
 		{"no bridge", []string{"--detect-local-mode=BridgeInterface"}, "--pod-bridge-interface=: is missing: --detect-local-mode=BridgeInterface needs it"},

@@ -272,7 +272,7 @@ func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (ipvsmo
 		},
 		Kernel: p.kernel.Kernel(), Families: p.families,
 		Marks: ipvsmode.MarksFor(cfg.Masquerade.Bit), Detector: detector, PredictablePorts: !randomly,
-		Settings:   keptSettings(cfg),
+		Settings:   possibleSettings(ctx, cfg, p.kernel.Sysctl),
 		Forwarding: map[inet.Family][]sysctl.Setting{inet.IPv6: {{Name: forwardIPv6, Value: "1"}}},
 		DrainLimit: cfg.DrainLimit, Exclude: cfg.IPVS.ExcludeCIDRs,
 		InUse:   func(context.Context) (map[netip.Addr]struct{}, error) { return node.SocketAddresses("/proc/net") },

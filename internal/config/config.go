@@ -50,6 +50,16 @@ const (
 	PageNone     Page = "none"
 )
 
+// Estimation tells whether IPVS estimates the rates of virtual and real servers.
+type Estimation string
+
+// Whether IPVS estimates.
+const (
+	EstimationAsIs Estimation = "" // as the kernel has it
+	EstimationOn   Estimation = "on"
+	EstimationOff  Estimation = "off" // the kernel's counters of connections, packets and bytes stand still
+)
+
 // DetectMode selects the way to tell sources inside the cluster from others.
 type DetectMode string
 
@@ -121,6 +131,7 @@ type IPVS struct {
 	SyncPeriod   time.Duration  // half of the time after which a change that is not programmed makes the node unhealthy
 	ExcludeCIDRs []netip.Prefix // virtual servers with these addresses are foreign
 	StrictARP    bool
+	Estimation   Estimation
 
 	// Timeouts of idle connections, in whole seconds. Zero: the kernel's.
 	TCPTimeout, TCPFinTimeout, UDPTimeout time.Duration

@@ -43,6 +43,7 @@ type Flags struct {
 	socket        string
 	drainLimit    time.Duration
 	defaultTCP    time.Duration
+	estimation    string
 	serveHealthz  bool
 	serveMetrics  bool
 	page          string
@@ -123,6 +124,7 @@ func (f *Flags) addIPVS() {
 	fs.DurationVar(&f.defaultTCP, "default-ipvs-tcp-timeout", 24*time.Hour, "Timeout of idle TCP connections where --ipvs-tcp-timeout or ipvs.tcpTimeout is 0; 0: as the kernel has it.")
 	fs.DurationVar(&p.IPVS.TCPFinTimeout.Duration, "ipvs-tcpfin-timeout", 0, "Timeout of TCP connections after a FIN, in whole seconds; 0: as the kernel has it.")
 	fs.DurationVar(&p.IPVS.UDPTimeout.Duration, "ipvs-udp-timeout", 0, "Timeout of idle UDP flows, in whole seconds; 0: as the kernel has it.")
+	fs.StringVar(&f.estimation, "ipvs-estimation", "", "Whether IPVS estimates rates, every two seconds for all virtual and real servers: on, or off (net.ipv4.vs.run_estimation, Linux 5.17 and later). Off, its counters of connections, packets and bytes stand still. Empty: as the kernel has it.")
 	fs.Int32Var(p.IPTables.MasqueradeBit, "iptables-masquerade-bit", *p.IPTables.MasqueradeBit, "Bit of the firewall mark for packets to masquerade, 0 to 31.")
 	fs.BoolVar(&p.IPTables.MasqueradeAll, "masquerade-all", false, "Masquerade all traffic to cluster IPs.")
 	fs.BoolVar(p.IPTables.LocalhostNodePorts, "iptables-localhost-nodeports", true, "Accepted without effect: IPVS serves no node ports at loopback addresses.")
@@ -174,7 +176,7 @@ func (f *Flags) addOther() {
 func (f *Flags) ignored() []string {
 	beside := map[string]bool{
 		"config": true, "write-config-to": true, "cleanup": true, "init-only": true, "dry-run": true, "version": true, "master": true, "hostname-override": true,
-		"mode": true, "vip-mode": true, "kubelet-kubeconfig": true, "manifests": true, "proc-sys": true, "drain-limit": true, "default-ipvs-tcp-timeout": true,
+		"mode": true, "vip-mode": true, "kubelet-kubeconfig": true, "manifests": true, "proc-sys": true, "drain-limit": true, "default-ipvs-tcp-timeout": true, "ipvs-estimation": true,
 		"serve-healthz": true, "serve-metrics": true, "socket": true, "traffic-series": true, "page": true, "boot-id-file": true, "machine-id-file": true,
 	}
 	var logging pflag.FlagSet

@@ -31,6 +31,7 @@ func TestProblemsOfFlags(t *testing.T) {
 		{"our own flag", "--mode=iptables", "--mode=iptables: kube-ipvs has the mode ipvs"},
 		{"a way to take packets", "--vip-mode=steal", "--vip-mode=steal: must be divert or bind"},
 		{"nobody of these", "--page=friends", "--page=friends: must be one of loopback, all, none"},
+		{"a choice of estimation", "--ipvs-estimation=0", "--ipvs-estimation=0: must be one of on, off, or empty"},
 		{"no time to drain", "--drain-limit=0s", "--drain-limit=0s: must be more than 0"},
 		{"no settings", "--proc-sys=", "--proc-sys=: must be a directory, such as /proc/sys"},
 		{"a blank name", "--hostname-override=\t", "--hostname-override=\t: must not be blank"},

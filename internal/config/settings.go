@@ -46,6 +46,7 @@ var (
 	setPage          = setting{"page", "", ""}
 	setTrafficSeries = setting{"traffic-series", "", ""}
 	setDefaultTCP    = setting{"default-ipvs-tcp-timeout", "", ""}
+	setEstimation    = setting{"ipvs-estimation", "", ""}
 
 	setMaxPerCore  = conntrackSetting("max-per-core", "maxPerCore", "MaxPerCore")
 	setMin         = conntrackSetting("min", "min", "Min")
