@@ -119,10 +119,11 @@ func (p *proxy) registerMetrics(r prometheus.Registerer) {
 	p.metrics = ipvsmode.NewMetrics(r, loop.MetricsConfig{Families: p.families, Native: p.config.Enabled(config.NativeHistograms)})
 	p.queue.Register(r)
 	var counters ipvsmode.CountingTable
+	var settings sysctl.Kernel
 	if p.kernel != nil {
-		counters = p.kernel.Counters
+		counters, settings = p.kernel.Counters, p.kernel.Sysctl
 	}
-	p.metrics.CountTraffic(r, counters, p.config.TrafficSeries)
+	p.metrics.CountTraffic(r, counters, settings, p.config.TrafficSeries)
 	p.handlers.Register(r)
 	registerNodeMetrics(r, p.config.ProcSys)
 	r.MustRegister(p.problems.count, kubernetesBuildInfo())

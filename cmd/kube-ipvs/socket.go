@@ -56,7 +56,7 @@ func (p *proxy) serveStatus(ctx context.Context, answers http.Handler) error {
 // newStatus returns the server of what an operator sees. It answers from the loop once there is one.
 func (p *proxy) newStatus() *status.Server {
 	return &status.Server{
-		Meter: ipvsmode.Meter{Table: p.kernel.Counters}, Node: p.source.Node().Name, DrainLimit: p.config.DrainLimit, Pods: p.pods,
+		Meter: ipvsmode.Meter{Table: p.kernel.Counters, Settings: p.kernel.Sysctl}, Node: p.source.Node().Name, DrainLimit: p.config.DrainLimit, Pods: p.pods,
 		State: p.nodeState, Begun: p.begun.Load,
 	}
 }

@@ -49,6 +49,7 @@ type seen struct {
 	dir, socket string
 	mux         *http.ServeMux
 	table       *ipvs.Fake
+	settings    *sysctl.Fake
 	queue       *loop.Queue
 	converged   chan error
 	ticks       atomic.Int64 // of the server's clock: two seconds for each answer to a command
@@ -61,7 +62,7 @@ var noon = time.Date(2026, time.November, 1, 12, 0, 0, 0, time.UTC)
 func see(t *testing.T) *seen {
 	t.Helper()
 	s := &seen{dir: t.TempDir(), table: new(ipvs.Fake), queue: loop.NewQueue(), converged: make(chan error, 100)}
-	s.socket = filepath.Join(s.dir, "socket")
+	s.socket, s.settings = filepath.Join(s.dir, "socket"), sysctl.NewFake(sysctl.Setting{Name: ipvs.RunEstimation, Value: "1"})
 	files, err := filepath.Glob("../../test/demo/manifests/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("the demo's manifests: %v %v", files, err)
@@ -77,7 +78,7 @@ func see(t *testing.T) *seen {
 	ctx, stop := context.WithCancel(context.Background())
 	l := ipvsmode.New(s.config(source))
 	server := status.Server{
-		Loop: l, Meter: ipvsmode.Meter{Table: &busy{Fake: s.table, reads: map[ipvs.Key]uint64{}}}, Node: "node1", DrainLimit: 15 * time.Minute,
+		Loop: l, Meter: ipvsmode.Meter{Table: &busy{Fake: s.table, reads: map[ipvs.Key]uint64{}}, Settings: s.settings}, Node: "node1", DrainLimit: 15 * time.Minute,
 		State: func() status.Node {
 			return status.Node{Version: "v1.2.3", Mode: "ipvs", VIPMode: "divert", Started: noon.Add(-26 * time.Hour), Ready: true, Synced: noon.Add(-3 * time.Second)}
 		},

@@ -21,8 +21,9 @@ func topCommand(a *asking) *cobra.Command {
 		Short: "Show connections, packets and bytes a second",
 		Long: `Show the connections, packets and bytes a second of Services, the busiest first; of one Service by frontend and endpoint.
 IPVS counts them; they are read twice, --interval apart. It brings its counts up to date every two seconds, so an interval should be
-a multiple of that, and a short one is inexact. Of connections of pods and nodes to a frontend with an external
-Local policy, IPVS sees only the first packet where endpoints are both on this node and elsewhere.`,
+a multiple of that, and a short one is inexact. While its estimation is off (--ipvs-estimation), there are only connections to show.
+Of connections of pods and nodes to a frontend with an external Local policy, IPVS sees only the first packet where endpoints are both
+on this node and elsewhere.`,
 		Example: `  kube-ipvs top
   kube-ipvs top svc/web -n shop --watch
   kube-ipvs top -n shop --interval 10s`,
@@ -64,7 +65,8 @@ func (a *asking) top(ctx context.Context, out io.Writer, q status.Query, limit i
 		if err != nil {
 			return err
 		}
-		rates := status.List[status.Rate]{TypeMeta: now.TypeMeta, Node: now.Node, Time: now.Time, Items: status.RatesOf(before, now)}
+		rates := status.List[status.Rate]{TypeMeta: now.TypeMeta, Node: now.Node, Time: now.Time, Uncounted: now.Uncounted}
+		rates.Items = status.RatesOf(before, now)
 		before = now
 		if limit > 0 && len(rates.Items) > limit {
 			rates.Items = rates.Items[:limit]
@@ -72,7 +74,7 @@ func (a *asking) top(ctx context.Context, out io.Writer, q status.Query, limit i
 		if a.output != "" {
 			err = cli.Encode(out, a.output, rates)
 		} else {
-			err = printRates(out, rates.Items, q.Service != "")
+			err = printRates(out, rates, q.Service != "")
 		}
 		if err != nil || !a.watch {
 			return err
@@ -80,21 +82,35 @@ func (a *asking) top(ctx context.Context, out io.Writer, q status.Query, limit i
 	}
 }
 
-func printRates(out io.Writer, rates []status.Rate, byEndpoint bool) error {
+func printRates(out io.Writer, rates status.List[status.Rate], byEndpoint bool) error {
+	if rates.Uncounted != "" {
+		fmt.Fprintln(out, rates.Uncounted)
+	}
 	header := []string{"NAMESPACE", "SERVICE"}
 	if byEndpoint {
 		header = []string{"FRONTEND", "ENDPOINT", "POD"}
 	}
 	rows := [][]string{append(header, "ACTIVE", "CLOSING", "CONN/S", "PACKETS/S IN", "OUT", "BYTES/S IN", "OUT")}
-	for _, r := range rates {
+	for _, r := range rates.Items {
 		row := []string{r.Namespace, r.Service}
 		if byEndpoint {
 			row = []string{r.Frontend, r.Endpoint, dash(r.Pod)}
 		}
-		rows = append(rows, append(row, strconv.Itoa(int(r.Active)), strconv.Itoa(int(r.Inactive)), fmt.Sprintf("%.1f", r.Connections),
-			fmt.Sprintf("%.0f", r.InPackets), fmt.Sprintf("%.0f", r.OutPackets), bytesOf(r.InBytes), bytesOf(r.OutBytes)))
+		row = append(row, strconv.Itoa(int(r.Active)), strconv.Itoa(int(r.Inactive)))
+		rows = append(rows, append(row, perSecond(r.PerSecond)...))
 	}
 	return tabulate(out, rows...)
+}
+
+// perSecond returns the cells of traffic.
+func perSecond(p *status.PerSecond) []string {
+	if p == nil {
+		return []string{"-", "-", "-", "-", "-"}
+	}
+	return []string{
+		fmt.Sprintf("%.1f", p.Connections), fmt.Sprintf("%.0f", p.InPackets), fmt.Sprintf("%.0f", p.OutPackets),
+		bytesOf(p.InBytes), bytesOf(p.OutBytes),
+	}
 }
 
 // bytesOf returns a number of bytes with a unit: "12Ki".

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 )
@@ -17,7 +18,11 @@ type Meter struct {
 		CountingTable
 		Walk(context.Context, func(ipvs.Key, ipvs.Entry)) error
 	}
+	Settings sysctl.Kernel // tell whether IPVS counts; nil: it does
 }
+
+// Uncounted implements loop.Meter.
+func (m Meter) Uncounted(ctx context.Context) string { return uncounted(ctx, m.Settings) }
 
 // keys returns the virtual servers of a frontend.
 func keys(fe *plan.Frontend) []ipvs.Key {
@@ -81,15 +86,16 @@ func loadOf(r ipvs.RealState, c ipvs.Counters) loop.Load {
 	return loop.Load{Weight: r.Weight, Active: r.Active, Inactive: r.Inactive, Counters: loop.Counters(c)}
 }
 
-// Totals implements loop.Meter. Aliases are left out: their address has lost a part of the frontend's.
+// Totals implements loop.Meter. Aliases are left out: their address has lost a part of the frontend's. Where IPVS does not count, a
+// frontend has a load if it has connections.
 func (m Meter) Totals(ctx context.Context) (map[plan.Address]loop.Load, error) {
 	counters, err := m.Table.Totals(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out := map[plan.Address]loop.Load{}
+	out, counts := map[plan.Address]loop.Load{}, m.Uncounted(ctx) == ""
 	for key, c := range counters {
-		if key.Mark == 0 && !inAliases(key) && c != (ipvs.Counters{}) {
+		if key.Mark == 0 && !inAliases(key) && (c != (ipvs.Counters{}) || !counts) {
 			out[AddressOf(key)] = loop.Load{Counters: loop.Counters(c)}
 		}
 	}
@@ -112,6 +118,11 @@ func (m Meter) Totals(ctx context.Context) (map[plan.Address]loop.Load, error) {
 	})
 	for a := range missing {
 		add(KeyOf(a), m.unlisted(ctx, KeyOf(a)))
+	}
+	if !counts {
+		maps.DeleteFunc(out, func(_ plan.Address, l loop.Load) bool {
+			return l.Active+l.Inactive == 0 && l.Counters == (loop.Counters{})
+		})
 	}
 	return out, err
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kube-ipvs/internal/inet"
+	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/reconcile"
 )
@@ -78,10 +79,10 @@ func NewMetrics(r prometheus.Registerer, cfg loop.MetricsConfig) *Metrics {
 }
 
 // CountTraffic registers the metrics of traffic, with at most so many series; 0: none. It must be called before the loop runs. Without a
-// table there is nothing to read.
-func (m *Metrics) CountTraffic(r prometheus.Registerer, table CountingTable, limit int) {
+// table there is nothing to read. The settings tell whether the kernel counts; nil: it does.
+func (m *Metrics) CountTraffic(r prometheus.Registerer, table CountingTable, settings sysctl.Kernel, limit int) {
 	if limit > 0 {
-		m.traffic = newTraffic(r, table, limit)
+		m.traffic = newTraffic(r, table, settings, limit)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/sync/plan"
 )
 
@@ -30,11 +31,15 @@ type CountingTable interface {
 // here. Traffic before the first scrape counts as far as the kernel still has it. Of connections through an alias IPVS sees the
 // first packet only.
 //
+// While the counters stand still, there are no series: one that stays as it is means that there is no traffic. When IPVS sums up
+// again, the series go on, and all that was counted meanwhile comes as one increase.
+//
 // Scrapes at the same time share one reading. It takes one dump of the virtual servers, and one of the real servers for
 // each of those whose endpoints have series; these are bounded.
 type Traffic struct {
-	table CountingTable // nil: there is none, and nothing is read
-	limit int           // of series
+	table    CountingTable // nil: there is none, and nothing is read
+	settings sysctl.Kernel // tell whether the table counts; nil: it does
+	limit    int           // of series
 
 	mu     sync.Mutex // guards owners
 	owners map[ipvs.Key]plan.Name
@@ -47,6 +52,7 @@ type Traffic struct {
 	services  map[plan.Name]ipvs.Counters // sums of increases
 	endpoints map[endpoint]ipvs.Counters
 
+	counts   prometheus.Gauge
 	omitted  *prometheus.GaugeVec
 	failures prometheus.Counter
 	took     prometheus.Gauge
@@ -76,11 +82,13 @@ const (
 )
 
 // newTraffic returns the metrics, registered.
-func newTraffic(r prometheus.Registerer, table CountingTable, limit int) *Traffic {
+func newTraffic(r prometheus.Registerer, table CountingTable, settings sysctl.Kernel, limit int) *Traffic {
 	t := &Traffic{
-		table: table, limit: limit, owners: map[ipvs.Key]plan.Name{},
+		table: table, settings: settings, limit: limit, owners: map[ipvs.Key]plan.Name{},
 		servers: map[ipvs.Key]ipvs.Counters{}, reals: map[ipvs.RealKey]ipvs.Counters{},
 		services: map[plan.Name]ipvs.Counters{}, endpoints: map[endpoint]ipvs.Counters{},
+		counts: prometheus.NewGauge(prometheus.GaugeOpts{Name: "kube_ipvs_traffic_counted",
+			Help: countedHelp}),
 		omitted: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kube_ipvs_traffic_omitted_services",
 			Help: "Services without metrics of traffic of a kind, service or endpoint, because of --traffic-series."}, []string{"kind"}),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "kube_ipvs_traffic_read_failures_total", Help: "Scrapes without metrics of traffic, as the kernel's counters could not be read."}),
@@ -89,6 +97,9 @@ func newTraffic(r prometheus.Registerer, table CountingTable, limit int) *Traffi
 	r.MustRegister(t)
 	return t
 }
+
+const countedHelp = "1 if the kernel brings its counters of traffic up to date; 0 if not, as IPVS's estimation is off" +
+	" (--ipvs-estimation): then there are no metrics of traffic."
 
 // Labels are not "namespace", "service" and "endpoint", which Prometheus's operator gives to the target.
 var (
@@ -133,6 +144,7 @@ func (t *Traffic) Describe(ch chan<- *prometheus.Desc) {
 		ch <- d.packets
 		ch <- d.bytes
 	}
+	t.counts.Describe(ch)
 	t.omitted.Describe(ch)
 	t.failures.Describe(ch)
 	t.took.Describe(ch)
@@ -150,6 +162,7 @@ func (t *Traffic) Collect(ch chan<- prometheus.Metric) {
 	for _, m := range r.(reading).metrics {
 		ch <- m
 	}
+	t.counts.Collect(ch)
 	t.omitted.Collect(ch)
 	t.failures.Collect(ch)
 	t.took.Collect(ch)
@@ -161,6 +174,13 @@ func (t *Traffic) reading() reading {
 	if start.Sub(t.last.at) < trafficAge {
 		return t.last
 	}
+	if uncounted(context.Background(), t.settings) != "" {
+		t.counts.Set(0)
+		t.took.Set(0)
+		t.last = reading{at: start}
+		return t.last
+	}
+	t.counts.Set(1)
 	t.last = reading{err: t.update(), at: time.Now()}
 	t.took.Set(t.last.at.Sub(start).Seconds())
 	if t.last.err != nil {

@@ -31,6 +31,9 @@ type Meter interface {
 
 	// Totals returns the load of all frontends that have any: the sums of their endpoints.
 	Totals(context.Context) (map[plan.Address]Load, error)
+
+	// Uncounted returns, in words for an operator, why Counters stand still, or "" if they do not. Connections are right all the same.
+	Uncounted(context.Context) string
 }
 
 // A Load is the kernel's state of an endpoint behind a frontend, or of all of them.

@@ -127,6 +127,7 @@ func wayOf(verdict loop.Verdict, from netip.Addr, v view) Way {
 
 // traffic returns the counters of each Service that has any, or of the endpoints of one.
 func (s *Server) traffic(ctx context.Context, q Query) (out List[Traffic], err error) {
+	out.Uncounted = s.Meter.Uncounted(ctx)
 	if name, single := q.name(); single {
 		out.Items, err = s.trafficOf(ctx, name)
 		return out, err

@@ -128,6 +128,9 @@ func perService[T any](s *Server, items func(view) []T) func(context.Context, Qu
 		out.Continue, out.Total = next, total
 		_, single := q.name()
 		loads, detailed := s.loadsOf(ctx), single || q.Limit <= MaxDetailed
+		if q.Loads && detailed {
+			out.Uncounted = s.Meter.Uncounted(ctx)
+		}
 		if q.Loads && !detailed {
 			all, err := s.Meter.AllLoads(ctx)
 			if err != nil {
@@ -144,7 +147,7 @@ func perService[T any](s *Server, items func(view) []T) func(context.Context, Qu
 				return out, err
 			}
 			if q.Loads {
-				if err := v.readLoads(detailed, loads); err != nil {
+				if err := v.readLoads(detailed && out.Uncounted == "", loads); err != nil {
 					return out, err
 				}
 			}

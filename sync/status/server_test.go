@@ -24,7 +24,8 @@ type fake struct {
 	names    []plan.Name
 	services map[plan.Name]loop.Inspection
 	err      error
-	readings int // of totals; each finds 70 bytes more
+	readings int    // of totals; each finds 70 bytes more
+	still    string // why counters stand still
 }
 
 func (f *fake) Names(context.Context) ([]plan.Name, error) {
@@ -85,6 +86,8 @@ func (f *fake) Digests(_ context.Context, groups []int, _ time.Duration) (out []
 	}
 	return out, f.err
 }
+
+func (f *fake) Uncounted(context.Context) string { return f.still }
 
 func (f *fake) Totals(context.Context) (map[plan.Address]loop.Load, error) {
 	f.readings++

@@ -27,6 +27,9 @@ type List[T any] struct {
 	Items    []T       `json:"items"`
 	Continue string    `json:"continue,omitempty"` // asks for the rest; empty: this is all
 	Total    int       `json:"total,omitempty"`    // on all pages: Services, or items of the one that was asked for
+
+	// Uncounted is why traffic is not counted: Counters of the items stand still or are missing, and there are no rates.
+	Uncounted string `json:"uncounted,omitempty"`
 }
 
 // A Status is the answer to a request that failed.
@@ -113,8 +116,8 @@ type Drain struct {
 	*Load
 }
 
-// A Load is the kernel's state behind an item. Counters are only in traffic and in answers about a single Service, or with a limit
-// of MaxDetailed at most.
+// A Load is the kernel's state behind an item. Counters are only in traffic and, unless they stand still, in answers about a single
+// Service or with a limit of MaxDetailed at most.
 type Load struct {
 	Weight   *uint32 `json:"weight,omitempty"`
 	Active   uint32  `json:"active"`   // established connections
