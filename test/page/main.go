@@ -20,6 +20,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"kube-ipvs/internal/page"
+	"kube-ipvs/ipvs"
+	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/status"
@@ -28,22 +30,27 @@ import (
 func main() {
 	services := flag.Int("services", 3, "number of Services")
 	hostile := flag.Bool("hostile", false, "add Services with names that are markup")
+	uncounted := flag.Bool("uncounted", false, "be a node whose kernel does not count traffic")
 	address := flag.String("listen", "127.0.0.1:10249", "address of the page")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := serve(ctx, *services, *hostile, *address); err != nil && !errors.Is(err, context.Canceled) {
+	if err := serve(ctx, *services, *hostile, *uncounted, *address); err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
 // serve serves the page until the context or the standard input ends. Each line of that is a change of a Service.
-func serve(ctx context.Context, services int, hostile bool, address string) error {
+func serve(ctx context.Context, services int, hostile, uncounted bool, address string) error {
 	w := newWorld(services, hostile)
+	settings := sysctl.NewFake()
+	if uncounted {
+		settings = sysctl.NewFake(sysctl.Setting{Name: ipvs.RunEstimation, Value: "0"})
+	}
 	l := ipvsmode.New(w.config())
 	mux := http.NewServeMux()
-	mux.Handle(page.Path, page.New(page.Config{Node: "node1", Answers: w.answers(l)}))
+	mux.Handle(page.Path, page.New(page.Config{Node: "node1", Answers: w.answers(l, settings)}))
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
@@ -71,10 +78,10 @@ func serve(ctx context.Context, services int, hostile bool, address string) erro
 	return parts.Wait()
 }
 
-// answers returns the handler of the answers about a loop.
-func (w *world) answers(l *loop.Loop) http.Handler {
+// answers returns the handler of the answers about a loop. The settings tell whether the kernel counts.
+func (w *world) answers(l *loop.Loop, settings sysctl.Kernel) http.Handler {
 	s := status.Server{
-		Loop: l, Meter: ipvsmode.Meter{Table: w.table}, Node: "node1", DrainLimit: drainLimit, Pods: w.pods,
+		Loop: l, Meter: ipvsmode.Meter{Table: w.table, Settings: settings}, Node: "node1", DrainLimit: drainLimit, Pods: w.pods,
 		State: func() status.Node {
 			return status.Node{
 				Version: "v1.2.3", Mode: "ipvs", VIPMode: "divert", Started: created, Ready: true, Synced: time.Now(),

@@ -29,7 +29,7 @@ func TestTenThousandServices(t *testing.T) {
 	if err := w.begin(ctx); err != nil {
 		t.Fatal(err)
 	}
-	answers := w.answers(l)
+	answers := w.answers(l, nil)
 	for _, tt := range []struct {
 		path  string
 		bytes int

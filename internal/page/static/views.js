@@ -29,6 +29,9 @@ const decimal = n => n < 10 ? n.toFixed(1) : count(Math.round(n));
 const inBytes = l => l.inBytes, outBytes = l => l.outBytes;
 const traffic = samples => rates(samples, l => l.inBytes + l.outBytes);
 
+// uncounted returns the sentence of an answer without traffic, or nothing.
+const uncounted = list => list.uncounted && h('p', { class: 'dim' }, list.uncounted);
+
 // rate returns the traffic of an item as a small plot, with its last value.
 function rate(key, time, x) {
   if (x.inBytes === undefined) return '';
@@ -55,7 +58,7 @@ const serviceColumns = time => [
   { title: 'Endpoints', number: true, cell: x => ratio(x.ready, x.endpoints) },
   { title: 'Draining', number: true, optional: true, cell: x => x.draining ? count(x.draining) : '' },
   { title: 'Connections', number: true, cell: active },
-  { title: 'Traffic', number: true, cell: x => rate(`service ${x.namespace}/${x.service}`, time, x) },
+  { title: 'Traffic', number: true, optional: true, cell: x => rate(`service ${x.namespace}/${x.service}`, time, x) },
 ];
 
 // tiles are the numbers of Services by state, as links to them.
@@ -83,7 +86,7 @@ const services = {
   lead: ({ node }, params) => tiles(node, params.only ?? ''),
   draw({ list, troubled }, params) {
     const chosen = params.search || params.only;
-    return [troubled?.items.length && h('section', {}, table('Not as requested', serviceColumns(troubled.time), troubled.items),
+    return [uncounted(list), troubled?.items.length && h('section', {}, table('Not as requested', serviceColumns(troubled.time), troubled.items),
         h('p', {}, h('a', { href: link('', { only: 'Troubled' }) }, `All ${count(troubled.total)} that are not as requested`))),
       list.items.length ? table(chosen ? 'Services found' : 'All Services', serviceColumns(list.time), list.items)
         : h('p', { class: 'nothing' }, chosen ? 'No Service is like that.' : 'This node serves no Services.'),
@@ -101,7 +104,7 @@ const frontendColumns = (time, withService) => [
     { title: 'Policy', cell: x => [x.policy, x.affinity && `, affinity ${x.affinity}`] },
     { title: 'Sources', cell: x => x.sourceRanges ? `${x.source}; only ${x.sourceRanges.slice(0, 5).join(', ')}${x.sourceRanges.length > 5 ? ', …' : ''}` : x.source },
     { title: 'Connections', number: true, cell: active },
-    { title: 'Traffic', number: true, cell: x => rate(`frontend ${x.namespace}/${x.service} ${x.address}`, time, x) }]),
+    { title: 'Traffic', number: true, optional: true, cell: x => rate(`frontend ${x.namespace}/${x.service} ${x.address}`, time, x) }]),
   { title: 'Way', cell: x => h('a', { href: link('explain', { to: x.address }), 'aria-label': `Explain ${x.address}` }, 'Explain') },
 ];
 
@@ -117,7 +120,7 @@ const endpointColumns = time => [
   { title: 'State', cell: x => state(x) },
   { title: 'Weight', number: true, cell: x => x.weight === undefined ? '' : count(x.weight) },
   { title: 'Connections', number: true, cell: active },
-  { title: 'Traffic', number: true, cell: x => rate(`endpoint ${x.namespace}/${x.service} ${x.address} ${x.port}`, time, x) },
+  { title: 'Traffic', number: true, optional: true, cell: x => rate(`endpoint ${x.namespace}/${x.service} ${x.address} ${x.port}`, time, x) },
 ];
 
 function drainColumns(time, withService) {
@@ -141,9 +144,9 @@ function figures(item, time) {
   };
   return h('div', { class: 'figures' },
     figure('Connections', samples.map(x => x.load.active), count),
-    figure('New connections', rates(samples, l => l.connections), v => `${decimal(v)}/s`),
+    item.inBytes !== undefined && [figure('New connections', rates(samples, l => l.connections), v => `${decimal(v)}/s`),
     figure('From clients', rates(samples, inBytes), v => `${bytes(v)}/s`),
-    figure('To clients', rates(samples, outBytes), v => `${bytes(v)}/s`));
+    figure('To clients', rates(samples, outBytes), v => `${bytes(v)}/s`)]);
 }
 
 const one = {
@@ -162,7 +165,7 @@ const one = {
       h('p', {}, `${ratio(item.served, item.frontends)} frontends, ${ratio(item.ready, item.endpoints)} endpoints get new connections here`, item.created && `, ${span(since(item.created, time))} old`, '. ',
         h('a', { href: link('explain', { namespace: params.namespace, service: params.service }) }, 'Explain')),
       item.problems && h('section', { class: 'problems' }, h('h2', {}, 'Problems'), h('ul', {}, item.problems.slice(0, 20).map(p => h('li', {}, name(p))))),
-      figures(item, time),
+      figures(item, time), uncounted(services),
       frontends.items.length && table('Frontends', frontendColumns(time, false), frontends.items), rest(frontends, 'frontends'),
       endpoints.items.length ? [table('Endpoints', endpointColumns(time), endpoints.items), pages('service', params, endpoints, 'endpoints')] : h('p', { class: 'nothing' }, 'It has no endpoints.'),
       drains.items.length && table('Draining endpoints', drainColumns(time, false), drains.items), rest(drains, 'draining endpoints')];
@@ -189,6 +192,10 @@ const busiest = {
   form: 'search',
   load: (ask, params) => ask('rates', { limit: rows, search: params.search, skip: params.skip }),
   draw(list, params) {
+    if (list.uncounted) {
+      return [uncounted(list), list.items.length > 0 && table('Services with connections', [
+        { title: 'Service', cell: service }, { title: 'Connections', number: true, cell: active }], list.items), pages('traffic', params, list, 'Services')];
+    }
     const most = Math.max(...list.items.map(x => x.inBytesPerSecond + x.outBytesPerSecond), 1);
     return [h('p', {}, 'The busiest Services first, between the last two times that the counters of IPVS were read.'),
       list.items.length ? table('Busiest Services', [

@@ -104,6 +104,26 @@ func TestViews(t *testing.T) {
 	}
 }
 
+// Where the kernel does not count, the page has the reason and connections, and neither columns nor plots of traffic.
+func TestUncounted(t *testing.T) {
+	w := begin(t, 3, "-uncounted")
+	for view, want := range map[string]string{
+		"": "All Services", "service?namespace=shop&service=web-00000": "10.96.0.1:80/tcp", "traffic": "Services with connections",
+	} {
+		t.Run(view, func(t *testing.T) {
+			x := w.open(t, "#/"+view)
+			x.has("packets and bytes are not counted on this node")
+			x.has("shop/web-00000")
+			x.has(want)
+			for _, missing := range []string{"Traffic", "From clients", "New connections", "/s"} {
+				if cells := eval[string](x, "[...document.querySelectorAll('th, td, figcaption')].map(e => e.innerText).join('\\n')"); strings.Contains(cells, missing) {
+					t.Errorf("%q is there: %s", missing, cells)
+				}
+			}
+		})
+	}
+}
+
 // Explain is a form; its answer has steps with commands, and a wrong address is named.
 func TestExplain(t *testing.T) {
 	x := begin(t, 3).open(t, "#/explain")
