@@ -81,6 +81,7 @@ var checks = []check{
 	of("modules", lookModules, judgeModules),
 	of("capabilities", lookCapabilities, judgeCapabilities),
 	of("settings", lookSettings, judgeSettings),
+	of("estimation", lookEstimation, judgeEstimation),
 	of("iptables", lookBackends, judgeBackends),
 	of("proxies", lookProxies, judgeProxies),
 	of("marks", lookMarks, judgeMarks),

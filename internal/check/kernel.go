@@ -83,12 +83,16 @@ type settingFact struct {
 
 func lookSettings(_ context.Context, n *Node, w Wanted) ([]settingFact, error) {
 	var out []settingFact
+	_, noIPVS := os.Stat(n.setting("net/ipv4/vs"))
 	for _, s := range w.Settings {
 		f := settingFact{name: s.Name, want: s.Value}
 		text, err := os.ReadFile(n.setting(s.Name))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			f.missing = true
+			if isRunEstimation(s) && noIPVS == nil { // which judgeEstimation is about: nothing fails without it
+				continue
+			}
 		case err != nil:
 			return nil, err
 		}
