@@ -7,7 +7,6 @@ import (
 	"runtime/metrics"
 	"time"
 
-	"kube-ipvs/ipvs/sysctl"
 	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/loop"
 )
@@ -37,24 +36,15 @@ func idle(ctx context.Context, s size) (measurement, error) {
 			return nil, err
 		}
 		// IPVS estimates the rates of all virtual and real servers every two seconds, whoever made them.
-		if err := p.estimate(ctx, false); err != nil {
+		if err := estimate(ctx, p.kernel.Sysctl, false); err != nil {
 			return nil, err
 		}
 		own, err := busy(ctx, idleFor)
 		f["alone"], f["more"], f["own"] = alone, f["machine"]-alone, own-alone
 		f["estimates"] = f["more"] - f["own"]
-		return f, errors.Join(err, p.estimate(ctx, true))
+		return f, errors.Join(err, estimate(ctx, p.kernel.Sysctl, true))
 	}
 	return measurement{rest, p.end}, nil
-}
-
-// estimate lets IPVS estimate rates, or not.
-func (p *proxy) estimate(ctx context.Context, on bool) error {
-	setting := sysctl.Setting{Name: "net/ipv4/vs/run_estimation", Value: "0"}
-	if on {
-		setting.Value = "1"
-	}
-	return errors.Join(p.kernel.Sysctl.Do(ctx, []sysctl.Setting{setting})...)
 }
 
 // busy returns the share of its CPU, in percent, for which the machine has something to do in the time to come.

@@ -50,7 +50,7 @@ type part func(context.Context, size) (measurement, error)
 
 func parts() map[string]part {
 	all := map[string]part{
-		"writes": writes(false), "all writes": writes(true), "first": first, "warm": warm, "change": change, "idle": idle, "packets": packets,
+		"writes": writes(false), "all writes": writes(true), "first": first, "warm": warm, "change": change, "idle": idle, "packets": packets, "stall": stall,
 		ours: beside(ours), ipvsMode: beside(ipvsMode), iptablesMode: beside(iptablesMode),
 	}
 	for _, contender := range []string{nobody, conntrack, divert, external, bind, peerIPVS, peerRules} {

@@ -35,7 +35,7 @@ lowest and the highest round. What a packet costs, and that nothing changes, is 
 			title: "Counted in instructions", by: "make instructions",
 			words: `In an emulated machine whose clock counts instructions: what is measured repeats within a few per cent, whatever else the host does. How
 long memory takes is left out, and whatever waits. iptables is the one of nft, as nodes have it.`,
-			sections: []section{idleSection(), pathSection()}, // in a machine that has done nothing else
+			sections: []section{idleSection(), pathSection(), stallSection()}, // in a machine that has done nothing else
 		},
 	}
 }

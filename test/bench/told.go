@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"kube-ipvs/sync/loop"
 )
@@ -70,6 +71,39 @@ the CPU time of processes at timer ticks.`, idleFor, loop.LookInterval),
 		add("times a second that a thread of it was woken", "wakeups", plain, "the same for all")
 		add("whole layers read", "reads", whole, "none")
 		add("processes begun on the machine", "processes", whole, "none")
+	}
+	return f
+}
+
+// estimated are the sizes of tables whose estimates are measured.
+var estimated = []size{{100, 10}, medium, large}
+
+func stallSection() section {
+	s := section{name: "stall", rounds: 3, make: inTurns, tell: tellStall}
+	for _, size := range estimated {
+		s.trials = append(s.trials, trial{"stall", size})
+	}
+	return s
+}
+
+func tellStall(r results) finding {
+	f := finding{
+		title: "IPVS's estimates",
+		words: fmt.Sprintf(`Every two seconds IPVS estimates the rates of all virtual and real servers, whoever made them, unless net.ipv4.vs.run_estimation
+is 0 (--ipvs-estimation=off). Before Linux 6.2 a timer does that, in which no process runs on its CPU. It walks all servers, and for each the
+counters of all CPUs that the machine could have: here %.0f. Others are measured by %s.
+A process that is always busy looks at the clock for %v, without and with estimates; told is the longest time in which it did not run, in the
+best of three turns.`,
+			r.median(trial{"stall", large}, "cpus"), "`inkernel -kernel icount -possible 64 bench -page instructions -only stall`", stallFor),
+	}
+	least := func(t trial, name string) float64 { return slices.Min(r.values(t, name)) }
+	stall := func(s float64) string { return fmt.Sprintf("%.2f ms", s*1e3) }
+	for _, s := range estimated {
+		t := trial{"stall", s}
+		with, without, servers := least(t, "with"), least(t, "without"), r.median(t, "servers")
+		what := whole(servers) + " virtual and real servers: "
+		f.add(row{what: what + "the longest stall", seen: stall(with), against: stall(without) + " without estimates"})
+		f.add(row{what: what + "of it, for each of them", seen: fmt.Sprintf("%.0f ns", (with-without)*1e9/servers)})
 	}
 	return f
 }

@@ -44,7 +44,7 @@ func choose(o options) (kernel, error) {
 	case "qemu":
 		return qemu{linux: o.linux, legacy: o.legacy, cpus: o.cpus}, nil
 	case "icount":
-		return qemu{linux: o.linux, legacy: o.legacy, cpus: 1, countsInstructions: true}, nil
+		return qemu{linux: o.linux, legacy: o.legacy, cpus: 1, countsInstructions: true, possible: o.possible}, nil
 	case "auto":
 		if os.Geteuid() == 0 && hostHasIPVS() {
 			return hostKernel{}, nil

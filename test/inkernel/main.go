@@ -1,6 +1,6 @@
 // Command inkernel runs a program inside a kernel that has IPVS, and ends as the program ended.
 //
-//	inkernel [-timeout 11m] [-mem 2G] [-kernel auto|uml|host|qemu|icount] [-linux FOLDER] [-cpus 2] [-legacy] [-net tap=NAME]
+//	inkernel [-timeout 11m] [-mem 2G] [-kernel auto|uml|host|qemu|icount] [-linux FOLDER] [-cpus 2] [-possible 1] [-legacy] [-net tap=NAME]
 //	    [-env K=V]... PROGRAM [ARG...]
 //
 // It fits go test: go test -exec "$PWD/.bin/inkernel" -tags kernel ./test/...
@@ -41,15 +41,16 @@ const (
 
 // options is what the command line asked for.
 type options struct {
-	timeout time.Duration
-	memory  string
-	kernel  string
-	linux   string // qemu's kernel, as test/linux unpacks it
-	cpus    int    // of qemu
-	legacy  bool   // whether qemu's iptables are the legacy tables
-	tap     string
-	env     []string
-	argv    []string
+	timeout  time.Duration
+	memory   string
+	kernel   string
+	linux    string // qemu's kernel, as test/linux unpacks it
+	cpus     int    // of qemu
+	possible int    // CPUs, of icount
+	legacy   bool   // whether qemu's iptables are the legacy tables
+	tap      string
+	env      []string
+	argv     []string
 }
 
 func main() {
@@ -142,6 +143,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.kernel, "kernel", "auto", "`where` to run: uml, host, qemu, icount (these need root; icount is qemu with a clock that counts instructions), or auto: host if it has IPVS, else uml")
 	flags.StringVar(&o.linux, "linux", linuxFolder(), "the `folder` of qemu's kernel, as test/linux fetches it")
 	flags.IntVar(&o.cpus, "cpus", 2, "how many CPUs qemu has")
+	flags.IntVar(&o.possible, "possible", 1, "how many CPUs icount could have: more than the one that it has cost the kernel time, too")
 	flags.BoolVar(&o.legacy, "legacy", false, "qemu's iptables are the legacy tables, and not nft")
 	flags.Func("net", "`tap=NAME`: give user-mode Linux a link vec0, connected to this tap device", func(v string) error {
 		name, ok := strings.CutPrefix(v, "tap=")
