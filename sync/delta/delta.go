@@ -10,8 +10,8 @@ import (
 
 // A Table holds one kind of kernel objects, each with a key and a value. Services want objects: the desired state. The
 // kernel has objects, known as far as they were read or changed: the actual state. The difference is Missing (pending
-// updates) and Extra (pending deletions). An extra object may be kept for a while, which makes it no part of the difference. References are counted: an object that two Services want stays until both drop
-// it. New makes a Table.
+// updates) and Extra (pending deletions). An extra object may be kept for a while, and is no part of the difference then. References are
+// counted: an object that two Services want stays until both drop it. New makes a Table.
 //
 //	      wanted                     known
 //	┌───────────────────┬────────────────────┬─────────┐
@@ -52,7 +52,7 @@ type side uint8
 
 const (
 	missing side = iota // wanted, and unknown or known with another value
-	extra               // known and not wanted
+	extra               // known, not wanted and not kept
 	inSync              // known with the desired value, kept, or neither wanted nor known
 )
 
@@ -167,7 +167,7 @@ func (t *Table[K, V]) Known(key K) (value V, isKnown bool) {
 // current object may be changed, others may not.
 func (t *Table[K, V]) Missing() iter.Seq[*Object[K, V]] { return t.onSide(missing) }
 
-// Extra yields the keys of the known objects that nobody wants, in no order. During the iteration the current object may
+// Extra yields the keys of the known objects that nobody wants and that are not kept, in no order. During the iteration the current object may
 // be changed, others may not.
 func (t *Table[K, V]) Extra() iter.Seq[K] {
 	return func(yield func(K) bool) {

@@ -25,12 +25,12 @@ type drain struct {
 // drainInterval is the time between checks of draining real servers, each of which dumps those of their virtual server.
 const drainInterval = 2 * time.Second
 
-// mostChecks bounds the virtual servers that are checked at a time, since nothing is programmed meanwhile. With more of them that have
-// draining real servers a round of all takes several intervals.
+// mostChecks bounds the virtual servers that are checked again at a time, since nothing is programmed meanwhile. With more of them that
+// have draining real servers a round takes several intervals.
 const mostChecks = 1000
 
-// quietLimit is how long an unlisted real server is kept for inactive connections alone. With the time until a check it is
-// removed within five seconds of its last active connection.
+// quietLimit is how long an unlisted real server is kept for inactive connections alone. It takes two checks: with one round in an
+// interval a real server is removed within five seconds of its last active connection.
 const quietLimit = drainInterval
 
 func newDrains() *drains { return &drains{servers: map[ipvs.Key]map[netip.AddrPort]drain{}} }

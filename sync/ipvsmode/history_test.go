@@ -160,6 +160,9 @@ func (h *history) end() {
 	if err := attempts[len(attempts)-1]; err != nil && !errors.Is(err, errForeign) {
 		h.t.Errorf("at the end: %v", err)
 	}
+	if n := h.metric("kube_ipvs_draining_real_servers").GetGauge().GetValue(); n != 0 {
+		h.t.Errorf("at the end: %v real servers drain", n)
+	}
 	h.stop()
 	if left := h.dry(h.adjust); left != nil {
 		h.t.Errorf("a start would still do\n%s", strings.Join(left, "\n"))

@@ -104,7 +104,11 @@ func (r *realsLayer) release() {
 	for i := range min(len(servers), mostChecks) {
 		r.checked = servers[(next+i)%len(servers)]
 		for at := range r.draining.servers[r.checked] {
-			if k := ipvs.RealKeyOf(r.checked, at); r.MayDel(k) {
+			k := ipvs.RealKeyOf(r.checked, at)
+			switch _, known := r.Table.Known(k); {
+			case !known:
+				r.draining.forget(k) // others removed it, or the answer to our removal was lost
+			case r.MayDel(k):
 				r.Table.Release(k)
 			}
 		}

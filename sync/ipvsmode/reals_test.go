@@ -12,6 +12,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 )
 
@@ -223,6 +224,63 @@ func TestManyThatDrain(t *testing.T) {
 			t.Errorf("three checks looked at %d virtual servers, want all %d", n, many)
 		}
 	})
+}
+
+// What drained and is gone is forgotten, however it went.
+func TestDrainsAreForgotten(t *testing.T) {
+	key, at := ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.0.1:80")), netip.MustParseAddrPort("10.244.0.1:8080")
+	loseOnce := func(r *rig, op string) {
+		lost := false
+		r.forget(func(what string) error {
+			if what == op && !lost {
+				lost = true
+				return errRefused
+			}
+			return nil
+		})
+	}
+	others := func(r *rig, op ipvs.Op) {
+		if errs := r.ipvs.Do(t.Context(), []ipvs.Op{op}); errs != nil {
+			t.Fatal(errs)
+		}
+		r.queue.Note(loop.Kernel)
+	}
+	for _, tt := range []struct {
+		name string
+		do   func(*rig)
+	}{
+		{"others removed the real server", func(r *rig) { others(r, ipvs.Op{Verb: ipvs.DelReal, Key: key, Addr: at}) }},
+		{"others removed the virtual server", func(r *rig) { others(r, ipvs.Op{Verb: ipvs.DelServer, Key: key}) }},
+		{"the answer to its removal is lost", func(r *rig) {
+			r.connect(1, 1, 0)
+			loseOnce(r, "ipvsadm -d -t 10.96.0.1:80 -r 10.244.0.1:8080")
+		}},
+		{"the answer to the removal of its virtual server is lost", func(r *rig) {
+			loseOnce(r, "ipvsadm -D -t 10.96.0.1:80")
+			r.remove(1)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				var d *Dataplane
+				r.tweak = func(l *Dataplane) { d = l }
+				r.set(1, pods(1, 2))
+				r.start()
+				r.queue.Synced()
+				synctest.Wait()
+				r.connect(1, 1, 3)
+				r.change(1, pods(2))
+				synctest.Wait()
+				tt.do(r)
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				if n := r.metric("kube_ipvs_draining_real_servers").GetGauge().GetValue(); n != 0 || !d.drainAt.IsZero() {
+					t.Errorf("%v drain, and are checked at %v", n, d.drainAt)
+				}
+			})
+		})
+	}
 }
 
 // The limit counts from when an endpoint is listed no more, not from when it began to drain.
