@@ -103,7 +103,7 @@ nft: packages build
 	go test -v -count 1 -tags kernel,nft -exec "$(inkernel) -kernel qemu" -timeout 40m -p 1 \
 	    -run 'TestIptables|TestOtherHands$$|TestRestart|TestDrain|TestTruth|TestFirewallOfNftables' ./test/kernel ./test/packet
 
-# Packets, scenarios and survival with Go's race detector, in the emulated machine, as it needs a CPU that user-mode Linux has not: some
+# Packets, scenarios and survival with Go's race detector, in the emulated machine, since the detector does not run in user-mode Linux: some
 # XX minutes. It needs root.
 race: packages build
 	@test/packages qemu-system-x86 qemu-system-common

@@ -61,9 +61,14 @@ func handBack(ctx context.Context, cfg *config.Config, mode string, limit time.D
 		return err
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
+	randomly, err := k.Rules.HasRandomFully()
+	if err != nil {
+		return err
+	}
 	h := ipvsmode.HandBack{
-		Kernel: k.Kernel(), Rules: ipvsmode.RulesConfig{Marks: ipvsmode.MarksFor(cfg.Masquerade.Bit), Bind: cfg.VIPMode == config.Bind},
-		Keep: mode == "ipvs", Limit: limit,
+		Kernel: k.Kernel(),
+		Rules:  ipvsmode.RulesConfig{Marks: ipvsmode.MarksFor(cfg.Masquerade.Bit), Bind: cfg.VIPMode == config.Bind, PredictablePorts: !randomly},
+		Keep:   mode == "ipvs", Limit: limit,
 		Waits: func(n int) { fmt.Fprintf(stdout, "%d connections are left to IPVS.\n", n) },
 	}
 	if err := h.Prepare(ctx); err != nil {

@@ -69,6 +69,9 @@ func cleanSets(ctx context.Context, sets ipset.Kernel) error {
 	if err != nil {
 		return fmt.Errorf("read sets: %w", err)
 	}
+	// The ownership records go first: as long as they are there a repeated hand-back makes rules, which refer to the other sets.
+	first := []string{SetsOf(inet.IPv4).Owned.Name, SetsOf(inet.IPv6).Owned.Name}
+	slices.SortStableFunc(names, func(a, b string) int { return slices.Index(first, b) - slices.Index(first, a) })
 	var errs []error
 	for _, name := range names {
 		if strings.HasPrefix(name, SetPrefix) {

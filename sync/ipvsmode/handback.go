@@ -54,8 +54,8 @@ func (h HandBack) Prepare(ctx context.Context) error {
 }
 
 // Serves reports whether kube-proxy has written its rules in all families in which kube-ipvs has virtual servers, and in ipvs mode its
-// sets name some of these: it syncs the families apart, and on a busy node one long after the other. Without rules that need the
-// connection tracking of a family, the kernel would stop it, and translated connections would break.
+// sets name some of these. On a busy node it may write those of IPv6 long after those of IPv4. Without rules that need the connection
+// tracking of a family, the kernel stops it, and translated connections break.
 func (h HandBack) Serves(ctx context.Context) (bool, error) {
 	var its predecessor
 	if h.Keep {
@@ -80,8 +80,8 @@ func (h HandBack) Serves(ctx context.Context) (bool, error) {
 }
 
 // Do removes all objects of kube-ipvs but those that kube-proxy uses. Rules for new connections go first, as kube-proxy translates
-// those. In ipvs mode it also has the established ones; else IPVS serves these until the last has ended, or the limit. UDP clients that
-// go on then get an endpoint from kube-proxy: their flows are forgotten.
+// those. In ipvs mode it also has the established ones; else IPVS serves these until the last has ended, or the limit, and schedules no
+// others, whatever kube-proxy leaves to it. UDP clients that go on get an endpoint from kube-proxy then: their flows are forgotten.
 func (h HandBack) Do(ctx context.Context) error {
 	if h.Keep {
 		return h.leaveServers(ctx)
@@ -99,11 +99,38 @@ func (h HandBack) Do(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := h.quiesce(ctx); err != nil {
+		return err
+	}
 	left, err := h.wait(ctx)
 	if err != nil {
 		return err
 	}
-	return errors.Join(Clean(ctx, h.Kernel), h.forget(ctx, left))
+	// First, or who repeats this after a kill would know no connections.
+	return errors.Join(h.forget(ctx, left), Clean(ctx, h.Kernel))
+}
+
+// quiesce gives all real servers of owned virtual servers weight 0: their connections go on, and IPVS schedules no new one.
+func (h HandBack) quiesce(ctx context.Context) error {
+	table, err := h.IPVS.Read(ctx)
+	if err != nil {
+		return err
+	}
+	var ops []ipvs.Op
+	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
+		owned, err := ownedServers(ctx, h.Kernel, f)
+		if err != nil {
+			return err
+		}
+		for _, k := range owned {
+			for at, real := range table[k].Reals {
+				if real.Weight > 0 {
+					ops = append(ops, ipvs.Op{Verb: ipvs.SetReal, Key: k, Addr: at, Real: ipvs.Real{Weight: 0}})
+				}
+			}
+		}
+	}
+	return failures(ops, h.IPVS.Do(ctx, ops))
 }
 
 // forget deletes the tracked flows of UDP frontends.
@@ -216,23 +243,16 @@ func cleanItems(ctx context.Context, kernel steering.Kernel, which func(steering
 	return failures(ops, kernel.Do(ctx, ops))
 }
 
-// withoutNew empties the chains that decide about first packets. A rule keeps them in the ruleset, as others lead to them.
-func withoutNew(chains []iptables.Chain) []iptables.Chain {
+// withoutNew empties the chains that decide about first packets, but for source ranges, which hold until IPVS schedules nothing any more. A
+// rule keeps the chains in the ruleset, as others lead to them.
+func (r rules) withoutNew(chains []iptables.Chain) []iptables.Chain {
 	for i, c := range chains {
 		switch c.Table + " " + c.Name {
-		case "mangle KIPVS-PREROUTING", "mangle KIPVS-OWN", "nat KIPVS-PREROUTING", "nat KIPVS-OUTPUT":
+		case "mangle KIPVS-PREROUTING", "mangle KIPVS-OWN":
+			chains[i].Rules = []string{r.ranged()}
+		case "nat KIPVS-PREROUTING", "nat KIPVS-OUTPUT":
 			chains[i].Rules = []string{"-j RETURN"}
 		}
 	}
 	return chains
-}
-
-// served matches packets to frontends of a set that are for IPVS. After a hand-back these are of connections that conntrack knows
-// already, one-way flows among them: what begins and was not translated before is refused by the rules of kube-proxy.
-func (r rules) served(set ipset.Set) string {
-	out := matchSet(set, "dst,dst")
-	if r.cfg.HandedBack {
-		out = "-m conntrack --ctstatus CONFIRMED " + out
-	}
-	return out
 }

@@ -1,6 +1,7 @@
 package ipvsmode
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
+	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
 	"kube-ipvs/ipvs/steering"
@@ -90,6 +92,55 @@ func TestHandBack(t *testing.T) {
 	}
 }
 
+// A killable kernel of sets destroys so many, and no more.
+type killable struct {
+	ipset.Kernel
+	left int
+}
+
+func (k *killable) Destroy(ctx context.Context, name string) error {
+	if k.left--; k.left < 0 {
+		return errRefused
+	}
+	return k.Kernel.Destroy(ctx, name)
+}
+
+// Strict rules need their sets, as iptables-restore does.
+type strictRules struct {
+	iptables.Kernel
+	sets ipset.Kernel
+}
+
+func (s strictRules) Ensure(ctx context.Context, r iptables.Ruleset) error {
+	for _, set := range SetsOf(r.Family).All() {
+		if _, err := s.sets.Read(ctx, set); err != nil && strings.Contains(r.String(), set.Name+" ") {
+			return fmt.Errorf("iptables-restore: %w", err)
+		}
+	}
+	return s.Kernel.Ensure(ctx, r)
+}
+
+// A hand-back that was killed among the sets can be repeated, though rules refer to these.
+func TestHandBackKilledAmongSets(t *testing.T) {
+	for killed := range 2 * len(SetsOf(inet.IPv4).All()) {
+		synctest.Test(t, func(t *testing.T) {
+			r := handBackRig(t)
+			k := r.config().Kernel
+			plain := k.Sets
+			k.Rules, k.Sets = strictRules{k.Rules, plain}, &killable{plain, killed}
+			h := HandBack{Kernel: k, Rules: RulesConfig{Marks: MarksFor(14)}}
+			first := h.Do(t.Context())
+			h.Kernel.Sets = plain
+			if err := h.Do(t.Context()); err != nil {
+				t.Errorf("killed after %d sets (%v): %v", killed, first, err)
+			}
+			if got, want := left(t, r), "0 servers, 0 sets, on the link []"; got != want {
+				t.Errorf("killed after %d sets: %s, want %s", killed, got, want)
+			}
+		})
+	}
+}
+
 // Where kube-proxy does not keep the connections of IPVS, they are waited for, at most for the limit; the rules leave new ones alone.
 func TestHandBackWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -100,13 +151,22 @@ func TestHandBackWaits(t *testing.T) {
 		var told []int
 		h := HandBack{Kernel: r.config().Kernel, Rules: RulesConfig{Marks: MarksFor(14)}, Limit: time.Minute, Waits: func(n int) { told = append(told, n) }}
 		begin := time.Now()
-		time.AfterFunc(9500*time.Millisecond, func() { r.setConnections(key, at, 0, 5) })
+		time.AfterFunc(9500*time.Millisecond, func() {
+			for k, e := range r.ipvs.Table() {
+				for at, real := range e.Reals {
+					if real.Weight != 0 {
+						t.Errorf("%v -> %v may get new connections", k, at)
+					}
+				}
+			}
+			r.setConnections(key, at, 0, 5)
+		})
 		if err := h.Do(t.Context()); err != nil || time.Since(begin).Round(time.Second) != 10*time.Second || fmt.Sprint(told) != "[2 0]" {
 			t.Errorf("%v after %v, told %v", err, time.Since(begin), told)
 		}
 	})
 	rules := Rules(RulesConfig{Marks: MarksFor(14), HandedBack: true}, inet.IPv4).String()
-	for _, gone := range []string{"-A KIPVS-PREROUTING -m set --match-set KIPVS-FRONTENDS", "-A KIPVS-OWN -m", "-j NETMAP", "-A KIPVS-PREROUTING -m set --match-set KIPVS-CLOSED"} {
+	for _, gone := range []string{"-A KIPVS-PREROUTING -m set --match-set KIPVS-FRONTENDS", "-A KIPVS-OWN -m set ! --match-set KIPVS-FRONTENDS", "-j NETMAP", "-A KIPVS-PREROUTING -m set --match-set KIPVS-CLOSED"} {
 		if strings.Contains(rules, gone) {
 			t.Errorf("%q is in the rules", gone)
 		}
@@ -114,9 +174,9 @@ func TestHandBackWaits(t *testing.T) {
 	if !strings.Contains(rules, "-A KIPVS-PREROUTING -m set --match-set KIPVS-EXTERNAL dst,dst -j MARK") {
 		t.Error("packets of established connections are not diverted")
 	}
-	for line := range strings.Lines(rules) { // what kube-proxy refuses must not be accepted before its rules
-		if strings.Contains(line, "dst,dst -j ACCEPT") && !strings.Contains(line, "KIPVS-HEALTH") && !strings.Contains(line, "CONFIRMED") {
-			t.Errorf("new connections are accepted: %s", line)
+	for _, chain := range []string{"KIPVS-PREROUTING", "KIPVS-OWN"} {
+		if !strings.Contains(rules, "-A "+chain+" -m set --match-set KIPVS-RANGED dst,dst -m set ! --match-set KIPVS-ALLOWED dst,dst,src -j DROP") {
+			t.Errorf("%s lets pass what source ranges deny", chain)
 		}
 	}
 }

@@ -90,12 +90,12 @@ func Rules(cfg RulesConfig, family inet.Family) iptables.Ruleset {
 		{Table: "filter", Name: "KIPVS-INPUT", Rules: r.filterInput()},
 		{Table: "filter", Name: "KIPVS-LOCAL", Rules: r.filterLocal()},
 		{Table: "filter", Name: "KIPVS-EXTERNAL", Rules: r.diverted(notSYN+" "+r.connmark(cfg.Marks.Own)+" "+reset, "-j ACCEPT")},
-		{Table: "filter", Name: "KIPVS-ACCEPT", Rules: []string{r.served(r.sets.Frontends) + " -j ACCEPT"}},
+		{Table: "filter", Name: "KIPVS-ACCEPT", Rules: []string{matchSet(r.sets.Frontends, "dst,dst") + " -j ACCEPT"}},
 		{Table: "filter", Name: "KIPVS-FORWARD", Rules: []string{known + " -j ACCEPT", toLink + " -p tcp " + reset, toLink + " -j REJECT"}},
 		{Table: "filter", Name: "KIPVS-OUTPUT", Rules: r.filterOutput()},
 	}
 	if cfg.HandedBack {
-		set.Chains = withoutNew(set.Chains)
+		set.Chains = r.withoutNew(set.Chains)
 	}
 	set.Jumps = []iptables.Jump{
 		{Table: "raw", From: "PREROUTING", To: "KIPVS-PREROUTING"},
@@ -350,7 +350,7 @@ func (r rules) masquerade() []string {
 func (r rules) filterInput() []string {
 	return slices.Concat(
 		[]string{matchSet(r.sets.Local, "dst") + " -j KIPVS-LOCAL"},
-		r.diverted(r.served(r.sets.External)+" -j KIPVS-EXTERNAL"),
+		r.diverted(matchSet(r.sets.External, "dst,dst")+" -j KIPVS-EXTERNAL"),
 		[]string{matchSet(r.sets.Health, "dst,dst") + " -j ACCEPT"})
 }
 
@@ -360,7 +360,7 @@ func (r rules) filterInput() []string {
 func (r rules) filterLocal() []string {
 	out := []string{
 		"-m conntrack --ctstate DNAT -j ACCEPT",
-		r.served(r.sets.Frontends) + " -j ACCEPT",
+		matchSet(r.sets.Frontends, "dst,dst") + " -j ACCEPT",
 		"-m conntrack --ctstate RELATED -j RETURN",
 		"-m conntrack --ctdir REPLY -j RETURN",
 	}
