@@ -22,6 +22,7 @@ type Table[K, V comparable] struct {
 	hash    func(K) uint32
 	objects map[uint32]*Object[K, V] // by the hash of the key; the key is in the object alone, since keys are large
 	known   int                      // number of known objects
+	lost    int                      // number of lost objects
 	differ  [inSync][]*Object[K, V]  // the objects of each side of the difference, in no order
 }
 
@@ -35,6 +36,7 @@ type Object[K, V comparable] struct {
 	side          side
 	isKnown       bool
 	kept          bool // though nobody wants it
+	lost          bool // an Observe found it to differ, and it differs still
 	seen          bool // by the current Observe
 }
 
@@ -123,16 +125,30 @@ func (t *Table[K, V]) Forget(key K) {
 func (t *Table[K, V]) Observe(read iter.Seq2[K, V]) {
 	for k, v := range read {
 		o := t.findOrAdd(k)
+		before := o.side
 		o.seen = true
 		t.learn(o, v)
+		t.noteLost(o, before)
 	}
 	for o := range t.all() {
-		if o.isKnown && !o.seen {
+		if before := o.side; o.isKnown && !o.seen {
 			t.Forget(o.key)
+			t.noteLost(o, before)
 		}
 		o.seen = false
 	}
 }
+
+// noteLost notes that an object is in sync no more, after an Observe.
+func (t *Table[K, V]) noteLost(o *Object[K, V], before side) {
+	if before == inSync && o.side != inSync && !o.lost {
+		o.lost = true
+		t.lost++
+	}
+}
+
+// Lost returns the number of objects that were in sync, or unknown, before an Observe found them to differ, and that differ still.
+func (t *Table[K, V]) Lost() int { return t.lost }
 
 // Keep makes an extra object no part of the difference, until Release, until it is wanted, or until it has another value.
 func (t *Table[K, V]) Keep(key K) { t.keep(key, true) }
@@ -231,6 +247,10 @@ func (t *Table[K, V]) classify(o *Object[K, V]) {
 		t.unlist(o)
 		o.side = now
 		t.list(o)
+	}
+	if o.lost && o.side == inSync {
+		o.lost = false
+		t.lost--
 	}
 	if o.refs == 0 && !o.isKnown {
 		t.remove(o)

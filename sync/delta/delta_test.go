@@ -150,6 +150,44 @@ func missingOf(t *table) map[string]int {
 	return out
 }
 
+// What a read finds to differ is lost until it does not differ any more, made again or wanted no more; what differed before is not.
+func TestLost(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(*table)
+		want int
+	}{
+		{"what was not made yet", func(t *table) { t.Want("a", 1); t.Observe(maps.All(map[string]int{})) }, 0},
+		{"removed", func(t *table) { t.Want("a", 1); t.Learn("a", 1); t.Observe(maps.All(map[string]int{})) }, 1},
+		{"changed", func(t *table) { t.Want("a", 1); t.Learn("a", 1); t.Observe(maps.All(map[string]int{"a": 2})) }, 1},
+		{"changed, and read twice", func(t *table) {
+			t.Want("a", 1)
+			t.Learn("a", 1)
+			t.Observe(maps.All(map[string]int{"a": 2}))
+			t.Observe(maps.All(map[string]int{"a": 2}))
+		}, 1},
+		{"added", func(t *table) { t.Observe(maps.All(map[string]int{"a": 2})) }, 1},
+		{"removed and made again", func(t *table) {
+			t.Want("a", 1)
+			t.Learn("a", 1)
+			t.Observe(maps.All(map[string]int{}))
+			t.Learn("a", 1)
+		}, 0},
+		{"removed and wanted no more", func(t *table) {
+			t.Want("a", 1)
+			t.Learn("a", 1)
+			t.Observe(maps.All(map[string]int{}))
+			t.Drop("a")
+		}, 0},
+		{"kept and removed", func(t *table) { t.Learn("a", 1); t.Keep("a"); t.Observe(maps.All(map[string]int{})) }, 0},
+	} {
+		table := New[string, int]()
+		if tt.do(table); table.Lost() != tt.want {
+			t.Errorf("%s: %d lost, want %d", tt.name, table.Lost(), tt.want)
+		}
+	}
+}
+
 // The loop performs the changes while it iterates over Missing and Extra.
 func TestChangesDuringIteration(t *testing.T) {
 	table := New[string, int]()

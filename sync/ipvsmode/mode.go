@@ -90,8 +90,7 @@ type Dataplane struct {
 	count      *Metrics
 	changed    map[ipvs.Key]struct{} // frontends whose status changed since the last sync
 	lookout    lookout
-	drifted    []string // parts that others changed, not repaired yet
-	failing    int      // objects, when the first of those changes was found
+	drifted    map[string]int // numbers of foreign changes that are not repaired yet, by part
 	changes    map[string]*loop.ExternalChange
 	refusals   map[ipvs.Key]*refusal // of objects, by their frontend
 

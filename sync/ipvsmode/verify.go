@@ -64,9 +64,9 @@ func (d *Dataplane) drift(part string) {
 	d.count.repaired.WithLabelValues(part) // it has a value before it grows
 	d.lookout.due = time.Time{}
 	if d.drifted == nil {
-		d.failing = d.layers.Failing()
+		d.drifted = map[string]int{}
 	}
-	d.drifted = append(d.drifted, part)
+	d.drifted[part]++
 	c := d.changes[part]
 	if c == nil {
 		c = &loop.ExternalChange{Component: part}
@@ -75,20 +75,39 @@ func (d *Dataplane) drift(part string) {
 	c.Found, c.Last = c.Found+1, time.Now()
 }
 
-// tellDrift logs foreign changes once they are repaired, and returns their parts. They are, if no more objects fail than did before.
-func (d *Dataplane) tellDrift(ctx context.Context) []string {
-	if len(d.drifted) == 0 || d.layers.Failing() > d.failing {
-		return nil
+// tellDrift logs foreign changes once they are repaired, and returns their parts.
+func (d *Dataplane) tellDrift(ctx context.Context) (parts []string) {
+	for _, part := range slices.Sorted(maps.Keys(d.drifted)) {
+		if d.lacks(part) {
+			continue
+		}
+		d.count.repaired.WithLabelValues(part).Add(float64(d.drifted[part]))
+		d.changes[part].Repaired += d.drifted[part]
+		delete(d.drifted, part)
+		parts = append(parts, part)
 	}
-	for _, part := range d.drifted {
-		d.count.repaired.WithLabelValues(part).Inc()
-		d.changes[part].Repaired++
+	if parts != nil {
+		klog.FromContext(ctx).Info("Others changed objects of kube-ipvs; they are repaired", "parts", parts)
 	}
-	slices.Sort(d.drifted)
-	parts := slices.Compact(d.drifted)
-	klog.FromContext(ctx).Info("Others changed objects of kube-ipvs; they are repaired", "parts", parts)
-	d.drifted = nil
 	return parts
+}
+
+// lacks reports whether something that others changed in a part could not be repaired.
+func (d *Dataplane) lacks(part string) bool {
+	switch part {
+	case "settings":
+		return d.settings.Lost() > 0
+	case "sets":
+		for _, l := range d.members {
+			if l.Table.Lost() > 0 {
+				return true
+			}
+		}
+		return d.setLayer.Table.Lost() > 0
+	case "servers":
+		return d.tables.servers.Lost()+d.tables.reals.Lost() > 0
+	}
+	return slices.ContainsFunc(d.rules, func(r *rulesLayer) bool { return r.Failing() > 0 })
 }
 
 // Report implements loop.Reporter.

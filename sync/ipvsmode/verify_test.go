@@ -94,6 +94,56 @@ func TestRepairCountsBesideARefusedObject(t *testing.T) {
 	})
 }
 
+// A repair counts though the kernel refuses a new object between the change and the repair.
+func TestRepairCountsThoughAnotherIsRefusedMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := looking(t, 3)
+		r.let(refusing("ipvsadm -a -t 10.96.0.9:80 -r 10.244.0.1:8080 -m -w 1"))
+		release := r.hang("ensure rules")
+		r.rules.Change(inet.IPv4)
+		time.Sleep(3 * time.Second)
+		r.change(9, pods(1))
+		synctest.Wait()
+		release()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		inSync, err := r.rules.InSync(t.Context(), inet.IPv4)
+		if got := r.values("kube_ipvs_external_changes_repaired_total")["rules"]; got != 1 || !inSync || err != nil {
+			t.Errorf("%v repaired, want 1; rules in sync: %t, %v", got, inSync, err)
+		}
+		r.take()
+		r.attempts()
+	})
+}
+
+// What others removed and the kernel refuses is not repaired, also if it accepts another object that it refused before.
+func TestRefusedRepairDoesNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := looking(t, 3)
+		r.let(refusing("ipvsadm -a -t 10.96.0.9:80 -r 10.244.0.1:8080 -m -w 1"))
+		r.change(9, pods(1))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		r.let(refusing("ipvsadm -A -t 10.96.0.1:80 -s rr"))
+		if errs := r.ipvs.Do(t.Context(), []ipvs.Op{{Verb: ipvs.DelServer, Key: server(1)}}); errs != nil {
+			t.Fatal(errs)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := r.values("kube_ipvs_external_changes_repaired_total")["servers"]; got != 0 {
+			t.Errorf("%v repaired, want 0", got)
+		}
+		r.let(nil)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := r.values("kube_ipvs_external_changes_repaired_total")["servers"]; got == 0 {
+			t.Error("none repaired once the kernel accepts it")
+		}
+		r.take()
+		r.attempts()
+	})
+}
+
 // What the kernel's listing lacks, as other network namespaces have virtual servers, too, is no foreign change.
 func TestLookThatLacksServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
