@@ -246,8 +246,8 @@ func (tr *trial) inAll(circumstances []circumstance) {
 	tr.in(circumstance{name: "control, at the end", all: true})
 }
 
-// startIn starts a proxy in a circumstance, and asks. Its wrong cells are only counted if that is wanted.
-func startIn(t *testing.T, c circumstance, name string, counted bool, begin func(*testing.T, *world) subject) {
+// startIn starts a proxy in a circumstance, and asks, after the trial was told what it is to forgive.
+func startIn(t *testing.T, c circumstance, name string, prepare func(*trial), begin func(*testing.T, *world) subject) {
 	t.Run(c.name, func(t *testing.T) {
 		w := newWorld(t, lab.Config{Forward: true, NotCounting: true})
 		for _, change := range c.changes {
@@ -262,7 +262,7 @@ func startIn(t *testing.T, c circumstance, name string, counted bool, begin func
 		}
 		c.changes = nil
 		tr := newTrial(t, w, begin(t, w), name, cmp.Or(c.uplink, "eth0"))
-		tr.counted = counted
+		prepare(tr)
 		tr.in(c)
 		t.Log(strings.Join(tr.lines, "\n"))
 	})

@@ -14,6 +14,7 @@ import (
 // a state is one on which a cluster works. What its ipvs mode gets wrong is counted.
 func TestCompareCircumstances(t *testing.T) {
 	for _, mode := range []string{kubeproxy.IPTables, kubeproxy.IPVS} {
+		prepare := func(tr *trial) { tr.forgive, tr.counted = func() { tr.excuse(quirks[mode]) }, mode == kubeproxy.IPVS }
 		t.Run(mode, func(t *testing.T) {
 			for _, group := range []struct {
 				name          string
@@ -27,12 +28,12 @@ func TestCompareCircumstances(t *testing.T) {
 					group.cfg.Forward, group.cfg.NotCounting = true, true // kube-proxy's iptables mode leaves forwarding to others
 					w := newWorld(t, group.cfg)
 					tr := newTrial(t, w, startPeer(t, w, mode), mode, "eth0")
-					tr.forgive, tr.counted = func() { tr.excuse(quirks[mode]) }, mode == kubeproxy.IPVS
+					prepare(tr)
 					tr.inAll(group.circumstances)
 				})
 			}
 			for _, c := range slices.Concat(before, otherUplinks) {
-				startIn(t, c, mode, mode == kubeproxy.IPVS, func(t *testing.T, w *world) subject { return startPeer(t, w, mode) })
+				startIn(t, c, mode, prepare, func(t *testing.T, w *world) subject { return startPeer(t, w, mode) })
 			}
 		})
 	}

@@ -49,7 +49,7 @@ func TestCircumstancesBefore(t *testing.T) {
 	for _, mode := range []string{"divert", "bind"} {
 		t.Run(mode, func(t *testing.T) {
 			for _, c := range slices.Concat(before, otherUplinks) {
-				startIn(t, c, mode, false, func(t *testing.T, _ *world) subject {
+				startIn(t, c, mode, func(*trial) {}, func(t *testing.T, _ *world) subject {
 					return start(t, setup{bind: mode == "bind", detector: clusterCIDR})
 				})
 			}
