@@ -21,28 +21,28 @@ type estimationFacts struct {
 	absent  bool   // IPVS is not loaded
 	now     string // the setting; empty: this kernel lacks it
 	threads bool   // estimate, and no timer
+	idle    bool   // the threads may run on no CPU
 	wanted  string // the setting that is asked for; empty: any
 	servers int    // virtual and real ones
 	cpus    int    // that the kernel reads for each of them
 }
 
 func lookEstimation(_ context.Context, n *Node, w Wanted) (f estimationFacts, err error) {
-	exists := func(name string) bool {
-		_, statErr := os.Stat(n.setting(name))
-		if statErr != nil && !errors.Is(statErr, fs.ErrNotExist) {
-			err = errors.Join(err, statErr)
-		}
-		return statErr == nil
+	if _, err := os.Stat(n.setting("net/ipv4/vs")); err != nil {
+		f.absent = errors.Is(err, fs.ErrNotExist)
+		return f, unlessMissing(err)
 	}
-	f.absent, f.threads = !exists("net/ipv4/vs"), exists(ipvs.EstimationCPUs)
-	if f.absent || err != nil {
+	run, err := os.ReadFile(n.setting(ipvs.RunEstimation))
+	if unlessMissing(err) != nil {
 		return f, err
 	}
-	if text, err := os.ReadFile(n.setting(ipvs.RunEstimation)); err == nil {
-		f.now = sysctl.Normal(string(text))
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	f.now = sysctl.Normal(string(run))
+	list, err := os.ReadFile(n.setting(ipvs.EstimationCPUs))
+	if unlessMissing(err) != nil {
 		return f, err
 	}
+	f.threads = err == nil
+	f.idle = f.threads && sysctl.Normal(string(list)) == ""
 	if i := slices.IndexFunc(w.Settings, isRunEstimation); i >= 0 {
 		f.wanted = w.Settings[i].Value
 	}
@@ -65,6 +65,14 @@ func lookEstimation(_ context.Context, n *Node, w Wanted) (f estimationFacts, er
 	return f, err
 }
 
+// unlessMissing returns the error of reading a setting, but for that of a kernel that lacks it.
+func unlessMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 func isRunEstimation(s sysctl.Setting) bool { return s.Name == ipvs.RunEstimation }
 
 // estimationMuch is the product of servers and CPUs from which on the timer is a finding. Linux 6.1 was seen to need 88 instructions for
@@ -77,9 +85,8 @@ func judgeEstimation(f estimationFacts, _ Wanted) []Finding {
 	switch {
 	case f.absent:
 		return []Finding{{Severity: Note, Found: "IPVS is not loaded yet"}}
-	case f.now == "0":
-		return []Finding{{Severity: Note, Do: "--ipvs-estimation=on, if they are needed",
-			Found: "off (" + ipvs.RunEstimation + " is 0): IPVS's counters of connections, packets and bytes stand still"}}
+	case f.now == "0" || f.idle:
+		return []Finding{judgeOff(f)}
 	case f.threads:
 		return []Finding{{Severity: OK, Found: fmt.Sprintf("threads estimate the rates of %d virtual and real servers", f.servers)}}
 	}
@@ -102,4 +109,17 @@ func judgeEstimation(f estimationFacts, _ Wanted) []Finding {
 	}
 	return append(out, Finding{Severity: Warning, Do: do,
 		Found: walk + ": for 10 ms and more nothing else runs on its CPU, which packets and processes wait for"})
+}
+
+// judgeOff judges that nothing is estimated.
+func judgeOff(f estimationFacts) Finding {
+	const still = ": IPVS's counters of connections, packets and bytes stand still"
+	off := "off (" + ipvs.RunEstimation + " is 0)" + still
+	switch {
+	case f.idle: // whatever run_estimation is
+		return Finding{Severity: Note, Found: "off (" + ipvs.EstimationCPUs + " is empty)" + still, Do: "write a list of CPUs to it, if they are needed"}
+	case f.now == f.wanted || f.wanted == "":
+		return Finding{Severity: Note, Found: off, Do: "--ipvs-estimation=on, if they are needed"}
+	}
+	return Finding{Severity: Note, Found: off + "; kube-ipvs turns it on"}
 }

@@ -20,6 +20,10 @@ func TestEstimation(t *testing.T) {
 		{"few servers, many CPUs", estimationFacts{now: "1", servers: 1000, cpus: 256}, []string{"warning: a timer walks 1000 ->"}},
 		{"a large one, and kube-ipvs turns it off", estimationFacts{now: "1", wanted: "0", servers: 4000, cpus: 64}, []string{"note: a timer walks 4000 virtual"}},
 		{"it is off", estimationFacts{now: "0", servers: 4000, cpus: 64}, []string{"note: off (net/ipv4/vs/run_estimation is 0) ->"}},
+		{"it is off, and kube-ipvs turns it on", estimationFacts{now: "0", wanted: "1"}, []string{"note: off (net/ipv4/vs/run_estimation is 0): IPVS's counters of connections, packets and bytes stand still; kube-ipvs turns it on"}},
+		{"it is off, as is asked for", estimationFacts{now: "0", wanted: "0"}, []string{"note: off (net/ipv4/vs/run_estimation is 0) ->"}},
+		{"threads have no CPU", estimationFacts{now: "1", wanted: "1", threads: true, idle: true}, []string{"note: off (net/ipv4/vs/est_cpulist is empty): IPVS's counters ->"}},
+		{"threads are off, and have no CPU", estimationFacts{now: "0", wanted: "1", threads: true, idle: true}, []string{"note: off (net/ipv4/vs/est_cpulist is empty) ->"}},
 		{"threads do it", estimationFacts{now: "1", threads: true, servers: 4000, cpus: 64}, []string{"ok: threads estimate the rates of 4000"}},
 		{"an old kernel", estimationFacts{servers: 1000, cpus: 64}, []string{"ok: a timer walks 1000"}},
 		{"an old kernel that cannot turn it off", estimationFacts{wanted: "0", servers: 4000, cpus: 64},
@@ -55,7 +59,8 @@ FWM  00000007 rr
 		{"IPVS is not loaded", "net/ipv4/ip_forward", "1\n", estimationFacts{absent: true}},
 		{"an old kernel", "net/ipv4/vs/conntrack", "1\n", estimationFacts{wanted: "0", servers: 5, cpus: 5}},
 		{"a timer", ipvs.RunEstimation, "1\n", estimationFacts{now: "1", wanted: "0", servers: 5, cpus: 5}},
-		{"threads", ipvs.EstimationCPUs, "\n", estimationFacts{now: "1", threads: true, wanted: "0", servers: 5, cpus: 5}},
+		{"threads", ipvs.EstimationCPUs, "0-3,8\n", estimationFacts{now: "1", threads: true, wanted: "0", servers: 5, cpus: 5}},
+		{"threads without a CPU", ipvs.EstimationCPUs, "\n", estimationFacts{now: "1", threads: true, idle: true, wanted: "0", servers: 5, cpus: 5}},
 	} {
 		files["settings/"+step.file] = step.text
 		write(t, dir, files)
