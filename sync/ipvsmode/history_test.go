@@ -89,7 +89,7 @@ func (h *history) play() {
 	}
 }
 
-// step lets one thing happen. What others do to the kernel they do between the loop's turns, or nobody could tell whose
+// step lets one thing happen. What others do to the kernel they do between the loop's passes, or nobody could tell whose
 // doing the outcome is; Services change at any time.
 func (h *history) step() {
 	hands := []func() loop.Changed{h.killed, h.serversGo, h.membersGo, h.setGoes, h.linkGoes, h.rulesGo, h.foreignComes, h.foreignGoes}
