@@ -20,8 +20,9 @@ func topCommand(a *asking) *cobra.Command {
 		Use:   "top [svc/NAME]",
 		Short: "Show connections, packets and bytes a second",
 		Long: `Show the connections, packets and bytes a second of Services, the busiest first; of one Service by frontend and endpoint.
-IPVS counts them; they are read twice, --interval apart. It brings its counts up to date every two seconds, so an interval should be
-a multiple of that, and a short one is inexact. While its estimation is off (--ipvs-estimation), there are only connections to show.
+IPVS counts them. Its counters are read twice, --interval apart. IPVS brings them up to date every two seconds: an interval should be
+a multiple of that, and a short one is inexact. A node whose kube-ipvs was started with --ipvs-estimation=off counts no traffic:
+rates are "-" then, and a sentence above the table tells why.
 Of connections of pods and nodes to a frontend with an external Local policy, IPVS sees only the first packet where endpoints are both
 on this node and elsewhere.`,
 		Example: `  kube-ipvs top
@@ -51,10 +52,11 @@ func (a *asking) top(ctx context.Context, out io.Writer, q status.Query, limit i
 	if err != nil {
 		return err
 	}
-	before, err := status.Get[status.Traffic](ctx, client, "traffic", q)
+	first, err := status.Get[status.Traffic](ctx, client, "traffic", q)
 	if err != nil {
 		return err
 	}
+	reading := status.Next(nil, first)
 	for {
 		select {
 		case <-ctx.Done():
@@ -65,9 +67,8 @@ func (a *asking) top(ctx context.Context, out io.Writer, q status.Query, limit i
 		if err != nil {
 			return err
 		}
-		rates := status.List[status.Rate]{TypeMeta: now.TypeMeta, Node: now.Node, Time: now.Time, Uncounted: now.Uncounted}
-		rates.Items = status.RatesOf(before, now)
-		before = now
+		reading = status.Next(&reading, now)
+		rates := status.List[status.Rate]{TypeMeta: now.TypeMeta, Node: now.Node, Time: now.Time, Uncounted: reading.Uncounted, Items: reading.Rates}
 		if limit > 0 && len(rates.Items) > limit {
 			rates.Items = rates.Items[:limit]
 		}

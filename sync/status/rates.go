@@ -23,16 +23,51 @@ type PerSecond struct {
 	OutBytes    float64 `json:"outBytesPerSecond"`
 }
 
-// RatesOf returns the rates between two answers, the busiest first. An item that is new counts from its beginning. Where one
-// of the answers is without counts, so are the rates: what comes with the first counts came earlier.
-func RatesOf(before, now List[Traffic]) []Rate {
+// A Reading is traffic at a time, with the rates since the reading before.
+type Reading struct {
+	Traffic   List[Traffic]
+	Rates     []Rate // the busiest first; nil: there was no reading before
+	Uncounted string // why Rates have no PerSecond
+
+	lacking string    // why Traffic may lack what IPVS has counted
+	again   time.Time // of the first reading after IPVS had not counted
+}
+
+// readingAge is the least age of a reading that is made again: the kernel brings its counts up to date every two seconds. At that age of
+// the first reading after IPVS had not counted, counts have all that came meanwhile, as one increase, which is no rate.
+const readingAge = 4 * time.Second
+
+// Next returns the reading for an answer, which follows a reading; nil: none.
+func Next(before *Reading, now List[Traffic]) Reading {
+	r := Reading{Traffic: now, lacking: now.Uncounted}
+	if before == nil {
+		if r.Uncounted = now.Uncounted; r.Uncounted != "" { // there is nothing to compare
+			r.Rates = ratesOf(now, now, false)
+		}
+		return r
+	}
+	if now.Uncounted == "" && before.lacking != "" {
+		r.again = before.again
+		if r.again.IsZero() {
+			r.again = now.Time
+		}
+		if now.Time.Sub(r.again) < readingAge {
+			r.lacking = before.lacking
+		}
+	}
+	r.Uncounted = cmp.Or(r.lacking, before.lacking)
+	r.Rates = ratesOf(before.Traffic, now, r.Uncounted == "")
+	return r
+}
+
+// ratesOf returns the rates between two answers, the busiest first. An item that is new counts from its beginning.
+func ratesOf(before, now List[Traffic], counted bool) []Rate {
 	type key struct{ namespace, service, frontend, endpoint string }
 	keyOf := func(t Traffic) key { return key{t.Namespace, t.Service, t.Frontend, t.Endpoint} }
 	old := map[key]Counters{}
 	for _, t := range before.Items {
 		old[keyOf(t)] = *t.Counters
 	}
-	counted := before.Uncounted == "" && now.Uncounted == ""
 	seconds := max(now.Time.Sub(before.Time), time.Millisecond).Seconds()
 	out := []Rate{}
 	for _, t := range now.Items {
@@ -61,28 +96,14 @@ func RatesOf(before, now List[Traffic]) []Rate {
 	return out
 }
 
-// A reading is the traffic of all Services at a time, with the rates since the reading before.
-type reading struct {
-	traffic List[Traffic]
-	rates   []Rate // nil: there was none before
-}
-
-// readingAge is the least age of a reading that is made again: the kernel brings its counts up to date every two seconds.
-const readingAge = 4 * time.Second
-
 // read reads the traffic of all Services.
-func (s *Server) read(ctx context.Context, before *reading) (reading, error) {
-	now := reading{traffic: List[Traffic]{Time: s.Now(), Uncounted: s.Meter.Uncounted(ctx)}}
-	items, err := s.totals(ctx)
-	now.traffic.Items = items
-	switch {
-	case err != nil:
-	case before != nil:
-		now.rates = RatesOf(before.traffic, now.traffic)
-	case now.traffic.Uncounted != "": // which there is nothing to compare for
-		now.rates = RatesOf(now.traffic, now.traffic)
+func (s *Server) read(ctx context.Context, before *Reading) (Reading, error) {
+	now := List[Traffic]{Time: s.Now(), Uncounted: s.Meter.Uncounted(ctx)}
+	var err error
+	if now.Items, err = s.totals(ctx); err != nil {
+		return Reading{}, err
 	}
-	return now, err
+	return Next(before, now), nil
 }
 
 // rates returns the rates of Services between the last two readings, the busiest first. There are none at the first request.
@@ -92,12 +113,12 @@ func (s *Server) rates(ctx context.Context, q Query) (List[Rate], error) {
 		return List[Rate]{}, err
 	}
 	var out []Rate
-	for _, rate := range r.rates {
+	for _, rate := range r.Rates {
 		name := rate.Name
 		if (q.Namespace == "" || name.Namespace == q.Namespace) && (q.Service == "" || name.Service == q.Service) &&
 			strings.Contains(name.Namespace+"/"+name.Service, strings.ToLower(q.Search)) {
 			out = append(out, rate)
 		}
 	}
-	return List[Rate]{Uncounted: r.traffic.Uncounted, Items: out[min(q.Skip, len(out)):min(q.Skip+q.Limit, len(out))], Total: len(out)}, nil
+	return List[Rate]{Uncounted: r.Uncounted, Items: out[min(q.Skip, len(out)):min(q.Skip+q.Limit, len(out))], Total: len(out)}, nil
 }

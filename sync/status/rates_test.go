@@ -22,7 +22,7 @@ func TestRates(t *testing.T) {
 	before := List[Traffic]{Time: begin, Items: []Traffic{item("quiet", 7, 100), item("busy", 10, 1000), item("again", 500, 5000)}}
 	now := List[Traffic]{Time: begin.Add(2 * time.Second), Items: []Traffic{item("quiet", 7, 100), item("busy", 30, 5000), item("again", 4, 40), item("new", 2, 20)}}
 	var got []string
-	for _, r := range RatesOf(before, now) {
+	for _, r := range Next(&Reading{Traffic: before}, now).Rates {
 		got = append(got, fmt.Sprintf("%s %v %v", r.Service, r.Connections, r.InBytes))
 	}
 	if want := "[busy 10 2000 again 2 20 new 1 10 quiet 0 0]"; fmt.Sprint(got) != want {

@@ -45,7 +45,7 @@ type Server struct {
 	Now func() time.Time // nil: the clock
 
 	census  shared[census]
-	reading shared[reading]
+	reading shared[Reading]
 }
 
 // answerLimit bounds the time of an answer.

@@ -28,7 +28,8 @@ type List[T any] struct {
 	Continue string    `json:"continue,omitempty"` // asks for the rest; empty: this is all
 	Total    int       `json:"total,omitempty"`    // on all pages: Services, or items of the one that was asked for
 
-	// Uncounted is why traffic is not counted: Counters of the items stand still or are missing, and there are no rates.
+	// Uncounted is why traffic is not counted: Counters of the items stand still or are missing, and there are no rates. A RateList has it
+	// also as long as a rate would have to be told from such Counters.
 	Uncounted string `json:"uncounted,omitempty"`
 }
 
