@@ -48,38 +48,45 @@ func (m Meter) Loads(ctx context.Context, fe *plan.Frontend) (map[netip.AddrPort
 }
 
 // unlisted returns the real servers of a virtual server that the kernel's listing lacks, as it does where other network namespaces have
-// some, without their counters. What cannot be read has no load.
-func (m Meter) unlisted(ctx context.Context, key ipvs.Key) map[netip.AddrPort]ipvs.RealState {
+// some, without their counters. That takes a dump: the kernel dumps the real servers of one virtual server at a time, and ipvs.Kernel's
+// Read of the whole table asks twice for each that the listing lacks.
+func (m Meter) unlisted(ctx context.Context, key ipvs.Key) (map[netip.AddrPort]ipvs.RealState, error) {
 	reals, err := m.Table.CountReals(ctx, key)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	out := map[netip.AddrPort]ipvs.RealState{}
 	for at, r := range reals {
 		out[at] = r.RealState
 	}
-	return out
+	return out, nil
 }
 
 // AllLoads implements loop.Meter.
-func (m Meter) AllLoads(ctx context.Context) (func(*plan.Frontend) map[netip.AddrPort]loop.Load, error) {
+func (m Meter) AllLoads(ctx context.Context) (func(*plan.Frontend) (map[netip.AddrPort]loop.Load, error), error) {
 	all := map[ipvs.Key]map[netip.AddrPort]ipvs.RealState{}
 	err := m.Table.Walk(ctx, func(key ipvs.Key, e ipvs.Entry) {
 		all[key] = maps.Clone(e.Reals) // the walk keeps its own
 	})
-	return func(fe *plan.Frontend) map[netip.AddrPort]loop.Load {
+	if err != nil {
+		return nil, err
+	}
+	return func(fe *plan.Frontend) (map[netip.AddrPort]loop.Load, error) {
 		out := map[netip.AddrPort]loop.Load{}
 		for _, key := range keys(fe) {
 			reals, listed := all[key]
 			if !listed {
-				reals = m.unlisted(ctx, key)
+				var err error
+				if reals, err = m.unlisted(ctx, key); err != nil {
+					return nil, err
+				}
 			}
 			for at, r := range reals {
 				out[at] = out[at].Add(loadOf(r, ipvs.Counters{}))
 			}
 		}
-		return out
-	}, err
+		return out, nil
+	}, nil
 }
 
 func loadOf(r ipvs.RealState, c ipvs.Counters) loop.Load {
@@ -116,13 +123,20 @@ func (m Meter) Totals(ctx context.Context) (map[plan.Address]loop.Load, error) {
 			add(key, e.Reals)
 		}
 	})
+	if err != nil { // or all would be looked for one by one
+		return nil, err
+	}
 	for a := range missing {
-		add(KeyOf(a), m.unlisted(ctx, KeyOf(a)))
+		reals, err := m.unlisted(ctx, KeyOf(a))
+		if err != nil {
+			return nil, err
+		}
+		add(KeyOf(a), reals)
 	}
 	if !counts {
 		maps.DeleteFunc(out, func(_ plan.Address, l loop.Load) bool {
 			return l.Active+l.Inactive == 0 && l.Counters == (loop.Counters{})
 		})
 	}
-	return out, err
+	return out, nil
 }

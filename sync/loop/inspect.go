@@ -27,7 +27,7 @@ type Meter interface {
 	Loads(context.Context, *plan.Frontend) (map[netip.AddrPort]Load, error)
 
 	// AllLoads reads the loads of all frontends at once, without counters, and returns those of one after the other.
-	AllLoads(context.Context) (func(*plan.Frontend) map[netip.AddrPort]Load, error)
+	AllLoads(context.Context) (func(*plan.Frontend) (map[netip.AddrPort]Load, error), error)
 
 	// Totals returns the load of all frontends that have any: the sums of their endpoints.
 	Totals(context.Context) (map[plan.Address]Load, error)

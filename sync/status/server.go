@@ -132,11 +132,9 @@ func perService[T any](s *Server, items func(view) []T) func(context.Context, Qu
 			out.Uncounted = s.Meter.Uncounted(ctx)
 		}
 		if q.Loads && !detailed {
-			all, err := s.Meter.AllLoads(ctx)
-			if err != nil {
+			if loads, err = s.Meter.AllLoads(ctx); err != nil {
 				return out, err
 			}
-			loads = func(fe *plan.Frontend) (map[netip.AddrPort]loop.Load, error) { return all(fe), nil }
 		}
 		for _, name := range names {
 			v, err := s.view(ctx, name, single)

@@ -69,9 +69,9 @@ func (f *fake) Loads(context.Context, *plan.Frontend) (map[netip.AddrPort]loop.L
 	return map[netip.AddrPort]loop.Load{podAt: {Weight: 1, Active: 2, Counters: loop.Counters{InBytes: 7}}}, nil
 }
 
-func (f *fake) AllLoads(context.Context) (func(*plan.Frontend) map[netip.AddrPort]loop.Load, error) {
-	return func(*plan.Frontend) map[netip.AddrPort]loop.Load {
-		return map[netip.AddrPort]loop.Load{podAt: {Weight: 1, Active: 2}}
+func (f *fake) AllLoads(context.Context) (func(*plan.Frontend) (map[netip.AddrPort]loop.Load, error), error) {
+	return func(*plan.Frontend) (map[netip.AddrPort]loop.Load, error) {
+		return map[netip.AddrPort]loop.Load{podAt: {Weight: 1, Active: 2}}, nil
 	}, nil
 }
 
