@@ -149,6 +149,7 @@ neighbours: packages build
 
 # Binaries, image, chart, manifests, SBOMs, kubectl's plugin and checksums in .bin/release, for home/releases/download/v1.2.3:
 # make release version=v1.2.3 home=https://github.com/OWNER/kube-ipvs
+# Without home there is no manifest by which krew finds the plugin.
 release:
 	cd deploy/release && go test -count 1 -tags release -run TestSameBytes -timeout 60m .
 	rm -rf $(bin)/release

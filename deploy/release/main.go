@@ -1,7 +1,7 @@
 // Release makes all files of a release: binaries, an image of both architectures, the Helm chart, the manifests, an SBOM for each
 // architecture, archives of kubectl's plugin with krew's manifest, and checksums. The same sources and the same Go make the same bytes.
 //
-//	cd deploy/release && go run . -version v1.2.3 -out DIRECTORY
+//	cd deploy/release && go run . -version v1.2.3 -home https://github.com/OWNER/kube-ipvs -out DIRECTORY
 //
 // With -rootfs it makes the image's root without the program, for deploy/Dockerfile:
 //
@@ -17,6 +17,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -27,11 +28,11 @@ import (
 var architectures = []string{"amd64", "arm64"}
 
 func main() {
-	var r release
+	r := release{notes: os.Stderr}
 	var rootfs, arch string
 	flag.StringVar(&r.version, "version", "", "version, such as v1.2.3")
 	flag.StringVar(&r.out, "out", "", "directory for the files of the release; what is in it stays")
-	flag.StringVar(&r.home, "home", "https://example.com/kube-ipvs", "homepage, below which the files are published as GitHub does")
+	flag.StringVar(&r.home, "home", "", "homepage, below which the files are published as GitHub does; without it, krew gets no manifest")
 	flag.StringVar(&r.source, "source", "../..", "root of the repository")
 	flag.StringVar(&r.cache, "cache", filepath.Join(os.TempDir(), "kube-ipvs-debs"), "directory for downloaded packages")
 	flag.StringVar(&rootfs, "rootfs", "", "directory for the image's root; nothing else is made")
@@ -52,10 +53,11 @@ func main() {
 // A release is what the command line asks for.
 type release struct {
 	version string // v1.2.3: of binaries and image, and without v that of the chart
-	home    string // the files are published at its /releases/download/v1.2.3
+	home    string // the files are published at its /releases/download/v1.2.3; empty: nobody knows where
 	source  string
 	out     string
 	cache   string
+	notes   io.Writer // for what is not made
 }
 
 // make makes all files. An error leaves some of them.

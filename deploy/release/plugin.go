@@ -25,7 +25,8 @@ var krewManifest string
 // A krewPlatform is an entry of krew's manifest: an archive of the plugin.
 type krewPlatform struct{ OS, Arch, File, SHA256, Bin string }
 
-// writePlugin writes an archive of kubectl's plugin for each platform, and the manifest by which krew installs them.
+// writePlugin writes an archive of kubectl's plugin for each platform, and the manifest by which krew installs them. That has their
+// addresses, so it takes a homepage.
 func (r release) writePlugin(ctx context.Context) error {
 	var platforms []krewPlatform
 	for _, system := range systems {
@@ -36,6 +37,10 @@ func (r release) writePlugin(ctx context.Context) error {
 			}
 			platforms = append(platforms, p)
 		}
+	}
+	if r.home == "" {
+		_, err := fmt.Fprintln(r.notes, "release: no manifest for krew: it has the addresses of the archives, and -home is missing")
+		return err
 	}
 	manifest, err := template.New("krew.yaml").Parse(krewManifest)
 	if err != nil {

@@ -5,11 +5,13 @@ import (
 	"debug/elf"
 	"debug/macho"
 	"debug/pe"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -51,6 +53,24 @@ func testPlugin(t *testing.T, r release) {
 				testProgram(t, filepath.Join(installed, name), system, machine)
 			})
 		}
+	}
+}
+
+// testNoHome makes the plugin for nobody knows which homepage: all archives, and no manifest that leads krew elsewhere.
+func testNoHome(t *testing.T, r release) {
+	var notes strings.Builder
+	r.home, r.out, r.notes = "", t.TempDir(), &notes
+	if err := r.writePlugin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	names := slices.Collect(maps.Keys(files(t, r.out)))
+	isManifest := func(name string) bool { return strings.HasSuffix(name, ".yaml") }
+	if len(names) != len(systems)*len(architectures) || slices.ContainsFunc(names, isManifest) {
+		t.Errorf("files %v", names)
+	}
+	want := "release: no manifest for krew: it has the addresses of the archives, and -home is missing\n"
+	if told := notes.String(); told != want {
+		t.Errorf("told %q", told)
 	}
 }
 

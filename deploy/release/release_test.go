@@ -98,6 +98,7 @@ func TestRelease(t *testing.T) {
 	t.Run("SBOM", func(t *testing.T) { testSBOM(t, r) })
 	t.Run("image", func(t *testing.T) { testImage(t, r) })
 	t.Run("plugin", func(t *testing.T) { testPlugin(t, r) })
+	t.Run("without a homepage", func(t *testing.T) { testNoHome(t, r) })
 }
 
 func testFiles(t *testing.T, r release) {
