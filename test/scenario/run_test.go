@@ -154,8 +154,8 @@ func (r *run) turnTo(i int) {
 
 // tell tells the loop what is different.
 func (r *run) tell(before, now *manifest.Source, step step) {
-	for _, name := range changed(before, now) {
-		r.queue.ServiceChanged(name)
+	if names := changed(before, now); len(names) > 0 {
+		r.queue.ServicesChanged(names...) // a step is one change: the loop must not plan a part of it
 	}
 	if !object.SameNode(before.Node(), now.Node()) || !slices.Equal(r.scenario.cidrs(before), r.scenario.cidrs(now)) {
 		r.queue.NodeChanged()
