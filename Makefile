@@ -1,5 +1,5 @@
 # Two commands are all that one needs: "make demo" and "make test". Both install what is missing.
-.PHONY: demo test compare takeover minors bench instructions scale soak nft kernels page neighbours conformance conformance-short conformance-programs \
+.PHONY: demo test compare takeover minors bench instructions scale soak nft race kernels page neighbours conformance conformance-short conformance-programs \
     rolling release lint build unit kernel cluster packages clean
 
 bin := $(CURDIR)/.bin
@@ -103,8 +103,8 @@ nft: packages build
 	go test -v -count 1 -tags kernel,nft -exec "$(inkernel) -kernel qemu" -timeout 40m -p 1 \
 	    -run 'TestIptables|TestOtherHands$$|TestRestart|TestDrain|TestTruth|TestFirewallOfNftables' ./test/kernel ./test/packet
 
-# Packets, scenarios and survival with Go's race detector, in the emulated machine, since the detector does not run in user-mode Linux: some
-# XX minutes. It needs root.
+# Packets, scenarios and survival with Go's race detector, which does not run in user-mode Linux: in the emulated machine, where it takes
+# long. It needs root.
 race: packages build
 	@test/packages qemu-system-x86 qemu-system-common
 	@test/linux $(bin)/linux
