@@ -69,11 +69,12 @@ func (s sight) outcome(ctx context.Context, q question, wait time.Duration) (str
 }
 
 // What becomes of a request that nobody answers. Refused says that someone has no such port, unreachable that there is no
-// way to the address.
+// way to the address, reset that a connection was made and cut: what served it went in that moment.
 const (
 	refused     = "refused"
 	unreachable = "unreachable"
 	silence     = "silence"
+	reset       = "reset"
 )
 
 func fate(err error) (string, error) {
@@ -84,6 +85,8 @@ func fate(err error) (string, error) {
 		return unreachable, nil
 	case errors.Is(err, lab.ErrSilence):
 		return silence, nil
+	case errors.Is(err, unix.ECONNRESET):
+		return reset, nil
 	}
 	return "", err
 }
