@@ -108,7 +108,7 @@ type count struct {
 	late                        int           // of the tried: a segment was lost and sent again
 	moved                       int           // of the tried, of a client with affinity: another endpoint answered than before
 	denied, passed              int           // tried where source ranges do not allow it, and answered all the same
-	silence                     time.Duration // the longest time in which a new connection was answered by nobody
+	silence                     time.Duration // the longest time in which nobody answered new connections, or the one that is held
 	why                         map[string]int
 }
 
@@ -169,9 +169,12 @@ func (w *world) talk() *talks {
 // hold asks over a connection again and again, and says at the end whether it was answered to the end, and by whom at first.
 func (s *talks) hold(ctx context.Context, q way, c *lab.Conn, who string) {
 	defer c.Close()
-	broken := ""
+	broken, last, silence := "", time.Now(), time.Duration(0)
 	for ctx.Err() == nil && broken == "" {
 		a := c.Ask(context.Background())
+		if a.Err == nil {
+			silence, last = max(silence, time.Since(last)), time.Now()
+		}
 		switch {
 		case a.Err == nil && a.Who != who:
 			broken = "another endpoint answers"
@@ -192,6 +195,7 @@ func (s *talks) hold(ctx context.Context, q way, c *lab.Conn, who string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.counts[q].silence = max(s.counts[q].silence, silence)
 	if broken == "" {
 		s.counts[q].held++
 		return
