@@ -50,39 +50,34 @@ func isKubeProxys(chain string) bool {
 
 // KubeProxy implements Kernel.
 func (p *Commands) KubeProxy(ctx context.Context, f inet.Family) ([]Removal, error) {
-	saved, err := p.save(ctx, f)
+	saved, others, err := p.saveBoth(ctx, f)
 	if err != nil {
 		return nil, err
 	}
 	p.notice(ctx, f, saved)
-	out := p.removals(f, saved)
-	other := p.other()
-	saved, err = other.save(ctx, f)
-	switch {
-	case err == nil:
-		out = append(out, other.removals(f, saved)...)
-	case ctx.Err() != nil: // or the node lacks this backend
-		return nil, ctx.Err()
-	}
 	table, err := nftTable(ctx, f)
-	return append(out, table...), err
+	return slices.Concat(p.removals(f, saved), p.other().removals(f, others), table), err
+}
+
+// saveBoth returns the output of iptables-save, and that of the other backend: nothing, if the node lacks it.
+func (p *Commands) saveBoth(ctx context.Context, f inet.Family) (saved, others string, err error) {
+	if saved, err = p.save(ctx, f); err != nil {
+		return "", "", err
+	}
+	if others, err = p.other().save(ctx, f); err != nil {
+		return saved, "", ctx.Err()
+	}
+	return saved, others, nil
 }
 
 // KubeProxyServes implements Kernel.
 func (p *Commands) KubeProxyServes(ctx context.Context, f inet.Family) (bool, error) {
-	saved, err := p.save(ctx, f)
+	saved, others, err := p.saveBoth(ctx, f)
 	if err != nil {
 		return false, err
 	}
-	if hasServices(saved) {
+	if hasServices(saved) || hasServices(others) {
 		return true, nil
-	}
-	saved, err = p.other().save(ctx, f)
-	switch {
-	case err == nil && hasServices(saved):
-		return true, nil
-	case ctx.Err() != nil: // or the node lacks this backend
-		return false, ctx.Err()
 	}
 	table, err := nftTable(ctx, f) // one transaction makes it with all that is in it
 	return table != nil, err
