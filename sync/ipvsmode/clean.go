@@ -32,15 +32,23 @@ func Clean(ctx context.Context, k Kernel) error {
 }
 
 func cleanServers(ctx context.Context, k Kernel) error {
-	var all []ipvs.Key
+	all, err := allOwnedServers(ctx, k)
+	if err != nil {
+		return err
+	}
+	return deleteServers(ctx, k.IPVS, all)
+}
+
+// allOwnedServers returns the virtual servers of both families with an ownership record.
+func allOwnedServers(ctx context.Context, k Kernel) (all []ipvs.Key, err error) {
 	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
 		owned, err := ownedServers(ctx, k, f)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		all = append(all, owned...)
 	}
-	return deleteServers(ctx, k.IPVS, all)
+	return all, nil
 }
 
 // ownedServers returns the virtual servers of a family with an ownership record.

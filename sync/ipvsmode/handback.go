@@ -116,17 +116,15 @@ func (h HandBack) quiesce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	owned, err := allOwnedServers(ctx, h.Kernel)
+	if err != nil {
+		return err
+	}
 	var ops []ipvs.Op
-	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
-		owned, err := ownedServers(ctx, h.Kernel, f)
-		if err != nil {
-			return err
-		}
-		for _, k := range owned {
-			for at, real := range table[k].Reals {
-				if real.Weight > 0 {
-					ops = append(ops, ipvs.Op{Verb: ipvs.SetReal, Key: k, Addr: at, Real: ipvs.Real{Weight: 0}})
-				}
+	for _, k := range owned {
+		for at, real := range table[k].Reals {
+			if real.Weight > 0 {
+				ops = append(ops, ipvs.Op{Verb: ipvs.SetReal, Key: k, Addr: at, Real: ipvs.Real{Weight: 0}})
 			}
 		}
 	}
@@ -204,22 +202,20 @@ func (h HandBack) connections(ctx context.Context) (n int, connected []ipvs.Key,
 	if err != nil {
 		return 0, nil, err
 	}
-	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
-		owned, err := ownedServers(ctx, h.Kernel, f)
-		if err != nil {
-			return 0, nil, err
+	owned, err := allOwnedServers(ctx, h.Kernel)
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, k := range owned {
+		before := n
+		for real := range maps.Values(table[k].Reals) {
+			n += int(real.Active)
+			if k.Proto != inet.TCP {
+				n += int(real.Inactive)
+			}
 		}
-		for _, k := range owned {
-			before := n
-			for real := range maps.Values(table[k].Reals) {
-				n += int(real.Active)
-				if k.Proto != inet.TCP {
-					n += int(real.Inactive)
-				}
-			}
-			if n > before {
-				connected = append(connected, k)
-			}
+		if n > before {
+			connected = append(connected, k)
 		}
 	}
 	return n, connected, nil
