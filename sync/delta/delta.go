@@ -183,8 +183,8 @@ func (t *Table[K, V]) Known(key K) (value V, isKnown bool) {
 // current object may be changed, others may not.
 func (t *Table[K, V]) Missing() iter.Seq[*Object[K, V]] { return t.onSide(missing) }
 
-// Extra yields the keys of the known objects that nobody wants and that are not kept, in no order. During the iteration the current object may
-// be changed, others may not.
+// Extra yields the keys of the known objects that nobody wants and that are not kept, in no order. During the iteration the current
+// object may be changed, others may not.
 func (t *Table[K, V]) Extra() iter.Seq[K] {
 	return func(yield func(K) bool) {
 		for o := range t.onSide(extra) {

@@ -90,7 +90,6 @@ type Dataplane struct {
 	count      *Metrics
 	changed    map[ipvs.Key]struct{} // frontends whose status changed since the last sync
 	lookout    lookout
-	drifted    map[string]int // numbers of foreign changes that are not repaired yet, by part
 	changes    map[string]*loop.ExternalChange
 	refusals   map[ipvs.Key]*refusal // of objects, by their frontend
 

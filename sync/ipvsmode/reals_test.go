@@ -240,9 +240,7 @@ func TestDrainsAreForgotten(t *testing.T) {
 		})
 	}
 	others := func(r *rig, op ipvs.Op) {
-		if errs := r.ipvs.Do(t.Context(), []ipvs.Op{op}); errs != nil {
-			t.Fatal(errs)
-		}
+		r.othersDo(op)
 		r.queue.Note(loop.Kernel)
 	}
 	for _, tt := range []struct {

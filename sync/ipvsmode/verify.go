@@ -63,10 +63,6 @@ func (d *Dataplane) drift(part string) {
 	d.count.external.WithLabelValues(part).Inc()
 	d.count.repaired.WithLabelValues(part) // it has a value before it grows
 	d.lookout.due = time.Time{}
-	if d.drifted == nil {
-		d.drifted = map[string]int{}
-	}
-	d.drifted[part]++
 	c := d.changes[part]
 	if c == nil {
 		c = &loop.ExternalChange{Component: part}
@@ -77,13 +73,13 @@ func (d *Dataplane) drift(part string) {
 
 // tellDrift logs foreign changes once they are repaired, and returns their parts.
 func (d *Dataplane) tellDrift(ctx context.Context) (parts []string) {
-	for _, part := range slices.Sorted(maps.Keys(d.drifted)) {
-		if d.lacks(part) {
+	for _, part := range slices.Sorted(maps.Keys(d.changes)) {
+		c := d.changes[part]
+		if c.Repaired == c.Found || d.lacks(part) {
 			continue
 		}
-		d.count.repaired.WithLabelValues(part).Add(float64(d.drifted[part]))
-		d.changes[part].Repaired += d.drifted[part]
-		delete(d.drifted, part)
+		d.count.repaired.WithLabelValues(part).Add(float64(c.Found - c.Repaired))
+		c.Repaired = c.Found
 		parts = append(parts, part)
 	}
 	if parts != nil {

@@ -31,6 +31,14 @@ func looking(t *testing.T, services int) *rig {
 	return r
 }
 
+// othersDo lets others change virtual servers.
+func (r *rig) othersDo(op ipvs.Op) {
+	r.t.Helper()
+	if errs := r.ipvs.Do(r.t.Context(), []ipvs.Op{op}); errs != nil {
+		r.t.Fatal(errs)
+	}
+}
+
 func server(n byte) ipvs.Key {
 	return ipvs.AddrKey(inet.TCP, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 96, 0, n}), 80))
 }
@@ -51,9 +59,7 @@ func TestLookSeesEveryServer(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := looking(t, 100)
 				want := r.ipvs.Table().String()
-				if errs := r.ipvs.Do(t.Context(), []ipvs.Op{op}); errs != nil {
-					t.Fatal(errs)
-				}
+				r.othersDo(op)
 				time.Sleep(time.Second)
 				synctest.Wait()
 				if got := r.ipvs.Table().String(); got != want {
@@ -79,9 +85,7 @@ func TestRepairCountsBesideARefusedObject(t *testing.T) {
 		r := looking(t, 3)
 		r.let(refusing("ipvsadm -a -t 10.96.0.9:80 -r 10.244.0.1:8080 -m -w 1"))
 		r.change(9, pods(1))
-		if errs := r.ipvs.Do(t.Context(), []ipvs.Op{{Verb: ipvs.DelServer, Key: server(1)}}); errs != nil {
-			t.Fatal(errs)
-		}
+		r.othersDo(ipvs.Op{Verb: ipvs.DelServer, Key: server(1)})
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		for name, want := range map[string]float64{"kube_ipvs_external_changes_total": 1, "kube_ipvs_external_changes_repaired_total": 1} {
@@ -125,9 +129,7 @@ func TestRefusedRepairDoesNotCount(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		r.let(refusing("ipvsadm -A -t 10.96.0.1:80 -s rr"))
-		if errs := r.ipvs.Do(t.Context(), []ipvs.Op{{Verb: ipvs.DelServer, Key: server(1)}}); errs != nil {
-			t.Fatal(errs)
-		}
+		r.othersDo(ipvs.Op{Verb: ipvs.DelServer, Key: server(1)})
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if got := r.values("kube_ipvs_external_changes_repaired_total")["servers"]; got != 0 {
@@ -155,9 +157,7 @@ func TestLookThatLacksServers(t *testing.T) {
 			t.Errorf("%v foreign changes", n)
 		}
 		want := r.ipvs.Table().String()
-		if errs := r.ipvs.Do(t.Context(), []ipvs.Op{{Verb: ipvs.SetServer, Key: server(99), Server: ipvs.Server{Scheduler: "sh"}}}); errs != nil {
-			t.Fatal(errs)
-		}
+		r.othersDo(ipvs.Op{Verb: ipvs.SetServer, Key: server(99), Server: ipvs.Server{Scheduler: "sh"}})
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		if got := r.ipvs.Table().String(); got != want {

@@ -36,9 +36,9 @@ func (s *Server) overview(ctx context.Context, _ Query) (out List[Overview], err
 
 func syncsOf(syncs []loop.Sync) []Sync {
 	out := make([]Sync, 0, len(syncs))
-	for _, p := range syncs {
+	for _, x := range syncs {
 		out = append(out, Sync{
-			Began: p.Began.UTC(), Seconds: p.Took.Seconds(), Services: p.Services, Error: textOf(p.Err), Repaired: p.Repaired, Times: p.Times,
+			Began: x.Began.UTC(), Seconds: x.Took.Seconds(), Services: x.Services, Error: textOf(x.Err), Repaired: x.Repaired, Times: x.Times,
 		})
 	}
 	return out
