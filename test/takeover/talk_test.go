@@ -161,8 +161,8 @@ func (w *world) talk() *talks {
 	}
 	denied := slices.DeleteFunc(slices.Clone(all), func(q way) bool { return !q.denied })
 	allowed := slices.DeleteFunc(all, func(q way) bool { return q.denied })
-	s.work.Go(func() { s.tryAll(ctx, allowed) })
-	s.work.Go(func() { s.tryDenied(ctx, denied) })
+	s.work.Go(func() { s.tryInTurn(ctx, *every, withControl(allowed)) })
+	s.work.Go(func() { s.tryInTurn(ctx, 100*time.Millisecond, denied) }) // they are few, and a moment without source ranges is short
 	return s
 }
 
@@ -204,38 +204,28 @@ func (s *talks) hold(ctx context.Context, q way, c *lab.Conn, who string) {
 	s.counts[q].why[fmt.Sprintf("held: %s at %v", broken, at)]++
 }
 
-// tryAll begins new connections, each way in turn, and every third past all proxies.
-func (s *talks) tryAll(ctx context.Context, all []way) {
+// withControl returns ways with one past all proxies before every second.
+func withControl(all []way) (turns []way) {
 	past := slices.DeleteFunc(slices.Clone(all), func(q way) bool { return q.to != control })
-	var turns []way
 	for i, q := range all {
 		if i%2 == 0 {
 			turns = append(turns, past[i/2%len(past)])
 		}
 		turns = append(turns, q)
 	}
-	tick := time.NewTicker(*every)
-	defer tick.Stop()
-	for i := 0; ; i++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			s.work.Go(func() { s.try(turns[i%len(turns)]) })
-		}
-	}
+	return turns
 }
 
-// tryDenied begins connections that source ranges do not allow, ten times as often: a moment without them is short.
-func (s *talks) tryDenied(ctx context.Context, all []way) {
-	tick := time.NewTicker(100 * time.Millisecond)
+// tryInTurn begins new connections, one in an interval, each way in turn.
+func (s *talks) tryInTurn(ctx context.Context, interval time.Duration, ways []way) {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for i := 0; ; i++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			s.work.Go(func() { s.try(all[i%len(all)]) })
+			s.work.Go(func() { s.try(ways[i%len(ways)]) })
 		}
 	}
 }
