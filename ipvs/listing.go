@@ -167,10 +167,8 @@ func parseListedKey(line []byte) (key Key, rest []byte, err error) {
 	if err != nil {
 		return Key{}, nil, err
 	}
-	for _, p := range []inet.Protocol{inet.TCP, inet.UDP, inet.SCTP} {
-		if strings.EqualFold(string(proto), p.String()) {
-			return AddrKey(p, addr), rest, nil
-		}
+	if p := parseListedProtocol(proto); p != 0 {
+		return AddrKey(p, addr), rest, nil
 	}
 	return Key{}, rest, nil
 }
@@ -181,18 +179,39 @@ func parseListedAddr(p []byte) (netip.AddrPort, error) {
 	if i < 0 {
 		return netip.AddrPort{}, fmt.Errorf("address %q", p)
 	}
-	port, err := strconv.ParseUint(string(p[i+1:]), 16, 16)
+	host := p[:i]
+	if len(host) > 2 && host[0] == '[' && host[len(host)-1] == ']' {
+		host = host[1 : len(host)-1]
+	}
+	return parseListedPair(host, p[i+1:])
+}
+
+// parseListedPair parses "0A60000A", or "fd00:0000:...:000a", and "0050".
+func parseListedPair(host, port []byte) (netip.AddrPort, error) {
+	n, err := strconv.ParseUint(string(port), 16, 16)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	host := p[:i]
-	if len(host) > 2 && host[0] == '[' && host[len(host)-1] == ']' {
-		addr, err := netip.ParseAddr(string(host[1 : len(host)-1]))
-		return netip.AddrPortFrom(addr, uint16(port)), err
+	if len(host) != len("0A60000A") {
+		addr, err := netip.ParseAddr(string(host))
+		return netip.AddrPortFrom(addr, uint16(n)), err
 	}
 	v, err := strconv.ParseUint(string(host), 16, 32)
 	addr := netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)})
-	return netip.AddrPortFrom(addr, uint16(port)), err
+	return netip.AddrPortFrom(addr, uint16(n)), err
+}
+
+// listedProtocols are those of frontends.
+var listedProtocols = []inet.Protocol{inet.TCP, inet.UDP, inet.SCTP}
+
+// parseListedProtocol parses "TCP". Others than those of frontends are 0.
+func parseListedProtocol(name []byte) inet.Protocol {
+	for _, p := range listedProtocols {
+		if strings.EqualFold(string(name), p.String()) {
+			return p
+		}
+	}
+	return 0
 }
 
 // word returns the first word of a line and the rest.

@@ -89,6 +89,7 @@ var checks = []check{
 	of("ports", lookPorts, judgePorts),
 	of("bridge", lookBridge, judgeBridge),
 	of("conntrack", lookConntrack, judgeConntrack),
+	of("connections", lookConnections, judgeConnections),
 	of("api-server", lookAPI, judgeAPI),
 	of("time", lookTime, judgeTime),
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kube-ipvs/internal/inet"
+	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/test/lab"
@@ -79,7 +81,7 @@ func (l *limited) must(err error) {
 }
 
 // IPVS tells answers of a pod apart by the client's and the pod's address and port alone. The older connection hangs, and the pod
-// itself cannot be reached.
+// itself cannot be reached. The kernel lists the connection first that gets the answers, by which `kube-ipvs check` knows the other.
 func (l *limited) onePort() {
 	a, b := l.serve(1, inet.TCP, asItIs, "pod1"), l.serve(2, inet.TCP, asItIs, "pod1")
 	const port = 11000
@@ -95,12 +97,30 @@ func (l *limited) onePort() {
 		if who, err := exchange(older); err == nil {
 			l.t.Errorf("%v: %s answers over the older connection", from, who)
 		}
+		if got, want := l.listed(from, port), []netip.Addr{b.ClusterIPs[0], a.ClusterIPs[0]}; !slices.Equal(got, want) {
+			l.t.Errorf("%v: the kernel lists connections to %v, want %v", from, got, want)
+		}
 		l.must(errors.Join(unix.Close(older), unix.Close(newer)))
 	}
 	if fd, err := l.connect(fromPod, port, netip.AddrPortFrom(l.Pod("pod1").Addr(false), podPort)); err == nil {
 		l.t.Error("the pod itself answers")
 		l.must(unix.Close(fd))
 	}
+}
+
+// listed returns the addresses to which a client has connections from a port, as the kernel lists them.
+func (l *limited) listed(from source, port uint16) (to []netip.Addr) {
+	l.t.Helper()
+	file, err := os.Open("/proc/net/ip_vs_conn")
+	l.must(err)
+	defer file.Close()
+	for c, err := range ipvs.Connections(file) {
+		l.must(err)
+		if c.Client == netip.AddrPortFrom(l.host(from).Addr(false), port) {
+			to = append(to, c.Server.Addr())
+		}
+	}
+	return to
 }
 
 // connect connects from a port that other sockets have, too.
