@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"kube-ipvs/internal/inet"
@@ -48,13 +49,28 @@ type Option func(*manner)
 type manner struct {
 	source netip.AddrPort
 	wait   time.Duration
+	fin    bool
 }
 
-// From asks from this address and port of the host. The port 0 means any, an invalid or unspecified address the usual one.
+// From asks from this address and port of the host. The port 0 means any, an invalid or unspecified address the usual one. Closing a
+// TCP connection from a port resets it, so that the port can be used again at once.
 func From(source netip.AddrPort) Option { return func(m *manner) { m.source = source } }
 
 // Wait gives up after this time instead of the laboratory's.
 func Wait(limit time.Duration) Option { return func(m *manner) { m.wait = limit } }
+
+// ports counts the ports that OwnPort gave.
+var ports atomic.Uint32
+
+// OwnPort asks from a port that nobody else asked from for long, and that the kernel gives to nobody. A client that leaves the choice
+// to the kernel may get the same port for two service addresses, and IPVS mixes up their answers if one pod serves both.
+func OwnPort() Option {
+	const first, number = 12000, 18000
+	return From(netip.AddrPortFrom(netip.Addr{}, uint16(first+ports.Add(1)%number)))
+}
+
+// Fin closes a TCP connection as usual, also one from a port.
+func Fin() Option { return func(m *manner) { m.fin = true } }
 
 // Ask sends one request from a host, over a connection or, with UDP, from a port of its own, and returns the answer.
 func (l *Lab) Ask(ctx context.Context, from *Host, proto inet.Protocol, to netip.AddrPort, how ...Option) Answer {
@@ -91,7 +107,7 @@ func (l *Lab) Dial(ctx context.Context, from *Host, proto inet.Protocol, to neti
 	}
 	c := &Conn{s: s, wait: m.wait}
 	err = c.within(ctx, func() error {
-		if err := errors.Join(s.reportErrors(), bindSource(s, from, m.source, to)); err != nil {
+		if err := errors.Join(s.reportErrors(), bindSource(s, from, m, to)); err != nil {
 			return err
 		}
 		return s.connect(to)
@@ -103,8 +119,8 @@ func (l *Lab) Dial(ctx context.Context, from *Host, proto inet.Protocol, to neti
 }
 
 // bindSource binds a socket to the source asked for, if any.
-func bindSource(s *socket, from *Host, source, to netip.AddrPort) error {
-	addr := source.Addr()
+func bindSource(s *socket, from *Host, m manner, to netip.AddrPort) error {
+	source, addr := m.source, m.source.Addr()
 	if s.proto == inet.SCTP && (!addr.IsValid() || addr.IsUnspecified()) {
 		// An SCTP socket that is not bound offers its peer every address of the host, as further ways to it.
 		var err error
@@ -118,8 +134,7 @@ func bindSource(s *socket, from *Host, source, to netip.AddrPort) error {
 	if !addr.IsValid() {
 		addr = unspecified(s.v6)
 	}
-	if source.Port() != 0 && s.proto == inet.TCP {
-		// Closing resets the connection: the port can be used again at once.
+	if source.Port() != 0 && s.proto == inet.TCP && !m.fin {
 		err := s.control("setsockopt", func(fd int) error {
 			return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 		})

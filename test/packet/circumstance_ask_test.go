@@ -166,7 +166,7 @@ func (tr *trial) connection(c circumstance, cell cell, want outcome) (last lab.A
 		wait = atOnce
 	}
 	ctx := context.Background()
-	conn, err := tr.w.Dial(ctx, tr.w.host(cell.from), cell.proto, cell.at, lab.Wait(wait), ownPort())
+	conn, err := tr.w.Dial(ctx, tr.w.host(cell.from), cell.proto, cell.at, lab.Wait(wait), lab.OwnPort())
 	if err != nil {
 		last = lab.Answer{Err: err}
 		return last, tr.complainIn(c, cell, want, last)

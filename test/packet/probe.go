@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,17 +37,6 @@ func patience(want outcome) time.Duration {
 		return 500 * time.Millisecond
 	}
 	return 5 * time.Second
-}
-
-// ports counts the ports that ownPort gave.
-var ports atomic.Uint32
-
-// ownPort asks from a port that nobody else asked from for long, and that the kernel gives to nobody. IPVS tells a pod's
-// answers apart by the pod and the client's port only: if a client asks two service addresses of one pod from one port, at
-// the same time or within the time-out of a UDP flow (five minutes), answers to the older come from the newer.
-func ownPort() lab.Option {
-	const first, number = 12000, 18000
-	return lab.From(netip.AddrPortFrom(netip.Addr{}, uint16(first+ports.Add(1)%number)))
 }
 
 // A question is a request that a test sends.

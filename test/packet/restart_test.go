@@ -83,7 +83,7 @@ func (st *stage) callers() func() (made int, failed []error) {
 		work.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
 				to := st.address(st.svc, frontends[i%len(frontends)], i%2 == 1)
-				a := st.Ask(context.Background(), st.host(from), inet.TCP, to, ownPort(), lab.Wait(5*time.Second))
+				a := st.Ask(context.Background(), st.host(from), inet.TCP, to, lab.OwnPort(), lab.Wait(5*time.Second))
 				made.Add(1)
 				if a.Err != nil {
 					mu.Lock()

@@ -90,7 +90,7 @@ func TestMeterCountsPackets(t *testing.T) {
 			at := w.address(svc, toClusterIP, v6)
 			fe := &plan.Frontend{Address: plan.Address{Addr: at.Addr(), Port: at.Port(), Protocol: proto}}
 			for range connections {
-				if a := w.Ask(context.Background(), w.host(fromPod), proto, at, ownPort()); a.Err != nil {
+				if a := w.Ask(context.Background(), w.host(fromPod), proto, at, lab.OwnPort()); a.Err != nil {
 					t.Fatalf("%v: %v", fe.Address, a.Err)
 				}
 			}

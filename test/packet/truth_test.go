@@ -205,7 +205,7 @@ func (tt *truthTable) put(c cell, p *prediction) (last lab.Answer, complaint str
 	seen := map[string]bool{}
 	least := max(1, 2*len(c.want.who))
 	for n := 0; n < least || n < tt.turns*len(c.want.who) && len(seen) < len(c.want.who); n++ {
-		how = append(how[:1], ownPort())
+		how = append(how[:1], lab.OwnPort())
 		last = tt.w.converse(c, tt.exchanges, how...)
 		p.hold(tt, c, last)
 		if complaint = tt.complain(c, last); complaint != "" {

@@ -148,7 +148,7 @@ func (w *world) talk() *talks {
 		if q.proto == inet.UDP {
 			wait = time.Second
 		}
-		c, err := w.Dial(ctx, w.source(q.from), q.proto, q.at, lab.Wait(wait))
+		c, err := w.Dial(ctx, w.source(q.from), q.proto, q.at, lab.Wait(wait), lab.OwnPort(), lab.Fin())
 		if err != nil {
 			w.t.Fatalf("%v: %v", q, err)
 		}
@@ -269,7 +269,7 @@ func (s *talks) ask(q way) (who string, again int, err error) {
 	if q.denied {
 		wait = time.Second
 	}
-	c, err := s.w.Dial(context.Background(), s.w.source(q.from), q.proto, q.at, lab.Wait(wait))
+	c, err := s.w.Dial(context.Background(), s.w.source(q.from), q.proto, q.at, lab.Wait(wait), lab.OwnPort(), lab.Fin())
 	if err != nil {
 		return "", 0, err
 	}
