@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"k8s.io/klog/v2"
 	"k8s.io/utils/cpuset"
@@ -70,5 +71,14 @@ func timeouts(cfg *config.Config) ipvs.Timeouts {
 
 // modulesFor returns the modules that a configuration needs.
 func modulesFor(cfg *config.Config) []string {
-	return append(modules[:len(modules):len(modules)], "ip_vs_"+cfg.IPVS.Scheduler)
+	out := slices.Clone(modules)
+	for _, scheduler := range schedulersOf(cfg) {
+		out = append(out, "ip_vs_"+scheduler)
+	}
+	return out
+}
+
+// schedulersOf returns the schedulers that virtual servers may have.
+func schedulersOf(cfg *config.Config) []string {
+	return append([]string{cfg.IPVS.Scheduler}, cfg.IPVS.Schedulers...)
 }

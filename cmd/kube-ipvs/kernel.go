@@ -141,7 +141,7 @@ func probe(ctx context.Context, table ipvs.Kernel, scheduler string) error {
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("--ipvs-scheduler=%s: this kernel does not have it: modprobe ip_vs_%[1]s (%w)", scheduler, err)
+		return fmt.Errorf("scheduler %s: this kernel does not have it: modprobe ip_vs_%[1]s (%w)", scheduler, err)
 	case err != nil:
 		return fmt.Errorf("probe IPVS: %w", err)
 	}

@@ -154,7 +154,7 @@ func TestProbe(t *testing.T) {
 	}{
 		{name: "all is well", scheduler: "rr"},
 		{name: "somebody was killed while he tried", scheduler: "rr", left: true},
-		{name: "a scheduler that is no module", scheduler: "best", want: "--ipvs-scheduler=best: this kernel does not have it: modprobe ip_vs_best"},
+		{name: "a scheduler that is no module", scheduler: "best", want: "scheduler best: this kernel does not have it: modprobe ip_vs_best"},
 		{name: "nothing can be added", scheduler: "rr", verb: ipvs.AddServer, with: os.ErrPermission, want: "probe IPVS: permission denied"},
 		{name: "nothing can be removed", scheduler: "rr", verb: ipvs.DelServer, with: os.ErrPermission, want: "probe IPVS: permission denied"},
 	} {

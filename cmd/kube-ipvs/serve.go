@@ -74,8 +74,10 @@ func serve(ctx context.Context, cfg *config.Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, k.Close()) }()
-	if err := probe(ctx, k.IPVS, cfg.IPVS.Scheduler); err != nil {
-		return err
+	for _, scheduler := range schedulersOf(cfg) {
+		if err := probe(ctx, k.IPVS, scheduler); err != nil {
+			return err
+		}
 	}
 	p, err := newProxy(ctx, cfg, k)
 	if err != nil {
@@ -263,7 +265,7 @@ func (p *proxy) loopConfig(ctx context.Context, podCIDRs []netip.Prefix) (ipvsmo
 	return ipvsmode.Config{
 		Config: loop.Config{
 			Source: p.source, Queue: p.queue,
-			Plan:         plan.Config{Scheduler: cfg.IPVS.Scheduler, MasqueradeAll: cfg.Masquerade.All, Bind: cfg.VIPMode == config.Bind},
+			Plan:         plan.Config{Scheduler: cfg.IPVS.Scheduler, Schedulers: cfg.IPVS.Schedulers, MasqueradeAll: cfg.Masquerade.All, Bind: cfg.VIPMode == config.Bind},
 			LookInterval: loop.LookInterval,
 			Node:         p.refreshNode,
 			Health:       p.ports.Set,

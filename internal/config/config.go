@@ -128,6 +128,7 @@ type API struct {
 // IPVS configures virtual servers.
 type IPVS struct {
 	Scheduler    string
+	Schedulers   []string       // that Services may choose
 	SyncPeriod   time.Duration  // half of the time after which a change that is not programmed makes the node unhealthy
 	ExcludeCIDRs []netip.Prefix // virtual servers with these addresses are foreign
 	StrictARP    bool

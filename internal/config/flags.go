@@ -44,6 +44,7 @@ type Flags struct {
 	drainLimit    time.Duration
 	defaultTCP    time.Duration
 	estimation    string
+	schedulers    []string
 	serveHealthz  bool
 	serveMetrics  bool
 	page          string
@@ -115,6 +116,7 @@ func (f *Flags) addNode() {
 func (f *Flags) addIPVS() {
 	fs, p := f.set, f.proxy
 	fs.StringVar(&p.IPVS.Scheduler, "ipvs-scheduler", "", "IPVS scheduler: "+list(schedulers)+". Empty: rr.")
+	fs.StringSliceVar(&f.schedulers, "ipvs-service-schedulers", nil, "IPVS schedulers that a Service may choose instead, by its annotation kube-ipvs/scheduler. Empty: none.")
 	fs.StringSliceVar(&p.IPVS.ExcludeCIDRs, "ipvs-exclude-cidrs", nil, "Ranges whose virtual servers are never touched.")
 	fs.BoolVar(&p.IPVS.StrictARP, "ipvs-strict-arp", false, "Set arp_ignore to 1 and arp_announce to 2.")
 	fs.DurationVar(&p.IPVS.SyncPeriod.Duration, "ipvs-sync-period", p.IPVS.SyncPeriod.Duration, "Health timeout, halved: the node reports unhealthy if a change stays unprogrammed for twice this period.")
@@ -176,7 +178,7 @@ func (f *Flags) addOther() {
 func (f *Flags) ignored() []string {
 	beside := map[string]bool{
 		"config": true, "write-config-to": true, "cleanup": true, "init-only": true, "dry-run": true, "version": true, "master": true, "hostname-override": true,
-		"mode": true, "vip-mode": true, "kubelet-kubeconfig": true, "manifests": true, "proc-sys": true, "drain-limit": true, "default-ipvs-tcp-timeout": true, "ipvs-estimation": true,
+		"mode": true, "vip-mode": true, "kubelet-kubeconfig": true, "manifests": true, "proc-sys": true, "drain-limit": true, "default-ipvs-tcp-timeout": true, "ipvs-estimation": true, "ipvs-service-schedulers": true,
 		"serve-healthz": true, "serve-metrics": true, "socket": true, "traffic-series": true, "page": true, "boot-id-file": true, "machine-id-file": true,
 	}
 	var logging pflag.FlagSet

@@ -19,7 +19,7 @@ func TestPrecedence(t *testing.T) {
 		{"underscores", "--hostname_override=Flag", "Hostname: flag\nIPVS.TCPTimeout: 1h0m0s\nOOMScoreAdj: 5\nLogging.Verbosity: 3\nLogging.VModule: [{f 1}]\n"},
 		{"the API server", "--master=https://api", "Hostname: file\nAPI.Master: https://api\nIPVS.TCPTimeout: 1h0m0s\nOOMScoreAdj: 5\nLogging.Verbosity: 3\nLogging.VModule: [{f 1}]\n"},
 		{"the kubelet's kubeconfig", "--kubelet-kubeconfig=kubelet.conf", "Hostname: file\nAPI.KubeletKubeconfig: kubelet.conf\nIPVS.TCPTimeout: 1h0m0s\nOOMScoreAdj: 5\nLogging.Verbosity: 3\nLogging.VModule: [{f 1}]\n"},
-		{"our own flags", "--vip-mode=bind --serve-metrics=false --socket=/s --page=all --ipvs-estimation=off", "Socket: /s\nVIPMode: bind\nHostname: file\nIPVS.Estimation: off\nIPVS.TCPTimeout: 1h0m0s\nOOMScoreAdj: 5\nMetrics: invalid AddrPort\nPage: all\nLogging.Verbosity: 3\nLogging.VModule: [{f 1}]\n"},
+		{"our own flags", "--vip-mode=bind --serve-metrics=false --socket=/s --page=all --ipvs-estimation=off --ipvs-service-schedulers=lc,sh", "Socket: /s\nVIPMode: bind\nHostname: file\nIPVS.Schedulers: [lc sh]\nIPVS.Estimation: off\nIPVS.TCPTimeout: 1h0m0s\nOOMScoreAdj: 5\nMetrics: invalid AddrPort\nPage: all\nLogging.Verbosity: 3\nLogging.VModule: [{f 1}]\n"},
 		{"the others do not count", "--oom-score-adj=7 --masquerade-all --healthz-port=0 --metrics-port=0", "Hostname: file\nIPVS.TCPTimeout: 1h0m0s\nOOMScoreAdj: 5\nLogging.Verbosity: 3\nLogging.VModule: [{f 1}]\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -32,6 +32,7 @@ func TestProblemsOfFlags(t *testing.T) {
 		{"a way to take packets", "--vip-mode=steal", "--vip-mode=steal: must be divert or bind"},
 		{"nobody of these", "--page=friends", "--page=friends: must be one of loopback, all, none"},
 		{"a choice of estimation", "--ipvs-estimation=0", "--ipvs-estimation=0: must be one of on, off, or empty"},
+		{"a scheduler of Services", "--ipvs-service-schedulers=lc,best", "--ipvs-service-schedulers=best: must be one of rr, wrr, lc, wlc, lblc, lblcr, sh, dh, mh, sed, nq, fo, ovf, twos"},
 		{"no time to drain", "--drain-limit=0s", "--drain-limit=0s: must be more than 0"},
 		{"no settings", "--proc-sys=", "--proc-sys=: must be a directory, such as /proc/sys"},
 		{"a blank name", "--hostname-override=\t", "--hostname-override=\t: must not be blank"},

@@ -161,13 +161,18 @@ func (r *review) nodePorts(proxy *v1alpha1.KubeProxyConfiguration, c *Config) {
 // ipvs checks virtual servers and masquerading.
 func (r *review) ipvs(f *Flags, proxy *v1alpha1.KubeProxyConfiguration, c *Config) {
 	p := &proxy.IPVS
-	c.IPVS = IPVS{Scheduler: p.Scheduler, SyncPeriod: p.SyncPeriod.Duration, StrictARP: p.StrictARP, ExcludeCIDRs: r.prefixes(setExclude, p.ExcludeCIDRs), Estimation: Estimation(f.estimation)}
+	c.IPVS = IPVS{Scheduler: p.Scheduler, Schedulers: f.schedulers, SyncPeriod: p.SyncPeriod.Duration, StrictARP: p.StrictARP, ExcludeCIDRs: r.prefixes(setExclude, p.ExcludeCIDRs), Estimation: Estimation(f.estimation)}
 	if c.IPVS.Estimation != EstimationAsIs && !slices.Contains(estimations, c.IPVS.Estimation) {
 		r.bad(setEstimation, f.estimation, "must be one of %s, or empty", list(estimations))
 	}
 	fill(&c.IPVS.Scheduler, "rr")
 	if !slices.Contains(schedulers, c.IPVS.Scheduler) {
 		r.bad(setScheduler, c.IPVS.Scheduler, "must be one of %s", list(schedulers))
+	}
+	for _, s := range c.IPVS.Schedulers {
+		if !slices.Contains(schedulers, s) {
+			r.bad(setSchedulers, s, "must be one of %s", list(schedulers))
+		}
 	}
 	minPeriod := p.MinSyncPeriod.Duration
 	switch {

@@ -47,6 +47,7 @@ var (
 	setTrafficSeries = setting{"traffic-series", "", ""}
 	setDefaultTCP    = setting{"default-ipvs-tcp-timeout", "", ""}
 	setEstimation    = setting{"ipvs-estimation", "", ""}
+	setSchedulers    = setting{"ipvs-service-schedulers", "", ""}
 
 	setMaxPerCore  = conntrackSetting("max-per-core", "maxPerCore", "MaxPerCore")
 	setMin         = conntrackSetting("min", "min", "Min")

@@ -33,6 +33,7 @@ func service(svc *corev1.Service, p *pool) (plan.Service, bool) {
 		InternalLocal: r.internalLocal(spec),
 		ExternalLocal: r.externalLocal(spec),
 		Affinity:      r.affinity(spec),
+		Scheduler:     p.intern(r.scheduler(svc)),
 	}
 	r.addresses(&out, svc)
 	out.HealthCheckNodePort = r.healthCheckNodePort(spec, out.ExternalLocal)
@@ -99,6 +100,17 @@ func (r *reader) affinity(spec *corev1.ServiceSpec) time.Duration {
 		seconds = corev1.DefaultClientIPServiceAffinitySeconds
 	}
 	return time.Duration(seconds) * time.Second
+}
+
+// scheduler returns the scheduler that the Service chooses, or none: a value too long for one is not kept.
+func (r *reader) scheduler(svc *corev1.Service) string {
+	const longest = 15 // IP_VS_SCHEDNAME_MAXLEN in include/uapi/linux/ip_vs.h, less the zero byte
+	name := svc.Annotations[plan.SchedulerAnnotation]
+	if len(name) > longest {
+		r.add(plan.SchedulerField, "%.15q... is no name of a scheduler", name)
+		return ""
+	}
+	return name
 }
 
 func (r *reader) healthCheckNodePort(spec *corev1.ServiceSpec, local bool) uint16 {

@@ -235,3 +235,16 @@ func TestServiceAffinity(t *testing.T) {
 		}},
 	})
 }
+
+func TestServiceScheduler(t *testing.T) {
+	chooses := func(name string) func(*corev1.Service) {
+		return func(s *corev1.Service) { s.Annotations = map[string]string{plan.SchedulerAnnotation: name} }
+	}
+	check(t, []situation{
+		{"one", chooses("lc"), func(p *plan.Service) { p.Scheduler = "lc" }},
+		{"empty", chooses(""), func(*plan.Service) {}},
+		{"longer than any", chooses("a-hundred-megabytes-of-text"), func(p *plan.Service) {
+			p.Problems = []plan.Problem{wrong(plan.SchedulerField, `"a-hundred-megab"... is no name of a scheduler`)}
+		}},
+	})
+}

@@ -1,17 +1,20 @@
 package plan
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"kube-ipvs/internal/inet"
 )
 
 // A Config has the operator's settings for all Services.
 type Config struct {
-	Scheduler     string
-	MasqueradeAll bool // --masquerade-all
-	Bind          bool // service addresses are put on the node: for each of them it matters whether the node has it anyway
+	Scheduler     string   // --ipvs-scheduler
+	Schedulers    []string // that Services may choose: --ipvs-service-schedulers
+	MasqueradeAll bool     // --masquerade-all
+	Bind          bool     // service addresses are put on the node: for each of them it matters whether the node has it anyway
 
 	// ServiceCIDRs are the ranges that cluster IPs are allocated from. They are routed as a whole, so that
 	// cluster IPs in them need no route of their own.
@@ -23,12 +26,26 @@ func (c *Config) routes(a netip.Addr) bool {
 	return slices.ContainsFunc(c.ServiceCIDRs, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
+// schedule makes the scheduler that of a Service, if it may choose it.
+func (c *Config) schedule(svc *Service) []Problem {
+	switch {
+	case svc.Scheduler == "" || svc.Scheduler == c.Scheduler:
+		return nil
+	case slices.Contains(c.Schedulers, svc.Scheduler):
+		c.Scheduler = svc.Scheduler
+		return nil
+	}
+	reason := fmt.Sprintf("%q is not one of --ipvs-service-schedulers=%s; it is read as %s", svc.Scheduler, strings.Join(c.Schedulers, ","), c.Scheduler)
+	return []Problem{{Object: "Service " + svc.Name.String(), Field: SchedulerField, Reason: reason}}
+}
+
 // Compute returns the desired state of a Service on this node.
 func Compute(cfg Config, svc Service, in []Slice, node Node) Desired {
 	f := Desired{Service: svc.Name, Problems: slices.Clone(svc.Problems)}
 	for i := range in {
 		f.Problems = append(f.Problems, in[i].Problems...)
 	}
+	f.Problems = append(f.Problems, cfg.schedule(&svc)...)
 	seen := make(map[Address]struct{})
 	add := func(fe Frontend) {
 		if _, dup := seen[fe.Address]; !dup {

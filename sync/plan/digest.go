@@ -20,7 +20,7 @@ func Digest(svc Service, in []Slice) uint64 {
 	for _, r := range svc.SourceRanges {
 		d = d.address(r.Addr()).number(uint64(r.Bits()))
 	}
-	d = d.flags(svc.InternalLocal, svc.ExternalLocal).number(uint64(svc.Affinity), uint64(svc.HealthCheckNodePort))
+	d = d.flags(svc.InternalLocal, svc.ExternalLocal).number(uint64(svc.Affinity), uint64(svc.HealthCheckNodePort)).text(svc.Scheduler)
 	var slices uint64
 	for i := range in {
 		slices += in[i].digest()

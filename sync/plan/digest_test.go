@@ -69,6 +69,8 @@ func changed(v reflect.Value) reflect.Value {
 		return reflect.Zero(v.Type())
 	case v.Kind() == reflect.Bool:
 		return reflect.ValueOf(true)
+	case v.Kind() == reflect.String:
+		return reflect.ValueOf("other")
 	case v.CanUint():
 		return reflect.ValueOf(1).Convert(v.Type())
 	case v.Type() == reflect.TypeFor[time.Time]():

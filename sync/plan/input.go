@@ -23,6 +23,12 @@ func (n Name) Compare(o Name) int {
 	return cmp.Or(cmp.Compare(n.Namespace, o.Namespace), cmp.Compare(n.Name, o.Name))
 }
 
+// SchedulerAnnotation of a Service names the scheduler of its virtual servers, if the operator lets Services choose it.
+const SchedulerAnnotation = "kube-ipvs/scheduler"
+
+// SchedulerField is the path of SchedulerAnnotation.
+const SchedulerField = "metadata.annotations[" + SchedulerAnnotation + "]"
+
 // A Service is the proxy's part of a Service object, parsed. Its lists hold both families; a frontend gets the endpoints of
 // its own.
 type Service struct {
@@ -42,6 +48,7 @@ type Service struct {
 	ExternalLocal       bool          // externalTrafficPolicy: Local
 	Affinity            time.Duration // how long a client stays with an endpoint; 0: sessionAffinity None
 	HealthCheckNodePort uint16        // 0 unless the Service is a load balancer with ExternalLocal
+	Scheduler           string        // of SchedulerAnnotation; empty: the operator's
 
 	// Problems are the unusable parts of the object. The rest is served.
 	Problems []Problem

@@ -26,6 +26,7 @@ type flags struct {
 	families      string
 	vipMode       string
 	scheduler     string
+	schedulers    []string
 	masqueradeAll bool
 	masqueradeBit int
 	drainLimit    time.Duration
@@ -45,6 +46,7 @@ func parseFlags(text string) (flags, error) {
 	fs.StringVar(&f.families, "families", "IPv4,IPv6", "address families of this node")
 	fs.StringVar(&f.vipMode, "vip-mode", "divert", "divert or bind")
 	fs.StringVar(&f.scheduler, "ipvs-scheduler", "rr", "scheduler")
+	fs.StringSliceVar(&f.schedulers, "ipvs-service-schedulers", nil, "schedulers of Services")
 	fs.BoolVar(&f.masqueradeAll, "masquerade-all", false, "masquerade all traffic to cluster IPs")
 	fs.IntVar(&f.masqueradeBit, "iptables-masquerade-bit", 14, "bit for packets to masquerade")
 	fs.DurationVar(&f.drainLimit, "drain-limit", 15*time.Minute, "how long an endpoint that is not listed may keep connections")
@@ -81,7 +83,7 @@ func (f flags) config() ipvsmode.Config {
 		Families:   families,
 		Marks:      ipvsmode.MarksFor(f.masqueradeBit),
 		Detector:   ipvsmode.Detector{Prefixes: list(f.clusterCIDRs, netip.MustParsePrefix), Interface: f.podInterface},
-		Config:     loop.Config{Plan: plan.Config{Scheduler: f.scheduler, MasqueradeAll: f.masqueradeAll, Bind: f.vipMode == "bind"}},
+		Config:     loop.Config{Plan: plan.Config{Scheduler: f.scheduler, Schedulers: f.schedulers, MasqueradeAll: f.masqueradeAll, Bind: f.vipMode == "bind"}},
 		Settings:   []sysctl.Setting{{Name: forward4, Value: "1"}},
 		Forwarding: map[inet.Family][]sysctl.Setting{inet.IPv6: {{Name: forward6, Value: "1"}}},
 		DrainLimit: f.drainLimit,
