@@ -99,7 +99,7 @@ func judgeConnections(f connectionFacts, _ Wanted) []Finding {
 		return []Finding{{Severity: OK, Found: all + ": each gets its own answers"}}
 	}
 	return []Finding{{Severity: Warning,
-		Found: fmt.Sprintf("%s: %d hang, because the client has a younger one from the same port to the same endpoint, by another address: %v %v to %v, beside %v, both at %v",
+		Found: fmt.Sprintf("%s: %d get no answers, because the client has a younger one from the same port to the same endpoint, by another address: %v %v to %v, beside %v, both at %v",
 			all, f.mute, f.one.Proto, f.one.Client, f.one.Server, f.other.Server, f.one.Real),
 		Do: "let clients use one address for these pods: IPVS cannot tell such connections' answers apart (README, Limits)"}}
 }

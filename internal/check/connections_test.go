@@ -17,11 +17,11 @@ func TestConnections(t *testing.T) {
 		{"none", heading, "ok: IPVS has none"},
 		{"of two protocols", heading + toIP + to53, "ok: 2 connections of IPVS: each gets its own answers"},
 		{"the younger gets the older's answers", heading + toOther + toIP,
-			"warning: 2 connections of IPVS: 1 hang, because the client has a younger one from the same port to the same endpoint, by another address: " +
+			"warning: 2 connections of IPVS: 1 get no answers, because the client has a younger one from the same port to the same endpoint, by another address: " +
 				"tcp 10.244.1.13:49036 to 10.96.0.13:80, beside 255.0.113.21:80, both at 10.244.2.11:8080 ->"},
 		{"the older has ended", heading + toIP + toOther, "ok: 2 connections of IPVS"},
-		{"flows of UDP", heading + to53 + also53, "warning: 2 connections of IPVS: 1 hang ->"},
-		{"more than are read", heading + toIP + to53 + also53 + toOther, "warning: the first 3 connections of IPVS: 1 hang ->"},
+		{"flows of UDP", heading + to53 + also53, "warning: 2 connections of IPVS: 1 get no answers ->"},
+		{"more than are read", heading + toIP + to53 + also53 + toOther, "warning: the first 3 connections of IPVS: 1 get no answers ->"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
