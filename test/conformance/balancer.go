@@ -21,7 +21,8 @@ const cleanup = "service.kubernetes.io/load-balancer-cleanup"
 
 // A balancer is a cloud's load balancer, of the kind that leaves packets as they are: it gives each Service of type
 // LoadBalancer an IPv4 address, and routes that address to the nodes; with externalTrafficPolicy Local, to those whose health
-// check reports endpoints. It reads all Services each time, as there are few.
+// check reports endpoints. Each connection goes to any of these, but with sessionAffinity ClientIP to one of them, since the clients outside
+// have one address. It reads all Services each time, as there are few.
 type balancer struct {
 	client *kubernetes.Clientset
 	health http.Client
@@ -113,6 +114,9 @@ func (b *balancer) serve(ctx context.Context, s *corev1.Service, nodes []netip.A
 		if s.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal || b.healthy(n, s.Spec.HealthCheckNodePort) {
 			gateways = append(gateways, n)
 		}
+	}
+	if s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP && len(gateways) > 1 {
+		gateways = gateways[:1]
 	}
 	if f.gateways != nil && slices.Equal(f.gateways, gateways) {
 		return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -20,6 +21,9 @@ func runOutside(ctx context.Context, args []string) error {
 	var s setting
 	s.flags(flags)
 	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if err := os.WriteFile("/proc/sys/net/ipv4/fib_multipath_hash_policy", []byte("1"), 0); err != nil { // by addresses and ports
 		return err
 	}
 	if err := addNowhere(); err != nil {
