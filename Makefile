@@ -95,11 +95,12 @@ soak: packages build
 # iptables on nft and two CPUs, which most nodes have and user-mode Linux has not: in an emulated machine, which is too slow to
 # be a part of "make test". The demo, then a choice of tests, some 15 minutes in all. It needs root.
 nft: packages build
-	@test/packages qemu-system-x86 qemu-system-common
+	@test/packages qemu-system-x86 qemu-system-arm qemu-system-common
 	@test/linux $(bin)/linux
+	@test/linux $(bin)/linux-trixie-arm64 trixie arm64
 	@go build -o $(bin)/ ./test/demo
 	@$(inkernel) -kernel qemu $(bin)/demo -kube-ipvs $(bin)/kube-ipvs -manifests test/demo/manifests
-	go test -v -count 1 -tags nft -run TestQEMU ./test/inkernel
+	go test -v -count 1 -tags nft -run 'TestQEMU|TestArm64' ./test/inkernel
 	go test -v -count 1 -tags kernel,nft -exec "$(inkernel) -kernel qemu" -timeout 40m -p 1 \
 	    -run 'TestIptables|TestOtherHands$$|TestRestart|TestDrain|TestTruth|TestFirewallOfNftables' ./test/kernel ./test/packet
 

@@ -42,9 +42,9 @@ func choose(o options) (kernel, error) {
 	case "host":
 		return hostKernel{}, nil
 	case "qemu":
-		return qemu{linux: o.linux, legacy: o.legacy, cpus: o.cpus}, nil
+		return qemu{linux: o.linux, arch: o.arch, legacy: o.legacy, cpus: o.cpus}, nil
 	case "icount":
-		return qemu{linux: o.linux, legacy: o.legacy, cpus: 1, countsInstructions: true, possible: o.possible}, nil
+		return qemu{linux: o.linux, arch: o.arch, legacy: o.legacy, cpus: 1, countsInstructions: true, possible: o.possible}, nil
 	case "auto":
 		if os.Geteuid() == 0 && hostHasIPVS() {
 			return hostKernel{}, nil

@@ -16,6 +16,9 @@ import (
 // programVariable names, in the environment of /init, this program's file on the real root.
 const programVariable = "INKERNEL_PROGRAM"
 
+// usrVariable names there the folder that becomes /usr, for a machine that cannot run the programs of ours; it may be unset.
+const usrVariable = "INKERNEL_USR"
+
 // rootTag is the name under which the machine offers its own file system.
 const rootTag = "machine"
 
@@ -86,7 +89,12 @@ func enterMachine(program string) error {
 	); err != nil {
 		return fmt.Errorf("enter the machine's own file system: %w", err)
 	}
-	if err := os.Unsetenv(programVariable); err != nil {
+	if usr := os.Getenv(usrVariable); usr != "" { // /bin, /sbin and /lib are links into it
+		if err := unix.Mount(usr, "/usr", "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("make %s /usr: %w", usr, err)
+		}
+	}
+	if err := errors.Join(os.Unsetenv(programVariable), os.Unsetenv(usrVariable)); err != nil {
 		return err
 	}
 	return unix.Exec(program, []string{program}, os.Environ())

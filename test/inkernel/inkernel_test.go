@@ -217,6 +217,7 @@ func TestFailures(t *testing.T) {
 		{"no program given", nil, statusFailed, "no program"},
 		{"unknown flag", []string{"-colour", "true"}, statusFailed, "colour"},
 		{"unknown kernel", []string{"-kernel", "plan9", "true"}, statusFailed, "plan9"},
+		{"unknown architecture", []string{"-kernel", "qemu", "-arch", "pdp11", "true"}, statusFailed, "pdp11"},
 		{"program missing", []string{"-kernel", "uml", "/no/such/program"}, statusFailed, "/no/such/program"},
 		{"kernel without memory", []string{"-kernel", "uml", "-mem", "4M", "true"}, statusFailed, "kernel"},
 		{"panic", []string{"-kernel", "uml", "sh", "-c", "echo c >/proc/sysrq-trigger"}, statusFailed, "sysrq triggered crash"},

@@ -1,6 +1,6 @@
 // Command inkernel runs a program inside a kernel that has IPVS, and ends as the program ended.
 //
-//	inkernel [-timeout 11m] [-mem 2G] [-kernel auto|uml|host|qemu|icount] [-linux FOLDER] [-cpus 2] [-possible 1] [-legacy] [-net tap=NAME]
+//	inkernel [-timeout 11m] [-mem 2G] [-kernel auto|uml|host|qemu|icount] [-linux FOLDER] [-arch amd64] [-cpus 2] [-possible 1] [-legacy] [-net tap=NAME]
 //	    [-env K=V]... PROGRAM [ARG...]
 //
 // It fits go test: go test -exec "$PWD/.bin/inkernel" -tags kernel ./test/...
@@ -12,7 +12,9 @@
 // Where the running kernel has IPVS and the caller is root, the program runs there, in namespaces of its own. Everywhere
 // else it runs in user-mode Linux, which needs neither root nor KVM. With -kernel=qemu it runs in an emulated machine, slowly,
 // with what user-mode Linux lacks: iptables on nft, a second CPU, and any version of Linux that Debian has. With -kernel=icount that machine has one CPU, and its clock
-// counts instructions, each a nanosecond: what is measured there repeats, however busy the host.
+// counts instructions, each a nanosecond: what is measured there repeats, however busy the host. With -arch=arm64 it is an arm64 machine:
+// its /usr is that of FOLDER/programs, the rest of the files are the machine's own, and this program, built for arm64, is arm64/inkernel
+// beside itself.
 //
 // The exit status is the program's: 128+n if signal n ended it, 124 if the time was up, 125 if there was no kernel to
 // run it in, 128+n if inkernel itself was told to stop by signal n.
@@ -26,6 +28,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -45,6 +48,7 @@ type options struct {
 	memory   string
 	kernel   string
 	linux    string // qemu's kernel, as test/linux unpacks it
+	arch     string // of qemu's machine
 	cpus     int    // of qemu
 	possible int    // CPUs, of icount
 	legacy   bool   // whether qemu's iptables are the legacy tables
@@ -142,6 +146,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.memory, "mem", "2G", "memory of a kernel of its own; only what is touched is taken")
 	flags.StringVar(&o.kernel, "kernel", "auto", "`where` to run: uml, host, qemu, icount (these need root; icount is qemu with a clock that counts instructions), or auto: host if it has IPVS, else uml")
 	flags.StringVar(&o.linux, "linux", linuxFolder(), "the `folder` of qemu's kernel, as test/linux fetches it")
+	flags.StringVar(&o.arch, "arch", runtime.GOARCH, "the `architecture` of qemu's machine: amd64 or arm64")
 	flags.IntVar(&o.cpus, "cpus", 2, "how many CPUs qemu has")
 	flags.IntVar(&o.possible, "possible", 1, "how many CPUs icount could have: more than the one that it has cost the kernel time, too")
 	flags.BoolVar(&o.legacy, "legacy", false, "qemu's iptables are the legacy tables, and not nft")

@@ -6,25 +6,24 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	qemuProgram = "qemu-system-x86_64"
-	virtiofsd   = "/usr/lib/qemu/virtiofsd"
-)
+const virtiofsd = "/usr/lib/qemu/virtiofsd"
 
 // qemu is an emulated machine with Debian's Linux for virtual machines: it has what nodes have and user-mode Linux has not,
 // iptables on nft and more than one CPU. It is some ten times as slow. Its root is the machine's own file system, over
-// virtiofs, whose server wants to be root.
+// virtiofs, whose server wants to be root. It can be of another architecture than ours: all but /usr is the same files then.
 //
 // If its clock counts instructions, one is a nanosecond: times repeat, whatever else the host does, and leave out how long memory
 // takes. It has one CPU then; that there could be more costs the kernel what it does for each possible one.
 type qemu struct {
 	linux              string // the folder of its kernel
+	arch               string
 	legacy             bool
 	cpus               int // user-mode Linux has one
 	countsInstructions bool
@@ -43,6 +42,10 @@ func (q qemu) machine() *machine {
 }
 
 func (q qemu) command(dir string, o options) (*exec.Cmd, error) {
+	hw, ok := hardwares[q.arch]
+	if !ok {
+		return nil, fmt.Errorf("-arch=%s: want amd64 or arm64", q.arch)
+	}
 	if o.tap != "" {
 		return nil, errors.New("-net=tap needs -kernel=uml")
 	}
@@ -50,18 +53,15 @@ func (q qemu) command(dir string, o options) (*exec.Cmd, error) {
 		return nil, errors.New("virtiofsd needs root; without it use -kernel=uml")
 	}
 	kernel, modules, err := q.unpackedLinux()
-	if err := errors.Join(err, requireTools(tool{qemuProgram, "qemu-system-x86"}, tool{virtiofsd, "qemu-system-common"})); err != nil {
+	if err := errors.Join(err, requireTools(hw.emulator, tool{virtiofsd, "qemu-system-common"})); err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	if err := bootable(self, dir); err != nil {
+	program, usr, err := q.programs()
+	if err := errors.Join(err, bootable(program, usr, dir)); err != nil {
 		return nil, err
 	}
 	initramfs := filepath.Join(dir, "initramfs")
-	if err := writeInitramfs(initramfs, self, modules); err != nil {
+	if err := writeInitramfs(initramfs, program, modules); err != nil {
 		return nil, err
 	}
 	socket := filepath.Join(dir, "fs")
@@ -71,16 +71,16 @@ func (q qemu) command(dir string, o options) (*exec.Cmd, error) {
 	}
 	// The shell starts the server of files, with the socket as descriptor 5, and becomes the machine. The socket listens
 	// before either runs, so that neither has to wait for the other.
-	args := append([]string{"-c", virtiofsd + ` --fd=5 -o source=/ -o cache=always -o sandbox=chroot 3>&- 4>&- & exec "$@" 5>&-`,
-		"sh", qemuProgram}, q.clock()...)
-	cmd := exec.Command("/bin/sh", append(args, "-nodefaults", "-no-reboot", "-display", "none",
-		"-machine", "q35,accel=tcg,memory-backend=memory", "-cpu", "max",
-		"-m", o.memory, "-object", "memory-backend-memfd,id=memory,share=on,size="+o.memory,
-		"-chardev", "socket,id=fs,path="+socket, "-device", "vhost-user-fs-pci,chardev=fs,tag="+rootTag,
-		// The program speaks through ttyS0 and ttyS1, the kernel through ttyS2.
-		"-serial", "file:/dev/fd/3", "-serial", "file:/dev/fd/4", "-serial", "file:/dev/fd/1",
+	server := virtiofsd + ` --fd=5 -o source=/ -o cache=always -o sandbox=chroot 3>&- 4>&- & exec "$@" 5>&-`
+	cmd := exec.Command("/bin/sh", slices.Concat([]string{"-c", server, "sh", hw.emulator.program}, hw.parameters, q.clock(), []string{
+		"-nodefaults", "-no-reboot", "-display", "none",
+		"-m", o.memory, "-object", "memory-backend-memfd,id=memory,share=on,size=" + o.memory,
+		"-chardev", "socket,id=fs,path=" + socket, "-device", "vhost-user-fs-pci,chardev=fs,tag=" + rootTag,
+		"-chardev", "file,id=out,path=/dev/fd/3", "-chardev", "file,id=err,path=/dev/fd/4", "-chardev", "file,id=kernel,path=/dev/fd/1",
 		"-kernel", kernel, "-initrd", initramfs, "-append",
-		"console=ttyS2 quiet panic=-1 mitigations=off "+programVariable+"="+self+" "+jobVariable+"="+dir)...)
+		"console=" + hw.console + " quiet panic=-1 mitigations=off " +
+			usrVariable + "=" + usr + " " + programVariable + "=" + program + " " + jobVariable + "=" + dir,
+	})...)
 	cmd.ExtraFiles = []*os.File{listening}
 	return cmd, nil
 }
