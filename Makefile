@@ -116,11 +116,14 @@ race: packages build
 	go test -race -v -count 1 -tags kernel -exec "$(inkernel) -kernel qemu -mem 3G" -timeout 40m ./test/survive \
 	    -args -program $(bin)/race/kube-ipvs -kills 20
 
-# A choice of tests on Linux 5.10, 6.1, 6.12 and the newest that Debian has, in the emulated machine: docs/kernels.md. It goes on where
-# it was broken off. One cell of the table, anew: make kernels only=bullseye-nft-2-drains. It needs root.
+# A choice of tests on Linux 5.10, 6.1, 6.12 and the newest that Debian has, and on arm64, in the emulated machine: docs/kernels.md. It
+# goes on where it was broken off. One cell of the table, anew: make kernels only=bullseye-nft-2-drains. It needs root.
 kernels: packages build
-	@test/packages qemu-system-x86 qemu-system-common
-	@go test -c -trimpath -tags kernel -o $(bin)/ ./test/packet
+	@test/packages qemu-system-x86 qemu-system-arm qemu-system-common
+	@for arch in amd64 arm64; do \
+	    GOARCH=$$arch go build -o $(bin)/$$arch/ ./test/inkernel && \
+	    GOARCH=$$arch go test -c -trimpath -tags kernel -o $(bin)/$$arch/ ./test/packet || exit 1; \
+	done
 	@go build -o $(bin)/ ./test/kernels
 	@$(bin)/kernels -bin $(bin) -docs docs -only '$(only)'
 

@@ -1,5 +1,5 @@
-// Command kernels runs a choice of tests on several versions of Linux, with both kinds of iptables, on one CPU and on two, in the
-// emulated machine, and writes docs/kernels.md.
+// Command kernels runs a choice of tests on several versions of Linux, with both kinds of iptables, on one CPU and on two, and on arm64,
+// in the emulated machine, and writes docs/kernels.md.
 //
 //	kernels [-only PATTERN] -bin .bin -docs docs
 //
@@ -22,11 +22,20 @@ import (
 	"time"
 )
 
-// A linux is a version of Linux, as a suite of Debian has it.
-type linux struct{ suite, name string }
+// A linux is a version of Linux, as a suite of Debian has it for an architecture.
+type linux struct{ suite, name, arch string }
 
 var linuxes = []linux{
-	{"bullseye", "5.10"}, {"bookworm", "6.1"}, {"trixie", "6.12"}, {"trixie-backports", "the newest"},
+	{"bullseye", "5.10", "amd64"}, {"bookworm", "6.1", "amd64"}, {"trixie", "6.12", "amd64"}, {"trixie-backports", "the newest", "amd64"},
+	{"trixie", "6.12", "arm64"},
+}
+
+// String names the files of a Linux and of its cells.
+func (l linux) String() string {
+	if l.arch == "amd64" {
+		return l.suite
+	}
+	return l.suite + "-" + l.arch
 }
 
 // A machine is what the tests run on.
@@ -65,13 +74,16 @@ type cell struct {
 
 // String names the cell, and its files.
 func (c cell) String() string {
-	return fmt.Sprintf("%s-%s-%d-%s", c.suite, c.tables(), c.cpus, strings.ReplaceAll(c.column.name, " ", "-"))
+	return fmt.Sprintf("%v-%s-%d-%s", c.linux, c.tables(), c.cpus, strings.ReplaceAll(c.column.name, " ", "-"))
 }
 
-// machines are two for each Linux: what most nodes have, and what differs from that in both.
+// machines are two for each Linux: what most nodes have, and what differs from that in both. Of arm64 the first will do.
 func machines() (out []machine) {
 	for _, l := range linuxes {
-		out = append(out, machine{l, 2, false}, machine{l, 1, true})
+		out = append(out, machine{l, 2, false})
+		if l.arch == "amd64" {
+			out = append(out, machine{l, 1, true})
+		}
 	}
 	return out
 }
@@ -147,8 +159,8 @@ func (o options) runAll(ctx context.Context, anew bool) error {
 
 // run runs a cell's tests and keeps what they showed.
 func (o options) run(ctx context.Context, c cell) (result, error) {
-	folder := filepath.Join(o.bin, "linux-"+c.suite)
-	fetch := exec.CommandContext(ctx, "test/linux", folder, c.suite)
+	folder := o.linux(c)
+	fetch := exec.CommandContext(ctx, "test/linux", folder, c.suite, c.arch)
 	fetch.Stdout, fetch.Stderr = os.Stdout, os.Stderr
 	if err := fetch.Run(); err != nil {
 		return result{}, fmt.Errorf("fetch its kernel: %w", err)
@@ -159,8 +171,8 @@ func (o options) run(ctx context.Context, c cell) (result, error) {
 	}
 	defer log.Close()
 	const limit = "25m"
-	args := []string{"-kernel=qemu", "-timeout=" + limit, "-linux=" + folder, fmt.Sprintf("-cpus=%d", c.cpus), fmt.Sprintf("-legacy=%t", c.legacy),
-		o.program(), "-test.v", "-test.timeout=" + limit, "-test.run=" + c.column.run}
+	args := []string{"-kernel=qemu", "-timeout=" + limit, "-linux=" + folder, "-arch=" + c.arch, fmt.Sprintf("-cpus=%d", c.cpus), fmt.Sprintf("-legacy=%t", c.legacy),
+		o.program(c), "-test.v", "-test.timeout=" + limit, "-test.run=" + c.column.run}
 	cmd := exec.CommandContext(ctx, filepath.Join(o.bin, "inkernel"), args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = filepath.Join("test", "packet"), log, log
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }

@@ -42,10 +42,13 @@ func (r result) String() string {
 	return words + "; **failed:** " + strings.Join(r.Failed, ", ")
 }
 
-func (o options) results() string    { return filepath.Join(o.bin, "kernels.results") }
-func (o options) log(c cell) string  { return filepath.Join(o.results(), c.String()+".log") }
-func (o options) file(c cell) string { return filepath.Join(o.results(), c.String()+".json") }
-func (o options) program() string    { return filepath.Join(o.bin, "packet.test") }
+func (o options) results() string     { return filepath.Join(o.bin, "kernels.results") }
+func (o options) log(c cell) string   { return filepath.Join(o.results(), c.String()+".log") }
+func (o options) file(c cell) string  { return filepath.Join(o.results(), c.String()+".json") }
+func (o options) linux(c cell) string { return filepath.Join(o.bin, "linux-"+c.linux.String()) }
+
+// program is what is tested, built for the cell's architecture.
+func (o options) program(c cell) string { return filepath.Join(o.bin, c.arch, "packet.test") }
 
 var (
 	// leaf is a test, or a case of one.
@@ -57,14 +60,14 @@ var (
 // read reads the result from the log.
 func (o options) read(c cell, passed bool, took time.Duration) (result, error) {
 	r := result{Passed: passed, Seconds: took.Round(time.Second).Seconds(), Date: time.Now().UTC().Format(time.DateOnly)}
-	kernels, err := filepath.Glob(filepath.Join(o.bin, "linux-"+c.suite, "boot", "vmlinuz-*"))
+	kernels, err := filepath.Glob(filepath.Join(o.linux(c), "boot", "vmlinuz-*"))
 	if err != nil {
 		return r, err
 	}
 	if len(kernels) != 1 {
-		return r, fmt.Errorf("%d kernels of %s", len(kernels), c.suite)
+		return r, fmt.Errorf("%d kernels of %v", len(kernels), c.linux)
 	}
-	if r.Program, err = kept.Hash(o.program()); err != nil {
+	if r.Program, err = kept.Hash(o.program(c)); err != nil {
 		return r, err
 	}
 	r.Release = releases.FindStringSubmatch(kernels[0])[1]
@@ -112,7 +115,7 @@ func (o options) load(c cell) (r result, known bool, err error) {
 	if err != nil {
 		return r, false, err
 	}
-	program, err := kept.Hash(o.program()) // kube-ipvs is a part of the tests
+	program, err := kept.Hash(o.program(c)) // kube-ipvs is a part of the tests
 	return r, r.Program == program, err
 }
 
