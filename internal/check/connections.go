@@ -31,20 +31,15 @@ type connectionFacts struct {
 const mostConnections = 1 << 16
 
 func lookConnections(_ context.Context, n *Node, _ Wanted) (connectionFacts, error) {
-	return lookConnectionsOf(n.Proc, mostConnections)
-}
-
-// lookConnectionsOf reads so many connections at most.
-func lookConnectionsOf(proc string, most int) (f connectionFacts, err error) {
-	file, err := os.Open(filepath.Join(proc, "thread-self/net/ip_vs_conn"))
+	file, err := os.Open(filepath.Join(n.Proc, "thread-self/net/ip_vs_conn"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return connectionFacts{absent: true}, nil
 	}
 	if err != nil {
-		return f, err
+		return connectionFacts{}, err
 	}
 	defer file.Close()
-	return mixedUp(file, most)
+	return mixedUp(file, mostConnections)
 }
 
 // answers is what the kernel finds a connection by when an answer comes.

@@ -1,7 +1,7 @@
 package check
 
 import (
-	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -24,18 +24,20 @@ func TestConnections(t *testing.T) {
 		{"more than are read", heading + toIP + to53 + also53 + toOther, "warning: the first 3 connections of IPVS: 1 get no answers ->"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			dir := t.TempDir()
-			write(t, dir, map[string]string{"thread-self/net/ip_vs_conn": tt.listing})
-			facts, err := lookConnectionsOf(dir, 3)
+			facts, err := mixedUp(strings.NewReader(tt.listing), 3)
 			if err != nil {
 				t.Fatal(err)
 			}
 			expect(t, judgeConnections(facts, Wanted{}), tt.want)
 		})
 	}
-	facts, err := lookConnections(t.Context(), &Node{Proc: filepath.Join(t.TempDir(), "none")}, Wanted{})
-	if err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	for _, want := range []string{"note: IPVS is not loaded yet", "ok: 1 connections of IPVS"} {
+		facts, err := lookConnections(t.Context(), &Node{Proc: dir}, Wanted{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect(t, judgeConnections(facts, Wanted{}), want)
+		write(t, dir, map[string]string{"thread-self/net/ip_vs_conn": heading + toIP})
 	}
-	expect(t, judgeConnections(facts, Wanted{}), "note: IPVS is not loaded yet")
 }
