@@ -295,14 +295,14 @@ func ipsetMember(i int) ipset.Member {
 	return ipset.Member{Addr: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), Proto: 6, Port: uint16(80 + i%7)}
 }
 
-func ipsetCreate(t *testing.T, k ipset.Kernel, s ipset.Set) {
+func ipsetCreate(t testing.TB, k ipset.Kernel, s ipset.Set) {
 	t.Helper()
 	if err := k.Create(t.Context(), s); err != nil {
 		t.Fatalf("Create(%v): %v", s, err)
 	}
 }
 
-func ipsetDo(t *testing.T, k ipset.Kernel, ops ...ipset.Op) {
+func ipsetDo(t testing.TB, k ipset.Kernel, ops ...ipset.Op) {
 	t.Helper()
 	if errs := k.Do(t.Context(), ops); errs != nil {
 		t.Fatalf("Do: %v", errors.Join(errs...))

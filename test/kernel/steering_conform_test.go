@@ -327,7 +327,7 @@ func steerMany(t *testing.T, k steerHost) {
 	steerHas(t, k, want[0])
 }
 
-func steerDo(t *testing.T, k steering.Kernel, ops ...steering.Op) {
+func steerDo(t testing.TB, k steering.Kernel, ops ...steering.Op) {
 	t.Helper()
 	if errs := k.Do(t.Context(), ops); errs != nil {
 		t.Fatalf("Do: %v", errors.Join(errs...))
