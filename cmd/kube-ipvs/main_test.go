@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
@@ -264,6 +265,20 @@ func TestListenRetries(t *testing.T) {
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// A configuration file that has become one that no start would take is a problem of the node, until it is as it was.
+func TestRefusedConfigIsAProblem(t *testing.T) {
+	var got []kube.Event
+	p := proxy{problems: newNodeReporter(logr.Discard(), func(e kube.Event) { got = append(got, e) })}
+	p.reportConfig(errors.New("clusterCIDR: no prefix"))
+	want := []kube.Event{{Type: "Warning", Reason: "KubeIPVSProblem", NodeLocal: true, Note: "--config: goes on as before; the next start would end with: clusterCIDR: no prefix"}}
+	if diff := cmp.Diff(want, got); diff != "" || len(p.problems.current()) != 1 {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if p.reportConfig(nil); len(p.problems.current()) != 0 {
+		t.Errorf("still %q", p.problems.current())
 	}
 }
 

@@ -124,6 +124,15 @@ func (r *nodeReporter) report(component string, problems []plan.Problem) {
 	r.count.Set(float64(r.reported.len()))
 }
 
+// reportConfig reports why a start would refuse what the configuration file has become, or that it would not.
+func (p *proxy) reportConfig(refused error) {
+	var problems []plan.Problem
+	if refused != nil {
+		problems = []plan.Problem{{Field: "--config", Reason: "goes on as before; the next start would end with: " + refused.Error()}}
+	}
+	p.problems.report("configuration", problems)
+}
+
 // concern reports whether a current problem concerns that field.
 func (r *nodeReporter) concern(field string) bool {
 	r.mu.Lock()

@@ -181,7 +181,7 @@ func (p *proxy) run(ctx context.Context) error {
 	changed := func(c loop.Changed) func() { return func() { p.queue.Note(c) } }
 
 	p.postNodeEvent(kube.Event{Type: corev1.EventTypeNormal, Reason: "Starting", Action: starting, Repeats: true})
-	parts.Go(func() error { return config.Watch(ctx, p.config) })
+	parts.Go(func() error { return config.Watch(ctx, p.config, p.reportConfig) })
 	free := make(chan struct{})
 	parts.Go(func() error { defer close(free); p.awaitKubeProxy(ctx); return nil })
 

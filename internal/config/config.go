@@ -79,9 +79,13 @@ type Config struct {
 
 	File        string // of kube-proxy's configuration; empty: flags only
 	FileContent []byte // of that file when it was loaded, see Watch
-	Manifests   string // directory to serve instead of a cluster; empty: a cluster
-	ProcSys     string // directory of the kernel settings
-	Socket      string // where subcommands are answered; empty: nowhere
+
+	// Refuses returns why a start with other content of that file would end at once, or nil. It is nil without a file.
+	Refuses func(content []byte) error
+
+	Manifests string // directory to serve instead of a cluster; empty: a cluster
+	ProcSys   string // directory of the kernel settings
+	Socket    string // where subcommands are answered; empty: nowhere
 
 	Mode       Mode
 	VIPMode    VIPMode

@@ -111,7 +111,7 @@ func differ(b *strings.Builder, name string, x, y reflect.Value) {
 		field := x.Type().Field(i)
 		path := name + field.Name
 		switch {
-		case slices.Contains([]string{"KubeProxy", "FileContent", "Flags", "Gates"}, path): // the input, in other words
+		case slices.Contains([]string{"KubeProxy", "FileContent", "Refuses", "Flags", "Gates"}, path): // the input, in other words
 		case path == "Logging" || field.Type.Kind() == reflect.Struct && field.Type.PkgPath() == reflect.TypeFor[Config]().PkgPath():
 			differ(b, path+".", x.Field(i), y.Field(i))
 		case !reflect.DeepEqual(x.Field(i).Interface(), y.Field(i).Interface()):

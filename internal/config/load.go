@@ -48,6 +48,7 @@ func (f *Flags) loadFile(data []byte) (*Config, []Note, error) {
 	}
 	if cfg != nil {
 		cfg.FileContent = data
+		cfg.Refuses = func(content []byte) error { _, _, err := f.loadFile(content); return err }
 	}
 	return cfg, notes, err
 }

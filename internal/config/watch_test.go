@@ -2,8 +2,10 @@ package config
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,7 +78,8 @@ func TestWatch(t *testing.T) {
 				defer cancel()
 				time.AfterFunc(10*time.Second+time.Millisecond, func() { tt.change(t, dir) })
 				start := time.Now()
-				err := Watch(ctx, &Config{File: filepath.Join(dir, "config.conf"), FileContent: []byte("a")})
+				accepts := func([]byte) error { return nil }
+				err := Watch(ctx, &Config{File: filepath.Join(dir, "config.conf"), FileContent: []byte("a"), Refuses: accepts}, nil)
 				if (err != nil) != tt.noticed {
 					t.Errorf("after %v: %v, want an error: %t", time.Since(start), err, tt.noticed)
 				}
@@ -86,7 +89,55 @@ func TestWatch(t *testing.T) {
 			})
 		})
 	}
-	if err := Watch(t.Context(), &Config{}); err != nil {
+	if err := Watch(t.Context(), &Config{}, nil); err != nil {
 		t.Errorf("without a file: %v", err)
+	}
+}
+
+// Content that a start would refuse is reported once, and ends nothing; what comes after it counts.
+func TestWatchRefuses(t *testing.T) {
+	const good = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: ipvs\n"
+	const noYAML, noCIDR, noNumber = good + "ipvs: {\n", good + "clusterCIDR: 10.244.0.0\n", good + "conntrack: {min: many}\n"
+	for _, tt := range []struct {
+		name     string
+		contents []string // one after the other
+		reported []string // the reasons; empty: none any more
+		ends     bool
+	}{
+		{"good", []string{good + "clusterCIDR: 10.244.0.0/16\n"}, nil, true},
+		{"no YAML", []string{noYAML}, []string{"did not find expected node content"}, false},
+		{"a value that is refused", []string{noCIDR}, []string{"clusterCIDR: 10.244.0.0: "}, false},
+		{"a wrong type", []string{noNumber}, []string{"conntrack.min"}, false},
+		{"refused, and as it was", []string{noYAML, good}, []string{"did not find expected node content", ""}, false},
+		{"refused for one reason, and for another", []string{noYAML, noCIDR}, []string{"did not find expected node content", "clusterCIDR: 10.244.0.0: "}, false},
+		{"refused, then good", []string{noCIDR, good + "clusterCIDR: 10.244.0.0/16\n"}, []string{"clusterCIDR: 10.244.0.0: "}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "config.conf")
+			put(t, file, good)
+			cfg, _, err := parsed(t, "--config="+file).Load()
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				for i, content := range tt.contents {
+					time.AfterFunc(time.Duration(i+1)*time.Minute, func() { put(t, file, content) })
+				}
+				var reported []error
+				if err := Watch(ctx, cfg, func(err error) { reported = append(reported, err) }); (err != nil) != tt.ends {
+					t.Errorf("ended with %v", err)
+				}
+				if len(reported) != len(tt.reported) {
+					t.Fatalf("reported: %v, want %q", reported, tt.reported)
+				}
+				for i, err := range reported {
+					if said := fmt.Sprint(err); tt.reported[i] == "" && err != nil || tt.reported[i] != "" && !(strings.Contains(said, tt.reported[i]) && strings.Contains(said, file)) {
+						t.Errorf("reported: %v, want %q and the file", err, tt.reported[i])
+					}
+				}
+			})
+		})
 	}
 }
