@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/bits"
 	"net/netip"
 	"os"
 	"slices"
@@ -21,7 +22,7 @@ import (
 // A HandBack gives a node back to a kube-proxy that serves it already. It may be repeated, also after a kill at any point.
 type HandBack struct {
 	Kernel
-	Rules RulesConfig // of the kube-ipvs that ran here
+	Rules RulesConfig // of the kube-ipvs that ran here, but for marks, which are read from its routing rules
 	Keep  bool        // kube-proxy is in ipvs mode, and has taken over virtual servers, link and addresses
 
 	// Limit is how long the connections of IPVS may take, if kube-proxy does not keep them.
@@ -86,6 +87,10 @@ func (h HandBack) Do(ctx context.Context) error {
 	if h.Keep {
 		return h.leaveServers(ctx)
 	}
+	var err error
+	if h.Rules.Marks, err = h.routedMarks(ctx); err != nil {
+		return err
+	}
 	h.Rules.HandedBack = true
 	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
 		left, err := ownedServers(ctx, h.Kernel, f)
@@ -108,6 +113,31 @@ func (h HandBack) Do(ctx context.Context) error {
 	}
 	// First, or who repeats this after a kill would know no connections.
 	return errors.Join(h.forget(ctx, left), Clean(ctx, h.Kernel))
+}
+
+// routedMarks returns the marks of the node's routing rules, by which packets of established connections find the way to IPVS: who
+// hands a node back need not know with which masquerade bit kube-ipvs ran. Where that is another, it is of no use any more, and any does
+// that is none of the others.
+func (h HandBack) routedMarks(ctx context.Context) (Marks, error) {
+	given := h.Rules.Marks
+	items, err := h.Steering.Read(ctx)
+	if err != nil {
+		return given, fmt.Errorf("read addresses and routes: %w", err)
+	}
+	routed := given
+	for i := range items {
+		switch {
+		case i.Kind != steering.Policy || i.Rule.Table != steering.DivertTable:
+		case i.Rule.Own:
+			routed.Own = i.Rule.Mark
+		default:
+			routed.Divert = i.Rule.Mark
+		}
+	}
+	if routed != given {
+		routed.Masquerade = MarksFor(bits.TrailingZeros32(routed.Divert)&^15 + 14).Masquerade
+	}
+	return routed, nil
 }
 
 // quiesce gives all real servers of owned virtual servers weight 0: their connections go on, and IPVS schedules no new one.

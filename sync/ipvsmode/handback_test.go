@@ -181,6 +181,48 @@ func TestHandBackWaits(t *testing.T) {
 	}
 }
 
+// The rules of a hand-back have the marks of the routing rules that are there, whatever masquerade bit the command line says.
+func TestHandBackKeepsMarks(t *testing.T) {
+	for _, bits := range [][2]int{{0, 14}, {4, 14}, {12, 14}, {14, 14}, {20, 14}, {28, 14}, {31, 14}, {14, 12}, {14, 28}, {30, 12}} {
+		ran, said := MarksFor(bits[0]), MarksFor(bits[1])
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			r.adjust = func(c *Config) { c.Marks = ran }
+			r.set(1, pods(1), externalIP("198.18.0.9"))
+			stop := r.start()
+			r.queue.Synced()
+			r.take()
+			stop()
+			k := r.config().Kernel
+			written := &writtenRules{Kernel: k.Rules}
+			k.Rules = written
+			h := HandBack{Kernel: k, Rules: RulesConfig{Marks: said}, Limit: time.Minute}
+			if err := h.Do(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if want := fmt.Sprintf("KIPVS-EXTERNAL dst,dst -j MARK --set-xmark %#x/%#x", ran.Divert, ran.Divert); !strings.Contains(written.text, want) {
+				t.Errorf("bits %d: the rules lack %q", bits, want)
+			}
+			for _, other := range []uint32{ran.Divert, ran.Own} {
+				if masquerades := fmt.Sprintf("--mark %#x/%#x -j KIPVS-MASQUERADE", other, other); strings.Contains(written.text, masquerades) {
+					t.Errorf("bits %d: %q is in the rules", bits, masquerades)
+				}
+			}
+		})
+	}
+}
+
+// WrittenRules keep the text of what is written.
+type writtenRules struct {
+	iptables.Kernel
+	text string
+}
+
+func (w *writtenRules) Ensure(ctx context.Context, r iptables.Ruleset) error {
+	w.text += r.String()
+	return w.Kernel.Ensure(ctx, r)
+}
+
 // At the limit, flows of UDP that go on are forgotten, where IPVS has some, so that kube-proxy's rules take their next packets.
 func TestHandBackForgetsFlows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
