@@ -235,7 +235,7 @@ func TestRouting(t *testing.T) {
 		{"the kernel's own, and ours", routingFacts{rules: []RoutingRule{{Priority: 0, Table: 255}, {Priority: 90, Table: 7598, Ours: true}, {Priority: 32766, Table: 254}}, routes: []routingRoute{{"10.0.0.1", true}}}, []string{free}},
 		{"Calico's and AWS's", routingFacts{rules: []RoutingRule{{Priority: 99, Table: 254}, {Priority: 512, Table: 254}}}, []string{free}},
 		{"before all", routingFacts{rules: []RoutingRule{{Text: "pref 1 lookup 100", Priority: 1, Table: 100}}}, []string{"warning: this rule comes before all that kube-ipvs can have, so packets to external addresses may go another way: pref 1 lookup 100 ->"}},
-		{"before ours", routingFacts{rules: []RoutingRule{{Text: "pref 5 lookup 100", Priority: 5, Table: 100}}}, []string{free, "note: kube-ipvs puts its own rules before this one: pref 5 lookup 100"}},
+		{"before ours", routingFacts{rules: []RoutingRule{{Text: "pref 6 lookup 100", Priority: 6, Table: 100}}}, []string{free, "note: kube-ipvs puts its own rules before this one: pref 6 lookup 100"}},
 		{"our table", routingFacts{rules: []RoutingRule{{Text: "pref 200 lookup 7598", Priority: 200, Table: 7598}}}, []string{"error: somebody's rule looks up a table of kube-ipvs, which removes it: pref 200 lookup 7598 ->"}},
 		{"a route in our table", routingFacts{routes: []routingRoute{{"default in table 7599", false}}}, []string{"error: somebody's route is in a table of kube-ipvs, which removes it: default in table 7599 ->"}},
 	} {

@@ -112,7 +112,7 @@ func judgeRouting(f routingFacts, _ Wanted) []Finding {
 				Do: fmt.Sprintf("let the other agent use another table than %d to %d", steering.FirstTable, steering.LastResortTable)})
 		case steering.StaysBefore(uint32(r.Priority)):
 			out = append(out, Finding{Severity: Warning, Found: fmt.Sprintf("this rule comes before all that kube-ipvs can have, so packets to external addresses may go another way: %s", r.Text),
-				Do: "give it a priority of 4 or more: kube-ipvs then puts its own before it"})
+				Do: "give it a priority of 6 or more: kube-ipvs then puts its own before it"})
 		case steering.ComesBefore(uint32(r.Priority)):
 			out = append(out, Finding{Severity: Note, Found: fmt.Sprintf("kube-ipvs puts its own rules before this one: %s", r.Text)})
 		}

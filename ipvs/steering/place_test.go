@@ -22,6 +22,23 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
+// What is said of strangers' rules is what the places do.
+func TestStrangersBefore(t *testing.T) {
+	for priority := uint32(1); priority < 200; priority++ {
+		p, divert := place(0), Policies(v4, 0x1000, 0x10)[2].Rule
+		r := Rule{Priority: priority}
+		if r.inFront() {
+			p = placeBefore(priority)
+		}
+		if first := priority <= p.trade(divert).Priority; StaysBefore(priority) != first {
+			t.Errorf("%d: stays before ours: %v", priority, !first)
+		}
+		if ComesBefore(priority) && (StaysBefore(priority) || !r.inFront()) || !ComesBefore(priority) && !StaysBefore(priority) && r.inFront() {
+			t.Errorf("%d: ours come before it: %v", priority, ComesBefore(priority))
+		}
+	}
+}
+
 // TestTrade wants every rule to have an Item of its own in every place, and to keep its order with the one that it goes to.
 func TestTrade(t *testing.T) {
 	for stranger := uint32(foremost + 1); stranger <= afterPriority; stranger++ {

@@ -39,7 +39,7 @@ func TestCheck(t *testing.T) {
 		{"a setting", "sysctl -qw net/ipv4/vs/conntrack=0", "sysctl -qw net/ipv4/vs/conntrack=1", 0, ""},
 		{"a read-only /proc/sys", "sysctl -qw net/ipv4/vs/conntrack=0; mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys", "umount /proc/sys; sysctl -qw net/ipv4/vs/conntrack=1", 1,
 			"settings error net/ipv4/vs/conntrack is 0, not 1, and cannot be written"},
-		{"foreign rules at priorities 1 and 5", "ip rule add pref 1 fwmark 0x7/0x7 lookup 100; ip rule add pref 5 lookup 100", "ip rule del pref 1; ip rule del pref 5", 0,
+		{"foreign rules at priorities 1 and 6", "ip rule add pref 1 fwmark 0x7/0x7 lookup 100; ip rule add pref 6 lookup 100", "ip rule del pref 1; ip rule del pref 6", 0,
 			"routing warning this rule comes before all"},
 		{"a foreign rule and route in tables of kube-ipvs", "ip rule add pref 200 lookup 7598; ip route add 192.0.2.0/24 dev lo table 7599", "ip rule del pref 200; ip route flush table 7599", 1,
 			"routing error somebody's rule looks up a table of kube-ipvs\nrouting error somebody's route is in a table"},
