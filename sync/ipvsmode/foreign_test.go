@@ -262,3 +262,29 @@ func TestLedgerIsFlushed(t *testing.T) {
 		})
 	}
 }
+
+// A Service at a virtual server of somebody else does not hold a take-over up, and nothing is diverted to that server.
+func TestForeignServerBesideKubeProxy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.lookInterval = 500 * time.Millisecond
+		r.rules.SetKubeProxy(inet.IPv4, "jumps", "chains")
+		r.direct(foreignKey)
+		r.set(1, pods(1), externalIP("198.18.0.9"))
+		r.set(2, pods(2), externalIP(foreignAddr.Addr().String()))
+		r.after = func(op string) {
+			if op == "ipset add KIPVS-EXTERNAL "+foreignLine {
+				t.Error(op)
+			}
+		}
+		r.start()
+		r.queue.Synced()
+		time.Sleep(time.Minute)
+		if left, err := r.rules.KubeProxy(t.Context(), inet.IPv4); len(left) != 0 || err != nil {
+			t.Errorf("%v of kube-proxy are left, %v", left, err)
+		}
+		if !isDirected(r.ipvs.Table()[foreignKey]) {
+			t.Error("somebody's virtual server was changed")
+		}
+	})
+}

@@ -63,7 +63,7 @@ func (d *Dataplane) isGuarded(m ipset.Member) bool {
 	return !needed || ranged.Present(m) && d.rulesInSync(f)
 }
 
-// isNotForeign reports whether a frontend's guard may be added: nobody else has a virtual server there, whose clients it would drop.
+// isNotForeign reports whether nobody else has a virtual server at a frontend: a guard would drop its clients, and nothing is diverted to it.
 func (d *Dataplane) isNotForeign(m ipset.Member) bool {
 	_, foreign := d.foreign.keys[MemberKey(m)]
 	return !foreign
@@ -84,11 +84,26 @@ func (d *Dataplane) allOn(s Sets) bool {
 	return true
 }
 
-// mayDivert reports whether a frontend is on, and its packets may be diverted; or kube-proxy still serves it.
+// mayDivert reports whether a frontend is on, and its packets may be diverted; or kube-proxy still serves it, and somebody else's virtual
+// server does not.
 func (d *Dataplane) mayDivert(s Sets) func(ipset.Member) bool {
 	return func(m ipset.Member) bool {
-		return d.members[s.Frontends.Name].Present(m) || d.takeover.isUnderWay() && d.stands(s.Frontends.Family)
+		return d.members[s.Frontends.Name].Present(m) || d.takeover.isUnderWay() && d.stands(s.Frontends.Family) && d.isNotForeign(m)
 	}
+}
+
+// isServed reports whether a set has the frontends that it is to have, but for those at virtual servers of somebody else, and no others.
+func (d *Dataplane) isServed(set ipset.Set) bool {
+	table := d.members[set.Name].Table
+	for range table.Extra() {
+		return false
+	}
+	for o := range table.Missing() {
+		if d.isNotForeign(o.Key()) {
+			return false
+		}
+	}
+	return true
 }
 
 // isNotDiverted reports whether a frontend's packets are not diverted.

@@ -195,7 +195,7 @@ func (t *takeover) destroy(ctx context.Context, name string) error {
 // servesAll reports whether all that Services need is in place, and all that they do not need is gone but for draining endpoints.
 func (d *Dataplane) servesAll() bool {
 	for f, sets := range d.tables.families {
-		if !d.givenUp(f) && (!d.stands(f) || d.members[sets.Frontends.Name].Table.Pending() > 0 || d.members[sets.External.Name].Table.Pending() > 0) {
+		if !d.givenUp(f) && (!d.stands(f) || !d.isServed(sets.Frontends) || !d.isServed(sets.External)) {
 			return false
 		}
 	}
