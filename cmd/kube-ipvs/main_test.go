@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
@@ -251,17 +250,7 @@ func TestListenRetries(t *testing.T) {
 		t.Errorf("told %v", err)
 	}
 	l.Close()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
-		resp, err := client.Get("http://" + at.String())
-		if err == nil {
-			resp.Body.Close()
-			break
-		}
-		if time.Since(begin) > time.Minute {
-			t.Fatal(err)
-		}
-	}
+	awaitAnswer(t, at)
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)

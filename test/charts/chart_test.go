@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 func TestLint(t *testing.T) {
@@ -136,6 +137,20 @@ func TestLeastPrivilege(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestProbes lets the kubelet ask where healthz answers at whatever address it is bound to: without a host it asks the node's address,
+// where nothing answers if it is bound to loopback, as k3s binds the healthz of the kube-proxy that a pod waits for.
+func TestProbes(t *testing.T) {
+	for overlay := range overlays {
+		container := daemonSet(t, kustomize(t, overlay)).Spec.Template.Spec.Containers[0]
+		for path, probe := range map[string]*corev1.Probe{"/readyz": container.ReadinessProbe, "/livez": container.LivenessProbe} {
+			want := &corev1.HTTPGetAction{Host: "127.0.0.1", Port: intstr.FromInt32(10256), Path: path}
+			if diff := cmp.Diff(want, probe.HTTPGet); diff != "" {
+				t.Errorf("%s (-want +have):\n%s", overlay, diff)
+			}
+		}
 	}
 }
 

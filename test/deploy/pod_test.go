@@ -36,11 +36,11 @@ func TestPod(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, overlay := range []string{"kubeadm", "k3s", "standalone"} { // kind and rke2 are as k3s
-		t.Run(overlay, func(t *testing.T) { testPod(t, c, overlay) })
+		t.Run(overlay, func(t *testing.T) { testPod(t, c, node, overlay) })
 	}
 }
 
-func testPod(t *testing.T, c *cluster.Cluster, overlay string) {
+func testPod(t *testing.T, c *cluster.Cluster, node cluster.Node, overlay string) {
 	objects := objectsOf(t, overlay)
 	if err := c.Apply(t.Context(), objects); err != nil {
 		t.Fatal(err)
@@ -59,7 +59,7 @@ func testPod(t *testing.T, c *cluster.Cluster, overlay string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command.Env = append(os.Environ(), "HOSTPATHS="+strings.Join(mounts, "\n"), "PROBE="+probeOf(pod))
+	command.Env = append(os.Environ(), "HOSTPATHS="+strings.Join(mounts, "\n"), "PROBE="+probeOf(pod, node))
 	command.Env = append(command.Env, environment(c, pod)...)
 	output, err := command.CombinedOutput()
 	if err != nil {
@@ -142,10 +142,11 @@ func container(pod corev1.PodSpec, root string) []string {
 	return command
 }
 
-// probeOf returns the URL of the container's liveness probe.
-func probeOf(pod corev1.PodSpec) string {
+// probeOf returns the URL that the kubelet asks for the container's liveness probe. Without a host, that is the pod's address: with
+// hostNetwork, the node's.
+func probeOf(pod corev1.PodSpec, node cluster.Node) string {
 	probe := pod.Containers[0].LivenessProbe.HTTPGet
-	return fmt.Sprintf("http://127.0.0.1:%v%s", probe.Port.IntValue(), probe.Path)
+	return fmt.Sprintf("http://%s:%v%s", cmp.Or(probe.Host, node.Addresses[0].String()), probe.Port.IntValue(), probe.Path)
 }
 
 // mountsOf returns what the pod's container mounts, "FROM TO". Files that are a distribution's are written.
@@ -171,7 +172,7 @@ func mountsOf(t *testing.T, c *cluster.Cluster, pod corev1.PodSpec) []string {
 	return paths
 }
 
-// kubeProxyConfig writes kube-proxy's ConfigMap, as kubeadm has it, to a directory.
+// kubeProxyConfig writes kube-proxy's ConfigMap, as kubeadm has it but for the address of healthz, to a directory.
 func kubeProxyConfig(t *testing.T, c *cluster.Cluster) string {
 	t.Helper()
 	const account = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -180,6 +181,7 @@ func kubeProxyConfig(t *testing.T, c *cluster.Cluster) string {
 kind: KubeProxyConfiguration
 clientConnection: {kubeconfig: /var/lib/kube-proxy/kubeconfig.conf}
 clusterCIDR: 10.244.0.0/16
+healthzBindAddress: 127.0.0.1
 mode: iptables
 `)
 	write(t, filepath.Join(dir, "kubeconfig.conf"), `apiVersion: v1
