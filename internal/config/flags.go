@@ -157,7 +157,7 @@ func (f *Flags) addServers() {
 	fs.IntVar(&f.trafficSeries, "traffic-series", 1000, "Bound on the series of the metrics of traffic: five for a Service, and five for an endpoint. 0: none, and the kernel's counters are not read.")
 	fs.BoolVar(&p.BindAddressHardFail, "bind-address-hard-fail", false, "Exit if a server's address cannot be bound, instead of trying again.")
 	fs.BoolVar(&p.EnableProfiling, "profiling", false, "Serve /debug/pprof beside /metrics.")
-	fs.StringVar(&p.ShowHiddenMetricsForVersion, "show-hidden-metrics-for-version", "", "Accepted without effect: kube-ipvs hides no metrics. The previous minor version of Kubernetes, such as "+previousMinor()+".")
+	fs.StringVar(&p.ShowHiddenMetricsForVersion, "show-hidden-metrics-for-version", "", "Accepted without effect: kube-ipvs hides no metrics. A minor version of Kubernetes, such as 1.36.")
 	fs.StringVar(&f.socket, "socket", DefaultSocket, "Path of the local socket at which subcommands such as \"kube-ipvs get\" are answered, for the superuser and the program's own user; empty: none.")
 	fs.Int32Var(&f.healthzPort, "healthz-port", healthzPort, "Port of a --healthz-bind-address that has none; 0: do not serve /healthz and /livez.")
 	fs.Int32Var(&f.metricsPort, "metrics-port", metricsPort, "Port of a --metrics-bind-address that has none.")

@@ -76,6 +76,7 @@ func TestNotes(t *testing.T) {
 		{"a port that counts", "--healthz-port=1 --healthz-bind-address=127.0.0.1", ""},
 		{"other modes", "--iptables-sync-period=1m --iptables-min-sync-period=0s --iptables-localhost-nodeports=false", "--iptables-localhost-nodeports: false: has no effect: IPVS serves no node ports at loopback addresses\n--iptables-sync-period: 1m0s: has no effect: it is of another mode\n--iptables-min-sync-period: 0s: has no effect: it is of another mode\n"},
 		{"waiting", "--ipvs-min-sync-period=2s --config-sync-period=1m", "--ipvs-min-sync-period: 2s: has no effect: each change is programmed at once\n--config-sync-period: 1m0s: has no effect: kube-ipvs needs no resync\n"},
+		{"a version that another kube-proxy takes", "--show-hidden-metrics-for-version=1.35", "--show-hidden-metrics-for-version: 1.35: kube-ipvs hides no metrics\n"},
 		{"older flags", "--boot-id-file=a --machine-id-file=b --show-hidden-metrics-for-version=1.36", "--show-hidden-metrics-for-version: 1.36: kube-ipvs hides no metrics\n--boot-id-file: a: has no effect: kube-proxy had it until 1.36\n--machine-id-file: b: has no effect: kube-proxy had it until 1.36\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

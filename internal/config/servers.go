@@ -2,9 +2,8 @@ package config
 
 import (
 	"net/netip"
-	"strconv"
+	"regexp"
 
-	"k8s.io/component-base/version"
 	"k8s.io/kube-proxy/config/v1alpha1"
 )
 
@@ -40,13 +39,16 @@ func (f *Flags) takePorts(proxy *v1alpha1.KubeProxyConfiguration, r *review) {
 	}
 }
 
+// minorVersion is a minor version of Kubernetes. Each kube-proxy takes the one before its own alone, which is not ours to know.
+var minorVersion = regexp.MustCompile(`^\d+\.\d+$`)
+
 // servers checks the addresses of the HTTP servers.
 func (r *review) servers(f *Flags, proxy *v1alpha1.KubeProxyConfiguration, c *Config) {
 	c.Healthz = r.server(setHealthz, proxy.HealthzBindAddress, f.serveHealthz && (r.fromFile || f.healthzPort != 0))
 	c.Metrics = r.server(setMetrics, proxy.MetricsBindAddress, f.serveMetrics)
 	if v := proxy.ShowHiddenMetricsForVersion; v != "" {
-		if v != previousMinor() {
-			r.bad(setHidden, v, "must be the previous minor version, %s", previousMinor())
+		if !minorVersion.MatchString(v) {
+			r.bad(setHidden, v, "must be MAJOR.MINOR, like 1.36")
 		}
 		r.note(setHidden, v, "kube-ipvs hides no metrics")
 	}
@@ -61,13 +63,6 @@ func (r *review) server(s setting, address string, serve bool) netip.AddrPort {
 		return netip.AddrPort{}
 	}
 	return a
-}
-
-// previousMinor returns the minor version of Kubernetes before that of the kube-proxy which this package follows.
-func previousMinor() string {
-	const major = "1."
-	minor, _ := strconv.Atoi(version.DefaultKubeBinaryVersion[len(major):])
-	return major + strconv.Itoa(minor-1)
 }
 
 // withoutEffect notes the settings without effect, unless they have kube-proxy's defaults.
