@@ -18,8 +18,8 @@ import (
 const lockName = "@kube-ipvs"
 
 const (
-	// lockWait is how long a new instance waits for an old one to end. A rollout with maxSurge ends the old pod when the new one is
-	// ready, which it seems to be as long as the old one answers for it at the node's port.
+	// lockWait is how long a new instance waits for an old one to end: longer than a pod that was deleted with force goes on beside
+	// its successor, which is for its grace period at most. A rollout has no two on a node: both would want the same ports of it.
 	lockWait = 2 * time.Minute
 	// lockPause is how long to wait before looking again.
 	lockPause = 200 * time.Millisecond

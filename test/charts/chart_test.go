@@ -34,6 +34,8 @@ func TestRefused(t *testing.T) {
 		{"a misspelt value", "{platform: k3s, clusterCidr: 10.0.0.0/8}", "additional properties 'clusterCidr' not allowed"},
 		{"three ranges", "{platform: k3s, clusterCIDR: '10.0.0.0/8,fd00::/56,fd01::/56'}", "at '/clusterCIDR'"},
 		{"a flag without its dashes", "{platform: k3s, args: [v=2]}", "at '/args/0'"},
+		{"a pod beside the old one", "{platform: k3s, updateStrategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}}", "at '/updateStrategy/rollingUpdate/maxSurge': value must be one of 0, '0%'"},
+		{"some pods beside old ones", "{platform: k3s, updateStrategy: {rollingUpdate: {maxSurge: 10%, maxUnavailable: 0}}}", "at '/updateStrategy/rollingUpdate/maxSurge'"},
 		{"a relative path", "{platform: k3s, kubeletKubeconfig: kubelet.conf}", "at '/kubeletKubeconfig'"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -80,6 +82,12 @@ func TestValues(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+	for _, surge := range []string{"0", "0%"} {
+		set := daemonSet(t, helm(t, "platform: kind", "updateStrategy: {rollingUpdate: {maxSurge: "+surge+"}}"))
+		if got := set.Spec.UpdateStrategy.RollingUpdate.MaxSurge.String(); got != surge {
+			t.Errorf("maxSurge is %s, want %s", got, surge)
+		}
 	}
 	set := daemonSet(t, helm(t, "platform: kind", "{podAnnotations: {a: b}, updateStrategy: {type: OnDelete, rollingUpdate: null}}"))
 	if set.Spec.Template.Annotations["a"] != "b" || set.Spec.UpdateStrategy.Type != appsv1.OnDeleteDaemonSetStrategyType || set.Spec.UpdateStrategy.RollingUpdate != nil {
