@@ -36,6 +36,7 @@ func TestRefused(t *testing.T) {
 		{"a flag without its dashes", "{platform: k3s, args: [v=2]}", "at '/args/0'"},
 		{"a pod beside the old one", "{platform: k3s, updateStrategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}}", "at '/updateStrategy/rollingUpdate/maxSurge': value must be one of 0, '0%'"},
 		{"some pods beside old ones", "{platform: k3s, updateStrategy: {rollingUpdate: {maxSurge: 10%, maxUnavailable: 0}}}", "at '/updateStrategy/rollingUpdate/maxSurge'"},
+		{"a label that is no text", "{platform: k3s, monitoring: {labels: {release: 1}}}", "at '/monitoring/labels/release': got number, want string"},
 		{"a relative path", "{platform: k3s, kubeletKubeconfig: kubelet.conf}", "at '/kubeletKubeconfig'"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -162,16 +163,36 @@ func TestProbes(t *testing.T) {
 	}
 }
 
+// TestMonitoringLabels gives what a Prometheus reads the labels by which it selects, as kube-prometheus-stack's does by its release.
+func TestMonitoringLabels(t *testing.T) {
+	for by, objects := range map[string][]*unstructured.Unstructured{
+		"Helm":      helm(t, "platform: kind", "monitoring: {enabled: true, labels: {release: stack}}"),
+		"kustomize": kustomization(t, "{resources: [overlays/kind], components: [chart/monitoring], labels: [{pairs: {release: stack}}]}"),
+	} {
+		got := map[string]string{}
+		for _, object := range objects {
+			got[object.GetKind()] = object.GetLabels()["release"] + " " + object.GetLabels()["app.kubernetes.io/name"]
+		}
+		for _, kind := range []string{"PodMonitor", "PrometheusRule"} {
+			if want := "stack kube-ipvs"; got[kind] != want {
+				t.Errorf("%s: labels of the %s are %q, want %q", by, kind, got[kind], want)
+			}
+		}
+	}
+}
+
 // TestNotes holds what an operator reads after the installation to the values.
 func TestNotes(t *testing.T) {
-	const noRanges, addresses = "Without clusterCIDR", "Prometheus reaches no node's /metrics unless it has metricsBindAddress: 0.0.0.0:10249"
+	const noRanges, unlabelled = "Without clusterCIDR", "Set monitoring.labels if"
+	const addresses = "Prometheus reaches no node's /metrics unless it has metricsBindAddress: 0.0.0.0:10249"
 	for _, tt := range []struct {
 		name, values string
 		has, lacks   []string
 	}{
-		{"always", "platform: kind", []string{"rollout status daemonset/kube-ipvs", "reason=NotServed", "helm -n kube-system test kube-ipvs"}, []string{noRanges, addresses}},
+		{"always", "platform: kind", []string{"rollout status daemonset/kube-ipvs", "reason=NotServed", "helm -n kube-system test kube-ipvs"}, []string{noRanges, addresses, unlabelled}},
 		{"kube-proxy's ConfigMap", "platform: kubeadm", []string{"those of the ConfigMap kube-proxy"}, []string{noRanges, addresses}},
-		{"with metrics", "{platform: kubeadm, monitoring: {enabled: true}}", []string{addresses}, []string{noRanges}},
+		{"with metrics", "{platform: kubeadm, monitoring: {enabled: true}}", []string{addresses, unlabelled}, []string{noRanges}},
+		{"with labels", "{platform: kubeadm, monitoring: {enabled: true, labels: {release: stack}}}", []string{addresses}, []string{unlabelled}},
 		{"no ranges", "{platform: standalone, apiServer: {host: api}}", []string{noRanges}, []string{addresses, "ConfigMap"}},
 	} {
 		files, err := template(t, tt.values)
