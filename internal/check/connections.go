@@ -49,18 +49,24 @@ type answers struct {
 }
 
 // mixedUp finds the connections whose answers go to others among so many of a listing: of several with the same answers, the kernel
-// finds that first which it lists first.
+// finds that first which it lists first. It lists a connection twice if others begin between two reads, since it goes on by position.
 func mixedUp(listing io.Reader, most int) (f connectionFacts, err error) {
-	first := map[answers]ipvs.Connection{}
+	first, listed := map[answers]ipvs.Connection{}, map[ipvs.Connection]struct{}{}
 	for c, err := range ipvs.Connections(listing) {
 		if err != nil {
 			return f, err
+		}
+		stateless := c
+		stateless.State = ""
+		if _, isAgain := listed[stateless]; isAgain {
+			continue
 		}
 		if f.read == most {
 			f.isPart = true
 			break
 		}
 		f.read++
+		listed[stateless] = struct{}{}
 		its := answers{c.Proto, c.Client, c.Real}
 		finds, isThere := first[its]
 		switch {
