@@ -74,6 +74,27 @@ func good(attempts []error) bool {
 	return last == nil || errors.Is(last, loop.ErrObjects)
 }
 
+// On a node without IPv6 a Service of both families is served over IPv4, and nothing is asked of IPv6: its settings do not exist.
+func TestNoIPv6(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.adjust = func(c *Config) {
+			c.Sysctl = &sysctl.Files{Root: t.TempDir()}
+			c.Forwarding = map[inet.Family][]sysctl.Setting{inet.IPv6: {{Name: "net/ipv6/conf/all/forwarding", Value: "1"}}}
+		}
+		r.set(1, pods(1), dual(1))
+		r.start()
+		r.queue.Synced()
+		time.Sleep(time.Hour)
+		if attempts := r.attempts(); len(attempts) > 5 || attempts[len(attempts)-1] != nil {
+			t.Errorf("%d attempts; the last one: %v", len(attempts), attempts[len(attempts)-1])
+		}
+		if n := len(r.ipvs.Table()); n != 1 {
+			t.Errorf("%d virtual servers", n)
+		}
+	})
+}
+
 // Half an IPv6 is given up with one line in the log where no Service needs it, and IPv4 goes on as if nothing were; a Service
 // that needs it says so, and the node is unhealthy as long as there is one; when it works it is taken up.
 func TestHalfIPv6(t *testing.T) {

@@ -42,10 +42,10 @@ func (d *Dataplane) readSettings(ctx context.Context) (map[string]string, error)
 	return values, err
 }
 
-// forward adds the settings of a family that has a frontend. They are kept from then on.
+// forward adds the settings of a family that this node has, and that has a frontend. They are kept from then on.
 func (d *Dataplane) forward(fe *plan.Frontend) {
 	family := inet.FamilyOf(fe.Addr)
-	if _, kept := d.forwarding[family]; kept {
+	if _, kept := d.forwarding[family]; kept || !d.tables.has(fe.Addr) {
 		return
 	}
 	d.forwarding[family] = struct{}{}
