@@ -16,6 +16,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 )
 
@@ -177,6 +178,83 @@ func TestAliasOfTwo(t *testing.T) {
 			})
 		})
 	}
+}
+
+// However an alias's virtual server goes, who waits for the alias gets it, and not before rules send others' packets elsewhere.
+func TestAliasIsPassedOn(t *testing.T) {
+	const first, second = "198.18.0.1", "203.18.0.1"
+	goes := func(r *rig) {
+		for _, err := range r.ipvs.Do(t.Context(), []ipvs.Op{{Verb: ipvs.DelServer, Key: ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("255.18.0.1:80"))}}) {
+			t.Error(err)
+		}
+	}
+	refuses := refusing("ipvsadm -D -t 255.18.0.1:80")
+	for _, tt := range []struct {
+		name   string
+		remove func(*rig)
+	}{
+		{"the answer is lost", func(r *rig) { r.forget(refuses); r.remove(1); r.forget(nil) }},
+		{"others remove it before it is tried again", func(r *rig) { r.let(refuses); r.remove(1); goes(r) }},
+		{"others remove it while rules send packets there", func(r *rig) {
+			r.let(refusing("ipset del KIPVS-INTERNAL " + first + ",tcp:80"))
+			r.remove(1)
+			goes(r)
+			r.queue.Note(loop.Kernel)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.set(1, hereAndElsewhere(), atAddress(first))
+				r.set(2, hereAndElsewhere(), atAddress(second))
+				r.start()
+				r.queue.Synced()
+				synctest.Wait()
+				tt.remove(r)
+				if synctest.Wait(); r.aliasOf(second) != nil {
+					t.Errorf("the second has the alias at once: %v", r.aliasOf(second))
+				}
+				r.let(nil)
+				time.Sleep(2 * retryMost)
+				if synctest.Wait(); len(r.aliasOf(second)) != 2 {
+					t.Errorf("the second has %v", r.aliasOf(second))
+				}
+			})
+		})
+	}
+}
+
+// A frontend waits once for an alias, however often it changes, and no more when it goes; an alias that nobody needs is forgotten.
+func TestAliasesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var d *Dataplane
+		r := newRig(t)
+		r.tweak = func(made *Dataplane) { d = made }
+		r.set(1, hereAndElsewhere(), atAddress("198.18.0.1"))
+		r.set(2, hereAndElsewhere(), atAddress("203.18.0.1"))
+		r.start()
+		r.queue.Synced()
+		waiting := func() int {
+			synctest.Wait()
+			return len(d.tables.aliases[ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("255.18.0.1:80"))].waiting)
+		}
+		for i := range 1000 {
+			r.change(2, append(hereAndElsewhere(), pods(byte(3+i%2))...), atAddress("203.18.0.1"))
+			synctest.Wait()
+		}
+		if n := waiting(); n != 1 {
+			t.Errorf("%d wait for an alias that one needs", n)
+		}
+		r.remove(2)
+		if n := waiting(); n != 0 {
+			t.Errorf("%d wait for an alias that none needs", n)
+		}
+		r.remove(1)
+		r.change(3, pods(1))
+		if synctest.Wait(); len(d.tables.aliases) != 0 || len(d.tables.unused) != 0 {
+			t.Errorf("%d aliases are remembered, %d of them unused", len(d.tables.aliases), len(d.tables.unused))
+		}
+	})
 }
 
 // An alias never passes to another frontend while rules send the packets of the first there, also not with a restart.

@@ -245,8 +245,8 @@ func (d *Dataplane) Sync(ctx context.Context, update func()) loop.Result {
 	d.items.forget()
 	if update != nil && (d.begun || !d.ownersUnknown()) { // or all existing objects would look undesired
 		d.begun = true
-		d.passOn()
 		update()
+		d.passOn()
 		d.converge(ctx)
 		d.assess(ctx)
 	}
@@ -297,7 +297,7 @@ func (d *Dataplane) result(err error, now time.Time) loop.Result {
 		d.putOffAt = now.Add(putOffInterval)
 	}
 	soon, release, step := time.Time{}, time.Time{}, time.Time{}
-	if len(d.tables.freed) > 0 {
+	if d.canPassOn() {
 		soon = now
 	}
 	if len(d.unbinding.held) > 0 && !d.unbinding.busy {
@@ -323,19 +323,6 @@ func (d *Dataplane) isBlocked() bool {
 		}
 	}
 	return d.layers.Blocked()
-}
-
-// passOn gives free aliases to the frontends that wait for them.
-func (d *Dataplane) passOn() {
-	freed := d.tables.freed
-	d.tables.freed = nil
-	for _, key := range freed {
-		if fe := d.frontends[key]; fe != nil && fe.Internal != nil && !d.tables.hasAlias(fe) {
-			again := *fe
-			d.Update(fe, &again)
-			d.changed[key] = struct{}{}
-		}
-	}
 }
 
 // IsProgrammed implements loop.Dataplane. Frontends of a family that this node does not have are as they can be.

@@ -57,7 +57,6 @@ func (d *Dataplane) doServers(ctx context.Context, ops []ipvs.Op) []error {
 	}
 	for k := range gone {
 		d.tables.servers.Forget(k)
-		d.tables.forgetAlias(k)
 		for at := range d.tables.draining.servers[k] {
 			real := ipvs.RealKeyOf(k, at)
 			d.tables.reals.Forget(real)

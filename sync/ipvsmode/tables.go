@@ -27,17 +27,18 @@ type tables struct {
 	policies map[inet.Family][]steering.Item // what diverted packets need
 	sources  map[inet.Family]netip.Addr      // of the node's own packets
 	aliases  map[ipvs.Key]*alias
+	unused   map[ipvs.Key]*alias // those of aliases that have no users
 
-	remembers bool       // the owners of aliases before a restart
-	freed     []ipvs.Key // frontends that waited for a now free alias
+	remembers bool // the owners of aliases before a restart
 }
 
 // An alias records its owner, a frontend. Two addresses may have the same alias (it has their last bytes): the first to need it gets
-// it, and the other serves internal sources with the endpoints on this node until it is free.
+// it, and the other serves internal sources with the endpoints on this node until it is free. The owner of an unused alias is remembered
+// until then.
 type alias struct {
 	of      ipvs.Key
-	users   []*plan.Frontend // states of the frontend that need it; nil: none
-	waiting []ipvs.Key       // other frontends that need it
+	users   []*plan.Frontend // states of the frontend that need it
+	waiting []*plan.Frontend // states of other frontends that need it
 }
 
 func newTables(marks Marks, bind bool, families []inet.Family) *tables {
@@ -54,6 +55,7 @@ func newTables(marks Marks, bind bool, families []inet.Family) *tables {
 		policies: map[inet.Family][]steering.Item{},
 		sources:  map[inet.Family]netip.Addr{},
 		aliases:  map[ipvs.Key]*alias{},
+		unused:   map[ipvs.Key]*alias{},
 	}
 	for _, f := range families {
 		t.families[f], t.policies[f] = SetsOf(f), steering.Policies(everything(f), marks.Divert, marks.Own)
@@ -142,52 +144,40 @@ func (r refs) cidrs(list []netip.Prefix) {
 	}
 }
 
-// alias adds a frontend to the users of an alias, or drops it. It reports whether the frontend has it, or had it. Its owner is remembered
-// as long as the kernel may have its virtual server: others' packets may be on their way there.
+// alias adds a frontend's state to those that use an alias or wait for it, or drops it. It reports whether the frontend has the alias,
+// or had it.
 func (r refs) alias(fe *plan.Frontend) bool {
 	key, of := AliasKey(fe.Address), KeyOf(fe.Address)
 	if r.drop {
 		return r.giveBack(key, fe)
 	}
 	r.remember()
-	_, served := r.servers.Known(key)
 	a := r.aliases[key]
-	switch {
-	case a == nil || a.of != of && a.users == nil && !served:
+	if a == nil {
 		a = &alias{of: of}
 		r.aliases[key] = a
-	case a.of != of:
-		a.waiting = append(a.waiting, of)
+	}
+	if a.of != of {
+		a.waiting = append(a.waiting, fe)
 		return false
 	}
 	a.users = append(a.users, fe)
+	delete(r.unused, key)
 	return true
 }
 
 func (t *tables) giveBack(key ipvs.Key, fe *plan.Frontend) bool {
 	a := t.aliases[key]
-	if a == nil {
+	if i := slices.Index(a.waiting, fe); i >= 0 {
+		a.waiting = slices.Delete(a.waiting, i, i+1)
 		return false
 	}
 	i := slices.Index(a.users, fe)
-	if i < 0 {
-		return false
-	}
-	if a.users = slices.Delete(a.users, i, i+1); len(a.users) == 0 {
-		a.users = nil
-		t.forgetAlias(key)
+	a.users = slices.Delete(a.users, i, i+1)
+	if len(a.users) == 0 {
+		t.unused[key] = a
 	}
 	return true
-}
-
-// forgetAlias forgets the owner of an unused alias, which is then free for the frontends that wait for it.
-func (t *tables) forgetAlias(key ipvs.Key) {
-	a := t.aliases[key]
-	if _, served := t.servers.Known(key); a == nil || served || a.users != nil {
-		return
-	}
-	t.freed = append(t.freed, a.waiting...)
-	delete(t.aliases, key)
 }
 
 // remember reads the aliases' owners before a restart from the sets, once, before any is used.
@@ -200,7 +190,8 @@ func (t *tables) remember() {
 		for m := range t.members[sets.Internal.Name].All() {
 			of := MemberKey(m)
 			if key := AliasKey(AddressOf(of)); t.aliases[key] == nil {
-				t.aliases[key] = &alias{of: of}
+				a := &alias{of: of}
+				t.aliases[key], t.unused[key] = a, a
 			}
 		}
 	}
@@ -232,7 +223,7 @@ func (t *tables) hasAlias(fe *plan.Frontend) bool {
 		return false
 	}
 	a := t.aliases[AliasKey(fe.Address)]
-	return a != nil && a.users != nil && a.of == KeyOf(fe.Address)
+	return a != nil && len(a.users) > 0 && a.of == KeyOf(fe.Address)
 }
 
 // aliasTaken returns the message for a frontend whose alias another one has.
