@@ -172,6 +172,33 @@ func TestBackOff(t *testing.T) {
 	})
 }
 
+// An object that is refused for ever does not delay another that is refused once.
+func TestBackOffOfAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.set(1, pods(1))
+		once := 0
+		r.let(func(what string) error {
+			isOther := what == "ipvsadm -a -t 10.96.0.2:80 -r 10.244.0.2:8080 -m -w 1"
+			if isOther {
+				once++
+			}
+			if what == "ipvsadm -a -t 10.96.0.1:80 -r 10.244.0.1:8080 -m -w 1" || isOther && once == 1 {
+				return errRefused
+			}
+			return nil
+		})
+		r.start()
+		r.queue.Synced()
+		time.Sleep(time.Minute + time.Second)
+		r.change(2, pods(2))
+		time.Sleep(time.Second)
+		if synctest.Wait(); once != 2 {
+			t.Errorf("asked %d times for what is refused once", once)
+		}
+	})
+}
+
 // A layer that cannot be read is left alone: what is not known to be there may be, and what seems unwanted too.
 func TestUnreadableIsNotEmpty(t *testing.T) {
 	for _, unreadable := range []string{"read IPVS", "read KIPVS-FRONTENDS", "read KIPVS-OWNED", "read KIPVS-RANGED", "read KIPVS-HAIRPINS", "read routes", "read names"} {

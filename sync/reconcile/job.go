@@ -58,13 +58,17 @@ func (t *Throttle) Reset() { t.pause, t.until = 0, time.Time{} }
 // Pauses reports whether it is too early for a poll.
 func (t *Throttle) Pauses(now time.Time) bool { return now.Before(t.until) }
 
-// A Backoff schedules retries: changes meanwhile neither wait for them nor postpone them.
+// A Backoff schedules retries: changes meanwhile neither wait for them nor postpone them. Each retry of the same failure comes later. A
+// failure that differs starts again with Min: others may have failed for longer, and it may be over at once. Failures that differ all the
+// time do so less and less often.
 type Backoff struct {
 	Min, Max time.Duration    // of the time until a retry
-	Remind   time.Duration    // after which the same failure is news again
+	Remind   time.Duration    // after which the same failure is news again, and the longest time until another may start again
 	Timer    <-chan time.Time // fires when a retry is due; nil: none is scheduled
 
+	due    time.Time // when the timer fires
 	next   time.Duration
+	starts Throttle  // of those with Min
 	last   string    // the last failure that was news
 	lastAt time.Time // its time
 }
@@ -72,20 +76,28 @@ type Backoff struct {
 // Fired notes that the timer fired.
 func (b *Backoff) Fired() { b.Timer = nil }
 
-// Note notes the result of a sync, and schedules a retry after a failure unless one is scheduled. It returns the time until the
-// retry, and reports whether the failure is news.
+// Note notes the result of a sync, and schedules a retry after a failure unless one is scheduled that is not too late for it. It
+// returns the time until the retry, and reports whether the failure is news.
 func (b *Backoff) Note(err error) (after time.Duration, isNews bool) {
 	if err == nil {
-		b.Timer, b.next, b.last, b.lastAt = nil, 0, "", time.Time{}
+		*b = Backoff{Min: b.Min, Max: b.Max, Remind: b.Remind}
 		return 0, false
 	}
-	if b.Timer != nil {
+	now, said := time.Now(), err.Error()
+	starts := said != b.last && !b.starts.Pauses(now)
+	if b.Timer != nil && (!starts || b.due.Sub(now) <= b.Min) {
 		return 0, false
+	}
+	if starts {
+		b.next = 0
+		b.starts.Min, b.starts.Max = b.Max, b.Remind
+		b.starts.Polled(now)
+		b.starts.Checked(true)
+	}
+	if said != b.last || now.Sub(b.lastAt) >= b.Remind {
+		isNews, b.last, b.lastAt = true, said, now
 	}
 	after = max(b.next, b.Min)
-	if said := err.Error(); said != b.last || time.Since(b.lastAt) >= b.Remind {
-		isNews, b.last, b.lastAt = true, said, time.Now()
-	}
-	b.Timer, b.next = time.After(after), min(2*after, b.Max)
+	b.Timer, b.due, b.next = time.After(after), now.Add(after), min(2*after, b.Max)
 	return after, isNews
 }

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"errors"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,7 +61,8 @@ func TestThrottle(t *testing.T) {
 	}
 }
 
-// Retries come later and later, the same failure is news once in a while, and changes meanwhile put nothing off.
+// Retries come later and later, the same failure is news once in a while, and changes meanwhile put nothing off. Another failure starts
+// again, but not soon after a start.
 func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := Backoff{Min: time.Second, Max: 4 * time.Second, Remind: time.Minute}
@@ -69,7 +71,8 @@ func TestBackoff(t *testing.T) {
 			err    error
 			after  time.Duration
 			isNews bool
-		}{{nil, 0, false}, {one, time.Second, true}, {one, 2 * time.Second, false}, {other, 4 * time.Second, true}, {other, 4 * time.Second, false}, {nil, 0, false}, {other, time.Second, true}} {
+		}{{nil, 0, false}, {one, time.Second, true}, {one, 2 * time.Second, false}, {other, 4 * time.Second, true}, {other, 4 * time.Second, false},
+			{one, time.Second, true}, {other, 2 * time.Second, true}, {nil, 0, false}, {other, time.Second, true}} {
 			after, isNews := b.Note(step.err)
 			if after != step.after || isNews != step.isNews {
 				t.Errorf("step %d: retry after %v, news: %v; want %v, %v", i, after, isNews, step.after, step.isNews)
@@ -78,7 +81,7 @@ func TestBackoff(t *testing.T) {
 				continue
 			}
 			timer := b.Timer
-			if after, isNews := b.Note(one); after != 0 || isNews || b.Timer != timer {
+			if after, isNews := b.Note(step.err); after != 0 || isNews || b.Timer != timer {
 				t.Errorf("step %d: a failure meanwhile puts the retry off", i)
 			}
 			begin := time.Now()
@@ -96,4 +99,65 @@ func TestBackoff(t *testing.T) {
 			t.Error("the same failure is never told again")
 		}
 	})
+}
+
+// Another failure does not wait for a retry that is due late, and brings none forward that is due soon.
+func TestBackoffMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := Backoff{Min: time.Second, Max: time.Minute, Remind: time.Hour}
+		for range 20 {
+			b.Note(errors.New("one"))
+			<-b.Timer
+			b.Fired()
+		}
+		b.Note(errors.New("one"))
+		time.Sleep(30 * time.Second)
+		if after, isNews := b.Note(errors.New("other")); after != time.Second || !isNews {
+			t.Errorf("another failure is retried after %v, news: %v", after, isNews)
+		}
+		begin := time.Now()
+		<-b.Timer
+		b.Fired()
+		if waited := time.Since(begin); waited != time.Second {
+			t.Errorf("retried after %v", waited)
+		}
+		time.Sleep(3 * time.Hour)
+		b.Note(errors.New("other"))
+		timer := b.Timer
+		time.Sleep(59 * time.Second)
+		if after, _ := b.Note(errors.New("one")); after != 0 || b.Timer != timer {
+			t.Error("a retry that is due at once is put off")
+		}
+	})
+}
+
+// Failures whose text never stays the same are hardly retried more often than others.
+func TestBackoffIsBounded(t *testing.T) {
+	retries := func(text func(i int) string) (n int) {
+		synctest.Test(t, func(t *testing.T) {
+			b := Backoff{Min: 100 * time.Millisecond, Max: 10 * time.Second, Remind: 10 * time.Minute}
+			changes := time.NewTicker(70 * time.Millisecond)
+			defer changes.Stop()
+			for i, begin := 0, time.Now(); time.Since(begin) < 4*time.Hour; i++ {
+				b.Note(errors.New(text(i)))
+				select {
+				case <-b.Timer:
+					b.Fired()
+					n++
+				case <-changes.C:
+				}
+			}
+		})
+		return n
+	}
+	same := retries(func(int) string { return "same" })
+	for name, text := range map[string]func(i int) string{
+		"a counter":    strconv.Itoa,
+		"two":          func(i int) string { return strconv.Itoa(i % 2) },
+		"now and then": func(i int) string { return strconv.Itoa(i / 1000) },
+	} {
+		if n := retries(text); n > same*12/10 {
+			t.Errorf("%s: %d retries in four hours, and %d of the same failure", name, n, same)
+		}
+	}
 }
