@@ -30,9 +30,9 @@ type NodePorts struct {
 
 // An instance is the health-check node port of one Service.
 type instance struct {
-	want    plan.Health
-	servers []server // none: it could not be opened, which is retried, or another Service has it
-	failure string   // of the last attempt to open it, as reported
+	want     plan.Health
+	servers  map[string]server // by address and port; some are missing if they could not be opened, all if another Service has the port
+	failures []string          // of the last attempt to open it, as reported
 }
 
 // retryInterval is the interval of attempts to open a port.
@@ -44,7 +44,7 @@ func NewNodePorts(state *State, addrs []netip.Addr, onError func(plan.Name, erro
 	return &NodePorts{state: state, addrs: addrs, onError: onError, services: map[plan.Name]*instance{}, ports: map[uint16][]plan.Name{}}
 }
 
-// SetAddresses replaces the addresses that NewNodePorts was given, and reopens the ports if they differ.
+// SetAddresses replaces the addresses that NewNodePorts was given. The ports stay open at those addresses that stay.
 func (n *NodePorts) SetAddresses(addrs []netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -53,7 +53,7 @@ func (n *NodePorts) SetAddresses(addrs []netip.Addr) {
 	}
 	n.addrs = slices.Clone(addrs)
 	for _, in := range n.services {
-		in.close()
+		in.closeBut(n.listenOn(in.want.Port))
 	}
 	for _, names := range n.ports {
 		n.open(names[0], n.services[names[0]])
@@ -74,7 +74,7 @@ func (n *NodePorts) Set(name plan.Name, want *plan.Health) {
 	case want == nil:
 		return
 	case have == nil:
-		n.add(name, &instance{want: *want})
+		n.add(name, &instance{want: *want, servers: map[string]server{}})
 	default:
 		have.want = *want
 	}
@@ -122,9 +122,10 @@ func (n *NodePorts) Run(ctx context.Context) error {
 func (n *NodePorts) retry() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for name, in := range n.services {
-		if len(in.servers) == 0 {
-			n.open(name, in)
+	for _, names := range n.ports {
+		n.open(names[0], n.services[names[0]])
+		for _, name := range names[1:] {
+			n.report(name, n.services[name], fmt.Errorf("it is served for Service %v", names[0]))
 		}
 	}
 }
@@ -139,33 +140,36 @@ func (n *NodePorts) closeAll() {
 	clear(n.ports)
 }
 
-// open listens on all addresses or on none: half a health check is a riddle to a load balancer.
+// open listens on the addresses on which the port is not open yet. One that fails does not close the others: a new IPv6 address cannot
+// be listened on until the kernel has found that no other host has it, and never if one has.
 func (n *NodePorts) open(name plan.Name, in *instance) {
-	var listeners []net.Listener
 	var errs []error
 	for _, at := range n.listenOn(in.want.Port) {
+		if _, isOpen := in.servers[at]; isOpen {
+			continue
+		}
 		l, err := net.Listen("tcp", at)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		listeners = append(listeners, l)
-	}
-	if err := errors.Join(errs...); err != nil {
-		for _, l := range listeners {
-			_ = l.Close() // no request was served yet
-		}
-		if why := err.Error(); why != in.failure {
-			in.failure = why
-			n.onError(name, fmt.Errorf("health-check node port %d: %w", in.want.Port, err))
-		}
-		return
-	}
-	in.failure = ""
-	for _, l := range listeners {
 		s := &http.Server{Handler: n.handler(name), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
-		in.servers = append(in.servers, server{s, l})
+		in.servers[at] = server{s, l}
 		go func() { _ = s.Serve(l) }() // returns when the server is closed
+	}
+	n.report(name, in, errs...)
+}
+
+// report reports the errors of an attempt to open a port that the attempt before did not have.
+func (n *NodePorts) report(name plan.Name, in *instance, errs ...error) {
+	before := in.failures
+	in.failures = nil
+	for _, err := range errs {
+		in.failures = append(in.failures, err.Error())
+	}
+	errs = slices.DeleteFunc(errs, func(err error) bool { return slices.Contains(before, err.Error()) })
+	if err := errors.Join(errs...); err != nil {
+		n.onError(name, fmt.Errorf("health-check node port %d: %w", in.want.Port, err))
 	}
 }
 
@@ -187,12 +191,18 @@ type server struct {
 }
 
 // close returns when the port is free.
-func (in *instance) close() {
-	for _, s := range in.servers {
+func (in *instance) close() { in.closeBut(nil) }
+
+// closeBut closes the port at all addresses but those to keep.
+func (in *instance) closeBut(keep []string) {
+	for at, s := range in.servers {
+		if slices.Contains(keep, at) {
+			continue
+		}
 		_ = s.listener.Close()
 		_ = s.Close()
+		delete(in.servers, at)
 	}
-	in.servers = nil
 }
 
 type nodePortBody struct {

@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -56,7 +58,38 @@ func TestNodePortsSetAddresses(t *testing.T) {
 	}
 }
 
-// A port in use is reported and opened on no address, retried, and closed with its Service.
+// A new address that cannot be listened on yet closes the port at no other, and is reported once.
+func TestNodePortsOfANewAddress(t *testing.T) {
+	one, other := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("2001:db8::77")
+	var failures []error
+	n := NewNodePorts(NewState(time.Minute), []netip.Addr{one}, func(_ plan.Name, err error) { failures = append(failures, err) })
+	t.Cleanup(n.closeAll)
+	port := freePort(t)
+	n.Set(plan.Name{Namespace: "default", Name: "web"}, &plan.Health{Port: port, LocalEndpoints: 1})
+	before, err := net.Dial("tcp", netip.AddrPortFrom(one, port).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.Close()
+	for _, then := range []func(){func() { n.SetAddresses([]netip.Addr{one, other}) }, n.retry, func() { n.SetAddresses([]netip.Addr{other, one}) }} {
+		then()
+		conn, err := net.Dial("tcp", netip.AddrPortFrom(one, port).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+	}
+	_, err = before.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
+	answer, readErr := io.ReadAll(before)
+	if err := errors.Join(err, readErr); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.0 200 ") {
+		t.Errorf("a connection of before is answered %q, %v", answer, err)
+	}
+	if len(failures) != 1 || !strings.Contains(failures[0].Error(), "2001:db8::77") {
+		t.Errorf("reported %v, want the new address once", failures)
+	}
+}
+
+// A port in use is reported, opened on the other addresses, retried, and closed with its Service.
 func TestNodePortThatIsTaken(t *testing.T) {
 	one, two := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")
 	taken, err := net.Listen("tcp", "127.0.0.2:0")
@@ -73,30 +106,37 @@ func TestNodePortThatIsTaken(t *testing.T) {
 	})
 	t.Cleanup(n.closeAll)
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	code := func() int {
-		resp, err := client.Get(fmt.Sprintf("http://%v/", netip.AddrPortFrom(one, port)))
-		if err != nil {
-			return 0
+	codes := func() (out [2]int) {
+		for i, a := range []netip.Addr{one, two} {
+			if resp, err := client.Get(fmt.Sprintf("http://%v/", netip.AddrPortFrom(a, port))); err == nil {
+				resp.Body.Close()
+				out[i] = resp.StatusCode
+			}
 		}
-		resp.Body.Close()
-		return resp.StatusCode
+		return out
 	}
+	go func() { // whoever has the port does not speak HTTP
+		for conn, err := taken.Accept(); err == nil; conn, err = taken.Accept() {
+			conn.Close()
+		}
+	}()
 	for _, tt := range []struct {
-		name           string
-		then           func()
-		failures, code int
+		name     string
+		then     func()
+		failures int
+		codes    [2]int
 	}{
-		{"it is taken", func() { n.Set(name, &plan.Health{Port: port, LocalEndpoints: 1}) }, 1, 0},
-		{"its count changes", func() { n.Set(name, &plan.Health{Port: port, LocalEndpoints: 2}) }, 1, 0},
-		{"it is taken still, for the same reason", n.retry, 1, 0},
-		{"it is free", func() { taken.Close(); n.retry() }, 1, 200},
-		{"no endpoint is here any more", func() { n.Set(name, &plan.Health{Port: port}) }, 1, 503},
-		{"nothing is wrong any more", n.retry, 1, 503},
-		{"the Service is gone", func() { n.Set(name, nil) }, 1, 0},
+		{"it is taken", func() { n.Set(name, &plan.Health{Port: port, LocalEndpoints: 1}) }, 1, [2]int{200, 0}},
+		{"its count changes", func() { n.Set(name, &plan.Health{Port: port, LocalEndpoints: 2}) }, 1, [2]int{200, 0}},
+		{"it is taken still, for the same reason", n.retry, 1, [2]int{200, 0}},
+		{"it is free", func() { taken.Close(); n.retry() }, 1, [2]int{200, 200}},
+		{"no endpoint is here any more", func() { n.Set(name, &plan.Health{Port: port}) }, 1, [2]int{503, 503}},
+		{"nothing is wrong any more", n.retry, 1, [2]int{503, 503}},
+		{"the Service is gone", func() { n.Set(name, nil) }, 1, [2]int{}},
 	} {
 		tt.then()
-		if got := code(); got != tt.code || failures != tt.failures {
-			t.Errorf("%s: answers %d after %d failures, want %d and %d", tt.name, got, failures, tt.code, tt.failures)
+		if got := codes(); got != tt.codes || failures != tt.failures {
+			t.Errorf("%s: answers %d after %d failures, want %d and %d", tt.name, got, failures, tt.codes, tt.failures)
 		}
 	}
 }
