@@ -2,8 +2,8 @@ package kube
 
 import "sync"
 
-// A gate drops every call until it is opened, and then passes one at a time. Dropped calls lose nothing: after the
-// opening, the informers' stores are read in full.
+// A gate drops every call until it is opened, and then passes one at a time. Dropped calls lose nothing: at the opening,
+// the informers' stores are read in full.
 type gate struct {
 	mu     sync.Mutex
 	opened bool

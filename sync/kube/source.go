@@ -89,10 +89,18 @@ func (s *Source) Run(ctx context.Context) error {
 		wg.Go(func() { informer.RunWithContext(ctx) })
 	}
 	if s.awaitAll(ctx, registered) {
-		s.gate.open(s.handler.Synced)
+		s.gate.open(s.begin)
 	}
 	<-ctx.Done()
 	return context.Cause(ctx)
+}
+
+// begin makes the first calls, after everything has been read.
+func (s *Source) begin() {
+	s.handler.Synced()
+	if problems := s.Problems(); len(problems) > 0 {
+		s.cfg.Problems(problems)
+	}
 }
 
 // Names implements source.Services.

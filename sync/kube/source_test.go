@@ -208,6 +208,15 @@ func TestOrphanSlice(t *testing.T) {
 	}
 }
 
+// Problems that are there at the start are reported: nothing else tells of a slice that belongs to no Service.
+func TestProblemsAtTheStart(t *testing.T) {
+	s, calls := synced(t, fake.NewClientset(node("a"), slice("lost", "", "10.1.0.1")))
+	calls.Next(t, "problems")
+	if got := s.Problems(); len(got) != 1 {
+		t.Errorf("problems %v", got)
+	}
+}
+
 // TestMissedDelete has a watch that breaks, and a Service and a slice that are removed before the next.
 func TestMissedDelete(t *testing.T) {
 	client := fake.NewClientset(node("a"), service("web"), slice("api-1", "api", "10.1.0.1"))

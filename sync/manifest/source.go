@@ -83,6 +83,7 @@ func (s *Source) deliver(watching error, synced bool) bool {
 		s.notify(before, now)
 	case s.directory.known:
 		s.handler.Synced()
+		s.reportAfter(nil, now.problems)
 	}
 	return s.directory.known
 }
@@ -95,8 +96,13 @@ func (s *Source) notify(before, now *snapshot) {
 	if !object.SameNode(before.node, now.node) || !slices.Equal(before.cidrs, now.cidrs) {
 		s.handler.NodeChanged()
 	}
-	if s.report != nil && !slices.Equal(before.problems, now.problems) {
-		s.report(now.problems)
+	s.reportAfter(before.problems, now.problems)
+}
+
+// reportAfter reports the problems if they are not as before.
+func (s *Source) reportAfter(before, now []plan.Problem) {
+	if s.report != nil && !slices.Equal(before, now) {
+		s.report(now)
 	}
 }
 

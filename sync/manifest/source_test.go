@@ -101,6 +101,19 @@ func TestMistakesTakeNothingDown(t *testing.T) {
 	calls.Next(t, "prod/api", "problems")
 }
 
+// A mistake that is there at the start is reported: its Service is not served, and nothing else tells why.
+func TestMistakeAtTheStart(t *testing.T) {
+	t.Parallel()
+	d := newDir(t)
+	d.write("a.yaml", strings.Replace(web, "ports:", "prots:", 1))
+	s, calls := run(t, d.path)
+	calls.Next(t, "synced", "problems")
+	if names, problems := s.Names(), s.Problems(); len(names) != 0 || len(problems) != 1 {
+		t.Errorf("names %v, problems %v", names, problems)
+	}
+	nothing(t, calls)
+}
+
 // TestKeptOnce breaks a file repeatedly: it keeps each object once.
 func TestKeptOnce(t *testing.T) {
 	f := newDecoder().parse("a.yaml", []byte(web+"---"+api))

@@ -52,6 +52,6 @@ type Handler interface {
 	NodeChanged()
 }
 
-// Problems is called with the unusable parts of a source whenever they change, without those of Services that are served: these carry
-// their own. It is called as a Handler is: one at a time, and it must return soon.
+// Problems is called with the unusable parts of a source after Synced, if it has any, and whenever they change, without those of Services
+// that are served: these carry their own. It is called as a Handler is: one at a time, and it must return soon.
 type Problems func([]plan.Problem)
