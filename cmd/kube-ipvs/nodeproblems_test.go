@@ -4,13 +4,17 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
 	dto "github.com/prometheus/client_model/go"
 
 	"kube-ipvs/internal/config"
 	"kube-ipvs/ipvs/sysctl"
+	"kube-ipvs/sync/health"
+	"kube-ipvs/sync/ipvsmode"
 	"kube-ipvs/sync/kube"
 	"kube-ipvs/sync/node"
 	"kube-ipvs/sync/object"
@@ -109,6 +113,29 @@ type nodeSource struct {
 }
 
 func (s *nodeSource) Node() object.Node { return s.node }
+
+func (s *nodeSource) ServiceCIDRs() []netip.Prefix { return nil }
+
+// The node's connections to cluster IPs keep the Node's address as source while the Node is away, or has no address for a moment.
+func TestSourceWhileTheNodeIsAway(t *testing.T) {
+	docker, internal := netip.MustParseAddr("172.17.0.1"), netip.MustParseAddr("192.168.77.11")
+	s := &nodeSource{}
+	p := &proxy{
+		config: &config.Config{}, source: s, kernel: &ipvsmode.Connection{}, problems: newNodeReporter(logr.Discard(), func(kube.Event) {}),
+		ports: health.NewNodePorts(health.NewState(time.Minute), nil, func(plan.Name, error) {}),
+	}
+	for _, addresses := range [][]netip.Addr{{internal}, nil} {
+		s.node.Addresses = addresses
+		n, _, err := p.refreshNode(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Own = []netip.Addr{docker, internal}
+		if got := n.Source(true); got != internal {
+			t.Errorf("the Node has %v: the source is %v, want %v", addresses, got, internal)
+		}
+	}
+}
 
 // With --nodeport-addresses=primary node ports are at the Node's first address of each family, and stay there while the Node
 // is unknown.

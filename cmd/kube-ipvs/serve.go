@@ -307,7 +307,7 @@ func (p *proxy) refreshNode(ctx context.Context) (plan.Node, []netip.Prefix, err
 	p.keepAddresses(n)
 	p.ports.SetAddresses(p.healthAddresses(own))
 	p.problems.report("bridge", p.bridgeProblems(ctx, n))
-	return plan.Node{Name: n.Name, Zone: n.Zone, Own: own, Addresses: p.nodePortAddresses(own), Primary: n.Addresses}, p.source.ServiceCIDRs(), nil
+	return plan.Node{Name: n.Name, Zone: n.Zone, Own: own, Addresses: p.nodePortAddresses(own), Primary: p.addresses}, p.source.ServiceCIDRs(), nil
 }
 
 // keepAddresses keeps the addresses of the Node object. An object that is missing, or has none for a moment, changes nothing.

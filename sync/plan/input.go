@@ -106,7 +106,7 @@ type Node struct {
 	Zone      string       // label topology.kubernetes.io/zone, or ""
 	Own       []netip.Addr // the node's own addresses, of both families
 	Addresses []netip.Addr // the ones with node ports
-	Primary   []netip.Addr // the first ones in the Node object: sources of the node's connections to cluster IPs
+	Primary   []netip.Addr // the first ones in the Node object, as last known: sources of the node's connections to cluster IPs
 }
 
 // runs reports whether an endpoint is on the node.
