@@ -38,8 +38,11 @@ func (s *Source) PostEvent(name plan.Name, e Event) {
 // the UID is the node's name, as in kubelet's Events.
 func (s *Source) PostNodeEvent(e Event) {
 	name := s.cfg.NodeName
-	s.events.add(newEvent(corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: name, UID: types.UID(name)}, e, name))
+	s.events.add(newEvent(corev1.ObjectReference{APIVersion: "v1", Kind: nodeKind, Name: name, UID: types.UID(name)}, e, name))
 }
+
+// nodeKind is the kind of object of Events on the Node.
+const nodeKind = "Node"
 
 // The API's limits for texts in an Event, in bytes (pkg/apis/core/validation/events.go).
 const (

@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
@@ -227,6 +228,62 @@ func TestEventsAreLimited(t *testing.T) {
 			t.Errorf("-want +got\n%s", diff)
 		}
 	})
+}
+
+// A Service with a problem that changes all the time takes no Event from the Node, nor from another Service.
+func TestEventsOfABusyService(t *testing.T) {
+	for range 10 {
+		synctest.Test(t, func(t *testing.T) {
+			other := service("other")
+			other.UID = "uid-of-other"
+			client := fake.NewClientset(node("n1"), service("web"), other)
+			s := runWithEvents(t, client, "n1")
+			for second := range 600 {
+				for i := range 10 {
+					s.PostEvent(web, warning(fmt.Sprint("changes: ", second, i)))
+				}
+				if second == 60 {
+					s.PostNodeEvent(warning("on the Node"))
+					s.PostEvent(plan.Name{Namespace: "default", Name: "other"}, warning("on the other Service"))
+				}
+				time.Sleep(time.Second)
+			}
+			synctest.Wait()
+			notes := map[string]bool{}
+			for _, e := range posted(t, client) {
+				notes[e.Note] = true
+			}
+			if !notes["on the Node"] || !notes["on the other Service"] || len(notes) < 60 {
+				t.Errorf("posted %d Events, the Node's: %t, the other Service's: %t", len(notes), notes["on the Node"], notes["on the other Service"])
+			}
+		})
+	}
+}
+
+// The Node's Events are dropped only for others of the Node, and are posted first.
+func TestEventsOnTheNodeComeFirst(t *testing.T) {
+	q := newEventQueue(fake.NewClientset().EventsV1())
+	event := func(kind string, uid, number int) *eventsv1.Event {
+		return newEvent(corev1.ObjectReference{Kind: kind, UID: types.UID(fmt.Sprint(uid))}, warning(fmt.Sprint(number)), "n1")
+	}
+	for i := range maxQueued {
+		q.add(event(nodeKind, 0, i))
+		q.add(event("Service", i, i))
+	}
+	for range maxQueued {
+		if e := q.take(); e == nil || e.Regarding.Kind != nodeKind {
+			t.Fatalf("took %v, want an Event on the Node", e)
+		}
+	}
+	if e := q.take(); e != nil {
+		t.Errorf("took %v, want none", e)
+	}
+	for i := range 2 * maxQueued {
+		q.add(event(nodeKind, 0, i))
+	}
+	if len(q.queued) != maxQueued {
+		t.Errorf("%d Events wait, want %d", len(q.queued), maxQueued)
+	}
 }
 
 // TestRejectedEvents has Events that cannot be created.

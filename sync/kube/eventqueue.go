@@ -1,9 +1,11 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	typed "k8s.io/client-go/kubernetes/typed/events/v1"
 	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
@@ -35,8 +38,9 @@ const (
 	dropped  = "dropped"  // because the queue was full
 )
 
-// An eventQueue posts Events, in no order: if there are more than can be posted, each node posts different ones. It is
-// keyed by the Event's name, so an Event that waits is not added again; the API server rejects those that exist.
+// An eventQueue posts Events: those on the Node first, and then those on Services, of which each gets its share of what can be
+// posted and may wait, however many Events the others have. Within that they are in no order, so that each node posts different
+// ones. It is keyed by the Event's name, so an Event that waits is not added again; the API server rejects those that exist.
 type eventQueue struct {
 	client typed.EventsV1Interface // nil: Events are discarded
 	count  *prometheus.CounterVec
@@ -60,7 +64,8 @@ func newEventQueue(client typed.EventsV1Interface) *eventQueue {
 	return q
 }
 
-// add adds an Event. If the queue is full, another one is dropped.
+// add adds an Event. If the queue is too long, an Event of the Service that has the most is dropped; one on the Node only if there are
+// no others.
 func (q *eventQueue) add(e *eventsv1.Event) {
 	if q.client == nil {
 		return
@@ -71,14 +76,15 @@ func (q *eventQueue) add(e *eventsv1.Event) {
 	if _, waits := q.queued[key]; waits {
 		return
 	}
-	for other := range q.queued {
-		if len(q.queued) < maxQueued {
-			break
+	q.queued[key] = e
+	if len(q.queued) > maxQueued {
+		victims, services := q.byObject()
+		if len(services) > 0 {
+			victims = slices.MaxFunc(services, func(a, b []string) int { return cmp.Compare(len(a), len(b)) })
 		}
-		delete(q.queued, other)
+		delete(q.queued, victims[rand.N(len(victims))])
 		q.count.WithLabelValues(dropped).Inc()
 	}
-	q.queued[key] = e
 	select {
 	case q.wake <- struct{}{}:
 	default: // a wake-up is already waiting
@@ -89,11 +95,35 @@ func (q *eventQueue) add(e *eventsv1.Event) {
 func (q *eventQueue) take() *eventsv1.Event {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for key, e := range q.queued {
-		delete(q.queued, key)
-		return e
+	keys, services := q.byObject()
+	if len(keys) == 0 && len(services) > 0 {
+		keys = services[rand.N(len(services))]
 	}
-	return nil
+	if len(keys) == 0 {
+		return nil
+	}
+	key := keys[rand.N(len(keys))]
+	e := q.queued[key]
+	delete(q.queued, key)
+	return e
+}
+
+// byObject returns the keys of the Events on the Node, and those of each Service with Events.
+func (q *eventQueue) byObject() (node []string, services [][]string) {
+	at := map[types.UID]int{}
+	for key, e := range q.queued {
+		if e.Regarding.Kind == nodeKind {
+			node = append(node, key)
+			continue
+		}
+		i, known := at[e.Regarding.UID]
+		if !known {
+			i = len(services)
+			at[e.Regarding.UID], services = i, append(services, nil)
+		}
+		services[i] = append(services[i], key)
+	}
+	return node, services
 }
 
 // run posts Events until the context is done.
