@@ -78,10 +78,14 @@ type Inspection struct {
 type InspectedFrontend struct {
 	*plan.Frontend
 	Owner      plan.Name // the Service that gets its traffic
+	OwnerKind  plan.Kind // what the address is of that Service
 	Programmed bool      // with all its endpoints
 	Status     Status
 	Drains     []Drain
 }
+
+// ServedFor returns why the frontend is not served for this Service, but for its owner: in the words of the Service's Event.
+func (fe *InspectedFrontend) ServedFor() string { return servedFor(fe.Owner, fe.OwnerKind, fe.Kind) }
 
 // ErrUnknown is returned for a Service that does not exist or is not served here.
 var ErrUnknown = errors.New("no such Service is served")
@@ -159,7 +163,7 @@ func (l *Loop) inspect(name plan.Name) (Inspection, bool) {
 		fe := &s.desired.Frontends[i]
 		x := InspectedFrontend{Frontend: fe, Status: l.dataplane.Status(fe.Address), Programmed: l.dataplane.IsProgrammed(fe.Address)}
 		if first, has := l.owners.winner(fe.Address); has {
-			x.Owner = first.by.desired.Service
+			x.Owner, x.OwnerKind = first.by.desired.Service, first.fe.Kind
 		}
 		if drainer != nil {
 			x.Drains = drainer.Drains(fe.Address)

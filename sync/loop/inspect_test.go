@@ -41,6 +41,9 @@ func TestInspect(t *testing.T) {
 		want := InspectedFrontend{
 			Frontend: got.Frontends[0].Frontend, Owner: plan.Name{Namespace: "default", Name: "old"}, Status: Status{Limited: "some get less"},
 		}
+		if reason := got.Frontends[0].ServedFor(); got.Problems[0].Reason != reason {
+			t.Errorf("the frontend %s, the problem is %v", reason, got.Problems[0])
+		}
 		if diff := cmp.Diff(fmt.Sprintf("%+v", want), fmt.Sprintf("%+v", got.Frontends[0])); diff != "" || got.Frontends[0].Address != a {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
@@ -49,6 +52,30 @@ func TestInspect(t *testing.T) {
 			t.Errorf("a Service that is not there: %v", err)
 		}
 		expect(t, "to ask costs the data plane nothing", f.take())
+	})
+}
+
+// A frontend that a younger Service has as load-balancer IP is not served for an older one that has it as external IP, and says so.
+func TestInspectAConflict(t *testing.T) {
+	a := netip.MustParseAddr("198.18.0.1")
+	run(t, func(f *fake) {
+		f.set("old", "10.96.0.1", 1)
+		f.set("young", "10.96.0.2", 2)
+		old, young := f.services[plan.Name{Namespace: "default", Name: "old"}], f.services[plan.Name{Namespace: "default", Name: "young"}]
+		old.ExternalIPs, young.LoadBalancerIPs = []netip.Addr{a}, []netip.Addr{a}
+		f.services[old.Name], f.services[young.Name] = old, young
+		f.queue.Synced()
+		f.take()
+		var got Inspection
+		var err error
+		f.free(func() { got, err = f.loop.Inspect(context.Background(), old.Name) })
+		if err != nil || len(got.Frontends) != 2 || len(got.Problems) != 1 {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		want := "is served for Service default/young, whose load-balancer IP it is"
+		if reason := got.Frontends[1].ServedFor(); reason != want || got.Problems[0].Reason != want {
+			t.Errorf("the frontend %s, the problem is %v, want %s", reason, got.Problems[0], want)
+		}
 	})
 }
 

@@ -111,13 +111,18 @@ func (l *Loop) conflicts(s *service) (out []plan.Problem, n int) {
 
 // conflict returns the problem of a frontend that another Service owns.
 func conflict(s *service, fe *plan.Frontend, first claimed) plan.Problem {
-	reason := fmt.Sprintf("is served for the older Service %v", first.by.desired.Service)
-	if first.fe.Kind != fe.Kind {
-		reason = fmt.Sprintf("is served for Service %v, whose %v it is", first.by.desired.Service, first.fe.Kind)
-	}
 	return plan.Problem{
-		Object: "Service " + s.desired.Service.String(), Field: titleOf(fe), Reason: reason, Here: isHere(fe, first),
+		Object: "Service " + s.desired.Service.String(), Field: titleOf(fe), Reason: servedFor(first.by.desired.Service, first.fe.Kind, fe.Kind),
+		Here: isHere(fe, first),
 	}
+}
+
+// servedFor returns the reason why a frontend is not served for a Service that has it as kind, but for its owner.
+func servedFor(owner plan.Name, owners, kind plan.Kind) string {
+	if owners == kind {
+		return fmt.Sprintf("is served for the older Service %v", owner)
+	}
+	return fmt.Sprintf("is served for Service %v, whose %v it is", owner, owners)
 }
 
 // titleOf returns a frontend's name for users.

@@ -364,6 +364,26 @@ func TestStates(t *testing.T) {
 	}
 }
 
+// The reason of a conflict is the rule by which the owner has the address, as in the Service's Event.
+func TestReasonOfAConflict(t *testing.T) {
+	me, other := plan.Name{Namespace: "a", Name: "me"}, plan.Name{Namespace: "a", Name: "other"}
+	for _, tt := range []struct {
+		owners, kind plan.Kind
+		want         string
+	}{
+		{plan.ExternalIP, plan.ExternalIP, "is served for the older Service a/other"},
+		{plan.ClusterIP, plan.ExternalIP, "is served for Service a/other, whose cluster IP it is"},
+		{plan.NodePort, plan.LoadBalancerIP, "is served for Service a/other, whose node port it is"},
+		{plan.LoadBalancerIP, plan.ExternalIP, "is served for Service a/other, whose load-balancer IP it is"},
+	} {
+		v := view{name: me}
+		fe := loop.InspectedFrontend{Frontend: &plan.Frontend{Kind: tt.kind}, Owner: other, OwnerKind: tt.owners, Programmed: true}
+		if state, reason := v.state(&fe); state != NotServed || reason != tt.want {
+			t.Errorf("%v of one that has it as %v: %s %q, want %q", tt.kind, tt.owners, state, reason, tt.want)
+		}
+	}
+}
+
 // Before the loop is there, the node alone is answered.
 func TestBeforeTheLoop(t *testing.T) {
 	begun := false

@@ -194,7 +194,7 @@ func (v *view) policy(k plan.Kind) string {
 func (v *view) state(fe *loop.InspectedFrontend) (State, string) {
 	switch {
 	case fe.Owner != v.name && fe.Owner != (plan.Name{}):
-		return NotServed, fmt.Sprintf("Service %v has this address: it is older, or has it as cluster IP", fe.Owner)
+		return NotServed, fe.ServedFor()
 	case fe.Status.Refused != nil:
 		return NotServed, fe.Status.Refused.Error()
 	case fe.Status.Family != "":

@@ -22,7 +22,7 @@ func rows(caption string) string {
 func TestLoads(t *testing.T) {
 	x := begin(t, 3).open(t, "")
 	x.drawn()
-	for _, want := range []string{"kube-ipvs node1", "Ready", "shop/web-00000", "bank/web-00001", "mail/web-00002", "no endpoint can serve", "Service shop/web-00000 has this address", "3 Services"} {
+	for _, want := range []string{"kube-ipvs node1", "Ready", "shop/web-00000", "bank/web-00001", "mail/web-00002", "no endpoint can serve", "is served for the older Service shop/web-00000", "3 Services"} {
 		x.has(want)
 	}
 	if got := eval[string](x, "document.title"); got != "Services – kube-ipvs" {
