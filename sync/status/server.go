@@ -163,7 +163,8 @@ func perService[T any](s *Server, items func(view) []T) func(context.Context, Qu
 // begins.
 func cut[T any](items []T, q Query) (page []T, next string) {
 	begun, _ := strconv.Atoi(q.Continue) // of an answer before, or 0
-	first := min(max(begun, 0)+q.Skip, len(items))
+	first := min(max(begun, 0), len(items))
+	first += min(q.Skip, len(items)-first)
 	if items = items[first:]; len(items) <= q.Limit {
 		return items, ""
 	}

@@ -307,6 +307,8 @@ func TestPagesOfOne(t *testing.T) {
 		{"&limit=1&skip=1", "2 a/web", ""},
 		{"&continue=9", "2", ""},
 		{"&continue=-1", "2 a/web a/web", ""},
+		{"&continue=9223372036854775807&skip=1", "2", ""},
+		{"&continue=99999999999999999999&skip=1", "2", ""},
 	} {
 		for _, resource := range []string{"frontends", "endpoints"} {
 			code, body := get("/v1alpha1/" + resource + "?namespace=a&service=web" + tt.query)
