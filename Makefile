@@ -49,8 +49,9 @@ unit:
 	cd test/charts && go vet ./... && go test -count 1 ./... # they read files of other modules, which no cache knows
 	cd deploy/release && go vet ./... && go test -count 1 ./...
 
+# Scenarios with fakes are the unit tests'.
 kernel:
-	go test -tags kernel -exec "$(inkernel)" -timeout 40m -p 2 ./test/packet ./test/kernel ./test/lab ./test/scenario ./test/survive
+	go test -tags kernel -exec "$(inkernel)" -timeout 40m -p 2 -skip '^TestScenarios($$|Though)' ./test/packet ./test/kernel ./test/lab ./test/scenario ./test/survive
 
 cluster:
 	go test -tags cluster -timeout 30m -p 1 ./test/cluster/... ./test/deploy/... ./test/e2e/... ./test/plugin
@@ -110,7 +111,7 @@ race: packages build
 	@test/packages qemu-system-x86 qemu-system-common
 	@test/linux $(bin)/linux
 	@go build -race -o $(bin)/race/ ./cmd/kube-ipvs
-	go test -race -v -count 1 -tags kernel -exec "$(inkernel) -kernel qemu -mem 3G" -timeout 40m ./test/scenario
+	go test -race -v -count 1 -tags kernel -exec "$(inkernel) -kernel qemu -mem 3G" -timeout 40m ./test/scenario -run TestScenariosInTheKernel
 	go test -race -v -count 1 -tags kernel -exec "$(inkernel) -kernel qemu -mem 3G" -timeout 40m ./test/packet \
 	    -run 'TestDrain|TestUDP|TestRestart|TestOtherHands$$|TestStormInTheKernel|TestAffinity|TestNodePortsFollowAddresses'
 	go test -race -v -count 1 -tags kernel -exec "$(inkernel) -kernel qemu -mem 3G" -timeout 40m ./test/survive \
