@@ -221,6 +221,12 @@ func testCommand(t *testing.T, c *Cluster) {
 	if got, want := strings.Contains(string(links), TapName+":"), c.namespace != nil; got != want {
 		t.Errorf("there is a link %s: %v, want %v", TapName, got, want)
 	}
+	if c.namespace == nil {
+		return
+	}
+	if link, err := c.Command("ip", "-details", "link", "show", TapName).Output(); err != nil || !strings.Contains(string(link), " gso_max_segs 1 ") {
+		t.Errorf("%s sends several segments at once: %s, %v", TapName, link, err)
+	}
 }
 
 func testRun(t *testing.T, c *Cluster) {

@@ -58,6 +58,11 @@ func setUpLinks() error {
 	if err := netlink.LinkAdd(tap); err != nil {
 		return fmt.Errorf("add %s: %w", TapName, err)
 	}
+	// User-mode Linux drops frames of several segments (arch/um/drivers/vector_transports.c), so that TCP goes on with one segment for
+	// each timeout: a watch that had much to tell was minutes behind.
+	if err := netlink.LinkSetGSOMaxSegs(tap, 1); err != nil {
+		return fmt.Errorf("let %s send single segments: %w", TapName, err)
+	}
 	for _, address := range []string{TapHost4, TapHost6} {
 		a, err := netlink.ParseAddr(address)
 		if err != nil {
