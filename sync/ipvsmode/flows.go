@@ -12,15 +12,16 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/conntrack"
+	"kube-ipvs/sync/plan"
 	"kube-ipvs/sync/reconcile"
 )
 
-// A flowsLayer deletes tracked UDP flows to removed endpoints, or past all endpoints. It has no table, only the frontends
-// that lost a real server or were turned on since their flows were last deleted. TCP has resets and draining; a UDP client
-// that keeps its port would reach no endpoint as long as it sends.
+// A flowsLayer deletes tracked UDP flows to endpoints that serve no more, or past all endpoints. It has no table, only the frontends
+// that lost an endpoint or were turned on since their flows were last deleted. TCP has resets; a UDP client that keeps its port
+// would reach no endpoint as long as it sends.
 type flowsLayer struct {
 	kernel conntrack.Kernel
-	keep   func(ipvs.Key) map[netip.AddrPort]struct{} // endpoints of a frontend
+	keep   func(ipvs.Key) map[netip.AddrPort]struct{} // endpoints to which a frontend's flows may go
 	wanted func(ipvs.Key) bool                        // a Service has the frontend
 	stale  map[ipvs.Key]struct{}
 	failed error // of their deletion
@@ -106,22 +107,27 @@ func (d *Dataplane) flowsLayer() *flowsLayer {
 	return &flowsLayer{kernel: d.cfg.Flows, keep: d.serving, wanted: wanted, stale: map[ipvs.Key]struct{}{}, count: d.count.layer("flows"), flushed: d.count.flushed}
 }
 
-// serving returns the endpoints of a frontend for internal and external sources.
+// serving returns the endpoints to which the flows of a UDP frontend may go.
 func (d *Dataplane) serving(key ipvs.Key) map[netip.AddrPort]struct{} {
 	out := map[netip.AddrPort]struct{}{}
-	fe := d.frontends[key]
-	if fe == nil {
-		return out
-	}
-	for _, at := range fe.Backends {
-		out[at] = struct{}{}
-	}
-	if fe.Internal != nil {
-		for _, at := range fe.Internal.Backends {
+	if fe := d.frontends[key]; fe != nil {
+		for _, at := range slices.Concat(fe.Backends, fe.Draining) {
 			out[at] = struct{}{}
 		}
 	}
 	return out
+}
+
+// keepsFlows reports whether the flows of a UDP frontend may go to an endpoint: to all that serve, also if it gets no new ones from
+// some sources, or from any. So it is with connections over TCP, and with kube-proxy.
+func keepsFlows(fe *plan.Frontend, at netip.AddrPort) bool {
+	return fe != nil && (isAmong(fe.Backends, at) || isAmong(fe.Draining, at))
+}
+
+// isAmong reports whether endpoints, which are in order, have one.
+func isAmong(list []netip.AddrPort, at netip.AddrPort) bool {
+	_, found := slices.BinarySearchFunc(list, at, netip.AddrPort.Compare)
+	return found
 }
 
 // trackedAs returns the frontend under which conntrack has a virtual server's flows: itself, or the frontend of the alias.

@@ -204,6 +204,7 @@ func (d *Dataplane) Update(old, now *plan.Frontend) {
 		d.forward(now)
 		if before != nil {
 			drop.frontend(before)
+			d.endUDP(before, now)
 		}
 		return
 	}

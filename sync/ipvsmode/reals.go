@@ -10,6 +10,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/plan"
 	"kube-ipvs/sync/reconcile"
 )
 
@@ -26,7 +27,7 @@ type realsLayer struct {
 	reconcile.TableLayer[ipvs.RealKey, ipvs.Real, ipvs.Op]
 	kernel ipvs.Kernel
 	limit  time.Duration
-	listed func(ipvs.RealKey) bool // reports whether the endpoint is still in a slice, and may take its time
+	listed func(ipvs.RealKey) bool // reports whether the endpoint may take its time
 
 	draining *drains
 	look     bool     // it is time to check draining ones
@@ -115,10 +116,12 @@ func (r *realsLayer) release() {
 	}
 }
 
-// abrupt reports whether a virtual server has no connections to wait for: UDP has none, and those made through an alias need it no
-// more. Only the first packet from their clients passed IPVS, which told connection tracking the endpoint
-// (ip_vs_update_conntrack in net/netfilter/ipvs/ip_vs_nfct.c): tracking sends all later ones there, in the place of the alias.
-func abrupt(k ipvs.Key) bool { return k.Proto == inet.UDP || inAliases(k) }
+// isAbrupt reports whether a real server goes at once. Clients of UDP would not notice that their endpoint serves no more. And connections
+// that were made through an alias do not need it: only the first packet from their clients passed IPVS, which told connection tracking the
+// endpoint (ip_vs_update_conntrack in net/netfilter/ipvs/ip_vs_nfct.c). Tracking sends all later ones there, in the place of the alias.
+func (r *realsLayer) isAbrupt(k ipvs.RealKey) bool {
+	return inAliases(k.Server) || k.Server.Proto == inet.UDP && !r.listed(k)
+}
 
 // quiesce gives weight 0 to undesired real servers that may have connections.
 func (r *realsLayer) quiesce(ctx context.Context) {
@@ -159,11 +162,11 @@ func (r *realsLayer) lookAt(ctx context.Context, server ipvs.Key, extras []ipvs.
 	}
 }
 
-// extras yields the undesired real servers, without those that failed and those without connections to wait for.
+// extras yields the undesired real servers, without those that failed and those that go at once.
 func (r *realsLayer) extras() iter.Seq[ipvs.RealKey] {
 	return func(yield func(ipvs.RealKey) bool) {
 		for k := range r.Table.Extra() {
-			if r.MayDel(k) && !r.HasFailed(k) && !abrupt(k.Server) && !yield(k) {
+			if r.MayDel(k) && !r.HasFailed(k) && !r.isAbrupt(k) && !yield(k) {
 				return
 			}
 		}
@@ -189,18 +192,38 @@ func (r *realsLayer) mayStay(k ipvs.RealKey, state ipvs.RealState) bool {
 	return now.Sub(d.unlisted) < r.limit && (d.quiet.IsZero() || now.Sub(d.quiet) < quietLimit)
 }
 
-// listed reports whether a slice still lists the endpoint of an undesired real server.
+// listed reports whether a slice still lists the endpoint of an undesired real server; of UDP, whether it still serves.
 func (d *Dataplane) listed(k ipvs.RealKey) bool {
 	fe := d.frontends[k.Server]
-	return fe != nil && slices.Contains(fe.Draining, k.AddrPort())
+	return fe != nil && isAmong(fe.Draining, k.AddrPort())
 }
 
-// doReals carries out changes to real servers. The flows to a removed UDP server are stale, whatever the kernel
-// answers: a reply may be lost.
+// endUDP ends the flows of a UDP frontend to endpoints that serve no more, and the drains of their real servers. Others have flows
+// although they have no real server: those of an alias.
+func (d *Dataplane) endUDP(before, now *plan.Frontend) {
+	server := KeyOf(now.Address)
+	if server.Proto != inet.UDP || !d.tables.has(server.Addr) || d.isForeign(server) {
+		return
+	}
+	for _, at := range slices.Concat(before.Backends, before.Draining) {
+		if !keepsFlows(now, at) {
+			k := ipvs.RealKeyOf(server, at)
+			d.tables.draining.forget(k)
+			d.tables.reals.Release(k)
+			d.flows.add(server)
+		}
+	}
+}
+
+// doReals carries out changes to real servers. The flows to a removed UDP server are stale if its endpoint serves no more, whatever the
+// kernel answers: a reply may be lost.
 func (d *Dataplane) doReals(ctx context.Context, ops []ipvs.Op) []error {
 	for _, op := range ops {
-		if op.Verb == ipvs.DelReal {
-			d.flows.add(d.trackedAs(op.Key))
+		if op.Verb != ipvs.DelReal {
+			continue
+		}
+		if of := d.trackedAs(op.Key); !keepsFlows(d.frontends[of], op.Addr) {
+			d.flows.add(of)
 		}
 	}
 	return d.cfg.IPVS.Do(ctx, ops)

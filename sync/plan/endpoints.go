@@ -10,11 +10,11 @@ import (
 // CategorizeEndpoints, in the words of Kubernetes: KEP-1669 (terminating endpoints), KEP-2086 (internal policy), KEP-2433 and
 // KEP-3015 (zone and node hints).
 type choice struct {
-	cluster  []candidate // for Cluster policies, by the hints
-	local    []candidate // for Local policies, on this node
-	any      bool        // an endpoint on any node could serve: a Local policy without local ones drops, not rejects
-	draining []candidate // keep their connections
-	here     []candidate // all endpoints that may run on this node, in any state
+	all     []candidate
+	cluster []candidate // for Cluster policies, by the hints
+	local   []candidate // for Local policies, on this node
+	any     bool        // an endpoint on any node could serve: a Local policy without local ones drops, not rejects
+	here    []candidate // all endpoints that may run on this node, in any state
 }
 
 // A candidate is an endpoint at the number of one Service port.
@@ -28,7 +28,7 @@ func (c candidate) at() netip.AddrPort { return netip.AddrPortFrom(c.ep.Addr, c.
 // choose sorts the endpoints of a port by their use on this node.
 func choose(all []candidate, node Node) choice {
 	ready, fallback := split(all)
-	c := choice{any: len(ready)+len(fallback) > 0}
+	c := choice{all: all, any: len(ready)+len(fallback) > 0}
 	c.cluster = near(ready, node)
 	if len(ready) == 0 {
 		c.cluster = fallback
@@ -37,7 +37,6 @@ func choose(all []candidate, node Node) choice {
 	if len(c.local) == 0 {
 		c.local = filter(fallback, node.runs)
 	}
-	c.draining = all
 	c.here = filter(all, func(e *Endpoint) bool { return e.Node == node.Name || e.Node == "" })
 	return c
 }

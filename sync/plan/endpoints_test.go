@@ -213,11 +213,17 @@ func TestCandidates(t *testing.T) {
 	}
 }
 
-// Every endpoint that is listed and does not serve a list drains there: it keeps its connections as long as it is listed.
+// Every endpoint that is listed and does not serve a list drains there: it keeps its connections as long as it is listed. One of UDP
+// only as long as it serves.
 func TestDrainingIsAllThatIsListed(t *testing.T) {
-	svc := Service{Ports: []Port{port80}, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10")}}
-	f := Compute(Config{}, svc, []Slice{sliceOf(ep(1), ep(2, unready), ep(3, terminating), ep(4, dead))}, thisNode)
-	if diff := cmp.Diff([]int{2, 3, 4}, numbers(f.Frontends[0].Draining)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	for proto, want := range map[inet.Protocol][]int{inet.TCP: {2, 3, 4}, inet.UDP: {3}, inet.SCTP: {2, 3, 4}} {
+		port := Port{Name: "http", Proto: proto, Port: 80}
+		svc := Service{Ports: []Port{port}, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10")}}
+		in := sliceOf(ep(1), ep(2, unready), ep(3, terminating), ep(4, dead))
+		in.Ports = []SlicePort{{"http", proto, 8080}}
+		f := Compute(Config{}, svc, []Slice{in}, thisNode)
+		if diff := cmp.Diff(want, numbers(f.Frontends[0].Draining)); diff != "" {
+			t.Errorf("%v (-want +got):\n%s", proto, diff)
+		}
 	}
 }

@@ -81,7 +81,8 @@ type Frontend struct {
 	Affinity  time.Duration    // how long a client stays with an endpoint; 0: sessionAffinity None
 	Backends  []netip.AddrPort // its endpoints, in order
 
-	// Draining are the listed endpoints that get no new connections here; existing ones go on.
+	// Draining are the other listed endpoints: they get no new connections here, and existing ones go on. Of UDP, only
+	// those that are ready or serving.
 	Draining []netip.AddrPort
 
 	// Internal are the endpoints for internal sources, pods of this cluster and the node itself, where these are not the

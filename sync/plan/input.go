@@ -97,6 +97,9 @@ type Endpoint struct {
 	NodeHints []string // nodes that should use it; none: no hint
 }
 
+// serves reports whether clients of the endpoint get answers.
+func (e *Endpoint) serves() bool { return e.Ready || e.Serving }
+
 // standsIn reports whether the endpoint may serve where none is ready.
 func (e *Endpoint) standsIn() bool { return e.Serving && e.Terminating }
 

@@ -3,6 +3,8 @@ package plan
 import (
 	"net/netip"
 	"slices"
+
+	"kube-ipvs/internal/inet"
 )
 
 // A servicePort is one port of a Service in one family, with its endpoints chosen.
@@ -16,16 +18,17 @@ type servicePort struct {
 	local   served // where a policy is Local
 }
 
-// A served is a list of serving endpoints, with the listed ones that do not serve.
+// A served is a list of serving endpoints, with those that get no new connections and keep theirs.
 type served struct{ backends, draining []netip.AddrPort }
 
 func newPort(cfg *Config, svc *Service, port Port, family netip.Addr, chosen choice) servicePort {
-	p := servicePort{
-		cfg: cfg, svc: svc, port: port, family: family, chosen: chosen,
-		cluster: serve(chosen.cluster, chosen.draining),
+	all := chosen.all
+	if port.Proto == inet.UDP { // nothing tells its clients that an endpoint serves no more
+		all = filter(all, (*Endpoint).serves)
 	}
+	p := servicePort{cfg: cfg, svc: svc, port: port, family: family, chosen: chosen, cluster: serve(chosen.cluster, all)}
 	if svc.InternalLocal || svc.ExternalLocal {
-		p.local = serve(chosen.local, chosen.draining)
+		p.local = serve(chosen.local, all)
 	}
 	return p
 }

@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A client that keeps its port is served by another endpoint soon after its own is gone, wherever it is and whatever it
-// asks, and no other client notices.
+// A client that keeps its port stays with an endpoint that still serves. It is served by another one soon after its own serves no more,
+// wherever it is and whatever it asks, and no other client notices.
 func TestUDP(t *testing.T) {
 	st := newStage(t, setup{detector: clusterCIDR})
 	const strangers = 5000
@@ -47,11 +47,11 @@ func TestUDP(t *testing.T) {
 	}
 }
 
-// A phase is a time in which one endpoint, or all, went away or came back.
+// A phase is a time in which one endpoint, all or none went away, or all came back.
 type phase struct {
 	what, pod  string
 	begin, end time.Time
-	back       bool
+	none, back bool
 }
 
 // mostLost is how many datagrams a client may lose that moves: one whose answer finds the way back forgotten, and one that
@@ -80,13 +80,15 @@ func (st *stage) moveTalkers(to frontend, v6 bool) {
 		phase
 		to []endpoint
 	}{
-		{phase{what: "pod1 terminates", pod: "pod1"}, without("pod1", state("pod1", going))},
-		{phase{what: "pod2 is unready", pod: "pod2"}, without("pod2", state("pod2", down))},
+		{phase{what: "pod1 terminates, and serves"}, without("pod1", state("pod1", going))},
+		{phase{what: "pod1 serves no more", pod: "pod1"}, without("pod1", state("pod1", down))},
+		{phase{what: "pod2 is unready, pod1 is back", pod: "pod2"}, without("pod2", state("pod2", down))},
 		{phase{what: "far1 is removed", pod: "far1"}, without("far1")},
-		{phase{what: "all are removed"}, nil},
+		{phase{what: "all are removed", none: true}, nil},
 		{phase{what: "all are back", back: true}, allReady},
-		{phase{what: "pod1 terminates", pod: "pod1"}, without("pod1", state("pod1", going))},
-		{phase{what: "pod2 terminates, pod1 is back", pod: "pod2"}, without("pod2", state("pod2", going))},
+		{phase{what: "pod1 terminates, and serves"}, without("pod1", state("pod1", going))},
+		{phase{what: "pod1 is removed", pod: "pod1"}, without("pod1")},
+		{phase{what: "pod2 is removed, pod1 is back", pod: "pod2"}, without("pod2")},
 	} {
 		p.begin = time.Now()
 		st.change(p.to...)
@@ -95,7 +97,7 @@ func (st *stage) moveTalkers(to frontend, v6 bool) {
 		phases = append(phases, p.phase)
 		if p.pod != "" {
 			st.clean(p.pod)
-		} else if p.to == nil {
+		} else if p.none {
 			st.clean(serving...)
 		}
 	}
@@ -146,17 +148,15 @@ func (st *stage) judgePhase(p phase, talkers []*talker) {
 		r := talker.between(p.begin, p.end, p.back)
 		sent += r.sent
 		concerned := p.back || p.pod != "" && r.before == p.pod
-		// With an alias that goes, its clients move, too.
-		disturbed := concerned || st.svc.ExternalLocal
 		switch {
-		case p.pod == "" && !p.back:
+		case p.none:
 			continue // to be refused is all that clients can have
 		case p.back:
 			r.lost = r.later
 		}
 		lost += r.lost
 		late := concerned && (r.moved == 0 || r.moved > time.Second || r.last == p.pod)
-		noticed := !disturbed && (r.moved > 0 || r.lost > 0)
+		noticed := !concerned && (r.moved > 0 || r.lost > 0)
 		if late || noticed || r.lost > mostLost {
 			st.t.Errorf("%s: %s: concerned=%v %+v", p.what, talker.name, concerned, r)
 		}
