@@ -137,8 +137,11 @@ func (l *Loop) Owner(ctx context.Context, a plan.Address) (owner plan.Name, isOw
 	return owner, isOwned, err
 }
 
-// ask runs a question in the loop's goroutine and waits for it.
+// ask runs a question in the loop's goroutine and waits for it. One that comes too late is not asked.
 func (l *Loop) ask(ctx context.Context, question func()) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
 	answered := make(chan struct{})
 	select {
 	case l.questions <- func() { question(); close(answered) }:

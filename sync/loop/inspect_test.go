@@ -120,6 +120,18 @@ func TestInspectAfterTheEnd(t *testing.T) {
 	})
 }
 
+// A question whose asker has gone is not asked: a long row of them ends.
+func TestInspectForNobody(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	l := &Loop{questions: make(chan func(), 100)}
+	for range 100 {
+		if err := l.ask(ctx, func() { t.Error("asked") }); !errors.Is(err, context.Canceled) || len(l.questions) > 0 {
+			t.Fatalf("%v, %d questions", err, len(l.questions))
+		}
+	}
+}
+
 // A pass that has nothing to do is no sync.
 func TestIdleTurnsAreNoAttempts(t *testing.T) {
 	run(t, func(f *fake) {

@@ -97,10 +97,12 @@ func Explain(cfg Config, svc Service, in []Slice, node Node) Explanation {
 				continue
 			}
 			p.frontends(node, add)
+			cluster, local := chosen.cluster, chosen.local
+			out.Endpoints = slices.Grow(out.Endpoints, len(all))
 			for _, c := range all {
 				out.Endpoints = append(out.Endpoints, ExplainedEndpoint{
 					PortName: port.Name, Protocol: port.Proto, At: c.at(), Node: c.ep.Node,
-					Cluster: why(c, chosen.cluster, node, false), Local: why(c, chosen.local, node, true),
+					Cluster: why(c, isNext(&cluster, c), node, false), Local: why(c, isNext(&local, c), node, true),
 				})
 			}
 		}
@@ -108,12 +110,21 @@ func Explain(cfg Config, svc Service, in []Slice, node Node) Explanation {
 	return out
 }
 
-// why returns the reason why an endpoint is in a list or is not.
-func why(c candidate, list []candidate, node Node, local bool) Reason {
+// isNext reports whether a candidate is the first of a list, and takes it from there. Candidates come in the order of the list.
+func isNext(list *[]candidate, c candidate) bool {
+	if len(*list) == 0 || (*list)[0] != c {
+		return false
+	}
+	*list = (*list)[1:]
+	return true
+}
+
+// why returns the reason why an endpoint is chosen or is not.
+func why(c candidate, isChosen bool, node Node, local bool) Reason {
 	switch {
-	case slices.Contains(list, c) && c.ep.Ready:
+	case isChosen && c.ep.Ready:
 		return Serves
-	case slices.Contains(list, c):
+	case isChosen:
 		return StandsIn
 	case !c.ep.Ready && !c.ep.standsIn():
 		return NotReady

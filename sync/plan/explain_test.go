@@ -2,7 +2,11 @@ package plan
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -33,6 +37,45 @@ func TestExplainEndpoints(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// The endpoints that serve by their reasons are those that Compute gives to the frontends, in whatever order slices list them. Their
+// number may be great: each is not looked for among all others.
+func TestReasonsAreThoseOfCompute(t *testing.T) {
+	states := []edit{func(*Endpoint) {}, here, unready, terminating, dead, zones("b"), func(e *Endpoint) { here(e); terminating(e) }}
+	random := rand.New(rand.NewPCG(1, 2))
+	svc := Service{Ports: []Port{port80}, ClusterIPs: addrs("10.96.0.10"), LoadBalancerIPs: addrs("198.18.0.10"), ExternalLocal: true}
+	for _, n := range []int{1, 2, 3, 7, 100_000} {
+		for range max(1, 50/n) {
+			var all []Endpoint
+			for i := range n {
+				e := ep(0, states[random.IntN(len(states))])
+				e.Addr = netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+				all = append(all, e)
+			}
+			random.Shuffle(n, func(i, j int) { all[i], all[j] = all[j], all[i] })
+			in := []Slice{sliceOf(all[:n/2]...), sliceOf(all[n/3:]...)}
+			begin := time.Now()
+			x := Explain(Config{}, svc, in, thisNode)
+			if took := time.Since(begin); took > 10*time.Second {
+				t.Errorf("%d endpoints are explained in %v", n, took)
+			}
+			for _, fe := range Compute(Config{}, svc, in, thisNode).Frontends {
+				if fe.DropExternal { // only sources inside get its endpoints
+					continue
+				}
+				var want []netip.AddrPort
+				for _, e := range x.Endpoints {
+					if x.Reason(e, fe.Kind).IsServing() {
+						want = append(want, e.At)
+					}
+				}
+				if !slices.Equal(fe.Backends, want) {
+					t.Errorf("%d endpoints, %v: %d serve, %d by their reasons", n, fe.Kind, len(fe.Backends), len(want))
+				}
+			}
+		}
 	}
 }
 

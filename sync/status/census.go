@@ -3,6 +3,7 @@ package status
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -74,16 +75,17 @@ func (s *Server) count(ctx context.Context, _ *census) (census, error) {
 // counted returns the Service as a census has it.
 func (v view) counted() counted {
 	item := v.service()[0]
-	out := counted{name: v.name, state: item.State, isUnserved: item.Served < item.Frontends, isDraining: item.Draining > 0}
+	addresses := map[netip.Addr]struct{}{} // fewer than endpoints by far, where a Service has many ports
 	for i := range v.Frontends {
-		out.addresses = append(out.addresses, v.Frontends[i].Addr)
+		addresses[v.Frontends[i].Addr] = struct{}{}
 	}
-	for _, e := range v.Explanation.Endpoints {
-		out.addresses = append(out.addresses, e.At.Addr())
+	for i := range v.Explanation.Endpoints {
+		addresses[v.Explanation.Endpoints[i].At.Addr()] = struct{}{}
 	}
-	slices.SortFunc(out.addresses, netip.Addr.Compare)
-	out.addresses = slices.Clip(slices.Compact(out.addresses))
-	return out
+	return counted{
+		name: v.name, state: item.State, isUnserved: item.Served < item.Frontends, isDraining: item.Draining > 0,
+		addresses: slices.Clip(slices.SortedFunc(maps.Keys(addresses), netip.Addr.Compare)),
+	}
 }
 
 // is reports whether a filter selects the Service; the zero Filter selects all.

@@ -25,8 +25,9 @@ func (s *Server) explain(ctx context.Context, q Query) (out List[Explanation], e
 		}
 		out.Total = len(v.Frontends)
 		v.Frontends, out.Continue = cut(v.Frontends, q)
+		g := v.guide()
 		for i := range v.Frontends {
-			x, err := s.explainFrontend(ctx, v, &v.Frontends[i], q.From)
+			x, err := s.explainFrontend(ctx, g, &v.Frontends[i], q.From)
 			if err != nil {
 				return out, err
 			}
@@ -59,21 +60,21 @@ func (s *Server) explainAddress(ctx context.Context, to plan.Address, from netip
 		}
 		for i := range v.Frontends {
 			if fe := &v.Frontends[i]; fe.Address == to {
-				return s.explainFrontend(ctx, v, fe, from)
+				return s.explainFrontend(ctx, v.guide(), fe, from)
 			}
 		}
 	}
 	x := Explanation{Address: to.String()}
 	verdicts, err := s.Loop.Explain(ctx, to, from)
 	for _, verdict := range verdicts {
-		x.Ways = append(x.Ways, wayOf(verdict, from, view{}))
+		x.Ways = append(x.Ways, wayOf(verdict, from, guide{}))
 	}
 	return x, err
 }
 
-func (s *Server) explainFrontend(ctx context.Context, v view, fe *loop.InspectedFrontend, from netip.Addr) (Explanation, error) {
-	x := Explanation{Address: fe.Address.String(), Service: v.name.String(), Kind: fe.Kind.String(), Problems: v.problems()}
-	x.State, x.Reason = v.state(fe)
+func (s *Server) explainFrontend(ctx context.Context, g guide, fe *loop.InspectedFrontend, from netip.Addr) (Explanation, error) {
+	x := Explanation{Address: fe.Address.String(), Service: g.name.String(), Kind: fe.Kind.String(), Problems: g.problems()}
+	x.State, x.Reason = g.state(fe)
 	if from.IsValid() && from.Is4() != fe.Addr.Is4() {
 		from = netip.Addr{}
 	}
@@ -82,21 +83,18 @@ func (s *Server) explainFrontend(ctx context.Context, v view, fe *loop.Inspected
 		return Explanation{}, err
 	}
 	for _, verdict := range verdicts {
-		x.Ways = append(x.Ways, wayOf(verdict, from, v))
+		x.Ways = append(x.Ways, wayOf(verdict, from, g))
 	}
-	for _, e := range v.Explanation.Endpoints {
-		if !isBehind(e, fe) {
-			continue
-		}
-		if reason := v.Explanation.Reason(e, fe.Kind); !reason.IsServing() {
-			x.Others = append(x.Others, Idle{Address: e.At.String(), Pod: v.pods[e.At.Addr()], Node: e.Node, Reason: idleBecause(reason, e, fe.Kind)})
+	for _, e := range g.endpoints[keyOfFrontend(fe)] {
+		if reason := g.Explanation.Reason(*e, fe.Kind); !reason.IsServing() {
+			x.Others = append(x.Others, Idle{Address: e.At.String(), Pod: g.pods[e.At.Addr()], Node: e.Node, Reason: idleBecause(reason, e, fe.Kind)})
 		}
 	}
 	return x, nil
 }
 
 // idleBecause returns the reason why an endpoint gets no new connections. An external Local policy concerns sources outside only.
-func idleBecause(reason plan.Reason, e plan.ExplainedEndpoint, k plan.Kind) string {
+func idleBecause(reason plan.Reason, e *plan.ExplainedEndpoint, k plan.Kind) string {
 	if k != plan.ClusterIP && e.Cluster.IsServing() {
 		return reason.String() + ", from outside"
 	}
@@ -104,18 +102,15 @@ func idleBecause(reason plan.Reason, e plan.ExplainedEndpoint, k plan.Kind) stri
 }
 
 // wayOf returns a verdict as an item, with the pods and nodes of a Service's endpoints.
-func wayOf(verdict loop.Verdict, from netip.Addr, v view) Way {
+func wayOf(verdict loop.Verdict, from netip.Addr, g guide) Way {
 	out := Way{Origin: verdict.Origin.String(), Outcome: verdict.Outcome.String()}
 	if from.IsValid() {
 		out.From = from.String()
 	}
 	for _, at := range verdict.Endpoints {
-		stop := Stop{Address: at.String(), Pod: v.pods[at.Addr()], Chance: verdict.Share, Source: "kept"}
+		stop := Stop{Address: at.String(), Pod: g.pods[at.Addr()], Node: g.nodes[at], Chance: verdict.Share, Source: "kept"}
 		if verdict.Masqueraded || verdict.Hairpin && at.Addr() == from {
 			stop.Source = "masqueraded"
-		}
-		if i := slices.IndexFunc(v.Explanation.Endpoints, func(e plan.ExplainedEndpoint) bool { return e.At == at }); i >= 0 {
-			stop.Node = v.Explanation.Endpoints[i].Node
 		}
 		out.Endpoints = append(out.Endpoints, stop)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,9 +16,10 @@ import (
 type view struct {
 	name plan.Name
 	loop.Inspection
-	limit time.Duration // of drains
-	pods  map[netip.Addr]string
-	loads *loads // nil: not asked for
+	limit  time.Duration // of drains
+	behind map[portKey]*port
+	pods   map[netip.Addr]string
+	loads  *loads // nil: not asked for
 }
 
 // loads are the kernel's states behind a Service, and their sums.
@@ -35,6 +35,7 @@ type loads struct {
 func (s *Server) view(ctx context.Context, name plan.Name, single bool) (view, error) {
 	in, err := s.Loop.Inspect(ctx, name)
 	v := view{name: name, Inspection: in, limit: s.DrainLimit}
+	v.behind = v.ports()
 	if err == nil && single && s.Pods != nil {
 		v.pods = s.Pods(ctx, name)
 	}
@@ -102,11 +103,6 @@ func (v *view) problems() (out []string) {
 	return out
 }
 
-// isBehind reports whether an endpoint is one of a frontend's port and family.
-func isBehind(e plan.ExplainedEndpoint, fe *loop.InspectedFrontend) bool {
-	return fe.PortName == e.PortName && fe.Protocol == e.Protocol && fe.Addr.Is4() == e.At.Addr().Is4()
-}
-
 // service returns the Service's item.
 func (v view) service() []Service {
 	out := Service{Name: v.title(), State: Served, Created: v.Created, Problems: v.problems()}
@@ -122,13 +118,13 @@ func (v view) service() []Service {
 		}
 	}
 	out.Served = states[Served] + states[Limited] + states[Rejecting] + states[Dropping]
-	for _, e := range v.endpoints() {
-		out.Endpoints++
-		if e.State == Served || e.State == Limited {
+	out.Endpoints = len(v.Explanation.Endpoints)
+	for i := range v.Explanation.Endpoints {
+		if state, _ := v.serves(&v.Explanation.Endpoints[i]); state == Served || state == Limited {
 			out.Ready++
 		}
 	}
-	out.Draining = len(v.drains())
+	out.Draining = v.draining()
 	switch {
 	case states[Served] == out.Frontends && v.Waiting > 0:
 		out.State, out.Reason = Pending, fmt.Sprintf("%d changes are not programmed yet", v.Waiting)
@@ -216,7 +212,8 @@ func (v *view) state(fe *loop.InspectedFrontend) (State, string) {
 // endpoints returns the items of the Service's endpoints.
 func (v view) endpoints() []Endpoint {
 	var out []Endpoint
-	for _, e := range v.Explanation.Endpoints {
+	for i := range v.Explanation.Endpoints {
+		e := &v.Explanation.Endpoints[i]
 		at := addressOf(e.At, e.Protocol)
 		item := Endpoint{Name: v.title(), Port: e.PortName, Address: at.String(), Pod: v.pods[e.At.Addr()], Node: e.Node}
 		item.State, item.Reason = v.serves(e)
@@ -229,47 +226,14 @@ func (v view) endpoints() []Endpoint {
 	return out
 }
 
-// serves returns whether an endpoint gets new connections, with the reason: one for all frontends, or one for each kind.
-func (v *view) serves(e plan.ExplainedEndpoint) (State, string) {
-	var kinds []plan.Kind
-	on := false
+// draining returns the number of the Service's draining endpoints.
+func (v *view) draining() (n int) {
 	for i := range v.Frontends {
-		fe := &v.Frontends[i]
-		if !isBehind(e, fe) {
-			continue
+		if v.Frontends[i].Owner == v.name { // the kernel has the owner's endpoints there
+			n += len(v.Frontends[i].Drains)
 		}
-		if !slices.Contains(kinds, fe.Kind) {
-			kinds = append(kinds, fe.Kind)
-		}
-		state, _ := v.state(fe)
-		on = on || state != NotServed
 	}
-	serving := 0
-	var words []string
-	for _, k := range kinds {
-		reason := v.Explanation.Reason(e, k)
-		if reason.IsServing() {
-			serving++
-		}
-		words = append(words, fmt.Sprintf("%v: %v", k, reason))
-	}
-	if len(words) == 0 {
-		return NotServed, "the Service has no frontend of this port and family"
-	}
-	_, first, _ := strings.Cut(words[0], ": ")
-	if !slices.ContainsFunc(words, func(w string) bool { return !strings.HasSuffix(w, ": "+first) }) {
-		words = []string{first}
-	}
-	text := strings.Join(words, "; ")
-	switch {
-	case !on:
-		return NotServed, text + ", but no frontend is served"
-	case serving == len(kinds):
-		return Served, text
-	case serving > 0:
-		return Limited, text
-	}
-	return NotServed, text
+	return n
 }
 
 // drains returns the items of the Service's draining endpoints.
