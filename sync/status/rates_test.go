@@ -109,3 +109,77 @@ func TestShared(t *testing.T) {
 		}
 	})
 }
+
+// A result that fails takes no more time than one that does not, however often it is asked for: all pauses after failures are bounded by
+// its cost, and the first one by a minute. Nor does one that is dear and seldom asked for.
+func TestFailuresAreShared(t *testing.T) {
+	const cost = answerLimit
+	for _, tt := range []struct {
+		name         string
+		every        time.Duration
+		fails        func(made int) bool
+		first, later int // times that it is made in the first hour, and in each later one
+	}{
+		{"fails", 2 * time.Second, func(int) bool { return true }, 7, 3},
+		{"fails, seldom asked for", 2 * forgetAfter, func(int) bool { return true }, 7, 3},
+		{"fails now and then", 2 * time.Second, func(made int) bool { return made%2 == 1 }, 6, 6},
+		{"is dear, and seldom asked for", 2 * forgetAfter, func(int) bool { return false }, 3, 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				made := 0
+				s := shared[int]{make: func(ctx context.Context, _ *int) (int, error) {
+					if made++; !tt.fails(made) {
+						time.Sleep(cost - time.Second)
+						return made, nil
+					}
+					<-ctx.Done()
+					return 0, ctx.Err()
+				}}
+				for hour := range 4 {
+					before := made
+					for begin := time.Now(); time.Since(begin) < time.Hour; time.Sleep(tt.every) {
+						if n, err := s.get(t.Context()); (err == nil) != (n > 0) || err != nil && !errors.Is(err, context.DeadlineExceeded) {
+							t.Fatal(n, err)
+						}
+					}
+					if most := []int{tt.first, tt.later}[min(hour, 1)]; made-before > most {
+						t.Errorf("made %d times in hour %d, want at most %d", made-before, hour, most)
+					}
+				}
+				time.Sleep(time.Hour)
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				if s.last != nil {
+					t.Error("not forgotten")
+				}
+			})
+		})
+	}
+}
+
+// After a single failure there is a result within a minute or so, and the error tells when.
+func TestOneFailureHidesNothingForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failed := false
+		s := shared[int]{make: func(ctx context.Context, _ *int) (int, error) {
+			if !failed {
+				failed = true
+				<-ctx.Done()
+				return 0, ctx.Err()
+			}
+			return 1, nil
+		}}
+		if _, err := s.get(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		time.Sleep(firstPause / 2)
+		if _, err := s.get(t.Context()); err == nil || err.Error() != "context deadline exceeded; next attempt in 30s" {
+			t.Error(err)
+		}
+		time.Sleep(firstPause / 2)
+		if n, err := s.get(t.Context()); n != 1 || err != nil {
+			t.Errorf("after a minute: %d %v", n, err)
+		}
+	})
+}
