@@ -70,7 +70,11 @@ func NewMetrics(r prometheus.Registerer, cfg loop.MetricsConfig) *Metrics {
 		beat:         func() {},
 	}
 	r.MustRegister(m.operations, m.failures, m.reads, m.objects, m.batches, m.external, m.repaired, m.draining, m.ruleFailures, m.flowDuration, m.flowsDeleted)
-	for _, f := range cfg.Families { // so that an increase from none to one is one
+	for _, part := range []string{settingsPart, setsPart, serversPart, rulesPart} { // so that an increase from none to one is one
+		m.external.WithLabelValues(part)
+		m.repaired.WithLabelValues(part)
+	}
+	for _, f := range cfg.Families {
 		m.ruleFailures.WithLabelValues(f.String())
 		m.flowDuration.WithLabelValues(f.String())
 		m.flowsDeleted.WithLabelValues(f.String())

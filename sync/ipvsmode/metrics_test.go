@@ -10,10 +10,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
 	"golang.org/x/sys/unix"
 
 	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/reconcile"
 )
 
@@ -65,6 +68,17 @@ func (r *rig) values(name string) map[string]float64 {
 		out[strings.Join(labels, " ")] = value
 	}
 	return out
+}
+
+// The first external change is an increase: each component has its series from the start.
+func TestExternalChangesHaveSeries(t *testing.T) {
+	seen := prometheus.NewRegistry()
+	NewMetrics(seen, loop.MetricsConfig{})
+	for _, name := range []string{"kube_ipvs_external_changes_total", "kube_ipvs_external_changes_repaired_total"} {
+		if n, err := testutil.GatherAndCount(seen, name); n != 4 || err != nil {
+			t.Errorf("%s: %d series, %v, want 4", name, n, err)
+		}
+	}
 }
 
 // An object that the kernel refuses is counted once as failed, each time as a failure by its number, and not as present.

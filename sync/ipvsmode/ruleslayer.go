@@ -69,7 +69,7 @@ func (d *Dataplane) rulesLayer(f inet.Family) *rulesLayer {
 	return &rulesLayer{
 		kernel: d.cfg.Rules, rules: rules, count: d.count.layer("rules " + rules.Family.String()),
 		refused: d.count.ruleFailures.WithLabelValues(f.String()),
-		written: func() { d.invalidateFlows(f) }, drifted: func() { d.drift("rules") }, with: d.setLayer, quiet: func() bool { return d.givenUp(f) },
+		written: func() { d.invalidateFlows(f) }, drifted: func() { d.drift(rulesPart) }, with: d.setLayer, quiet: func() bool { return d.givenUp(f) },
 		job:   reconcile.Job{Start: d.cfg.Queue.Go},
 		polls: reconcile.Throttle{Min: pauseLeast, Max: pauseMost},
 	}

@@ -31,6 +31,14 @@ type lookout struct {
 // share bounds the cost of full scans: after one that took d, the next starts no sooner than share × d later.
 const share = 1000
 
+// The parts, as metrics and the log have them.
+const (
+	settingsPart = "settings"
+	setsPart     = "sets"
+	serversPart  = "servers"
+	rulesPart    = "rules"
+)
+
 // A part is one thing to check. An error is a difference, too.
 type part struct {
 	name   string
@@ -39,10 +47,10 @@ type part struct {
 
 // Verify implements loop.Dataplane: it reports whether anything differs, or was not seen in sync yet.
 func (d *Dataplane) Verify(ctx context.Context) bool {
-	wrong := d.any(ctx, part{"settings", d.settingsDiffer}, part{"sets", d.samplesDiffer}, part{"servers", d.countDiffers})
+	wrong := d.any(ctx, part{settingsPart, d.settingsDiffer}, part{setsPart, d.samplesDiffer}, part{serversPart, d.countDiffers})
 	d.pollRules(ctx)
 	if begin := time.Now(); !wrong && !begin.Before(d.lookout.due) {
-		wrong = d.any(ctx, part{"sets", d.countsDiffer}, part{"servers", d.tableDiffers})
+		wrong = d.any(ctx, part{setsPart, d.countsDiffer}, part{serversPart, d.tableDiffers})
 		d.lookout.scanned(begin, time.Since(begin))
 	}
 	return wrong || slices.ContainsFunc(d.rules, func(r *rulesLayer) bool { return r.stale })
@@ -61,7 +69,6 @@ func (l *lookout) scanned(begin time.Time, took time.Duration) {
 // drift notes a foreign change of a part. There may be more, so a full scan is next.
 func (d *Dataplane) drift(part string) {
 	d.count.external.WithLabelValues(part).Inc()
-	d.count.repaired.WithLabelValues(part) // it has a value before it grows
 	d.lookout.due = time.Time{}
 	c := d.changes[part]
 	if c == nil {
@@ -91,16 +98,16 @@ func (d *Dataplane) tellDrift(ctx context.Context) (parts []string) {
 // lacks reports whether something that others changed in a part could not be repaired.
 func (d *Dataplane) lacks(part string) bool {
 	switch part {
-	case "settings":
+	case settingsPart:
 		return d.settings.Lost() > 0
-	case "sets":
+	case setsPart:
 		for _, l := range d.members {
 			if l.Table.Lost() > 0 {
 				return true
 			}
 		}
 		return d.setLayer.Table.Lost() > 0
-	case "servers":
+	case serversPart:
 		return d.tables.servers.Lost()+d.tables.reals.Lost() > 0
 	}
 	return slices.ContainsFunc(d.rules, func(r *rulesLayer) bool { return r.Failing() > 0 })
