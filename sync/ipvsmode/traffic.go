@@ -269,9 +269,10 @@ func (t *Traffic) addServices(names []plan.Name, servers map[plan.Name][]ipvs.Ke
 }
 
 // addEndpoints is addServices for endpoints. It returns the number of Services whose endpoints have series: it stops at the
-// first that has too many.
+// first that has too many, and reads no more of its virtual servers than it takes to see that.
 func (t *Traffic) addEndpoints(ctx context.Context, names []plan.Name, servers map[plan.Name][]ipvs.Key, series int) (detailed int, err error) {
 	endpoints, read := map[endpoint]ipvs.Counters{}, map[ipvs.RealKey]ipvs.Counters{}
+services:
 	for _, name := range names {
 		of, counters := map[endpoint]ipvs.Counters{}, map[ipvs.RealKey]ipvs.Counters{}
 		for _, key := range servers[name] {
@@ -287,10 +288,11 @@ func (t *Traffic) addEndpoints(ctx context.Context, names []plan.Name, servers m
 				of[e] = of[e].Add(increase(t.reals[k], real.Counters))
 				counters[k] = real.Counters
 			}
+			if seriesOf*len(of) > series {
+				break services
+			}
 		}
-		if series -= seriesOf * len(of); series < 0 {
-			break
-		}
+		series -= seriesOf * len(of)
 		maps.Copy(endpoints, of)
 		maps.Copy(read, counters)
 		detailed++

@@ -198,6 +198,31 @@ func TestTrafficIsBounded(t *testing.T) {
 	}
 }
 
+// A Service with more endpoints than there may be series costs few readings of real servers: not one for each of its virtual servers.
+func TestTrafficOfAHugeServiceIsNotRead(t *testing.T) {
+	c := newCounter(t, 1000)
+	c.serve(t, "a", server(1), 1)
+	var ops []ipvs.Op
+	for port := range uint16(1000) {
+		key := ipvs.AddrKey(inet.TCP, netip.AddrPortFrom(netip.MustParseAddr("10.96.1.1"), 1+port))
+		c.own(key, plan.Name{Namespace: "default", Name: "huge"})
+		ops = append(ops, ipvs.Op{Verb: ipvs.AddServer, Key: key, Server: ipvs.Server{Scheduler: "rr"}})
+		for n := range byte(10) {
+			ops = append(ops, ipvs.Op{Verb: ipvs.AddReal, Key: key, Addr: netip.AddrPortFrom(pod(n).Addr(), 1+port), Real: ipvs.Real{Weight: 1}})
+		}
+	}
+	if errs := c.Do(t.Context(), ops); errs != nil {
+		t.Fatal(errs)
+	}
+	got := c.scrape(t)
+	if got["traffic_omitted_services endpoint"] != 1 || got["traffic_omitted_services service"] != 0 {
+		t.Errorf("omitted: %v", got)
+	}
+	if most := 1 + 1000/seriesOf/10 + 1; c.counting.reals > most { // one of the other Service, and those with as many endpoints as there may be
+		t.Errorf("%d readings of real servers, want at most %d", c.counting.reals, most)
+	}
+}
+
 // Scrapes at the same time share one reading, and one that is fresh serves the next.
 func TestTrafficIsReadOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
