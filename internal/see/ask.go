@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -84,9 +85,29 @@ func parseService(text, namespace string) (status.Query, error) {
 func tabulate(out io.Writer, rows ...[]string) error {
 	w := tabwriter.NewWriter(out, 0, 8, 3, ' ', 0)
 	for _, row := range rows {
-		fmt.Fprintln(w, strings.TrimRight(strings.Join(row, "\t"), "\t"))
+		cells := make([]string, 0, len(row))
+		for _, cell := range row {
+			cells = append(cells, printable(cell))
+		}
+		fmt.Fprintln(w, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
 	}
 	return w.Flush()
+}
+
+// printable replaces what a terminal would obey. Others write names of pods, fields of Services and answers of nodes, and not all of it is
+// held to a form by the API server.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '\uFFFD'
+	}, text)
+}
+
+// printLine prints a line with the texts of others in it.
+func printLine(out io.Writer, format string, texts ...any) {
+	fmt.Fprintln(out, printable(fmt.Sprintf(format, texts...)))
 }
 
 // repeat calls a function once, or every interval until the context ends.

@@ -100,17 +100,18 @@ func printExplanations(out io.Writer, list []status.Explanation, short bool) err
 }
 
 func printExplanation(out io.Writer, x status.Explanation, short bool) error {
-	fmt.Fprintln(out, heading(x))
+	printLine(out, "%s", heading(x))
 	for _, w := range x.Ways {
 		if short {
-			fmt.Fprintf(out, "  From %s: %s\n", sender(w), outcome(w))
+			printLine(out, "  From %s: %s", sender(w), outcome(w))
 			continue
 		}
-		fmt.Fprintf(out, "\nFrom %s: %s\n", sender(w), outcome(w))
+		fmt.Fprintln(out)
+		printLine(out, "From %s: %s", sender(w), outcome(w))
 		for i, s := range w.Steps {
-			fmt.Fprintf(out, "  %d. %s\n", i+1, s.Text)
+			printLine(out, "  %d. %s", i+1, s.Text)
 			if s.Command != "" {
-				fmt.Fprintf(out, "       $ %s\n", s.Command)
+				printLine(out, "       $ %s", s.Command)
 			}
 		}
 		if err := printStops(out, w.Endpoints); err != nil {
@@ -128,7 +129,8 @@ func printExplanation(out io.Writer, x status.Explanation, short bool) error {
 		}
 	}
 	for _, p := range x.Problems {
-		fmt.Fprintf(out, "\nProblem of the Service: %s\n", p)
+		fmt.Fprintln(out)
+		printLine(out, "Problem of the Service: %s", p)
 	}
 	return nil
 }

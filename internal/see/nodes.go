@@ -202,7 +202,7 @@ func printAgreement(out io.Writer, lag time.Duration, found status.ClusterStatus
 	}
 	fmt.Fprintf(out, "\n%d nodes: %s.\n", len(found.Nodes), dash(strings.Join(states, ", ")))
 	if n := found.NotCompared; len(n) > 0 {
-		fmt.Fprintf(out, "Services were not compared on %s: no answer.\n", someOf(n))
+		printLine(out, "Services were not compared on %s: no answer.", someOf(n))
 	}
 	if len(found.Disagreements) == 0 {
 		if len(found.NotCompared) == 0 && count[status.Ready]+count[status.NotReady] > 1 {

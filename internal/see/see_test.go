@@ -52,6 +52,7 @@ type seen struct {
 	settings    *sysctl.Fake
 	queue       *loop.Queue
 	converged   chan error
+	pods        map[netip.Addr]string
 	ticks       atomic.Int64 // of the server's clock: two seconds for each answer to a command
 }
 
@@ -79,6 +80,7 @@ func see(t *testing.T) *seen {
 	l := ipvsmode.New(s.config(source))
 	server := status.Server{
 		Loop: l, Meter: ipvsmode.Meter{Table: &busy{Fake: s.table, reads: map[ipvs.Key]uint64{}}, Settings: s.settings}, Node: "node1", DrainLimit: 15 * time.Minute,
+		Pods: func(context.Context, plan.Name) map[netip.Addr]string { return s.pods },
 		State: func() status.Node {
 			return status.Node{Version: "v1.2.3", Mode: "ipvs", VIPMode: "divert", Started: noon.Add(-26 * time.Hour), Ready: true, Synced: noon.Add(-3 * time.Second)}
 		},

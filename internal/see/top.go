@@ -85,7 +85,7 @@ func (a *asking) top(ctx context.Context, out io.Writer, q status.Query, limit i
 
 func printRates(out io.Writer, rates status.List[status.Rate], byEndpoint bool) error {
 	if rates.Uncounted != "" {
-		fmt.Fprintln(out, rates.Uncounted)
+		printLine(out, "%s", rates.Uncounted)
 	}
 	header := []string{"NAMESPACE", "SERVICE"}
 	if byEndpoint {
