@@ -31,9 +31,9 @@ func TestNodePortsFollowAddresses(t *testing.T) {
 	for _, a := range second {
 		at := netip.AddrPortFrom(a.Addr(), svc.Ports[0].NodePort)
 		addAddress(t, "eth0", a)
-		came := within(t, time.Second, fmt.Sprint(at, " answers"), func() bool { return w.everybody(at) })
+		came := within(t, 5*time.Second, fmt.Sprint(at, " answers"), func() bool { return w.everybody(at) })
 		delAddress(t, "eth0", a)
-		went := within(t, time.Second, fmt.Sprint(at, " is gone"), func() bool { return !p.serves(at) })
+		went := within(t, 5*time.Second, fmt.Sprint(at, " is gone"), func() bool { return !p.serves(at) })
 		if a := w.ask(question{fromOutside, inet.TCP, at}, time.Second); a.Err == nil {
 			t.Errorf("%v, which the node has lost, still answers: %v", at, a)
 		}
