@@ -26,7 +26,7 @@ import (
 // IPVS, the sets and the dummy link, or not from a container.
 var modules = []string{
 	"ip_vs", "dummy", "ip_set", "ip_set_hash_ip", "ip_set_hash_ipport", "ip_set_hash_ipportip", "ip_set_hash_ipportnet", "ip_set_hash_net",
-	"xt_set", "xt_NETMAP", "xt_connmark", "nf_conntrack_netlink",
+	"xt_set", "xt_NETMAP", "xt_connmark", "xt_ipvs", "nf_conntrack_netlink",
 }
 
 // openKernel opens the kernel's tables. Each error names the missing part and the remedy.

@@ -144,6 +144,12 @@ const (
 	unknown = "-m conntrack ! --ctstate RELATED,ESTABLISHED"
 )
 
+// Packets that IPVS sends on, and all others.
+const (
+	sent    = "-m ipvs --ipvs"
+	notSent = "-m ipvs ! --ipvs"
+)
+
 // Packets of TCP that begin a connection, and all others: "--syn" as iptables-save writes it.
 const (
 	onlySYN = "-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN"
@@ -254,11 +260,14 @@ func (r rules) cluster() []string {
 // it keeps a packet's route if the real server is on this node. If it is elsewhere, the packet comes here once more on its way there,
 // and must lose the mark: a tunnel would copy it to the outer packet, which may go to an address that is a load balancer's here. In
 // other connections the bit is somebody else's.
+//
+// All that IPVS sends on passes here, also others' packets. Its destination is an endpoint by now, whose address and port may be a
+// frontend, too: no decision and no mark for the frontend is meant for it.
 func (r rules) mangleOutput() []string {
 	own := r.cfg.Marks.Own
 	return slices.Concat(
 		r.diverted(fmt.Sprintf("-m mark --mark %#x/%#[1]x %s %s", own, r.connmark(own), setMark(0, own))),
-		[]string{unknown + " -j KIPVS-OWN"},
+		[]string{sent + " -j RETURN", unknown + " -j KIPVS-OWN"},
 		r.diverted(matchSet(r.sets.External, "dst,dst")+" "+setMark(own, own)))
 }
 
@@ -379,6 +388,6 @@ func (r rules) filterOutput() []string {
 		to + " -j REJECT",
 		"-m conntrack --ctstate DNAT -j RETURN",
 		toLink + " -p tcp " + reset, toLink + " -j REJECT",
-		r.unknownToIPVS(r.sets.Frontends, reset),
+		r.unknownToIPVS(r.sets.Frontends, notSent+" "+reset),
 	}
 }
