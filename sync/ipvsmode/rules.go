@@ -279,7 +279,10 @@ func (r rules) own() []string {
 	if !r.cfg.Detector.Detects(r.is4) && !r.cfg.Bind {
 		// Without a detector cluster-IP traffic keeps its source. (In bind mode the node's source is the cluster IP
 		// itself, which no endpoint could answer.)
-		out = append(out, r.mapped(), r.treated(MasqueradeExternal)+" "+setMark(0, m.Mask()), fmt.Sprintf("-m mark --mark %#x/%#x -j RETURN", 0, m.Mask()))
+		out = append(out, r.mapped(),
+			r.treated(KeepSource)+" "+setMark(m.Masquerade, m.Mask()),
+			r.treated(MasqueradeExternal)+" "+setMark(0, m.Mask()),
+			fmt.Sprintf("-m mark --mark %#x/%#x -j RETURN", 0, m.Mask()))
 	}
 	out = append(out, setMark(m.Masquerade, m.Masquerade), setConnmark(m.Masquerade, m.Masquerade))
 	return append(out, r.diverted(matchSet(r.sets.External, "dst,dst")+" "+setConnmark(m.Own, m.Own))...)

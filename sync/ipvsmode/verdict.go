@@ -276,7 +276,7 @@ func (w *way) seen() bool {
 	detects := w.Detector.Detects(w.To.Addr.Is4())
 	treatment := TreatmentOf(w.Frontend)
 	switch {
-	case w.Origin == loop.FromNode && (detects || w.Bind || treatment == Masquerade || treatment == DropExternal):
+	case w.Origin == loop.FromNode && (detects || w.Bind || treatment != MasqueradeExternal):
 		w.Masqueraded = true
 		w.step(show, "The node's own connections are masqueraded.")
 	case treatment == Masquerade:

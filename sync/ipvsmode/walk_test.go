@@ -8,6 +8,8 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/iptables"
+	"kube-ipvs/sync/loop"
+	"kube-ipvs/sync/plan"
 )
 
 // A walker is the first packet of a TCP connection on its way through rules, with all that they can tell of it.
@@ -146,4 +148,37 @@ func TestOwnMarkIsForIPVSAlone(t *testing.T) {
 			t.Errorf("sent %v: mark %#x, the connection's %#x (%s)", sent, w.mark, w.connmark, end)
 		}
 	}
+}
+
+// The node's own connections to external frontends are masqueraded, whatever the policy and whether or not pods can be found. Only to
+// cluster IPs they keep their source where pods cannot be found.
+func TestOwnConnectionsAreMasqueraded(t *testing.T) {
+	m, sets := MarksFor(14), SetsOf(inet.IPv4)
+	for _, d := range detectors {
+		for _, bind := range []bool{false, true} {
+			for _, as := range []Treatment{KeepSource, DropExternal, Masquerade, MasqueradeExternal} {
+				w := walker{
+					t: t, rules: Rules(RulesConfig{Marks: m, Detector: d.Detector, Bind: bind}, inet.IPv4),
+					sets: []string{sets.Frontends.Name}, frontend: m.Value(as), mask: m.Mask(),
+				}
+				want := m.Masquerade
+				if as == MasqueradeExternal && !bind && !d.Detects(true) {
+					want = 0
+				}
+				if end := w.hook("mangle", "OUTPUT"); end != "" || w.mark&m.Masquerade != want || w.connmark != want {
+					t.Errorf("%s, bind %v, %v: mark %#x, the connection's %#x, want %#x (%s)", d.name, bind, as, w.mark, w.connmark, want, end)
+				}
+				s := Situation{Marks: m, Detector: d.Detector, Bind: bind, Frontend: frontendOf(as)}
+				s.To.Addr = aPod
+				if got := Decide(s, loop.FromNode, aNode).Masqueraded; got != (want != 0) {
+					t.Errorf("%s, bind %v, %v: explained as masqueraded %v", d.name, bind, as, got)
+				}
+			}
+		}
+	}
+}
+
+// frontendOf returns a frontend with a treatment.
+func frontendOf(t Treatment) *plan.Frontend {
+	return &plan.Frontend{DropExternal: t == DropExternal, Masquerade: map[Treatment]plan.Masquerade{Masquerade: plan.MasqueradeAll, MasqueradeExternal: plan.MasqueradeExternal}[t]}
 }
