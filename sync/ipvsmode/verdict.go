@@ -17,9 +17,10 @@ import (
 // (rules.go) carry the decisions out, and the packet matrix holds one against the other.
 type Situation struct {
 	To       plan.Address
-	Frontend *plan.Frontend // nil: no Service has the address and port
-	Off      string         // why the frontend is not on, or ""
-	Alias    bool           // internal sources are led to the frontend's Internal endpoints
+	Frontend *plan.Frontend          // nil: no Service has the address and port
+	Off      string                  // why the frontend is not on, or ""
+	Alias    bool                    // internal sources are led to the frontend's Internal endpoints
+	Hairpins map[netip.AddrPort]bool // the endpoints that are masqueraded when they meet themselves
 
 	Node     plan.Node
 	Ranges   []netip.Prefix // of cluster IPs
@@ -49,10 +50,27 @@ func (d *Dataplane) situation(to plan.Address) Situation {
 	s.Alias = d.tables.hasAlias(s.Frontend)
 	if !d.tables.has(to.Addr) {
 		s.Off = fmt.Sprintf("this node does not have %v", inet.FamilyOf(to.Addr))
-	} else if on := d.tables.members[d.tables.sets(to.Addr).Frontends.Name]; !stands(on, MemberOf(KeyOf(to))) {
+		return s
+	}
+	s.Hairpins = d.hairpins(s.Frontend)
+	if on := d.tables.members[d.tables.sets(to.Addr).Frontends.Name]; !stands(on, MemberOf(KeyOf(to))) {
 		s.Off = offBecause(d.Status(to))
 	}
 	return s
+}
+
+// hairpins returns the endpoints of a frontend that are masqueraded when they meet themselves.
+func (d *Dataplane) hairpins(fe *plan.Frontend) map[netip.AddrPort]bool {
+	out := map[netip.AddrPort]bool{}
+	set := d.tables.members[d.tables.sets(fe.Addr).Hairpins.Name]
+	all := fe.Backends
+	if fe.Internal != nil {
+		all = slices.Concat(all, fe.Internal.Backends)
+	}
+	for _, at := range all {
+		out[at] = stands(set, hairpin(at, fe.Protocol))
+	}
+	return out
 }
 
 // offBecause returns the reason why a frontend is not on.
@@ -291,7 +309,11 @@ func (w *way) seen() bool {
 		w.step(w.treatment(), "The endpoint sees the source's own address.")
 	}
 	i := slices.IndexFunc(w.Endpoints, func(at netip.AddrPort) bool { return at.Addr() == w.from })
-	if i >= 0 && !w.Masqueraded {
+	switch {
+	case i < 0 || w.Masqueraded:
+	case !w.Hairpins[w.Endpoints[i]]:
+		w.step(w.test(w.sets.Hairpins, hairpin(w.Endpoints[i], w.To.Protocol)), "Where the endpoint meets itself, it is on another node, and answers itself past IPVS.")
+	default:
 		w.Hairpin = true
 		w.step(w.test(w.sets.Hairpins, hairpin(w.Endpoints[i], w.To.Protocol)), "Where the endpoint meets itself, it is masqueraded: it would answer itself past IPVS.")
 	}

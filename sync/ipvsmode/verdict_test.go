@@ -50,6 +50,8 @@ func TestDecide(t *testing.T) {
 			}},
 		{"and the alias is taken", &plan.Frontend{Kind: plan.ExternalIP, Backends: both[:1], Internal: &plan.Internal{Backends: both}}, nil,
 			[]string{"pod: 1/1 of 10.244.9.9:8080, or itself masqueraded", "node: 1/1 of 10.244.9.9:8080, masqueraded", "outside: 1/1 of 10.244.9.9:8080"}},
+		{"a source that is an endpoint on another node", &plan.Frontend{Masquerade: plan.MasqueradeExternal, Backends: both}, func(s *Situation) { s.Hairpins = nil },
+			[]string{"pod: 1/2 of 10.244.9.9:8080 10.244.2.1:8080", "node: 1/2 of 10.244.9.9:8080 10.244.2.1:8080, masqueraded", "outside: 1/2 of 10.244.9.9:8080 10.244.2.1:8080, masqueraded"}},
 		{"internal Local, none here", &plan.Frontend{Restricted: true}, nil, []string{"pod: dropped", "node: dropped", "outside: dropped"}},
 		{"source ranges", &plan.Frontend{Kind: plan.LoadBalancerIP, Restricted: true, SourceRanges: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, Masquerade: plan.MasqueradeAll, Backends: []netip.AddrPort{far}}, nil,
 			[]string{"pod: dropped", "node: dropped", "outside: 1/1 of 10.244.2.1:8080, masqueraded"}},
@@ -64,7 +66,7 @@ func TestDecide(t *testing.T) {
 			s := Situation{
 				To:   plan.Address{Addr: netip.MustParseAddr("10.96.0.10"), Port: 80, Protocol: inet.TCP},
 				Node: plan.Node{Own: []netip.Addr{aNode}, Primary: []netip.Addr{aNode}}, Ranges: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12")},
-				Detector: pods, Marks: MarksFor(14), Frontend: tt.fe,
+				Detector: pods, Marks: MarksFor(14), Frontend: tt.fe, Hairpins: map[netip.AddrPort]bool{here: true},
 			}
 			if tt.fe != nil {
 				tt.fe.Address = s.To
@@ -114,7 +116,7 @@ func TestStepsShowTheirCommands(t *testing.T) {
 	to := plan.Address{Addr: netip.MustParseAddr("2001:db8::1"), Port: 53, Protocol: inet.UDP}
 	at := netip.MustParseAddrPort("[fd00::1]:53")
 	v := Decide(Situation{
-		To: to, Marks: MarksFor(14), Detector: Detector{Prefixes: []netip.Prefix{netip.MustParsePrefix("fd00::/64")}},
+		To: to, Marks: MarksFor(14), Detector: Detector{Prefixes: []netip.Prefix{netip.MustParsePrefix("fd00::/64")}}, Hairpins: map[netip.AddrPort]bool{at: true},
 		Frontend: &plan.Frontend{Address: to, Kind: plan.ExternalIP, Scheduler: "rr", Backends: []netip.AddrPort{at}, Masquerade: plan.MasqueradeNone,
 			Restricted: true, SourceRanges: []netip.Prefix{netip.MustParsePrefix("fd00::/64")}},
 	}, loop.FromPod, at.Addr())

@@ -57,7 +57,7 @@ func Compute(cfg Config, svc Service, in []Slice, node Node) Desired {
 		for _, family := range families(svc) {
 			p := newPort(&cfg, &svc, port, family, choose(candidates(port, family.Is4(), in), node))
 			p.frontends(node, add)
-			f.Hairpins = append(f.Hairpins, p.hairpins()...)
+			f.Hairpins = append(f.Hairpins, p.hairpins(node)...)
 			f.noteUnserved(&svc, &p)
 		}
 		f.UsesAddresses = f.UsesAddresses || port.NodePort != 0

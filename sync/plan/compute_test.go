@@ -63,17 +63,20 @@ func TestRangesOfTheNode(t *testing.T) {
 	}
 }
 
-// Endpoints that may run here may meet themselves, whatever their state; those that certainly run elsewhere not.
+// Endpoints that may run here may meet themselves, whatever their state. Those that certainly run elsewhere may where they serve and the
+// external policy is Local: all else that leads them back to themselves is masqueraded anyway, or their own node's.
 func TestHairpins(t *testing.T) {
 	nowhere := func(e *Endpoint) { e.Node = "" }
-	svc := Service{Ports: []Port{port80}, ClusterIPs: addrs("10.96.0.10")}
-	f := Compute(Config{}, svc, []Slice{sliceOf(ep(1, here), ep(2), ep(3, here, dead), ep(4, here, unready), ep(5, nowhere))}, thisNode)
-	var got []netip.AddrPort
-	for _, h := range f.Hairpins {
-		got = append(got, h.At)
-	}
-	if diff := cmp.Diff([]int{1, 3, 4, 5}, numbers(got)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	endpoints := sliceOf(ep(1, here), ep(2), ep(3, here, dead), ep(4, here, unready), ep(5, nowhere), ep(6, unready))
+	for local, want := range map[bool][]int{false: {1, 3, 4, 5}, true: {1, 3, 4, 5, 2}} {
+		svc := Service{Ports: []Port{port80}, ClusterIPs: addrs("10.96.0.10"), ExternalLocal: local}
+		var got []netip.AddrPort
+		for _, h := range Compute(Config{}, svc, []Slice{endpoints}, thisNode).Hairpins {
+			got = append(got, h.At)
+		}
+		if diff := cmp.Diff(want, numbers(got)); diff != "" {
+			t.Errorf("external Local %v (-want +got):\n%s", local, diff)
+		}
 	}
 }
 

@@ -37,7 +37,7 @@ func choose(all []candidate, node Node) choice {
 	if len(c.local) == 0 {
 		c.local = filter(fallback, node.runs)
 	}
-	c.here = filter(all, func(e *Endpoint) bool { return e.Node == node.Name || e.Node == "" })
+	c.here = filter(all, node.mayRun)
 	return c
 }
 

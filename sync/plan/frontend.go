@@ -31,8 +31,8 @@ type Desired struct {
 	Service   Name
 	Frontends []Frontend
 
-	// Hairpins are the endpoints that may run on this node: packets from one of them to itself through a frontend are
-	// masqueraded, or it would see its own address and answer past the proxy.
+	// Hairpins are the endpoints that may meet themselves through this node: packets from one of them to itself through a frontend
+	// are masqueraded, or it would see its own address and answer past the proxy.
 	Hairpins []Hairpin
 
 	// Health is the answer of the Service's health-check node port, or nil.

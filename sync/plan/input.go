@@ -115,6 +115,9 @@ type Node struct {
 // runs reports whether an endpoint is on the node.
 func (n Node) runs(e *Endpoint) bool { return n.Name != "" && e.Node == n.Name }
 
+// mayRun reports whether an endpoint is on the node, or on none that is known.
+func (n Node) mayRun(e *Endpoint) bool { return e.Node == n.Name || e.Node == "" }
+
 // Source returns the source of the node's connections to cluster IPs of a family: the primary address, or else the first of
 // its own; the zero Addr if it has none.
 func (n Node) Source(is4 bool) netip.Addr {

@@ -147,10 +147,20 @@ func withAddress(fe Frontend, node Node) []netip.Prefix {
 	return append(slices.Clip(fe.SourceRanges), netip.PrefixFrom(fe.Addr, fe.Addr.BitLen()))
 }
 
-func (p *servicePort) hairpins() []Hairpin {
+// hairpins returns the endpoints that may be led back to themselves without being masqueraded anyway: those of this node, and where an
+// external policy is Local those of other nodes that internal sources get. A pod of another node that asks here may be one of these.
+func (p *servicePort) hairpins(node Node) []Hairpin {
 	var out []Hairpin
 	for _, c := range p.chosen.here {
 		out = append(out, Hairpin{p.port.Proto, c.at()})
+	}
+	if !p.svc.ExternalLocal {
+		return out
+	}
+	for _, c := range p.chosen.cluster {
+		if !node.mayRun(c.ep) {
+			out = append(out, Hairpin{p.port.Proto, c.at()})
+		}
 	}
 	return out
 }

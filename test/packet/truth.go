@@ -13,12 +13,13 @@ import (
 type source string
 
 const (
-	fromPod      source = "pod here"      // L: a pod on this node
-	fromEndpoint source = "endpoint"      // H: a pod on this node that serves the Service itself
-	fromNode     source = "node"          // N: a process of the node
-	fromFarPod   source = "pod elsewhere" // R: a pod on another node that sends to this one
-	fromOutside  source = "outside"       // X: a client that is no part of the cluster
-	fromClosed   source = "closed pod"    // a pod on this node that another agent's policies are for
+	fromPod      source = "pod here"           // L: a pod on this node
+	fromEndpoint source = "endpoint"           // H: a pod on this node that serves the Service itself
+	fromFarSelf  source = "endpoint elsewhere" // a pod on another node that serves the Service itself, and sends to this one
+	fromNode     source = "node"               // N: a process of the node
+	fromFarPod   source = "pod elsewhere"      // R: a pod on another node that sends to this one
+	fromOutside  source = "outside"            // X: a client that is no part of the cluster
+	fromClosed   source = "closed pod"         // a pod on this node that another agent's policies are for
 )
 
 // A frontend is the kind of address that a packet goes to.

@@ -39,7 +39,7 @@ var (
 )
 
 // byCIDR is who is inside if pods are found by their addresses, those of other nodes included.
-var byCIDR = map[source]bool{fromPod: true, fromEndpoint: true, fromFarPod: true}
+var byCIDR = map[source]bool{fromPod: true, fromEndpoint: true, fromFarPod: true, fromFarSelf: true}
 
 // TestTruth asks every frontend of Services with every policy, protocol and state of endpoints from every source, and
 // holds what comes against the specification.
@@ -48,7 +48,9 @@ func TestTruth(t *testing.T) {
 	for _, mode := range []string{"divert", "bind"} {
 		t.Run(mode, func(t *testing.T) {
 			p := start(t, setup{bind: mode == "bind", detector: clusterCIDR})
-			newTable(w, p, rule{inside: byCIDR}).run(t, protocols)
+			tt := newTable(w, p, rule{inside: byCIDR})
+			tt.sources = append(slices.Clone(sources), fromFarSelf)
+			tt.run(t, protocols)
 		})
 	}
 }
@@ -146,7 +148,7 @@ func (tt *truthTable) cells(svc plan.Service, r rule, name string) [][]cell {
 		for _, to := range frontends {
 			for _, from := range tt.sources {
 				at, want := tt.w.address(svc, to, v6), r.truth(from, to)
-				if (from == fromFarPod || from == fromOutside) && pastThisNode(want) {
+				if r.pastThisNode(from, want) {
 					continue
 				}
 				row = append(row, cell{fmt.Sprintf("%s: %v", name, at), from, to, at, svc.Ports[0].Proto, r, want})
@@ -158,9 +160,20 @@ func (tt *truthTable) cells(svc plan.Service, r rule, name string) [][]cell {
 }
 
 // pastThisNode says that an endpoint on another node would see the address of a client that is not on this node, and answer
-// it without this node, which alone knows whom the client asked. No proxy can make that work; a pod asks its own node's.
-func pastThisNode(o outcome) bool {
-	return !o.masqueraded && slices.ContainsFunc(o.who, func(e endpoint) bool { return !e.here })
+// it without this node, which alone knows whom the client asked. No proxy can make that work; a pod asks its own node's. An endpoint
+// that is led back to itself is masqueraded where the policy is external Local: pods ask another node by such an address at most.
+func (r rule) pastThisNode(from source, o outcome) bool {
+	if from != fromFarPod && from != fromFarSelf && from != fromOutside {
+		return false
+	}
+	return !o.masqueraded && slices.ContainsFunc(o.who, func(e endpoint) bool {
+		return !e.here && !(itself(from, e.pod) && r.externalLocal)
+	})
+}
+
+// itself reports whether a pod that answers is the source.
+func itself(from source, pod string) bool {
+	return from == fromEndpoint && pod == "pod1" || from == fromFarSelf && pod == "far1"
 }
 
 // ask asks the rows, some at a time.
@@ -251,9 +264,8 @@ func (tt *truthTable) complain(c cell, a lab.Answer) string {
 		return fmt.Sprintf("%s answered, want one of %v", a.Who, c.want.who)
 	}
 	host := tt.w.host(c.from)
-	itself := c.from == fromEndpoint && a.Who == "pod1"
 	masqueraded := slices.Contains(tt.own, a.Source.Addr())
-	switch want := c.want.masqueraded || itself; {
+	switch want := c.want.masqueraded || itself(c.from, a.Who); {
 	case c.from == fromNode && masqueraded:
 		return ""
 	case masqueraded != want, !masqueraded && a.Source.Addr() != host.Addr(c.at.Addr().Is6()):

@@ -67,6 +67,8 @@ func (w *world) host(from source) *lab.Host {
 		return w.Pod("pod2")
 	case fromNode:
 		return w.Node
+	case fromFarSelf:
+		return w.Pod("far1")
 	case fromFarPod:
 		return w.Pod("faraway")
 	}
