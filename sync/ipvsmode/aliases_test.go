@@ -224,6 +224,27 @@ func TestAliasIsPassedOn(t *testing.T) {
 	}
 }
 
+// Who comes when an alias is free has it at once, and is not told of a frontend that is gone.
+func TestFreeAliasIsTakenAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.set(1, hereAndElsewhere(), atAddress("198.18.0.1"))
+		r.start()
+		r.queue.Synced()
+		synctest.Wait()
+		r.remove(1)
+		synctest.Wait()
+		r.change(2, hereAndElsewhere(), atAddress("203.18.0.1"))
+		synctest.Wait()
+		if len(r.aliasOf("203.18.0.1")) != 2 {
+			t.Error("no alias")
+		}
+		if i := slices.IndexFunc(r.reports, func(s string) bool { return strings.Contains(s, "same bytes") }); i >= 0 {
+			t.Errorf("told of a frontend that is gone: %s", r.reports[i])
+		}
+	})
+}
+
 // A frontend waits once for an alias, however often it changes, and no more when it goes; an alias that nobody needs is forgotten.
 func TestAliasesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -246,6 +246,7 @@ func (d *Dataplane) Sync(ctx context.Context, update func()) loop.Result {
 	d.items.forget()
 	if update != nil && (d.begun || !d.ownersUnknown()) { // or all existing objects would look undesired
 		d.begun = true
+		d.passOn() // also forgets aliases that nobody needs, before somebody is told that they are taken
 		update()
 		d.passOn()
 		d.converge(ctx)
