@@ -278,6 +278,13 @@ func TestEventsOnTheNodeComeFirst(t *testing.T) {
 	if e := q.take(); e != nil {
 		t.Errorf("took %v, want none", e)
 	}
+	q.add(event("Service", 1, 0)) // one on the Node that comes again and again does not keep it back
+	for i, want := range []string{"Service", nodeKind, nodeKind} {
+		q.add(event(nodeKind, 0, 0))
+		if e := q.take(); e == nil || e.Regarding.Kind != want {
+			t.Errorf("%d: took %v, want an Event on a %s", i, e, want)
+		}
+	}
 	for i := range 2 * maxQueued {
 		q.add(event(nodeKind, 0, i))
 	}

@@ -38,8 +38,8 @@ const (
 	dropped  = "dropped"  // because the queue was full
 )
 
-// An eventQueue posts Events: those on the Node first, and then those on Services, of which each gets its share of what can be
-// posted and may wait, however many Events the others have. Within that they are in no order, so that each node posts different
+// An eventQueue posts Events: in turn one on the Node and one on a Service, of which each gets its share of what can be posted and may
+// wait, however many Events the others have. Within that they are in no order, so that each node posts different
 // ones. It is keyed by the Event's name, so an Event that waits is not added again; the API server rejects those that exist.
 type eventQueue struct {
 	client typed.EventsV1Interface // nil: Events are discarded
@@ -48,6 +48,8 @@ type eventQueue struct {
 
 	mu     sync.Mutex
 	queued map[string]*eventsv1.Event // by namespace and name
+
+	tookNodes bool // the last one that was taken was on the Node
 }
 
 func newEventQueue(client typed.EventsV1Interface) *eventQueue {
@@ -91,12 +93,12 @@ func (q *eventQueue) add(e *eventsv1.Event) {
 	}
 }
 
-// take removes an Event from the queue and returns it, or nil.
+// take removes an Event from the queue and returns it, or nil: in turn one on the Node, which may come again and again, and one on a Service.
 func (q *eventQueue) take() *eventsv1.Event {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	keys, services := q.byObject()
-	if len(keys) == 0 && len(services) > 0 {
+	if len(services) > 0 && (len(keys) == 0 || q.tookNodes) {
 		keys = services[rand.N(len(services))]
 	}
 	if len(keys) == 0 {
@@ -105,6 +107,7 @@ func (q *eventQueue) take() *eventsv1.Event {
 	key := keys[rand.N(len(keys))]
 	e := q.queued[key]
 	delete(q.queued, key)
+	q.tookNodes = e.Regarding.Kind == nodeKind
 	return e
 }
 
