@@ -261,7 +261,7 @@ func TestListenRetries(t *testing.T) {
 func TestRefusedConfigIsAProblem(t *testing.T) {
 	var got []kube.Event
 	p := proxy{problems: newNodeReporter(logr.Discard(), func(e kube.Event) { got = append(got, e) })}
-	p.reportConfig(errors.New("clusterCIDR: no prefix"))
+	p.reportConfig(errors.New("clusterCIDR:\nno prefix"))
 	want := []kube.Event{{Type: "Warning", Reason: "KubeIPVSProblem", NodeLocal: true, Note: "--config: goes on as before; the next start would end with: clusterCIDR: no prefix"}}
 	if diff := cmp.Diff(want, got); diff != "" || len(p.problems.current()) != 1 {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/go-logr/logr"
@@ -91,7 +92,7 @@ func (r *reporter) reportOne(name plan.Name, p plan.Problem) {
 	r.post(name, e)
 }
 
-// A nodeReporter reports the problems of this node that keep Services from being served: each once, as long as it lasts.
+// A nodeReporter reports the problems of this node that keep Services from being served, or would after a restart: each once, as long as it lasts.
 // Several components find such problems. Its methods may be called from any goroutine.
 type nodeReporter struct {
 	log   logr.Logger
@@ -105,7 +106,7 @@ type nodeReporter struct {
 func newNodeReporter(log logr.Logger, post func(kube.Event)) *nodeReporter {
 	return &nodeReporter{
 		log: log, post: post, reported: reported[string]{}, count: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "kube_ipvs_node_problems", Help: "Current problems of this node that keep Services from being served."}),
+			Name: "kube_ipvs_node_problems", Help: "Current problems of this node that keep Services from being served, or would after a restart."}),
 	}
 }
 
@@ -115,7 +116,7 @@ func (r *nodeReporter) report(component string, problems []plan.Problem) {
 	defer r.mu.Unlock()
 	added, solved := r.reported.replace(component, problems)
 	for _, p := range added {
-		r.log.Info("A problem of this node keeps Services from being served", "field", p.Field, "reason", p.Reason)
+		r.log.Info("A problem of this node keeps Services from being served, or would after a restart", "field", p.Field, "reason", p.Reason)
 		r.post(kube.Event{Type: corev1.EventTypeWarning, Reason: nodeProblem, Note: p.Field + ": " + p.Reason, NodeLocal: true})
 	}
 	for _, p := range solved {
@@ -128,7 +129,7 @@ func (r *nodeReporter) report(component string, problems []plan.Problem) {
 func (p *proxy) reportConfig(refused error) {
 	var problems []plan.Problem
 	if refused != nil {
-		problems = []plan.Problem{{Field: "--config", Reason: "goes on as before; the next start would end with: " + refused.Error()}}
+		problems = []plan.Problem{{Field: "--config", Reason: "goes on as before; the next start would end with: " + strings.Join(strings.Fields(refused.Error()), " ")}}
 	}
 	p.problems.report("configuration", problems)
 }

@@ -80,7 +80,8 @@ type Config struct {
 	File        string // of kube-proxy's configuration; empty: flags only
 	FileContent []byte // of that file when it was loaded, see Watch
 
-	// Refuses returns why a start with other content of that file would end at once, or nil. It is nil without a file.
+	// Refuses returns why a start would refuse other content of that file, as far as the file alone tells, or nil. It is nil without a
+	// file.
 	Refuses func(content []byte) error
 
 	Manifests string // directory to serve instead of a cluster; empty: a cluster
