@@ -52,7 +52,7 @@ func proxiesNamed(names string) ([]proxy, error) {
 // command returns what runs on a node.
 func (p proxy) command(s setting) []string {
 	return append([]string{filepath.Join(s.bin, p.program), "--kubeconfig=" + s.kubeconfig(), "--hostname-override=$(NODE_NAME)",
-		"--cluster-cidr=" + podCIDRs, "-v=2"}, p.flags...)
+		"--cluster-cidr=" + podCIDRs, fmt.Sprintf("--metrics-bind-address=0.0.0.0:%d", metricsPort), "-v=2"}, p.flags...)
 }
 
 // A setting says where everything is, in all the processes that take part.

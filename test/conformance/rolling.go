@@ -76,6 +76,9 @@ func (o options) replace(ctx context.Context, r *replacement, to proxy) (err err
 	if err := b.serve(ctx); err != nil {
 		return err
 	}
+	if err := b.settle(ctx); err != nil {
+		return err
+	}
 	if r.In, err = b.watched(ctx, func(n node) error { return b.moveTo(ctx, n, to.name) }); err != nil {
 		return fmt.Errorf("on the way in: %w", err)
 	}
