@@ -59,23 +59,21 @@ func (c column) version() string {
 }
 
 // writePage writes conformance.md, if that is asked for, from all results that are there for the programs as they are now. A
-// proxy without any is missing.
+// proxy without any is missing. A replacement says of which commit it is.
 func (o options) writePage(tests []test) error {
 	if o.docs == "" {
 		return nil
 	}
+	replacements, err := o.loadReplacements()
+	if err != nil {
+		return err
+	}
 	var columns []column
-	var replacements []replacement
 	for _, p := range proxies {
 		s := setting{bin: o.bin, state: filepath.Join(o.state, p.name), name: p.name}
 		program, err := kept.Hash(filepath.Join(o.bin, p.program))
 		if err != nil {
 			return err
-		}
-		if p.name == replacing {
-			if replacements, err = o.loadReplacements(program); err != nil {
-				return err
-			}
 		}
 		c := column{p, map[string]result{}}
 		for _, t := range choose(tests, regexp.MustCompile(""), false) {

@@ -20,8 +20,7 @@ import (
 type replacement struct {
 	From     string // the proxy that was replaced, and came back
 	To       string
-	Program  string // the hash of the program under test
-	Commit   string // the last that changed it
+	Commit   string // the last that changed the program under test
 	In, Back seen
 }
 
@@ -39,17 +38,13 @@ func (o options) replaceAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	program, err := kept.Hash(filepath.Join(o.bin, to.program))
-	if err != nil {
-		return err
-	}
 	commit, err := lastCommit(ctx)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, name := range replaced {
-		r := replacement{From: name, To: to.name, Program: program, Commit: commit}
+		r := replacement{From: name, To: to.name, Commit: commit}
 		err := o.replace(ctx, &r, to)
 		if err == nil {
 			err = errors.Join(r.save(o.state), r.judge())
@@ -175,13 +170,13 @@ func (r replacement) file(state string) string {
 
 func (r replacement) save(state string) error { return kept.Write(r.file(state), r) }
 
-// loadReplacements returns what is known of the program as it is now.
-func (o options) loadReplacements(program string) ([]replacement, error) {
+// loadReplacements returns the last ones.
+func (o options) loadReplacements() ([]replacement, error) {
 	var list []replacement
 	for _, name := range replaced {
 		r := replacement{From: name}
 		err := kept.Read(r.file(o.state), &r)
-		if errors.Is(err, os.ErrNotExist) || err == nil && r.Program != program {
+		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
