@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
@@ -23,7 +24,7 @@ type connectionFacts struct {
 	isPart bool // there are more
 	mute   int  // live ones that get no answers
 	one    ipvs.Connection
-	other  ipvs.Connection // that gets its answers
+	other  netip.AddrPort // the virtual server of the one that gets its answers
 }
 
 // mostConnections bounds the connections that are read, and the memory for them. Those of one client's port are beside each other, since
@@ -51,14 +52,14 @@ type answers struct {
 // mixedUp finds the connections whose answers go to others among so many of a listing: of several with the same answers, the kernel
 // finds that first which it lists first. It lists a connection twice if others begin between two reads, since it goes on by position.
 func mixedUp(listing io.Reader, most int) (f connectionFacts, err error) {
-	first, listed := map[answers]ipvs.Connection{}, map[ipvs.Connection]struct{}{}
+	servers := map[answers][]netip.AddrPort{} // the virtual servers of connections with the same answers
 	for c, err := range ipvs.Connections(listing) {
 		if err != nil {
 			return f, err
 		}
-		stateless := c
-		stateless.State = ""
-		if _, isAgain := listed[stateless]; isAgain {
+		its := answers{c.Proto, c.Client, c.Real}
+		listed := servers[its]
+		if slices.Contains(listed, c.Server) {
 			continue
 		}
 		if f.read == most {
@@ -66,15 +67,10 @@ func mixedUp(listing io.Reader, most int) (f connectionFacts, err error) {
 			break
 		}
 		f.read++
-		listed[stateless] = struct{}{}
-		its := answers{c.Proto, c.Client, c.Real}
-		finds, isThere := first[its]
-		switch {
-		case !isThere:
-			first[its] = c
-		case isLive(c):
+		servers[its] = append(listed, c.Server)
+		if len(listed) > 0 && isLive(c) {
 			f.mute++
-			f.one, f.other = c, finds
+			f.one, f.other = c, listed[0]
 		}
 	}
 	return f, nil
@@ -101,6 +97,6 @@ func judgeConnections(f connectionFacts, _ Wanted) []Finding {
 	}
 	return []Finding{{Severity: Warning,
 		Found: fmt.Sprintf("%s: %d get no answers, because the client has a younger one from the same port to the same endpoint, by another address: %v %v to %v, beside %v, both at %v",
-			all, f.mute, f.one.Proto, f.one.Client, f.one.Server, f.other.Server, f.one.Real),
+			all, f.mute, f.one.Proto, f.one.Client, f.one.Server, f.other, f.one.Real),
 		Do: "let clients use one address for these pods: IPVS cannot tell such connections' answers apart (README, Limits)"}}
 }
