@@ -1,11 +1,15 @@
 package ipvsmode
 
 import (
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
@@ -199,6 +203,57 @@ func TestUDPDrainsOverARestart(t *testing.T) {
 			} else {
 				r.check("it still drains", 0, true)
 			}
+		})
+	}
+}
+
+// What a client sends over UDP is tracked as it was sent, to the frontend: those flows are looked at when its alias loses a real server.
+func TestFlowsOfAnAlias(t *testing.T) {
+	frontend := netip.MustParseAddrPort("198.18.0.1:80")
+	v4 := func(n byte) netip.AddrPort { return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, 0, n}), 8080) }
+	for _, tt := range []struct {
+		name string
+		then func(r *rig, change func(...plan.Endpoint))
+		keep []netip.AddrPort // nil: flows are not looked at
+	}{
+		{"it gets one more", func(_ *rig, change func(...plan.Endpoint)) { change(append(hereAndElsewhere(), pods(3)...)...) }, nil},
+		{"it loses one", func(_ *rig, change func(...plan.Endpoint)) { change(append(hereAndElsewhere()[1:], pods(3)...)...) }, []netip.AddrPort{v4(1), v4(3)}},
+		{"it goes at once", func(_ *rig, change func(...plan.Endpoint)) { change(hereAndElsewhere()[1:]...) }, []netip.AddrPort{v4(1)}},
+		{"its Service goes", func(r *rig, _ func(...plan.Endpoint)) { r.remove(1) }, []netip.AddrPort{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				var flows *conntrack.Fake
+				r.tweak = func(l *Dataplane) { flows = l.cfg.Flows.(*conntrack.Fake) }
+				set := func(endpoints ...plan.Endpoint) plan.Name {
+					name := r.set(1, endpoints, atAddress("198.18.0.1"), udp)
+					r.slices[name][0].Ports[0].Proto = inet.UDP
+					return name
+				}
+				set(hereAndElsewhere()...)
+				r.start()
+				r.queue.Synced()
+				synctest.Wait()
+				before := len(flows.Calls())
+				tt.then(r, func(endpoints ...plan.Endpoint) { r.queue.ServiceChanged(set(endpoints...)) })
+				synctest.Wait()
+				var keep []netip.AddrPort
+				for _, call := range flows.Calls()[before:] {
+					for _, f := range call {
+						if f.At == frontend {
+							keep = slices.SortedFunc(maps.Keys(f.Keep), netip.AddrPort.Compare)
+							keep = append([]netip.AddrPort{}, keep...)
+						}
+						if AliasRange(inet.IPv4).Contains(f.At.Addr()) {
+							t.Errorf("flows to the alias %v, which nobody is tracked as sending to", f.At)
+						}
+					}
+				}
+				if diff := cmp.Diff(fmt.Sprintf("%v %t", tt.keep, tt.keep == nil), fmt.Sprintf("%v %t", keep, keep == nil)); diff != "" {
+					t.Errorf("keeps (-want +got):\n%s", diff)
+				}
+			})
 		})
 	}
 }

@@ -135,7 +135,7 @@ func (h HandBack) routedMarks(ctx context.Context) (Marks, error) {
 		}
 	}
 	if routed != given {
-		routed.Masquerade = MarksFor(bits.TrailingZeros32(routed.Divert)&^15 + 14).Masquerade
+		routed.Masquerade = 1 << (bits.TrailingZeros32(routed.Divert)&^15 + 14)
 	}
 	return routed, nil
 }
