@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 )
@@ -52,8 +53,7 @@ func Metric(ctx context.Context, name string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	families, err := MetricFamilies(text)
 	if err != nil {
 		return 0, err
 	}
@@ -65,6 +65,12 @@ func Metric(ctx context.Context, name string) (float64, error) {
 		value = max(value, m.GetGauge().GetValue(), m.GetCounter().GetValue(), m.GetHistogram().GetSampleSum())
 	}
 	return value, nil
+}
+
+// MetricFamilies returns metrics in Prometheus's text format, by name.
+func MetricFamilies(text string) (map[string]*dto.MetricFamily, error) {
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	return parser.TextToMetricFamilies(strings.NewReader(text))
 }
 
 // Synced says whether the proxy has ended a look at everything that changed after that moment.

@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"kube-ipvs/test/child"
 )
 
 // metricsPort is where a proxy tells its metrics.
@@ -79,8 +78,7 @@ func (b *bed) haveSynced(ctx context.Context, since time.Time) (due, ended bool,
 
 // hasSynced reports whether a proxy's metrics say that in both families a sync became due after that moment, and whether it has ended.
 func hasSynced(metrics string, since time.Time) (due, ended bool, err error) {
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(metrics))
+	families, err := child.MetricFamilies(metrics)
 	if err != nil {
 		return false, false, fmt.Errorf("metrics: %w", err)
 	}

@@ -7,8 +7,8 @@ import (
 	"strings"
 
 	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
+
+	"kube-ipvs/test/child"
 )
 
 // Shapes describes metrics without their values: by name the type, the labels and the buckets, such as
@@ -17,8 +17,7 @@ type Shapes map[string]string
 
 // ShapesOf returns the shapes of metrics in Prometheus's text format.
 func ShapesOf(text string) (Shapes, error) {
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	families, err := child.MetricFamilies(text)
 	return ShapesOfFamilies(slices.Collect(maps.Values(families))), err
 }
 
