@@ -113,7 +113,7 @@ race: packages build
 	@go build -race -o $(bin)/race/ ./cmd/kube-ipvs
 	go test -race -v -count 1 -tags kernel -exec "$(inkernel) -kernel qemu -mem 3G" -timeout 40m ./test/scenario -run TestScenariosInTheKernel
 	go test -race -v -count 1 -tags kernel -exec "$(inkernel) -kernel qemu -mem 3G" -timeout 40m ./test/packet \
-	    -run 'TestDrain|TestUDP|TestRestart|TestOtherHands$$|TestStormInTheKernel|TestAffinity|TestNodePortsFollowAddresses'
+	    -run 'TestDrain|TestUDP|TestRestart|TestOtherHands$$|TestAffinity|TestNodePortsFollowAddresses'
 	go test -race -v -count 1 -tags kernel -exec "$(inkernel) -kernel qemu -mem 3G" -timeout 40m ./test/survive \
 	    -args -program $(bin)/race/kube-ipvs -kills 20
 
