@@ -155,7 +155,7 @@ func (w *world) finds(status int, want string) {
 }
 
 // changing matches parts of the output that depend on the machine and the moment.
-var changing = regexp.MustCompile(`Linux [^ \n]+|\d+ of \d+ connections \(\d+ %\), \d+ buckets`)
+var changing = regexp.MustCompile(`Linux [^ \n]+|\d+ possible CPUs|backend \w+|\d+ of \d+ connections \(\d+ %\), \d+ buckets`)
 
 // A page of the documentation shows commands with their output, indented.
 type page struct {

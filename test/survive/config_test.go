@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +29,7 @@ func TestInitOnly(t *testing.T) {
 	}
 	for command, want := range map[string]string{
 		"ipvsadm -L --timeout":                                             "86400 120 77",
-		"cat /proc/sys/net/netfilter/nf_conntrack_max":                     "300000",
+		"cat /proc/sys/net/netfilter/nf_conntrack_max":                     strconv.Itoa(300_000 * runtime.NumCPU()),
 		"cat /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established": "7200",
 		"cat /proc/sys/net/ipv4/vs/conntrack":                              "1",
 		"cat /proc/sys/net/ipv4/conf/all/arp_ignore":                       "1",
