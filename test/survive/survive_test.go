@@ -115,13 +115,16 @@ func (w *world) endpoints(pods ...string) []endpoint {
 	return out
 }
 
+// settleLimit is how long an emulated machine may take, with the race detector. It measures nothing.
+const settleLimit = 3 * time.Minute
+
 // settle waits until the program has programmed all that was in the folder before.
 func (w *world) settle() {
 	w.t.Helper()
 	since := time.Now()
 	for !w.synced(since) {
-		if time.Since(since) > time.Minute {
-			w.t.Fatalf("not programmed within a minute:\n%s", w.LastWords())
+		if time.Since(since) > settleLimit {
+			w.t.Fatalf("not programmed within %v:\n%s", settleLimit, w.LastWords())
 		}
 		// Whatever was in the folder before is read before this file is.
 		w.folder.write("touch.yaml", fmt.Sprintf("# %v\n", time.Now()))
