@@ -1,10 +1,15 @@
 package ipvsmode
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
+	"testing/synctest"
 
 	"kube-ipvs/internal/inet"
+	"kube-ipvs/ipvs"
+	"kube-ipvs/sync/plan"
 )
 
 func TestAlias(t *testing.T) {
@@ -23,7 +28,7 @@ func TestAlias(t *testing.T) {
 		if got.String() != tt.want {
 			t.Errorf("%s: alias %v, want %s", tt.name, got, tt.want)
 		}
-		if r := AliasRange(inet.FamilyOf(a)); !r.Contains(got) || got.Is4() != a.Is4() {
+		if r := inet.AliasRange(inet.FamilyOf(a)); !r.Contains(got) || got.Is4() != a.Is4() {
 			t.Errorf("%s: %v is not in %v", tt.name, got, r)
 		}
 	}
@@ -32,7 +37,7 @@ func TestAlias(t *testing.T) {
 // NETMAP keeps the bits that the range's mask leaves, so the alias must be made of the same.
 func TestAliasIsWhatNETMAPMakes(t *testing.T) {
 	for family, of := range map[inet.Family]string{inet.IPv4: "198.51.100.7", inet.IPv6: "2001:db8:1:2:3:4:5:6"} {
-		r, a := AliasRange(family), netip.MustParseAddr(of)
+		r, a := inet.AliasRange(family), netip.MustParseAddr(of)
 		if r != r.Masked() || r.Addr().Is4() != a.Is4() {
 			t.Fatalf("%v is not a range of the family", r)
 		}
@@ -48,10 +53,31 @@ func TestAliasIsWhatNETMAPMakes(t *testing.T) {
 	}
 }
 
+// What is rejected goes where no virtual server is, though an address could have its alias there.
+func TestRejectTCPIsNobodysAlias(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		r.queue.Synced()
+		r.change(1, hereAndElsewhere(), atAddress("203.255.255.254"), func(s *plan.Service) { s.Ports[0].Port = 1 })
+		r.take()
+		if got, ok := r.ipvs.Table()[ipvs.AddrKey(inet.TCP, RejectTCP(inet.IPv4))]; ok {
+			t.Errorf("rejected connections are led to %v", got.Reals)
+		}
+		if got := fmt.Sprint(r.reported()); !strings.Contains(got, "kube-ipvs itself uses the address") {
+			t.Errorf("reported: %s", got)
+		}
+		r.change(1, hereAndElsewhere(), atAddress("203.255.255.254"))
+		if r.take(); len(r.aliasOf("203.255.255.254")) == 0 {
+			t.Error("another port has no alias")
+		}
+	})
+}
+
 // What is rejected goes where no frontend and no alias is: the aliases of addresses that a Service may have are others.
 func TestRejectAddrIsNobodys(t *testing.T) {
 	for _, family := range []inet.Family{inet.IPv4, inet.IPv6} {
-		a := RejectAddr(family)
+		a := inet.RejectAddr(family)
 		if inet.FamilyOf(a) != family || a.IsMulticast() || a.IsUnspecified() || a == netip.MustParseAddr("255.255.255.255") {
 			t.Errorf("%v cannot be a destination of the family", a)
 		}
@@ -60,7 +86,7 @@ func TestRejectAddrIsNobodys(t *testing.T) {
 		"10.96.0.1", "10.111.255.254", "10.254.255.254", "172.31.255.254", "100.127.255.254", "192.168.255.254", "198.19.255.254", "203.0.113.254",
 		"fd00::ffff:fffe", "fdff::fffe", "2001:db8:ffff:ffff:ffff:ffff:ffff:fffe", "20ff::fffe",
 	} {
-		if a := netip.MustParseAddr(of); Alias(a) == RejectAddr(inet.FamilyOf(a)) {
+		if a := netip.MustParseAddr(of); Alias(a) == inet.RejectAddr(inet.FamilyOf(a)) {
 			t.Errorf("the alias of %s is where connections are rejected", of)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 // An alias records its owner, a frontend. Two addresses may have the same alias (it has their last bytes): the first to need it gets
 // it, and the other serves internal sources with the endpoints on this node until it is free. The owner of an unused alias is remembered
-// until then.
+// until then. An alias where connections are rejected is never free: it owns itself.
 type alias struct {
 	of      ipvs.Key
 	users   []*plan.Frontend // states of the frontend that need it
@@ -89,7 +89,7 @@ func (t *tables) aliasOf(k ipvs.Key) (of ipvs.Key, isAlias bool) {
 }
 
 // inAliases reports whether a virtual server is an alias.
-func inAliases(k ipvs.Key) bool { return AliasRange(inet.FamilyOf(k.Addr)).Contains(k.Addr) }
+func inAliases(k ipvs.Key) bool { return inet.AliasRange(inet.FamilyOf(k.Addr)).Contains(k.Addr) }
 
 // hasAlias reports whether a frontend's internal endpoints are, or may be, real servers of its alias.
 func (t *tables) hasAlias(fe *plan.Frontend) bool {
@@ -102,8 +102,12 @@ func (t *tables) hasAlias(fe *plan.Frontend) bool {
 
 // aliasTaken returns the message for a frontend whose alias another one has.
 func (t *tables) aliasTaken(fe *plan.Frontend) string {
-	of, _ := t.aliasOf(AliasKey(fe.Address))
-	return fmt.Sprintf("pods and nodes get the endpoints on this node only: %v, another address with a Local policy, ends with the same bytes", of.AddrPort())
+	key := AliasKey(fe.Address)
+	why := "kube-ipvs itself uses the address that it would need for more"
+	if of, _ := t.aliasOf(key); of != key {
+		why = fmt.Sprintf("%v, another address with a Local policy, ends with the same bytes", of.AddrPort())
+	}
+	return "pods and nodes get the endpoints on this node only: " + why
 }
 
 // isFree reports whether an unused alias may pass to another frontend: it is not served, and no packets of its owner are on their way

@@ -245,7 +245,7 @@ func TestFlowsOfAnAlias(t *testing.T) {
 							keep = slices.SortedFunc(maps.Keys(f.Keep), netip.AddrPort.Compare)
 							keep = append([]netip.AddrPort{}, keep...)
 						}
-						if AliasRange(inet.IPv4).Contains(f.At.Addr()) {
+						if inet.AliasRange(inet.IPv4).Contains(f.At.Addr()) {
 							t.Errorf("flows to the alias %v, which nobody is tracked as sending to", f.At)
 						}
 					}

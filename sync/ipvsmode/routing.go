@@ -79,17 +79,17 @@ func (d *Dataplane) base() {
 		for _, item := range d.baseOf(f) {
 			d.tables.routing.Want(item, netip.Addr{})
 		}
-		refs{tables: d.tables}.network(AliasRange(f))
+		refs{tables: d.tables}.network(inet.AliasRange(f))
 	}
 }
 
 // baseOf returns the items of a family that do not depend on Services: the link, and the routes of rejected packets and of aliases.
 func (d *Dataplane) baseOf(f inet.Family) []steering.Item {
-	reject := RejectAddr(f)
+	reject := inet.RejectAddr(f)
 	return []steering.Item{
 		{Kind: steering.Link},
 		{Kind: steering.Refuse, Prefix: netip.PrefixFrom(reject, reject.BitLen())},
-		{Kind: steering.Local, Prefix: AliasRange(f)},
+		{Kind: steering.Local, Prefix: inet.AliasRange(f)},
 	}
 }
 

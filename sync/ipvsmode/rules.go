@@ -292,7 +292,7 @@ func (r rules) own() []string {
 func (r rules) reject() []string {
 	return []string{
 		fmt.Sprintf("-p tcp -j DNAT --to-destination %v", RejectTCP(r.family)),
-		fmt.Sprintf("-j DNAT --to-destination %v", RejectAddr(r.family)),
+		fmt.Sprintf("-j DNAT --to-destination %v", inet.RejectAddr(r.family)),
 	}
 }
 
@@ -305,7 +305,7 @@ func (r rules) natPrerouting() []string {
 func (r rules) natOutput() []string { return r.translate([]string{r.aliased()}) }
 
 func (r rules) aliased() string {
-	return fmt.Sprintf("%s -j NETMAP --to %v", matchSet(r.sets.Internal, "dst,dst"), AliasRange(r.family))
+	return fmt.Sprintf("%s -j NETMAP --to %v", matchSet(r.sets.Internal, "dst,dst"), inet.AliasRange(r.family))
 }
 
 func (r rules) translate(aliased []string) []string {
@@ -386,7 +386,7 @@ func (r rules) filterLocal() []string {
 // translated connections still seem to go where they were routed first. All of these begin connections; packets that IPVS
 // forwards for others pass here, too.
 func (r rules) filterOutput() []string {
-	to := fmt.Sprintf("-d %v/%d", RejectAddr(r.family), RejectAddr(r.family).BitLen())
+	to := fmt.Sprintf("-d %v/%d", inet.RejectAddr(r.family), inet.RejectAddr(r.family).BitLen())
 	return []string{
 		to + " -j REJECT",
 		"-m conntrack --ctstate DNAT -j RETURN",

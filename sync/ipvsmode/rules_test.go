@@ -187,7 +187,7 @@ func TestFrontendsAreNotTranslatedByOthers(t *testing.T) {
 			i := slices.IndexFunc(r.Chains, func(c iptables.Chain) bool { return c.Table == "nat" && c.Name == chain })
 			want := []string{
 				fmt.Sprintf("-m set --match-set %s dst,dst -j KIPVS-REJECT", sets.Rejected.Name),
-				fmt.Sprintf("-m set --match-set %s dst,dst -j NETMAP --to %v", sets.Internal.Name, AliasRange(family)),
+				fmt.Sprintf("-m set --match-set %s dst,dst -j NETMAP --to %v", sets.Internal.Name, inet.AliasRange(family)),
 				fmt.Sprintf("-m set --match-set %s dst,dst -j ACCEPT", sets.Frontends.Name),
 				fmt.Sprintf("-m set --match-set %s dst -j KIPVS-REJECT", sets.Closed.Name),
 			}

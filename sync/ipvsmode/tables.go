@@ -51,6 +51,8 @@ func newTables(marks Marks, bind bool, families []inet.Family) *tables {
 		for _, set := range t.families[f].All() {
 			t.members[set.Name] = delta.New[ipset.Member, ipset.Mark]()
 		}
+		reject := ipvs.AddrKey(inet.TCP, RejectTCP(f))
+		t.aliases[reject] = &alias{of: reject}
 	}
 	return t
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"kube-ipvs/internal/inet"
+
 	utilnet "k8s.io/utils/net"
 )
 
@@ -77,7 +79,7 @@ func fromNet(ip net.IP) (netip.Addr, bool) {
 }
 
 // reserved returns why an address can be neither a frontend nor an endpoint: its packets belong to this host, to
-// everyone, or to a link, where cloud metadata services live. It returns "" for all others. The API rejects most of
+// everyone, to a link, where cloud metadata services live, or to kube-ipvs. It returns "" for all others. The API rejects most of
 // these in the fields that users write, but not in all fields, and manifests pass no API server.
 func reserved(a netip.Addr) string {
 	switch {
@@ -93,6 +95,8 @@ func reserved(a netip.Addr) string {
 		return "the broadcast address"
 	case a.Is4() && a.As4()[0] == 0:
 		return "an address of \"this network\""
+	case inet.IsOwn(a):
+		return "an address that kube-ipvs uses itself"
 	}
 	return ""
 }

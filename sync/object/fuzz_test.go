@@ -71,7 +71,8 @@ func hostile() []*corev1.Service {
 		}
 	})
 	evil := []string{"127.0.0.1", "127.255.255.254", "::1", "169.254.169.254", "fe80::1", "224.0.0.1", "ff02::1", "0.0.0.0", "0.0.0.1",
-		"::", "255.255.255.255", "::ffff:127.0.0.1", "::ffff:0:0", "0127.0.0.1", "127.1", "fe80::1%lo"}
+		"::", "255.255.255.255", "::ffff:127.0.0.1", "::ffff:0:0", "0127.0.0.1", "127.1", "fe80::1%lo",
+		"255.18.0.1", "255.255.255.254", "254.255.255.254", "1ff:ffff:ffff:ffff:ffff:ffff:ffff:fffe", "400::1"}
 	add(func(s *corev1.Service) { s.Spec.ExternalIPs = evil })
 	add(func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = evil[0], evil })
 	add(func(s *corev1.Service) {
@@ -98,7 +99,7 @@ func frontends(t *testing.T, list []netip.Addr) {
 	seen := map[netip.Addr]bool{}
 	for _, a := range list {
 		if !a.IsValid() || a != a.Unmap() || a.Zone() != "" || a.IsUnspecified() || a.IsLoopback() || a.IsMulticast() ||
-			a.IsLinkLocalUnicast() || a.Is4() && a.As4()[0]%255 == 0 || seen[a] {
+			a.IsLinkLocalUnicast() || a.Is4() && a.As4()[0]%255 == 0 || inet.IsOwn(a) || seen[a] {
 			t.Errorf("frontend %v", a)
 		}
 		seen[a] = true

@@ -10,7 +10,6 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
-	"kube-ipvs/sync/ipvsmode"
 )
 
 // TestAlias holds connections of pods and nodes that were made through an alias. Of what clients send only the first packet passes IPVS,
@@ -115,7 +114,7 @@ func (st *stage) aliased(pod string) map[ipvs.RealKey]ipvs.RealState {
 	out := map[ipvs.RealKey]ipvs.RealState{}
 	for k, entry := range table {
 		for at, r := range entry.Reals {
-			if ipvsmode.AliasRange(inet.FamilyOf(k.Addr)).Contains(k.Addr) && at.Addr() == st.Pod(pod).Addr(k.Addr.Is6()) {
+			if inet.AliasRange(inet.FamilyOf(k.Addr)).Contains(k.Addr) && at.Addr() == st.Pod(pod).Addr(k.Addr.Is6()) {
 				out[ipvs.RealKeyOf(k, at)] = r
 			}
 		}

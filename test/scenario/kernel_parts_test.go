@@ -65,7 +65,7 @@ func (f flags) base(i steering.Item) bool {
 
 // isRange says that a network is delivered to this host whatever the Services are: cluster IPs' and aliases'.
 func (f flags) isRange(p netip.Prefix) bool {
-	return p == ipvsmode.AliasRange(inet.IPv4) || p == ipvsmode.AliasRange(inet.IPv6) || strings.Contains(","+f.serviceCIDRs+",", ","+p.String()+",")
+	return p == inet.AliasRange(inet.IPv4) || p == inet.AliasRange(inet.IPv6) || strings.Contains(","+f.serviceCIDRs+",", ","+p.String()+",")
 }
 
 // dumpSets returns the members of all sets, a line each, and those of the ledgers by themselves. Networks that are always there are left

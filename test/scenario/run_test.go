@@ -264,7 +264,7 @@ func (r *run) check(what string) {
 // none, and those that are made through an alias need it no more.
 func (r *run) schedules(op ipvs.Op) bool {
 	entry, err := r.kernel.ipvs.ReadServer(context.Background(), op.Key)
-	outlives := op.Key.Proto == inet.UDP || ipvsmode.AliasRange(inet.FamilyOf(op.Key.Addr)).Contains(op.Key.Addr)
+	outlives := op.Key.Proto == inet.UDP || inet.AliasRange(inet.FamilyOf(op.Key.Addr)).Contains(op.Key.Addr)
 	return err == nil && !outlives && entry.Reals[op.Addr].Weight > 0
 }
 
