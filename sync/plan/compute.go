@@ -98,7 +98,8 @@ func families(svc Service) []netip.Addr {
 
 // health counts the distinct addresses of ready endpoints on this node. A pod of two families has two, and counts once:
 // kube-proxy counts by family, and answers each with its own. Terminating ones never count, so that the load balancer turns
-// away while the Local fallback still serves (KEP-1669).
+// away while the Local fallback still serves (KEP-1669). Nor do those of slices without a port: pods that lack the named port of the
+// Service are ready, and serve nothing.
 func health(svc Service, in []Slice, node Node) *Health {
 	if svc.HealthCheckNodePort == 0 {
 		return nil
@@ -106,6 +107,9 @@ func health(svc Service, in []Slice, node Node) *Health {
 	here := make(map[netip.Addr]struct{})
 	count := map[bool]int{} // by whether it is IPv4
 	for i := range in {
+		if len(in[i].Ports) == 0 {
+			continue
+		}
 		for j := range in[i].Endpoints {
 			ep := &in[i].Endpoints[j]
 			if _, again := here[ep.Addr]; !again && ep.Ready && node.runs(ep) {

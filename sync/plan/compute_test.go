@@ -99,6 +99,7 @@ func TestHealth(t *testing.T) {
 		{name: "one of one family, and one of two", node: thisNode, slices: []Slice{sliceOf(ep(1, here)), sliceOf(ep(1, here, inIPv6), ep(2, here, inIPv6))}, want: 2},
 		{name: "unready ones do not count", node: thisNode, slices: []Slice{sliceOf(ep(1, here), ep(2, here, unready))}, want: 1},
 		{name: "terminating ones do not count", node: thisNode, slices: []Slice{sliceOf(ep(1, here, terminating), ep(2, here, terminating))}},
+		{name: "of pods without the Service's port none counts", node: thisNode, slices: []Slice{{Endpoints: []Endpoint{ep(1, here)}}, sliceOf(ep(2))}},
 		{name: "a node without a name has none", slices: []Slice{sliceOf(ep(1, func(e *Endpoint) { e.Node = "" }))}},
 	}
 	for _, tt := range tests {
