@@ -52,7 +52,7 @@ func (d *Dataplane) membersLayer(set ipset.Set, g gates) reconcile.Layer {
 func (d *Dataplane) mayTurnOn(m ipset.Member) bool {
 	external := d.members[d.tables.sets(m.Addr).External.Name]
 	_, diverted := external.Table.Wanted(m)
-	return d.serverLayer.Present(MemberKey(m)) && d.isGuarded(m) && (!diverted || !d.takeover.isUnderWay() || external.Present(m))
+	return d.serverLayer.Present(MemberKey(m)) && d.isGuarded(m) && d.mayKeep(MemberKey(m)) && (!diverted || !d.takeover.isUnderWay() || external.Present(m))
 }
 
 // isGuarded reports whether a frontend's guard is in place, if it needs one, and the rules that look at it.

@@ -11,6 +11,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
+	"kube-ipvs/ipvs"
 	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 )
@@ -184,4 +185,64 @@ func TestHeldBackCostNothing(t *testing.T) {
 			t.Errorf("%d frontends are on, %d were looked at; want %d", on, looked, services)
 		}
 	})
+}
+
+// No external client is led to an endpoint elsewhere while a Local policy keeps its source: neither before they are dropped, nor after.
+func TestLocalPolicyOrder(t *testing.T) {
+	const frontend, elsewhere = "198.18.0.1,tcp:80", "-t 198.18.0.1:80 -r 10.244.0.2:8080 -m -w "
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		r.queue.Synced()
+		r.change(1, hereAndElsewhere(), atAddress("198.18.0.1"))
+		time.Sleep(time.Second)
+		r.take()
+		r.change(1, pods(2), atAddress("198.18.0.1"))
+		time.Sleep(time.Second)
+		ordered(t, r.take(), "ipset add KIPVS-FRONTENDS "+frontend+" skbmark 0x10/0x4010", "ipvsadm -a "+elsewhere+"1")
+		r.change(1, hereAndElsewhere(), atAddress("198.18.0.1"))
+		time.Sleep(time.Second)
+		ordered(t, r.take(), "ipvsadm -e "+elsewhere+"0", "ipset add KIPVS-FRONTENDS "+frontend+" skbmark 0x0/0x4010")
+	})
+}
+
+// The same while the kernel refuses a change.
+func TestLocalPolicyRefused(t *testing.T) {
+	server := ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("198.18.0.1:80"))
+	elsewhere := netip.MustParseAddrPort("10.244.0.2:8080")
+	leaks := func(r *rig) bool { // external clients to another node
+		members, err := r.sets.Read(t.Context(), SetsOf(inet.IPv4).Frontends)
+		if err != nil {
+			t.Error(err)
+		}
+		return r.ipvs.Table()[server].Reals[elsewhere].Weight > 0 && members[MemberOf(server)] == MarksFor(14).Of(KeepSource)
+	}
+	for _, tt := range []struct {
+		name, refused string
+		before, after []plan.Endpoint
+	}{
+		{"the last endpoint here goes", "ipset add KIPVS-FRONTENDS 198.18.0.1,tcp:80 skbmark 0x10/0x4010", hereAndElsewhere(), pods(2)},
+		{"the first endpoint here comes", "ipvsadm -e -t 198.18.0.1:80 -r 10.244.0.2:8080 -m -w 0", pods(2), hereAndElsewhere()},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.start()
+				r.queue.Synced()
+				r.change(1, tt.before, atAddress("198.18.0.1"))
+				time.Sleep(time.Second)
+				r.let(func(what string) error {
+					if strings.HasPrefix(what, tt.refused) {
+						return errRefused
+					}
+					return nil
+				})
+				r.change(1, tt.after, atAddress("198.18.0.1"))
+				time.Sleep(time.Minute)
+				if leaks(r) {
+					t.Errorf("clients are led to %v with their own source, while this is refused: %s", elsewhere, tt.refused)
+				}
+			})
+		})
+	}
 }

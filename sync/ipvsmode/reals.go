@@ -29,6 +29,9 @@ type realsLayer struct {
 	limit  time.Duration
 	listed func(ipvs.RealKey) bool // reports whether the endpoint may take its time
 
+	prepare    func(context.Context) // makes the treatments of frontends fit before they get endpoints
+	leavesSoon func(ipvs.Key) bool   // reports whether a virtual server's endpoints must have left before its treatment changes
+
 	draining *drains
 	look     bool     // it is time to check draining ones
 	checked  ipvs.Key // the last virtual server whose draining ones were checked
@@ -37,10 +40,11 @@ type realsLayer struct {
 func (d *Dataplane) realsLayer() *realsLayer {
 	r := &realsLayer{
 		kernel: d.cfg.IPVS, limit: d.cfg.DrainLimit, listed: d.listed, draining: d.tables.draining,
+		prepare: d.stopKeeping, leavesSoon: d.beginsToKeep,
 	}
 	r.TableLayer = reconcile.TableLayer[ipvs.RealKey, ipvs.Real, ipvs.Op]{
 		Title: "reals", Table: d.tables.reals, Compare: ipvs.RealKey.Compare, Count: d.count.layer("reals"),
-		MayAdd: func(k ipvs.RealKey) bool { return d.serverLayer.Present(k.Server) },
+		MayAdd: func(k ipvs.RealKey) bool { return d.serverLayer.Present(k.Server) && !d.stopsKeeping(k.Server) },
 		// With a virtual server the kernel removes its real servers.
 		MayDel: func(k ipvs.RealKey) bool {
 			_, wanted := d.tables.servers.Wanted(k.Server)
@@ -74,6 +78,13 @@ func realsOf(t ipvs.Table) iter.Seq2[ipvs.RealKey, ipvs.Real] {
 	}
 }
 
+// Ensure also quiesces those whose virtual server's frontend is about to keep the source of clients.
+func (r *realsLayer) Ensure(ctx context.Context) {
+	r.prepare(ctx)
+	r.TableLayer.Ensure(ctx)
+	r.quiesce(ctx, func(k ipvs.RealKey) bool { return r.leavesSoon(k.Server) })
+}
+
 // Prune quiesces undesired real servers, keeps those that still have connections, and removes the rest. It checks last:
 // a connection made between a check and the change of weight would belong to a real server that is removed a moment later.
 func (r *realsLayer) Prune(ctx context.Context) {
@@ -81,7 +92,7 @@ func (r *realsLayer) Prune(ctx context.Context) {
 		r.release()
 		r.look = false
 	}
-	r.quiesce(ctx)
+	r.quiesce(ctx, func(ipvs.RealKey) bool { return true })
 	extras := slices.Collect(r.extras())
 	busy := r.busy(ctx, extras)
 	r.Remove(ctx, func(k ipvs.RealKey) bool { return r.MayDel(k) && !busy[k] })
@@ -123,11 +134,11 @@ func (r *realsLayer) isAbrupt(k ipvs.RealKey) bool {
 	return inAliases(k.Server) || k.Server.Proto == inet.UDP && !r.listed(k)
 }
 
-// quiesce gives weight 0 to undesired real servers that may have connections.
-func (r *realsLayer) quiesce(ctx context.Context) {
+// quiesce gives weight 0 to those undesired real servers that may have connections.
+func (r *realsLayer) quiesce(ctx context.Context, those func(ipvs.RealKey) bool) {
 	var keys []ipvs.RealKey
 	for k := range r.extras() {
-		if known, _ := r.Table.Known(k); known.Weight > 0 {
+		if known, _ := r.Table.Known(k); known.Weight > 0 && those(k) {
 			keys = append(keys, k)
 		}
 	}
