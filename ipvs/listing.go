@@ -87,7 +87,8 @@ func (l *listing) take(line []byte) error {
 }
 
 // server parses the settings of a virtual server, "rr persistent 1080000 FFFFFFFF". The time is in ticks of the kernel,
-// whose frequency user space cannot read.
+// whose frequency user space cannot read. From 2³¹ ticks on, 25 days at 1000 Hz, it is negative: the kernel prints an unsigned
+// number as a signed one (ip_vs_info_seq_show in net/netfilter/ipvs/ip_vs_ctl.c).
 func (l *listing) server(line []byte) error {
 	name, rest := word(line)
 	if string(name) != l.entry.Server.Scheduler { // most are the same and share one string
@@ -98,8 +99,8 @@ func (l *listing) server(line []byte) error {
 		if string(flag) != "persistent" {
 			continue
 		}
-		seconds, _ := word(rest)
-		timeout, err := strconv.ParseUint(string(seconds), 10, 32)
+		ticks, _ := word(rest)
+		timeout, err := strconv.ParseInt(string(ticks), 10, 64)
 		if err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@ const kernelListing = heading +
 	"  -> 0AF40103:1F90      Local   0      0          0         \n" +
 	"TCP  [fd00:0000:0000:0000:0000:0000:0000:000a]:0050 wlc \n" +
 	"  -> [fd00:0001:0000:0000:0000:0000:0000:0002]:1F90      Masq    1      0          0         \n" +
-	"SCTP 0A60000A:0BB8 rr \n" +
+	"SCTP 0A60000A:0BB8 rr persistent -1702967296 FFFFFFFF\n" + // 30 days at 1000 Hz
 	"FWM  00000005 rr \n" +
 	"  -> [fd00:0001:0000:0000:0000:0000:0000:0002]:0050      Masq    1      0          0         \n" +
 	"FWM  00000006 rr \n" +
