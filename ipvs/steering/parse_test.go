@@ -193,6 +193,9 @@ func TestChanges(t *testing.T) {
 		{"another rule that goes on", unix.RTM_DELRULE, ruleMessage(Rule{Priority: 94, Goto: 97}, 3), false},
 		{"another rule that comes before ours", unix.RTM_DELRULE, ruleMessage(Rule{Priority: 93, Table: unix.RT_TABLE_MAIN}, 3), true},
 		{"another rule that ours cannot come before", unix.RTM_NEWRULE, ruleMessage(Rule{Priority: 3, Table: unix.RT_TABLE_MAIN}, 3), false},
+		{"the link gets another name", unix.RTM_NEWLINK, linkMessage("other", "dummy", unix.IFF_UP, addrGenModeNone), true},
+		{"an address on what had the name", unix.RTM_DELADDR, on, false},
+		{"the link is there again", unix.RTM_NEWLINK, link, true},
 		{"the link goes", unix.RTM_DELLINK, link, true},
 		{"an address on what had the index", unix.RTM_NEWADDR, on, false},
 	}

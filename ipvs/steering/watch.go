@@ -118,7 +118,7 @@ func (w *watcher) parse(m syscall.NetlinkMessage) (Change, error) {
 		if err != nil {
 			return Change{}, err
 		}
-		c.OnLink = l.name == LinkName
+		c.OnLink = l.name == LinkName || w.link != 0 && l.index == w.link // it may have got another name
 		w.locate(c, l)
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		link, prefix, err := parseAddress(m.Data)
@@ -167,7 +167,7 @@ func (w *watcher) update(c Change, link uint32) (same bool) {
 func (w *watcher) locate(c Change, l linkState) {
 	before := w.link
 	switch {
-	case c.OnLink && c.Event == unix.RTM_NEWLINK && c.Family == unix.AF_UNSPEC:
+	case l.name == LinkName && c.Event == unix.RTM_NEWLINK && c.Family == unix.AF_UNSPEC:
 		w.link = l.index
 	case l.index == w.link: // removed or renamed
 		w.link = 0
