@@ -23,6 +23,12 @@ func newForeign() foreign {
 	return foreign{keys: map[ipvs.Key]struct{}{}, fresh: map[ipvs.Key]struct{}{}}
 }
 
+// has reports whether somebody else's virtual server is at a key.
+func (f foreign) has(k ipvs.Key) bool {
+	_, is := f.keys[k]
+	return is
+}
+
 // errForeign is the reason not to write an ownership record.
 var errForeign error = reconcile.Declined("somebody else has a virtual server there, which is left alone (ipvsadm -D removes it)")
 
@@ -38,14 +44,13 @@ func (d *Dataplane) isOurs(k ipvs.Key) bool {
 }
 
 func (d *Dataplane) isForeign(k ipvs.Key) bool {
-	_, foreign := d.foreign.keys[k]
 	_, fresh := d.foreign.fresh[k]
-	return foreign || fresh
+	return fresh || d.foreign.has(k)
 }
 
 // setForeign notes whether there is a foreign server at a key, to be reported to its Service.
 func (d *Dataplane) setForeign(k ipvs.Key, is bool) {
-	if _, was := d.foreign.keys[k]; was == is {
+	if d.foreign.has(k) == is {
 		return
 	}
 	if is {

@@ -288,3 +288,33 @@ func TestForeignServerBesideKubeProxy(t *testing.T) {
 		}
 	})
 }
+
+// What somebody else's virtual server keeps from being served is an address conflict of its Service's. Nothing fails, and nothing is pending:
+// the alert KubeIPVSNotProgrammed is for what the kernel rejects.
+func TestForeignServerIsNotPending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		r.queue.Synced()
+		synctest.Wait()
+		r.direct(foreignKey)
+		r.change(2, pods(2), externalIP("203.0.113.5"))
+		time.Sleep(6 * time.Minute)
+		synctest.Wait()
+		families, err := r.seen.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range families {
+			if name := family.GetName(); name != "kube_ipvs_layer_objects" && name != "kube_ipvs_layer_operation_failures_total" {
+				continue
+			}
+			for _, m := range family.GetMetric() {
+				labels := fmt.Sprint(m.GetLabel())
+				if v := m.GetGauge().GetValue() + m.GetCounter().GetValue(); v > 0 && !strings.Contains(labels, "present") {
+					t.Errorf("%s %s %v", family.GetName(), labels, v)
+				}
+			}
+		}
+	})
+}

@@ -25,6 +25,7 @@ func (d *Dataplane) membersLayer(set ipset.Set, g gates) reconcile.Layer {
 	t := &reconcile.TableLayer[ipset.Member, ipset.Mark, ipset.Op]{
 		Title: "set " + set.Name, Table: d.tables.members[set.Name], Compare: ipset.Member.Compare,
 		Count: d.count.layer("set " + set.Name), Ready: g.ready, MayAdd: g.mayAdd, MayDel: g.mayDel,
+		Aside: func(m ipset.Member) bool { return d.foreign.has(MemberKey(m)) },
 		Read: func(ctx context.Context) (iter.Seq2[ipset.Member, ipset.Mark], error) {
 			members, err := d.cfg.Sets.Read(ctx, set)
 			if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrExist) {
@@ -65,8 +66,7 @@ func (d *Dataplane) isGuarded(m ipset.Member) bool {
 
 // isNotForeign reports whether nobody else has a virtual server at a frontend: a guard would drop its clients, and nothing is diverted to it.
 func (d *Dataplane) isNotForeign(m ipset.Member) bool {
-	_, foreign := d.foreign.keys[MemberKey(m)]
-	return !foreign
+	return !d.foreign.has(MemberKey(m))
 }
 
 // aliasServes reports whether the alias of a frontend can be used.

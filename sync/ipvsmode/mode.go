@@ -355,7 +355,7 @@ func (d *Dataplane) Status(a plan.Address) loop.Status {
 	if r := d.refusals[key]; r != nil && r.told {
 		r.status(&s)
 	}
-	if _, is := d.foreign.keys[key]; is {
+	if d.foreign.has(key) {
 		s.Refused = errForeign
 	}
 	if fe := d.frontends[key]; fe != nil && fe.Internal != nil && !d.tables.hasAlias(fe) {

@@ -54,7 +54,8 @@ func (d *Dataplane) realsLayer() *realsLayer {
 			table, err := d.table.get(ctx)
 			return realsOf(table), err
 		},
-		Do: d.doReals,
+		Aside: func(k ipvs.RealKey) bool { return d.foreign.has(k.Server) },
+		Do:    d.doReals,
 		Add: func(k ipvs.RealKey, r ipvs.Real, there bool) ipvs.Op {
 			if there {
 				return ipvs.Op{Verb: ipvs.SetReal, Key: k.Server, Addr: k.AddrPort(), Real: r}

@@ -13,7 +13,7 @@ import (
 func (d *Dataplane) serversLayer() *reconcile.TableLayer[ipvs.Key, ipvs.Server, ipvs.Op] {
 	return &reconcile.TableLayer[ipvs.Key, ipvs.Server, ipvs.Op]{
 		Title: "servers", Table: d.tables.servers, Compare: ipvs.Key.Compare, Count: d.count.layer("servers"),
-		MayAdd: d.mayServe, MayDel: d.isOff,
+		MayAdd: d.mayServe, MayDel: d.isOff, Aside: d.foreign.has,
 		Read: func(ctx context.Context) (iter.Seq2[ipvs.Key, ipvs.Server], error) {
 			table, err := d.table.get(ctx)
 			return func(yield func(ipvs.Key, ipvs.Server) bool) {

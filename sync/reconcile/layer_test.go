@@ -212,7 +212,11 @@ func TestBlocked(t *testing.T) {
 		if slices.Sort(failed); len(failed) != tt.refused {
 			t.Errorf("%s: %v failed", tt.name, failed)
 		}
-		l.Quiet = func(string) bool { return true }
+		l.Aside = func(string) bool { return true }
+		if l.Failing() != 0 || l.Pending() != 0 || (l.Err() == nil) != (tt.refused == 0) {
+			t.Errorf("%s: counted although it is aside, or not tried again", tt.name)
+		}
+		l.Aside, l.Quiet = nil, func(string) bool { return true }
 		if l.Blocked() || l.Err() != nil || l.Pending() != 0 {
 			t.Errorf("%s: reported although it is quiet", tt.name)
 		}

@@ -30,6 +30,9 @@ type TableLayer[K, V comparable, Op fmt.Stringer] struct {
 
 	// Quiet reports whether an object's failure is reported elsewhere. Nil: never.
 	Quiet func(K) bool
+	// Aside reports whether an object waits for something that is reported elsewhere: it is not counted as pending or failing, and tried
+	// again like all others. Nil: never.
+	Aside func(K) bool
 
 	With  Layer // invalidated when this layer retries, since its objects are inside this layer's; nil: none
 	Count *Counters
@@ -84,7 +87,7 @@ func (l *TableLayer[K, V, Op]) Known() int { return l.Table.KnownLen() }
 func (l *TableLayer[K, V, Op]) Failing() int {
 	n := 0
 	for k := range l.failed {
-		if l.Quiet == nil || !l.Quiet(k) {
+		if !l.uncounted(k) {
 			n++
 		}
 	}
@@ -94,15 +97,19 @@ func (l *TableLayer[K, V, Op]) Failing() int {
 // Pending implements Layer.
 func (l *TableLayer[K, V, Op]) Pending() int {
 	n := l.Table.Pending()
-	if l.Quiet == nil {
+	if l.Quiet == nil && l.Aside == nil {
 		return n
 	}
 	for o := range l.Table.Missing() {
-		if l.Quiet(o.Key()) {
+		if l.uncounted(o.Key()) {
 			n--
 		}
 	}
 	return n
+}
+
+func (l *TableLayer[K, V, Op]) uncounted(k K) bool {
+	return l.Quiet != nil && l.Quiet(k) || l.Aside != nil && l.Aside(k)
 }
 
 // Retry implements Layer.
