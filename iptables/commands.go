@@ -31,6 +31,8 @@ type Commands struct {
 	ensured   map[inet.Family]string // the rules after Ensure, as iptables-save prints them
 	jumps     map[inet.Family][]Jump
 	kubeProxy map[inet.Family]bool // its rules were there when all rules were last read
+	readings  int                  // that began
+	newest    map[inet.Family]int  // of those that kubeProxy is from
 }
 
 var _ Kernel = (*Commands)(nil)
@@ -90,7 +92,7 @@ func find(ctx context.Context, run runner, works func(*Commands) error) (*Comman
 const probe = "*mangle\n:KIPVS-PROBE - [0:0]\n-X KIPVS-PROBE\nCOMMIT\n"
 
 func commands(infix string, nft bool, run runner) *Commands {
-	return &Commands{infix: infix, nft: nft, run: run, ensured: map[inet.Family]string{}, jumps: map[inet.Family][]Jump{}, kubeProxy: map[inet.Family]bool{}}
+	return &Commands{infix: infix, nft: nft, run: run, ensured: map[inet.Family]string{}, jumps: map[inet.Family][]Jump{}, kubeProxy: map[inet.Family]bool{}, newest: map[inet.Family]int{}}
 }
 
 // other returns the unused backend.
@@ -124,6 +126,7 @@ func (p *Commands) HasRandomFully() (bool, error) {
 
 // Ensure implements Kernel. Chains and missing jumps are one transaction in each table: no packet meets a part of them.
 func (p *Commands) Ensure(ctx context.Context, r Ruleset) error {
+	reading := p.reading()
 	saved, err := p.save(ctx, r.Family)
 	if err != nil {
 		return err
@@ -132,7 +135,7 @@ func (p *Commands) Ensure(ctx context.Context, r Ruleset) error {
 	if err != nil {
 		return err
 	}
-	p.notice(ctx, r.Family, saved)
+	p.notice(ctx, r.Family, reading, saved)
 	if err := p.restore(ctx, r.Family, r.restore(found.missing(r.Jumps, saved), saved)); err != nil {
 		return err
 	}
@@ -170,6 +173,7 @@ func (p *Commands) hasEnsured(f inet.Family) bool {
 
 // InSync implements Kernel.
 func (p *Commands) InSync(ctx context.Context, f inet.Family) (bool, error) {
+	reading := p.reading()
 	saved, err := p.save(ctx, f)
 	if err != nil {
 		return false, err
@@ -178,7 +182,7 @@ func (p *Commands) InSync(ctx context.Context, f inet.Family) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	p.notice(ctx, f, saved)
+	p.notice(ctx, f, reading, saved)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	misplaced := slices.ContainsFunc(p.jumps[f], func(j Jump) bool { _, is := j.place(saved); return is })

@@ -50,11 +50,12 @@ func isKubeProxys(chain string) bool {
 
 // KubeProxy implements Kernel.
 func (p *Commands) KubeProxy(ctx context.Context, f inet.Family) ([]Removal, error) {
+	reading := p.reading()
 	saved, others, err := p.saveBoth(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	p.notice(ctx, f, saved)
+	p.notice(ctx, f, reading, saved)
 	table, err := nftTable(ctx, f)
 	return slices.Concat(p.removals(f, saved), p.other().removals(f, others), table), err
 }
@@ -85,12 +86,14 @@ func (p *Commands) KubeProxyServes(ctx context.Context, f inet.Family) (bool, er
 
 // hasServices reports whether kube-proxy's chain of all Services has rules in the output of iptables-save.
 func hasServices(saved string) bool {
+	rules, jump := false, false
 	for l := range linesOf(saved) {
-		if l.table == "nat" && l.chain == "KUBE-SERVICES" && l.rule != "" {
-			return true
+		if l.table == "nat" && l.rule != "" {
+			rules = rules || l.chain == "KUBE-SERVICES"
+			jump = jump || l.chain == "PREROUTING" && target(l.rule) == "KUBE-SERVICES"
 		}
 	}
-	return false
+	return rules && jump
 }
 
 // SawKubeProxy implements Kernel.
@@ -101,9 +104,22 @@ func (p *Commands) SawKubeProxy(f inet.Family) bool {
 }
 
 // notice notes whether kube-proxy's rules are in the output of iptables-save, or it has a table of its own.
-func (p *Commands) notice(ctx context.Context, f inet.Family, saved string) {
+func (p *Commands) notice(ctx context.Context, f inet.Family, reading int, saved string) {
 	table, _ := nftTable(ctx, f) // an error is KubeProxy's to report
-	p.setKubeProxy(f, hasKubeProxys(saved) || table != nil)
+	saw := hasKubeProxys(saved) || table != nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if reading > p.newest[f] { // or it began before rules were removed, and ended late
+		p.newest[f], p.kubeProxy[f] = reading, saw
+	}
+}
+
+// reading numbers a reading of all rules that begins.
+func (p *Commands) reading() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.readings++
+	return p.readings
 }
 
 func (p *Commands) setKubeProxy(f inet.Family, saw bool) {

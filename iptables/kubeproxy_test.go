@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -141,5 +142,57 @@ func TestKubeProxy(t *testing.T) {
 	jumps, chains := kubeProxyRules(kubeProxys)
 	if diff := cmp.Diff([]string{jumps, chains}, restored); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A check that read the rules before kube-proxy's were removed, and ends after, does not bring them back.
+func TestLateCheck(t *testing.T) {
+	var mu sync.Mutex
+	saved, reading, goOn := kubeProxys, make(chan struct{}), make(chan struct{})
+	slow := true
+	p := commands("-nft", true, func(_ context.Context, _, name string, _ ...string) (string, error) {
+		mu.Lock()
+		text, isSlow := saved, slow
+		if name == "iptables-nft-save" {
+			slow = false
+		} else {
+			text, isSlow = "", false
+		}
+		mu.Unlock()
+		if isSlow {
+			close(reading)
+			<-goOn
+		}
+		return text, nil
+	})
+	checked := make(chan struct{})
+	go func() {
+		defer close(checked)
+		if _, err := p.InSync(t.Context(), inet.IPv4); err != nil {
+			t.Error(err)
+		}
+	}()
+	<-reading
+	mu.Lock()
+	saved = "*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n" // the last step was carried out
+	mu.Unlock()
+	if steps, err := p.KubeProxy(t.Context(), inet.IPv4); len(steps) > 0 || err != nil { // as takeover.read does then
+		t.Fatal(steps, err)
+	}
+	close(goOn)
+	<-checked
+	if p.SawKubeProxy(inet.IPv4) {
+		t.Error("rules of kube-proxy that are removed count as seen")
+	}
+}
+
+// Rules that no jump leads to serve nobody.
+func TestKubeProxyServesNotWithoutJumps(t *testing.T) {
+	without := strings.Replace(kubeProxys, "-A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n", "", 1)
+	p := commands("-nft", true, func(_ context.Context, _, name string, _ ...string) (string, error) {
+		return map[string]string{"iptables-nft-save": without}[name], nil
+	})
+	if serves, err := p.KubeProxyServes(t.Context(), inet.IPv4); serves || err != nil {
+		t.Error(serves, err)
 	}
 }

@@ -92,6 +92,26 @@ func (h HandBack) Do(ctx context.Context) error {
 		return err
 	}
 	h.Rules.HandedBack = true
+	if err := h.leaveNew(ctx); err != nil {
+		return err
+	}
+	if err := h.quiesce(ctx); err != nil {
+		return err
+	}
+	h.Rules.Quiesced = true
+	if err := h.leaveNew(ctx); err != nil {
+		return err
+	}
+	left, err := h.wait(ctx)
+	if err != nil {
+		return err
+	}
+	// First, or who repeats this after a kill would know no connections.
+	return errors.Join(h.forget(ctx, left), Clean(ctx, h.Kernel))
+}
+
+// leaveNew writes the rules that leave new connections to kube-proxy.
+func (h HandBack) leaveNew(ctx context.Context) error {
 	for _, f := range []inet.Family{inet.IPv4, inet.IPv6} {
 		left, err := ownedServers(ctx, h.Kernel, f)
 		if err != nil {
@@ -104,15 +124,7 @@ func (h HandBack) Do(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := h.quiesce(ctx); err != nil {
-		return err
-	}
-	left, err := h.wait(ctx)
-	if err != nil {
-		return err
-	}
-	// First, or who repeats this after a kill would know no connections.
-	return errors.Join(h.forget(ctx, left), Clean(ctx, h.Kernel))
+	return nil
 }
 
 // routedMarks returns the marks of the node's routing rules, by which packets of established connections find the way to IPVS: who
@@ -276,6 +288,9 @@ func (r rules) withoutNew(chains []iptables.Chain) []iptables.Chain {
 		switch c.Table + " " + c.Name {
 		case "mangle KIPVS-PREROUTING", "mangle KIPVS-OWN":
 			chains[i].Rules = []string{r.ranged()}
+			if r.cfg.Quiesced {
+				chains[i].Rules = []string{"-j RETURN"}
+			}
 		case "nat KIPVS-PREROUTING", "nat KIPVS-OUTPUT":
 			chains[i].Rules = []string{"-j RETURN"}
 		}

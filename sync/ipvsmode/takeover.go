@@ -86,7 +86,7 @@ func (t *takeover) Retry() {
 func (t *takeover) Observe(ctx context.Context) {
 	t.job.TakeOver()
 	switch {
-	case t.state == unread && (t.sawRules() || t.d.predecessor.isThere):
+	case t.state == unread && (t.err != nil || t.sawRules() || t.d.predecessor.isThere):
 		t.begin(ctx, nil)
 	case t.state == gone && t.sawRules():
 		t.state = cameBack
@@ -109,6 +109,9 @@ func (t *takeover) sawRules() bool {
 
 // Ensure carries out the next step if kube-ipvs serves all.
 func (t *takeover) Ensure(ctx context.Context) {
+	if t.state == unread && t.d.servesAll() {
+		t.state = gone // nothing of kube-proxy's was there at the start: what comes later is written by one that runs
+	}
 	if t.state != found || t.err != nil || !t.d.servesAll() {
 		return
 	}
@@ -202,7 +205,12 @@ func (d *Dataplane) servesAll() bool {
 	for range d.tables.servers.Extra() {
 		return false
 	}
-	return d.begun && len(d.refusals) == 0
+	for _, r := range d.refusals {
+		if r.whole {
+			return false
+		}
+	}
+	return d.begun
 }
 
 // KubeProxy is the field of the problems of a node on which kube-proxy runs, too.
