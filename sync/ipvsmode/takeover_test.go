@@ -13,6 +13,7 @@ import (
 
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipset"
+	"kube-ipvs/iptables"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/steering"
 	"kube-ipvs/sync/plan"
@@ -190,4 +191,90 @@ func TestDryTakeover(t *testing.T) {
 	if got := strings.Join(noted, ", "); got != "# remove jumps, # remove chains" || len(left) != 2 {
 		t.Errorf("noted %s; %d steps are left of two", got, len(left))
 	}
+}
+
+// An endpoint that the kernel refuses, as it does broadcast addresses of the node's networks, does not hold a take-over up: its Service is
+// served by the others, and all other Services' packets still go where kube-proxy's rules last led them.
+func TestRefusedEndpointBesideKubeProxy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.lookInterval = 500 * time.Millisecond
+		r.rules.SetKubeProxy(inet.IPv4, "table kube-proxy of nftables (IPv4)")
+		r.set(1, pods(1, 255))
+		r.set(2, pods(2))
+		r.let(func(what string) error {
+			if strings.HasPrefix(what, "ipvsadm -a -t 10.96.0.1:80 -r 10.244.0.255:8080") {
+				return errRefused
+			}
+			return nil
+		})
+		r.start()
+		r.queue.Synced()
+		time.Sleep(time.Hour)
+		if left, err := r.rules.KubeProxy(t.Context(), inet.IPv4); len(left) != 0 || err != nil {
+			t.Errorf("after an hour %v are left, %v", left, err)
+		}
+	})
+}
+
+// picky rules cannot remove what is gone, as iptables-restore ("-D ...: Bad rule") and nft (DELTABLE: ENOENT) cannot.
+type picky struct {
+	iptables.Kernel
+	fake *iptables.Fake
+}
+
+func (p picky) KubeProxy(ctx context.Context, f inet.Family) ([]iptables.Removal, error) {
+	steps, err := p.Kernel.KubeProxy(ctx, f)
+	var out []iptables.Removal
+	for _, s := range steps {
+		out = append(out, iptables.Step(s.Name, func(ctx context.Context) error {
+			if !p.fake.SawKubeProxy(f) {
+				return errors.New("no such rule")
+			}
+			return s.Do(ctx)
+		}))
+	}
+	return out, err
+}
+
+// While a take-over waits, somebody removes kube-proxy's rules (kube-proxy --cleanup). It ends all the same.
+func TestTakeoverOfRemovedRules(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.lookInterval = 500 * time.Millisecond
+		r.rules.SetKubeProxy(inet.IPv4, "jumps", "chains")
+		r.adjust = func(c *Config) { c.Rules = picky{c.Rules, r.rules} }
+		r.set(1, pods(1), func(s *plan.Service) { s.ExternalIPs = []netip.Addr{netip.MustParseAddr("203.0.113.1")} })
+		r.let(refusing("ipset add KIPVS-EXTERNAL 203.0.113.1,tcp:80"))
+		r.start()
+		r.queue.Synced()
+		time.Sleep(time.Minute)
+		r.rules.SetKubeProxy(inet.IPv4) // kube-proxy --cleanup
+		time.Sleep(time.Minute)
+		r.let(nil)
+		time.Sleep(time.Hour)
+		a := r.attempts()
+		if last := a[len(a)-1]; last != nil || r.pending() != 0 {
+			t.Errorf("after an hour: %v; %v pending", last, r.pending())
+		}
+	})
+}
+
+// A process that found nothing of kube-proxy's at its start leaves alone what a kube-proxy writes later.
+func TestKubeProxyStartsLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		var problems []plan.Problem
+		r.adjust = func(c *Config) { c.NodeProblems = func(p []plan.Problem) { problems = p } }
+		r.lookInterval = 500 * time.Millisecond
+		r.set(1, pods(1))
+		r.start()
+		r.queue.Synced()
+		time.Sleep(time.Minute)
+		r.rules.SetKubeProxy(inet.IPv4, "jumps", "chains")
+		time.Sleep(time.Minute)
+		if left, _ := r.rules.KubeProxy(t.Context(), inet.IPv4); len(left) != 2 || len(problems) != 1 {
+			t.Errorf("%v are left of the two of a kube-proxy that runs; problems %v", left, problems)
+		}
+	})
 }
