@@ -288,7 +288,7 @@ func (r rules) withoutNew(chains []iptables.Chain) []iptables.Chain {
 		switch c.Table + " " + c.Name {
 		case "mangle KIPVS-PREROUTING", "mangle KIPVS-OWN":
 			chains[i].Rules = []string{r.ranged()}
-			if r.cfg.Quiesced {
+			if r.cfg.Quiesced { // nobody updates the sets any more
 				chains[i].Rules = []string{"-j RETURN"}
 			}
 		case "nat KIPVS-PREROUTING", "nat KIPVS-OUTPUT":

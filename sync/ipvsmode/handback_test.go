@@ -310,3 +310,35 @@ func TestPrepareHandBack(t *testing.T) {
 		})
 	}
 }
+
+// noted notes the rules that were written last.
+type noted struct {
+	iptables.Kernel
+	last *string
+}
+
+func (n noted) Ensure(ctx context.Context, r iptables.Ruleset) error {
+	if r.Family == inet.IPv4 {
+		*n.last = r.String()
+	}
+	return n.Kernel.Ensure(ctx, r)
+}
+
+// While a hand-back only waits for old connections, what kube-ipvs last knew of source ranges must not drop kube-proxy's new ones.
+func TestHandBackLiftsRanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := handBackRig(t)
+		r.setConnections(ipvs.AddrKey(inet.TCP, netip.MustParseAddrPort("10.96.0.1:80")), netip.MustParseAddrPort("10.244.0.1:8080"), 1, 0)
+		k, last := r.config().Kernel, ""
+		k.Rules = noted{k.Rules, &last}
+		h := HandBack{Kernel: k, Rules: RulesConfig{Marks: MarksFor(14)}, Limit: 10 * time.Minute}
+		time.AfterFunc(9*time.Minute, func() {
+			if strings.Contains(last, "KIPVS-RANGED dst,dst -m set ! --match-set KIPVS-ALLOWED dst,dst,src -j DROP") {
+				t.Error("after nine minutes, new connections of kube-proxy's are dropped by sets that nobody updates")
+			}
+		})
+		if err := h.Do(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}

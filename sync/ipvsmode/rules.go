@@ -44,7 +44,7 @@ type RulesConfig struct {
 	// HandedBack leaves new connections to kube-proxy, whose rules translate or refuse them, and serves those that began before.
 	HandedBack bool
 
-	// Quiesced leaves source ranges to kube-proxy, too: IPVS schedules nothing any more.
+	// Quiesced, beside HandedBack, leaves source ranges to kube-proxy, too: IPVS schedules nothing any more.
 	Quiesced bool
 
 	// PredictablePorts is for an iptables that is too old to let MASQUERADE choose ports at random (--random-fully).
