@@ -205,30 +205,6 @@ func (r rules) internal(rest string) []string {
 	return out
 }
 
-// diverted returns rules for diverted packets, of which there are none in bind mode.
-func (r rules) diverted(rules ...string) []string {
-	if r.cfg.Bind {
-		return nil
-	}
-	return rules
-}
-
-func (r rules) divert() string {
-	return matchSet(r.sets.External, "dst,dst") + " " + setMark(r.cfg.Marks.Divert, r.cfg.Marks.Divert)
-}
-
-// divertAgain is for agents that write whole marks, or this bit: the connection's mark tells that its packets were diverted. Answers
-// to them keep the bit if another agent restored it: if that saves marks, too, the connection would lose it.
-func (r rules) divertAgain() []string {
-	d := r.cfg.Marks.Divert
-	return r.diverted(r.divert(), fmt.Sprintf("%s %s %s", r.notDiverted(), matchNoSet(r.sets.External, "dst,dst"), setMark(0, d)))
-}
-
-// notDiverted matches packets with the mark of diverted ones in a connection without it.
-func (r rules) notDiverted() string {
-	return fmt.Sprintf("-m mark --mark %#x/%#[1]x -m connmark ! --mark %#[1]x/%#[1]x", r.cfg.Marks.Divert)
-}
-
 // ranged drops connections to frontends from sources outside of their ranges, also to one that is off: IPVS looks at no set, and has its
 // server before it is on, and after it is off.
 func (r rules) ranged() string {
@@ -271,7 +247,7 @@ func (r rules) mangleOutput() []string {
 	return slices.Concat(
 		r.diverted(fmt.Sprintf("-m mark --mark %#x/%#[1]x %s %s", own, r.connmark(own), setMark(0, own))),
 		[]string{sent + " -j RETURN", unknown + " -j KIPVS-OWN"},
-		r.diverted(matchSet(r.sets.External, "dst,dst")+" "+setMark(own, own)))
+		r.diverted(matchSet(r.sets.External, "dst,dst")+" -m conntrack --ctdir ORIGINAL "+setMark(own, own)))
 }
 
 // own decides about the first packet of a connection of the node itself, which is neither internal nor external: it is masqueraded,
@@ -343,11 +319,10 @@ func (r rules) unknownToIPVS(in ipset.Set, target string) string {
 
 func (r rules) postrouting() []string {
 	m := r.cfg.Marks.Masquerade
-	return []string{
+	return append(r.diverted(r.pickedUp()),
 		fmt.Sprintf("-m mark --mark %#x/%#[1]x -j KIPVS-MASQUERADE", m),
-		"-m conntrack --ctdir ORIGINAL " + r.connmark(m) + " -j KIPVS-MASQUERADE", // but no ICMP error that answers it
-		matchSet(r.sets.Hairpins, "dst,dst,src") + " -j KIPVS-MASQUERADE",
-	}
+		"-m conntrack --ctdir ORIGINAL "+r.connmark(m)+" -j KIPVS-MASQUERADE", // but no ICMP error that answers it
+		matchSet(r.sets.Hairpins, "dst,dst,src")+" -j KIPVS-MASQUERADE")
 }
 
 // masquerade clears the marks first, so that a packet that passes the stack again in a tunnel is not masqueraded twice.

@@ -12,13 +12,14 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// A walker is the first packet of a TCP connection on its way through rules, with all that they can tell of it.
+// A walker is a packet of a TCP connection on its way through rules, with all that they can tell of it: the first one, or an answer.
 type walker struct {
 	t              *testing.T
 	rules          iptables.Ruleset
 	sets           []string // that have it
 	sent           bool     // by IPVS
-	frontend       uint32   // the mark of the frontend, in the bits of mask
+	answer         bool
+	frontend       uint32 // the mark of the frontend, in the bits of mask
 	mask           uint32
 	mark, connmark uint32
 }
@@ -65,8 +66,14 @@ func (w *walker) matches(words []string) bool {
 		case "!":
 			not, words = true, words[1:]
 			continue
+		case "-p":
+			is = words[1] == "tcp"
+		case "--tcp-flags": // FIN,SYN,RST,ACK SYN
+			is, n = !w.answer, 3
 		case "--ctstate":
-			is = slices.Contains(strings.Split(words[1], ","), "NEW")
+			is = slices.Contains(strings.Split(words[1], ","), map[bool]string{false: "NEW", true: "ESTABLISHED"}[w.answer])
+		case "--ctdir":
+			is = words[1] == map[bool]string{false: "ORIGINAL", true: "REPLY"}[w.answer]
 		case "--match-set":
 			is, n = slices.Contains(w.sets, words[1]), 3
 		case "--ipvs":
@@ -89,6 +96,11 @@ func (w *walker) changes(target []string) bool {
 		value, mask := w.bits(target[2])
 		w.mark = w.mark&^mask ^ value
 	case "CONNMARK":
+		if target[1] == "--save-mark" { // the same bits of both: "--nfmask MASK --ctmask MASK"
+			mask, _ := w.bits(target[3] + "/0")
+			w.connmark = w.connmark&^mask | w.mark&mask
+			break
+		}
 		value, mask := w.bits(target[2])
 		w.connmark = w.connmark&^mask ^ value
 	case "SET":

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -37,6 +38,7 @@ func TestOrphans(t *testing.T) {
 			st.play("the table was flushed", inet.TCP, func(st *stage) { st.areReset(st.tableIsFlushed()) })
 			st.play("the port is used again", inet.TCP, (*stage).orphanComesBack)
 			st.play("conntrack is flushed", inet.TCP, (*stage).conntrackForgets)
+			st.play("conntrack is flushed, and the endpoint speaks", inet.TCP, (*stage).endpointSpeaks, func(st *stage) { st.svc.ExternalLocal = true })
 			st.play("others save marks", inet.TCP, (*stage).marksAreSaved)
 		})
 	}
@@ -167,6 +169,49 @@ func (st *stage) conntrackForgets() {
 			st.holds(c)
 		}
 		st.must(c.Close())
+	}
+}
+
+// A connection to an external address goes on also if its endpoint is the first that speaks after conntrack forgot it: to conntrack the
+// client's packets are the answers then.
+func (st *stage) endpointSpeaks() {
+	const port = 9091
+	slices := st.slices(st.svc.Name, inet.TCP, []endpoint{ready("pod1", true)})
+	for i := range slices {
+		slices[i].Ports[0].Port = port
+	}
+	st.set(st.svc, slices...)
+	st.settle()
+	for _, v6 := range []bool{false, true} {
+		var listener net.Listener
+		st.must(st.Pod("pod1").Do(func() (err error) {
+			listener, err = net.Listen("tcp", netip.AddrPortFrom(st.Pod("pod1").Addr(v6), port).String())
+			return err
+		}))
+		var client net.Conn
+		st.must(st.Client.Do(func() (err error) {
+			client, err = net.DialTimeout("tcp", st.address(st.svc, toExternalIP, v6).String(), 3*time.Second)
+			return err
+		}))
+		pod, err := listener.Accept()
+		st.must(err)
+		st.must(exec.Command("conntrack", "-F").Run())
+		for range 3 {
+			st.hears(pod, client)
+			st.hears(client, pod)
+		}
+		st.must(errors.Join(client.Close(), pod.Close(), listener.Close()))
+	}
+}
+
+// hears fails the test unless what one end of a connection sends arrives at the other.
+func (st *stage) hears(from, to net.Conn) {
+	st.t.Helper()
+	_, err := from.Write([]byte("."))
+	st.must(err)
+	st.must(to.SetReadDeadline(time.Now().Add(3 * time.Second)))
+	if _, err := to.Read(make([]byte, 1)); err != nil {
+		st.t.Errorf("from %v to %v: %v", from.LocalAddr(), to.LocalAddr(), err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,6 +112,60 @@ func TestExternalIPsOfNodes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A connection from another node's address and port that a Service wants gets its answers, whether it began before the Service came or
+// after: no answer is taken for a question. Of the node's own answers IPVS takes those of UDP and the first of TCP for one, wherever they are
+// routed (ip_vs_local_request4 in net/netfilter/ipvs/ip_vs_core.c).
+func TestAnswersToClaimedPorts(t *testing.T) {
+	const first, each = 40000, 8
+	w := newWorld(t, lab.Config{})
+	p := start(t, setup{detector: clusterCIDR})
+	svc := service(1, inet.TCP)
+	svc.ExternalIPs, svc.LoadBalancerIPs, svc.Ports = []netip.Addr{w.Node2.Addr(false), w.Node2.Addr(true)}, nil, nil
+	w.serveOn(t, w.Node, inet.TCP, hostPort, "host")
+	for _, proto := range []inet.Protocol{inet.TCP, inet.UDP} {
+		for i := range 2 * each {
+			svc.Ports = append(svc.Ports, plan.Port{Name: proto.String(), Proto: proto, Port: uint16(first + i)})
+		}
+	}
+	port, talks := uint16(first), map[string]*lab.Conn{}
+	begin := func(when string) {
+		for _, v6 := range []bool{false, true} {
+			for _, proto := range []inet.Protocol{inet.TCP, inet.UDP} {
+				whom := map[string]netip.AddrPort{"pod1": netip.AddrPortFrom(w.Pod("pod1").Addr(v6), podPort)}
+				if when == "before" && proto == inet.TCP {
+					whom["host"] = netip.AddrPortFrom(w.Node.Addr(v6), hostPort)
+				}
+				for who, at := range whom {
+					c, err := w.Dial(t.Context(), w.Node2, proto, at, lab.From(netip.AddrPortFrom(w.Node2.Addr(v6), port)), lab.Wait(3*time.Second))
+					if port++; err != nil {
+						t.Errorf("%s, to %s at %v/%v: %v", when, who, at, proto, err)
+						continue
+					}
+					t.Cleanup(func() { c.Close() })
+					talks[fmt.Sprintf("%s begun %s, at %v/%v", who, when, at, proto)] = c
+				}
+			}
+		}
+	}
+	ask := func() {
+		for name, c := range talks {
+			if a := c.Ask(t.Context()); a.Err != nil || !strings.HasPrefix(name, a.Who) {
+				t.Errorf("%s: %v", name, a)
+			}
+		}
+	}
+	begin("before")
+	ask()
+	slices := append(w.slices(svc.Name, inet.TCP, []endpoint{ready("pod2", true)}), w.slices(svc.Name, inet.UDP, []endpoint{ready("pod2", true)})...)
+	for i := range slices {
+		slices[i].Ports[0].Name = slices[i].Ports[0].Proto.String()
+	}
+	p.set(svc, slices...)
+	p.settle()
+	begin("after")
+	ask()
 }
 
 func (w *world) expectWho(t *testing.T, q question, who string) {
