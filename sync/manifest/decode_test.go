@@ -41,6 +41,7 @@ func TestDefaults(t *testing.T) {
 			ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10")},
 		}},
 		slices: map[plan.Name][]plan.Slice{nameOfWeb: {{
+			Name:      "web-1",
 			Service:   nameOfWeb,
 			Family:    inet.IPv4,
 			Ports:     []plan.SlicePort{{Name: "http", Proto: inet.TCP, Port: 8080}},

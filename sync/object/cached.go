@@ -40,6 +40,9 @@ func CacheService(svc *corev1.Service) *Cached[plan.Service] {
 func CacheSlice(es *discoveryv1.EndpointSlice) *Cached[plan.Slice] {
 	c := cached[plan.Slice](&es.ObjectMeta)
 	c.Value, c.Used = slice(es, &c.strings)
+	if c.Used { // one copy of the string is enough
+		c.Name = c.Value.Name
+	}
 	return c.seal()
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,6 +27,7 @@ func slice(es *discoveryv1.EndpointSlice, p *pool) (plan.Slice, bool) {
 		return plan.Slice{Problems: exact(r.problems)}, false
 	}
 	out := plan.Slice{
+		Name:      strings.Clone(es.Name),
 		Service:   plan.Name{Namespace: p.intern(es.Namespace), Name: p.intern(es.Labels[discoveryv1.LabelServiceName])},
 		Family:    familyOf(es.AddressType),
 		Ports:     r.slicePorts(es, p),

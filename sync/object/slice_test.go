@@ -38,6 +38,7 @@ func ready(addr string) plan.Endpoint {
 
 func plannedSlice(endpoints ...plan.Endpoint) plan.Slice {
 	return plan.Slice{
+		Name:      "web-1",
 		Service:   plan.Name{Namespace: "default", Name: "web"},
 		Family:    inet.IPv4,
 		Ports:     []plan.SlicePort{{Name: "http", Proto: inet.TCP, Port: 8080}},

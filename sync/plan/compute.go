@@ -26,6 +26,10 @@ func (c *Config) routes(a netip.Addr) bool {
 	return slices.ContainsFunc(c.ServiceCIDRs, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
+// mayServe reports whether an endpoint lies in no service range. These are local on every node: IPVS would hand packets to the node's own
+// sockets behind filter INPUT, and so open the node's ports past its firewall.
+func (c *Config) mayServe(e *Endpoint) bool { return !c.routes(e.Addr) }
+
 // schedule makes the scheduler that of a Service, if it may choose it.
 func (c *Config) schedule(svc *Service) []Problem {
 	switch {
@@ -39,11 +43,24 @@ func (c *Config) schedule(svc *Service) []Problem {
 	return []Problem{{Object: "Service " + svc.Name.String(), Field: SchedulerField, Reason: reason}}
 }
 
+// unusable returns the problems of a slice's endpoints that may not serve.
+func (c *Config) unusable(in *Slice) []Problem {
+	var out []Problem
+	for i := range in.Endpoints {
+		if e := &in.Endpoints[i]; !c.mayServe(e) {
+			object := "EndpointSlice " + Name{in.Service.Namespace, in.Name}.String()
+			out = append(out, Problem{Object: object, Field: "endpoints", Reason: fmt.Sprintf("%v is in a service range, which cannot serve", e.Addr)})
+		}
+	}
+	return out
+}
+
 // Compute returns the desired state of a Service on this node.
 func Compute(cfg Config, svc Service, in []Slice, node Node) Desired {
 	f := Desired{Service: svc.Name, Problems: slices.Clone(svc.Problems)}
 	for i := range in {
 		f.Problems = append(f.Problems, in[i].Problems...)
+		f.Problems = append(f.Problems, cfg.unusable(&in[i])...)
 	}
 	f.Problems = append(f.Problems, cfg.schedule(&svc)...)
 	seen := make(map[Address]struct{})
@@ -55,7 +72,7 @@ func Compute(cfg Config, svc Service, in []Slice, node Node) Desired {
 	}
 	for _, port := range svc.Ports {
 		for _, family := range families(svc) {
-			p := newPort(&cfg, &svc, port, family, choose(candidates(port, family.Is4(), in), node))
+			p := newPort(&cfg, &svc, port, family, choose(&cfg, candidates(port, family.Is4(), in), node))
 			p.frontends(node, add)
 			f.Hairpins = append(f.Hairpins, p.hairpins(node)...)
 			f.noteUnserved(&svc, &p)
@@ -67,7 +84,7 @@ func Compute(cfg Config, svc Service, in []Slice, node Node) Desired {
 	f.UsesAddresses = f.UsesAddresses || slices.ContainsFunc(f.Frontends, func(fe Frontend) bool {
 		return fe.Kind != ClusterIP || cfg.Bind || !fe.Allocated
 	})
-	f.Health = health(svc, in, node)
+	f.Health = health(&cfg, svc, in, node)
 	f.HealthChecks = healthChecks(svc, node)
 	f.UsesAddresses = f.UsesAddresses || svc.HealthCheckNodePort != 0
 	return f
@@ -100,7 +117,7 @@ func families(svc Service) []netip.Addr {
 // kube-proxy counts by family, and answers each with its own. Terminating ones never count, so that the load balancer turns
 // away while the Local fallback still serves (KEP-1669). Nor do those of slices without a port: pods that lack the named port of the
 // Service are ready, and serve nothing.
-func health(svc Service, in []Slice, node Node) *Health {
+func health(cfg *Config, svc Service, in []Slice, node Node) *Health {
 	if svc.HealthCheckNodePort == 0 {
 		return nil
 	}
@@ -112,7 +129,7 @@ func health(svc Service, in []Slice, node Node) *Health {
 		}
 		for j := range in[i].Endpoints {
 			ep := &in[i].Endpoints[j]
-			if _, again := here[ep.Addr]; !again && ep.Ready && node.runs(ep) {
+			if _, again := here[ep.Addr]; !again && ep.Ready && node.runs(ep) && cfg.mayServe(ep) {
 				here[ep.Addr] = struct{}{}
 				count[ep.Addr.Is4()]++
 			}

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -99,13 +100,14 @@ func TestHealth(t *testing.T) {
 		{name: "one of one family, and one of two", node: thisNode, slices: []Slice{sliceOf(ep(1, here)), sliceOf(ep(1, here, inIPv6), ep(2, here, inIPv6))}, want: 2},
 		{name: "unready ones do not count", node: thisNode, slices: []Slice{sliceOf(ep(1, here), ep(2, here, unready))}, want: 1},
 		{name: "terminating ones do not count", node: thisNode, slices: []Slice{sliceOf(ep(1, here, terminating), ep(2, here, terminating))}},
+		{name: "in a service range none counts", node: thisNode, slices: []Slice{sliceOf(ep(1, here), ep(2, here, inRange))}, want: 1},
 		{name: "of pods without the Service's port none counts", node: thisNode, slices: []Slice{{Endpoints: []Endpoint{ep(1, here)}}, sliceOf(ep(2))}},
 		{name: "a node without a name has none", slices: []Slice{sliceOf(ep(1, func(e *Endpoint) { e.Node = "" }))}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			svc := Service{HealthCheckNodePort: 31000}
-			got := Compute(Config{}, svc, tt.slices, tt.node).Health
+			got := Compute(ranged, svc, tt.slices, tt.node).Health
 			if diff := cmp.Diff(&Health{31000, tt.want}, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -180,6 +182,54 @@ func TestProblemsAreThoseOfAllObjects(t *testing.T) {
 	}
 	if len(svc.Problems) != 1 {
 		t.Error("the Service was changed")
+	}
+}
+
+// An endpoint in a service range is local on every node, by the range's route: IPVS would hand its packets to the node's own sockets, behind
+// filter INPUT. Its author is told.
+func TestNoEndpointInAServiceRange(t *testing.T) {
+	v6 := func(e *Endpoint) { e.Addr = netip.MustParseAddr("fd00:10:96::1") }
+	for _, tt := range []struct {
+		name      string
+		endpoints []Endpoint
+		serve     []int
+		problems  string
+	}{
+		{"none in a range", []Endpoint{ep(1), ep(2)}, []int{1, 2}, "[]"},
+		{"one beside others", []Endpoint{ep(1, inRange), ep(2)}, []int{2},
+			"[EndpointSlice default/web-1: endpoints: 10.96.0.1 is in a service range, which cannot serve]"},
+		{"all", []Endpoint{ep(1, inRange, here), ep(2, inRange)}, nil,
+			"[EndpointSlice default/web-1: endpoints: 10.96.0.1 is in a service range, which cannot serve" +
+				" EndpointSlice default/web-1: endpoints: 10.96.0.2 is in a service range, which cannot serve]"},
+		{"not ready", []Endpoint{ep(1, inRange, unready)}, nil,
+			"[EndpointSlice default/web-1: endpoints: 10.96.0.1 is in a service range, which cannot serve]"},
+		{"of the other family", []Endpoint{ep(1, v6)}, nil,
+			"[EndpointSlice default/web-1: endpoints: fd00:10:96::1 is in a service range, which cannot serve]"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			svc := Service{
+				Ports: []Port{{Name: "http", Proto: inet.TCP, Port: 80, NodePort: 30080}}, ClusterIPs: addrs("10.96.0.10", "fd00:10:96::10"), ExternalLocal: true,
+			}
+			in := sliceOf(tt.endpoints...)
+			in.Name, in.Service = "web-1", Name{"default", "web"}
+			f := Compute(ranged, svc, []Slice{in}, Node{Name: "here", Addresses: addrs("192.168.0.1")})
+			if got := numbers(f.Frontends[0].Backends); !slices.Equal(got, tt.serve) {
+				t.Errorf("%v serve, want %v", got, tt.serve)
+			}
+			for _, fe := range f.Frontends {
+				if len(fe.Draining) > 0 || fe.Rejected != (len(fe.Backends) == 0) || fe.DropExternal && tt.serve == nil {
+					t.Errorf("%v %v is treated as if there were endpoints: %+v", fe.Kind, fe.Address, fe)
+				}
+			}
+			if got := fmt.Sprint(f.Problems); got != tt.problems {
+				t.Errorf("problems %s, want %s", got, tt.problems)
+			}
+			for _, h := range f.Hairpins {
+				if ranged.routes(h.At.Addr()) {
+					t.Errorf("%v is a hairpin", h.At)
+				}
+			}
+		})
 	}
 }
 

@@ -32,7 +32,7 @@ func digested() (Service, []Slice) {
 func TestDigestCoversFields(t *testing.T) {
 	leftOut := map[string]string{
 		"Service.Problems": "follow from the object", "Slice.Problems": "follow from the object",
-		"Slice.Service": "the Service's own", "Slice.Triggered": "the time of a change",
+		"Slice.Name": "only problems have it", "Slice.Service": "the Service's own", "Slice.Triggered": "the time of a change",
 	}
 	svc, in := digested()
 	before := Digest(svc, in)

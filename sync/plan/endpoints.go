@@ -10,7 +10,7 @@ import (
 // CategorizeEndpoints, in the words of Kubernetes: KEP-1669 (terminating endpoints), KEP-2086 (internal policy), KEP-2433 and
 // KEP-3015 (zone and node hints).
 type choice struct {
-	all     []candidate
+	all     []candidate // that may serve
 	cluster []candidate // for Cluster policies, by the hints
 	local   []candidate // for Local policies, on this node
 	any     bool        // an endpoint on any node could serve: a Local policy without local ones drops, not rejects
@@ -25,8 +25,9 @@ type candidate struct {
 
 func (c candidate) at() netip.AddrPort { return netip.AddrPortFrom(c.ep.Addr, c.port) }
 
-// choose sorts the endpoints of a port by their use on this node.
-func choose(all []candidate, node Node) choice {
+// choose sorts the endpoints of a port by their use on this node, without those that may not serve.
+func choose(cfg *Config, all []candidate, node Node) choice {
+	all = filter(all, cfg.mayServe)
 	ready, fallback := split(all)
 	c := choice{all: all, any: len(ready)+len(fallback) > 0}
 	c.cluster = near(ready, node)

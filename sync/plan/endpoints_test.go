@@ -29,11 +29,15 @@ func terminating(e *Endpoint) { e.Ready, e.Terminating = false, true }
 // dead endpoints terminate and serve no more.
 func dead(e *Endpoint) { e.Ready, e.Serving, e.Terminating = false, false, true }
 
+// inRange puts an endpoint into a service range of the configuration ranged.
+func inRange(e *Endpoint) { e.Addr = netip.AddrFrom4([4]byte{10, 96, 0, e.Addr.As4()[3]}) }
+
 func zones(z ...string) edit { return func(e *Endpoint) { e.ZoneHints = z } }
 func nodes(n ...string) edit { return func(e *Endpoint) { e.NodeHints = n } }
 
 var (
 	thisNode = Node{Name: "here", Zone: "a"}
+	ranged   = Config{ServiceCIDRs: prefixes("10.96.0.0/12", "fd00:10:96::/112")}
 	port80   = Port{Name: "http", Proto: inet.TCP, Port: 80}
 )
 

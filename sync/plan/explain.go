@@ -18,12 +18,14 @@ const (
 	Leaving                       // terminating, and others are ready
 	HintedElsewhere               // hinted for other nodes or zones
 	NotHere                       // the policy is Local, and the endpoint is on another node
+	InServiceRange                // an address that is local on every node
 )
 
 // String returns the reason in words.
 func (r Reason) String() string {
 	return [...]string{
 		"ready", "terminating, and none is ready", "not ready", "terminating", "hinted for other nodes or zones", "not on this node",
+		"in a service range",
 	}[r]
 }
 
@@ -86,7 +88,7 @@ func Explain(cfg Config, svc Service, in []Slice, node Node) Explanation {
 	for _, port := range svc.Ports {
 		for _, family := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
 			all := candidates(port, family.Is4(), in)
-			chosen := choose(all, node)
+			chosen := choose(&cfg, all, node)
 			p := newPort(&cfg, &svc, port, family, chosen)
 			if !slices.Contains(families(svc), family) {
 				p.frontends(node, func(fe Frontend) {
@@ -102,7 +104,7 @@ func Explain(cfg Config, svc Service, in []Slice, node Node) Explanation {
 			for _, c := range all {
 				out.Endpoints = append(out.Endpoints, ExplainedEndpoint{
 					PortName: port.Name, Protocol: port.Proto, At: c.at(), Node: c.ep.Node,
-					Cluster: why(c, isNext(&cluster, c), node, false), Local: why(c, isNext(&local, c), node, true),
+					Cluster: why(&cfg, c, isNext(&cluster, c), node, false), Local: why(&cfg, c, isNext(&local, c), node, true),
 				})
 			}
 		}
@@ -120,12 +122,14 @@ func isNext(list *[]candidate, c candidate) bool {
 }
 
 // why returns the reason why an endpoint is chosen or is not.
-func why(c candidate, isChosen bool, node Node, local bool) Reason {
+func why(cfg *Config, c candidate, isChosen bool, node Node, local bool) Reason {
 	switch {
 	case isChosen && c.ep.Ready:
 		return Serves
 	case isChosen:
 		return StandsIn
+	case !cfg.mayServe(c.ep):
+		return InServiceRange
 	case !c.ep.Ready && !c.ep.standsIn():
 		return NotReady
 	case local && !node.runs(c.ep):

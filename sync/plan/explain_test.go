@@ -26,11 +26,13 @@ func TestExplainEndpoints(t *testing.T) {
 		{"ready and terminating here", []Endpoint{ep(1, here), ep(2, here, terminating)}, []string{"ready; ready", "terminating; terminating"}},
 		{"hints", []Endpoint{ep(1, zones("a")), ep(2, here, zones("b"))},
 			[]string{"ready; not on this node", "hinted for other nodes or zones; ready"}},
+		{"in a service range, in any state", []Endpoint{ep(1, inRange, here), ep(2, inRange, unready), ep(3, here)},
+			[]string{"in a service range; in a service range", "in a service range; in a service range", "ready; ready"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			svc := Service{Ports: []Port{port80}, ClusterIPs: addrs("10.96.0.10"), ExternalLocal: true}
 			var got []string
-			for _, e := range Explain(Config{}, svc, []Slice{sliceOf(tt.endpoints...)}, thisNode).Endpoints {
+			for _, e := range Explain(ranged, svc, []Slice{sliceOf(tt.endpoints...)}, thisNode).Endpoints {
 				got = append(got, fmt.Sprintf("%v; %v", e.Cluster, e.Local))
 			}
 			if diff := cmp.Diff(tt.want, got); diff != "" {
@@ -45,6 +47,7 @@ func TestExplainEndpoints(t *testing.T) {
 func TestReasonsAreThoseOfCompute(t *testing.T) {
 	states := []edit{func(*Endpoint) {}, here, unready, terminating, dead, zones("b"), func(e *Endpoint) { here(e); terminating(e) }}
 	random := rand.New(rand.NewPCG(1, 2))
+	cfg := Config{ServiceCIDRs: prefixes("10.0.0.2/31", "10.0.1.0/24")} // some of the endpoints are there
 	svc := Service{Ports: []Port{port80}, ClusterIPs: addrs("10.96.0.10"), LoadBalancerIPs: addrs("198.18.0.10"), ExternalLocal: true}
 	for _, n := range []int{1, 2, 3, 7, 100_000} {
 		for range max(1, 50/n) {
@@ -57,11 +60,11 @@ func TestReasonsAreThoseOfCompute(t *testing.T) {
 			random.Shuffle(n, func(i, j int) { all[i], all[j] = all[j], all[i] })
 			in := []Slice{sliceOf(all[:n/2]...), sliceOf(all[n/3:]...)}
 			begin := time.Now()
-			x := Explain(Config{}, svc, in, thisNode)
+			x := Explain(cfg, svc, in, thisNode)
 			if took := time.Since(begin); took > 10*time.Second {
 				t.Errorf("%d endpoints are explained in %v", n, took)
 			}
-			for _, fe := range Compute(Config{}, svc, in, thisNode).Frontends {
+			for _, fe := range Compute(cfg, svc, in, thisNode).Frontends {
 				if fe.DropExternal { // only sources inside get its endpoints
 					continue
 				}

@@ -34,6 +34,11 @@ func (s *seed) addr() netip.Addr {
 	return netip.AddrFrom4([4]byte{10, 0, 0, byte(s.n(6))})
 }
 
+func (s *seed) prefix() netip.Prefix {
+	a := s.addr()
+	return netip.PrefixFrom(a, s.n(a.BitLen()+1)).Masked()
+}
+
 func many[T any](s *seed, most int, one func() T) []T {
 	var out []T
 	for range s.n(most + 1) {
@@ -51,7 +56,7 @@ func (s *seed) service() Service {
 			return Port{Name: s.name(), Proto: s.proto(), Port: uint16(s.n(4)), NodePort: uint16(s.n(3))}
 		}),
 		ClusterIPs: many(s, 3, s.addr), ExternalIPs: many(s, 3, s.addr), LoadBalancerIPs: many(s, 3, s.addr),
-		SourceRanges:  many(s, 2, func() netip.Prefix { a := s.addr(); return netip.PrefixFrom(a, s.n(a.BitLen()+1)).Masked() }),
+		SourceRanges:  many(s, 2, s.prefix),
 		InternalLocal: s.yes(), ExternalLocal: s.yes(), Affinity: time.Duration(s.n(3)) * time.Second, HealthCheckNodePort: uint16(s.n(2)),
 	}
 }
@@ -77,6 +82,7 @@ func FuzzCompute(f *testing.F) {
 		cfg := Config{Scheduler: "rr", MasqueradeAll: s.yes(), Bind: s.yes()}
 		node := Node{Name: s.name(), Zone: s.name(), Own: many(&s, 3, s.addr), Addresses: many(&s, 3, s.addr)}
 		svc, in := s.service(), many(&s, 4, s.slice)
+		cfg.ServiceCIDRs = many(&s, 1, s.prefix)
 		got := Compute(cfg, svc, in, node)
 		if diff := cmp.Diff(got, Compute(cfg, svc, in, node), cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})); diff != "" {
 			t.Fatalf("not the same twice:\n%s", diff)
@@ -89,9 +95,9 @@ func FuzzCompute(f *testing.F) {
 				t.Errorf("%v is there twice, or its address or port is nobody's", fe.Address)
 			}
 			seen[fe.Address] = true
-			checkList(t, fe.Address, fe.Backends, fe.Draining, in)
+			checkList(t, cfg, fe.Address, fe.Backends, fe.Draining, in)
 			if n := fe.Internal; n != nil {
-				checkList(t, fe.Address, n.Backends, n.Draining, in)
+				checkList(t, cfg, fe.Address, n.Backends, n.Draining, in)
 				if slices.Equal(n.Backends, fe.Backends) {
 					t.Errorf("%v: internal sources are served the same", fe.Address)
 				}
@@ -109,15 +115,15 @@ func FuzzCompute(f *testing.F) {
 }
 
 // checkList checks who serves a list and who drains there.
-func checkList(t *testing.T, key Address, serving, draining []netip.AddrPort, in []Slice) {
+func checkList(t *testing.T, cfg Config, key Address, serving, draining []netip.AddrPort, in []Slice) {
 	t.Helper()
 	for _, list := range [][]netip.AddrPort{serving, draining} {
 		for i, at := range list {
 			listed := slices.ContainsFunc(in, func(s Slice) bool {
 				return slices.ContainsFunc(s.Endpoints, func(e Endpoint) bool { return e.Addr == at.Addr() })
 			})
-			if at.Addr().Is4() != key.Addr.Is4() || !listed || i > 0 && list[i-1].Compare(at) >= 0 {
-				t.Errorf("%v: %v in %v is of the other family, from nowhere, there twice or out of order", key, at, list)
+			if at.Addr().Is4() != key.Addr.Is4() || !listed || cfg.routes(at.Addr()) || i > 0 && list[i-1].Compare(at) >= 0 {
+				t.Errorf("%v: %v in %v is of the other family, from nowhere, in a service range, there twice or out of order", key, at, list)
 			}
 		}
 	}

@@ -64,6 +64,7 @@ type Port struct {
 
 // A Slice is the proxy's part of an EndpointSlice: some of the endpoints of one Service, of one family.
 type Slice struct {
+	Name      string // in the Service's namespace
 	Service   Name
 	Family    inet.Family // of the endpoints
 	Ports     []SlicePort

@@ -32,7 +32,7 @@ func TestObjects(t *testing.T) {
 		t.Errorf("Service %v, -want +got:\n%s", ok, diff)
 	}
 	slice := plan.Slice{
-		Family:  inet.IPv4,
+		Name: "a-0", Family: inet.IPv4,
 		Service: name, Ports: []plan.SlicePort{{Name: "p", Proto: inet.SCTP, Port: 8080}},
 		Endpoints: []plan.Endpoint{
 			{Addr: netip.MustParseAddr("10.244.1.11"), Node: "node1", Ready: true, Serving: true},
