@@ -55,7 +55,10 @@ func (d *Dataplane) realsLayer() *realsLayer {
 			return realsOf(table), err
 		},
 		Aside: func(k ipvs.RealKey) bool { return d.foreign.has(k.Server) },
-		Do:    d.doReals,
+		// The kernel has no real server at some addresses, such as the broadcast address of one of the node's networks. A slice with one
+		// is refused at every frontend of its Service.
+		Blames: func(k ipvs.RealKey) any { return k.Addr },
+		Do:     d.doReals,
 		Add: func(k ipvs.RealKey, r ipvs.Real, there bool) ipvs.Op {
 			if there {
 				return ipvs.Op{Verb: ipvs.SetReal, Key: k.Server, Addr: k.AddrPort(), Real: r}

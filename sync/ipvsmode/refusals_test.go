@@ -1,13 +1,16 @@
 package ipvsmode
 
 import (
+	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"kube-ipvs/internal/inet"
+	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 )
 
@@ -72,6 +75,47 @@ func TestManyRefusalsAreOne(t *testing.T) {
 			t.Errorf("told %v", told)
 		}
 	})
+}
+
+// The kernel has no real server at the broadcast address of one of the node's networks. A Service with such an endpoint, at however many
+// frontends, does not make the node unhealthy: load balancers would leave all nodes of the network. Refusals of many endpoints do.
+func TestOneEndpointsRefusalsAreNotTheNodes(t *testing.T) {
+	for name, c := range map[string]struct {
+		endpoints []plan.Endpoint
+		blocks    bool
+	}{
+		"one, at ten frontends":       {pods(255), false},
+		"ten, at ten frontends each":  {pods(200, 201, 202, 203, 204, 205, 206, 207, 208, 209), true},
+		"nine, at ten frontends each": {pods(200, 201, 202, 203, 204, 205, 206, 207, 208), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.set(10, pods(1, 2)) // is served, and stays so
+				r.start()
+				r.queue.Synced()
+				if got := r.attempts(); len(got) == 0 || got[len(got)-1] != nil {
+					t.Fatalf("the start ends with %v", got)
+				}
+				r.let(func(what string) error {
+					if strings.Contains(what, "-r 10.244.0.2") {
+						return errRefused
+					}
+					return nil
+				})
+				r.change(1, c.endpoints, func(s *plan.Service) {
+					for i := range 9 {
+						s.ExternalIPs = append(s.ExternalIPs, netip.AddrFrom4([4]byte{198, 51, 100, byte(i + 1)}))
+					}
+				})
+				time.Sleep(10 * time.Minute)
+				got := r.attempts()
+				if err := got[len(got)-1]; err == nil || errors.Is(err, loop.ErrObjects) == c.blocks {
+					t.Errorf("ends with %v, want the whole layer blamed: %v", err, c.blocks)
+				}
+			})
+		})
+	}
 }
 
 // One flush of the rules by others is one line in the log, one drift and one attempt.

@@ -171,25 +171,38 @@ func TestUnknown(t *testing.T) {
 }
 
 // A layer that refuses many objects, or all, is blocked; one that refused while it changed others is not, nor is one that
-// declined.
+// declined. What is refused for one cause counts once.
 func TestBlocked(t *testing.T) {
+	one := func(string) any { return "endpoint" }
+	half := func(word string) any { // words in pairs
+		var i int
+		fmt.Sscanf(word, "refused%d", &i)
+		return i / 2
+	}
 	for _, tt := range []struct {
 		name      string
 		why       error
 		refused   int
 		there     int // before
 		accepted  int
+		blames    func(string) any
 		isBlocked bool
 	}{
-		{"one of one", os.ErrInvalid, 1, 0, 0, false},
-		{"two of two", os.ErrInvalid, 2, 0, 0, true},
-		{"two new ones", os.ErrInvalid, 2, 1, 0, false},
-		{"ten new ones", os.ErrInvalid, 10, 1, 0, true},
-		{"ten beside one that is accepted", os.ErrInvalid, 10, 1, 1, false},
-		{"ten that were declined", Declined("not ours"), 10, 0, 0, false},
+		{"one of one", os.ErrInvalid, 1, 0, 0, nil, false},
+		{"two of two", os.ErrInvalid, 2, 0, 0, nil, true},
+		{"two new ones", os.ErrInvalid, 2, 1, 0, nil, false},
+		{"ten new ones", os.ErrInvalid, 10, 1, 0, nil, true},
+		{"ten beside one that is accepted", os.ErrInvalid, 10, 1, 1, nil, false},
+		{"ten that were declined", Declined("not ours"), 10, 0, 0, nil, false},
+		{"all, for one cause", os.ErrInvalid, 2, 0, 0, one, false},
+		{"ten new ones, for one cause", os.ErrInvalid, 10, 1, 0, one, false},
+		{"eighteen new ones, for nine causes", os.ErrInvalid, 18, 1, 0, half, false},
+		{"twenty new ones, for ten causes", os.ErrInvalid, 20, 1, 0, half, true},
+		{"four of four, for two causes", os.ErrInvalid, 4, 0, 0, half, true},
 	} {
 		k := &kernel{holds: map[string]int{}, refuse: map[string]error{}}
 		l := k.layer("low")
+		l.Blames = tt.blames
 		for i := range tt.refused {
 			l.Table.Want(fmt.Sprintf("refused%d", i), 1)
 			k.refuse[fmt.Sprintf("low add refused%d 1", i)] = tt.why

@@ -34,6 +34,9 @@ type TableLayer[K, V comparable, Op fmt.Stringer] struct {
 	// again like all others. Nil: never.
 	Aside func(K) bool
 
+	// Blames returns what is to blame if an object is refused: all refusals for which it is the same count as one. Nil: the object itself.
+	Blames func(K) any
+
 	With  Layer // invalidated when this layer retries, since its objects are inside this layer's; nil: none
 	Count *Counters
 
@@ -138,20 +141,28 @@ func (l *TableLayer[K, V, Op]) Err() error {
 	return Summary(errs)
 }
 
-// manyRefused is the number of refusals in a row, without a success in between, that blames the layer and not the objects.
+// manyRefused is the number of refusals in a row for different causes, without a success in between, that blames the layer and not the
+// objects.
 const manyRefused = 10
 
 // Blocked implements Layer. It also reports a layer whose every change is refused: all of an empty layer, or many new objects.
-// One object never blocks: the kernel may have reasons of its own to refuse that one. A Declined change is no refusal of the
+// One cause never blocks: the kernel may have reasons of its own to refuse that one. A Declined change is no refusal of the
 // kernel's.
 func (l *TableLayer[K, V, Op]) Blocked() bool {
-	refused := 0
+	causes := map[any]struct{}{}
 	for k, f := range l.failed {
 		if _, excused := l.excused[k]; !excused && !isDeclined(f.error) && (l.Quiet == nil || !l.Quiet(k)) {
-			refused++
+			causes[l.cause(k)] = struct{}{}
 		}
 	}
-	return l.Unknown() || refused >= manyRefused || refused > 1 && l.Table.KnownLen() == 0
+	return l.Unknown() || len(causes) >= manyRefused || len(causes) > 1 && l.Table.KnownLen() == 0
+}
+
+func (l *TableLayer[K, V, Op]) cause(k K) any {
+	if l.Blames == nil {
+		return k
+	}
+	return l.Blames(k)
 }
 
 // excuse notes that the kernel changes some objects of the layer: it refuses the others for reasons of their own, also when
