@@ -73,7 +73,7 @@ func TestArm64(t *testing.T) {
 }
 
 func TestQEMUEnds(t *testing.T) {
-	w := emulated(t, "-timeout", "3s", "true")
+	w := emulated(t, "-timeout", "3s", "sleep", "1m")
 	if got := w.end(t); got != statusTime {
 		t.Errorf("exit status %d, want %d\n%s", got, statusTime, &w.stderr)
 	}
