@@ -105,10 +105,16 @@ func (p *Commands) SawKubeProxy(f inet.Family) bool {
 
 // notice notes whether kube-proxy's rules are in the output of iptables-save, or it has a table of its own.
 func (p *Commands) notice(ctx context.Context, f inet.Family, reading int, saved string) {
-	table, _ := nftTable(ctx, f) // an error is KubeProxy's to report
-	saw := hasKubeProxys(saved) || table != nil
+	table, err := nftTable(ctx, f)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	saw := hasKubeProxys(saved) || table != nil
+	if err != nil && !saw {
+		if p.newest[f] > 0 {
+			return
+		}
+		saw = true // nothing is known yet: KubeProxy reads it again, and reports the error
+	}
 	if reading > p.newest[f] { // or it began before rules were removed, and ended late
 		p.newest[f], p.kubeProxy[f] = reading, saw
 	}

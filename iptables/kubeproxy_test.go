@@ -196,3 +196,23 @@ func TestKubeProxyServesNotWithoutJumps(t *testing.T) {
 		t.Error(serves, err)
 	}
 }
+
+// Tables of nft that cannot be listed are not absent: at first they count as seen, so that they are read again, and later nothing changes.
+func TestUnlistedTables(t *testing.T) {
+	p := commands("-nft", true, func(context.Context, string, string, ...string) (string, error) {
+		return "*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n", nil
+	})
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for i, tt := range []struct {
+		ctx context.Context
+		saw bool
+	}{{cancelled, true}, {t.Context(), false}, {cancelled, false}} {
+		if _, err := p.InSync(tt.ctx, inet.IPv4); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.SawKubeProxy(inet.IPv4); got != tt.saw {
+			t.Errorf("reading %d: seen %v, want %v", i+1, got, tt.saw)
+		}
+	}
+}
