@@ -319,10 +319,11 @@ func (r rules) unknownToIPVS(in ipset.Set, target string) string {
 
 func (r rules) postrouting() []string {
 	m := r.cfg.Marks.Masquerade
-	return append(r.diverted(r.pickedUp()),
+	return append([]string{
 		fmt.Sprintf("-m mark --mark %#x/%#[1]x -j KIPVS-MASQUERADE", m),
-		"-m conntrack --ctdir ORIGINAL "+r.connmark(m)+" -j KIPVS-MASQUERADE", // but no ICMP error that answers it
-		matchSet(r.sets.Hairpins, "dst,dst,src")+" -j KIPVS-MASQUERADE")
+		"-m conntrack --ctdir ORIGINAL " + r.connmark(m) + " -j KIPVS-MASQUERADE", // but no ICMP error that answers it
+		matchSet(r.sets.Hairpins, "dst,dst,src") + " -j KIPVS-MASQUERADE",
+	}, r.pickUp()...)
 }
 
 // masquerade clears the marks first, so that a packet that passes the stack again in a tunnel is not masqueraded twice.

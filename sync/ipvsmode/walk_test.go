@@ -12,13 +12,13 @@ import (
 	"kube-ipvs/sync/plan"
 )
 
-// A walker is a packet of a TCP connection on its way through rules, with all that they can tell of it: the first one, or an answer.
+// A walker is a packet of a connection on its way through rules, with all that they can tell of it: the first one, or an answer.
 type walker struct {
 	t              *testing.T
 	rules          iptables.Ruleset
 	sets           []string // that have it
 	sent           bool     // by IPVS
-	answer         bool
+	answer, udp    bool
 	frontend       uint32 // the mark of the frontend, in the bits of mask
 	mask           uint32
 	mark, connmark uint32
@@ -67,7 +67,7 @@ func (w *walker) matches(words []string) bool {
 			not, words = true, words[1:]
 			continue
 		case "-p":
-			is = words[1] == "tcp"
+			is = (words[1] == "tcp") != w.udp
 		case "--tcp-flags": // FIN,SYN,RST,ACK SYN
 			is, n = !w.answer, 3
 		case "--ctstate":

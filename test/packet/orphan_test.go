@@ -38,7 +38,9 @@ func TestOrphans(t *testing.T) {
 			st.play("the table was flushed", inet.TCP, func(st *stage) { st.areReset(st.tableIsFlushed()) })
 			st.play("the port is used again", inet.TCP, (*stage).orphanComesBack)
 			st.play("conntrack is flushed", inet.TCP, (*stage).conntrackForgets)
-			st.play("conntrack is flushed, and the endpoint speaks", inet.TCP, (*stage).endpointSpeaks, func(st *stage) { st.svc.ExternalLocal = true })
+			for _, proto := range []inet.Protocol{inet.TCP, inet.UDP} {
+				st.play("conntrack is flushed, and the endpoint speaks over "+proto.String(), proto, (*stage).endpointSpeaks, func(st *stage) { st.svc.ExternalLocal = true })
+			}
 			st.play("others save marks", inet.TCP, (*stage).marksAreSaved)
 		})
 	}
@@ -172,37 +174,60 @@ func (st *stage) conntrackForgets() {
 	}
 }
 
-// A connection to an external address goes on also if its endpoint is the first that speaks after conntrack forgot it: to conntrack the
-// client's packets are the answers then.
+// A connection to an external address goes on also if its endpoint is the first that speaks after conntrack forgot it, as it does of UDP after
+// 30 seconds: to conntrack the client's packets are the answers then.
 func (st *stage) endpointSpeaks() {
 	const port = 9091
-	slices := st.slices(st.svc.Name, inet.TCP, []endpoint{ready("pod1", true)})
+	slices := st.slices(st.svc.Name, st.proto, []endpoint{ready("pod1", true)})
 	for i := range slices {
 		slices[i].Ports[0].Port = port
 	}
 	st.set(st.svc, slices...)
 	st.settle()
 	for _, v6 := range []bool{false, true} {
-		var listener net.Listener
-		st.must(st.Pod("pod1").Do(func() (err error) {
-			listener, err = net.Listen("tcp", netip.AddrPortFrom(st.Pod("pod1").Addr(v6), port).String())
-			return err
-		}))
-		var client net.Conn
-		st.must(st.Client.Do(func() (err error) {
-			client, err = net.DialTimeout("tcp", st.address(st.svc, toExternalIP, v6).String(), 3*time.Second)
-			return err
-		}))
-		pod, err := listener.Accept()
-		st.must(err)
+		client, pod := st.pair(st.address(st.svc, toExternalIP, v6), netip.AddrPortFrom(st.Pod("pod1").Addr(v6), port))
 		st.must(exec.Command("conntrack", "-F").Run())
 		for range 3 {
 			st.hears(pod, client)
 			st.hears(client, pod)
 		}
-		st.must(errors.Join(client.Close(), pod.Close(), listener.Close()))
+		st.must(errors.Join(client.Close(), pod.Close()))
 	}
 }
+
+// pair returns both ends of a connection from outside to a frontend with one endpoint, at pod1.
+func (st *stage) pair(frontend, endpoint netip.AddrPort) (client, pod net.Conn) {
+	st.t.Helper()
+	dial := func() (err error) {
+		client, err = net.DialTimeout(st.proto.String(), frontend.String(), 3*time.Second)
+		return err
+	}
+	if st.proto == inet.UDP {
+		var socket net.PacketConn
+		st.must(st.Pod("pod1").Do(func() (err error) { socket, err = net.ListenPacket("udp", endpoint.String()); return err }))
+		st.must(st.Client.Do(dial))
+		_, err := client.Write([]byte("."))
+		st.must(err)
+		st.must(socket.SetReadDeadline(time.Now().Add(3 * time.Second)))
+		_, from, err := socket.ReadFrom(make([]byte, 1))
+		st.must(err)
+		return client, udpEnd{socket.(*net.UDPConn), from}
+	}
+	var listener net.Listener
+	st.must(st.Pod("pod1").Do(func() (err error) { listener, err = net.Listen("tcp", endpoint.String()); return err }))
+	st.must(st.Client.Do(dial))
+	pod, err := listener.Accept()
+	st.must(errors.Join(err, listener.Close()))
+	return client, pod
+}
+
+// A udpEnd sends to one client.
+type udpEnd struct {
+	*net.UDPConn
+	client net.Addr
+}
+
+func (e udpEnd) Write(b []byte) (int, error) { return e.WriteTo(b, e.client) }
 
 // hears fails the test unless what one end of a connection sends arrives at the other.
 func (st *stage) hears(from, to net.Conn) {

@@ -114,55 +114,63 @@ func TestExternalIPsOfNodes(t *testing.T) {
 	}
 }
 
-// A connection from another node's address and port that a Service wants gets its answers, whether it began before the Service came or
-// after: no answer is taken for a question. Of the node's own answers IPVS takes those of UDP and the first of TCP for one, wherever they are
-// routed (ip_vs_local_request4 in net/netfilter/ipvs/ip_vs_core.c).
+// A connection from an address and port that a Service wants, of another node or of a client of other Services, gets its answers, whether it
+// began before the Service came or after: no answer is taken for a question. Of the node's own answers IPVS takes those of UDP and the first
+// of TCP for one, wherever they are routed (ip_vs_local_request4 in net/netfilter/ipvs/ip_vs_core.c).
 func TestAnswersToClaimedPorts(t *testing.T) {
-	const first, each = 40000, 8
+	const first, many = 40000, 32
 	w := newWorld(t, lab.Config{})
 	p := start(t, setup{detector: clusterCIDR})
-	svc := service(1, inet.TCP)
-	svc.ExternalIPs, svc.LoadBalancerIPs, svc.Ports = []netip.Addr{w.Node2.Addr(false), w.Node2.Addr(true)}, nil, nil
 	w.serveOn(t, w.Node, inet.TCP, hostPort, "host")
-	for _, proto := range []inet.Protocol{inet.TCP, inet.UDP} {
-		for i := range 2 * each {
-			svc.Ports = append(svc.Ports, plan.Port{Name: proto.String(), Proto: proto, Port: uint16(first + i)})
+	claim := service(1, inet.TCP)
+	claim.ExternalIPs, claim.LoadBalancerIPs, claim.Ports = nil, nil, nil
+	for _, host := range []*lab.Host{w.Node2, w.Client} {
+		claim.ExternalIPs = append(claim.ExternalIPs, host.Addr(false), host.Addr(true))
+	}
+	local := map[inet.Protocol]plan.Service{inet.TCP: service(2, inet.TCP), inet.UDP: service(3, inet.UDP)}
+	for proto, svc := range local {
+		svc.ExternalLocal = true
+		p.set(svc, w.slices(svc.Name, proto, []endpoint{ready("pod1", true)})...)
+		for i := range many {
+			claim.Ports = append(claim.Ports, plan.Port{Name: proto.String(), Proto: proto, Port: uint16(first + i)})
 		}
 	}
+	p.settle()
 	port, talks := uint16(first), map[string]*lab.Conn{}
+	talk := func(when string, from *lab.Host, proto inet.Protocol, who string, at netip.AddrPort) {
+		c, err := w.Dial(t.Context(), from, proto, at, lab.From(netip.AddrPortFrom(from.Addr(at.Addr().Is6()), port)), lab.Wait(3*time.Second))
+		if port++; err != nil {
+			t.Errorf("%s, %v to %s at %v/%v: %v", when, from, who, at, proto, err)
+			return
+		}
+		t.Cleanup(func() { c.Close() })
+		talks[fmt.Sprintf("%s: begun %s, from %v to %v/%v", who, when, from, at, proto)] = c
+	}
 	begin := func(when string) {
 		for _, v6 := range []bool{false, true} {
-			for _, proto := range []inet.Protocol{inet.TCP, inet.UDP} {
-				whom := map[string]netip.AddrPort{"pod1": netip.AddrPortFrom(w.Pod("pod1").Addr(v6), podPort)}
-				if when == "before" && proto == inet.TCP {
-					whom["host"] = netip.AddrPortFrom(w.Node.Addr(v6), hostPort)
-				}
-				for who, at := range whom {
-					c, err := w.Dial(t.Context(), w.Node2, proto, at, lab.From(netip.AddrPortFrom(w.Node2.Addr(v6), port)), lab.Wait(3*time.Second))
-					if port++; err != nil {
-						t.Errorf("%s, to %s at %v/%v: %v", when, who, at, proto, err)
-						continue
-					}
-					t.Cleanup(func() { c.Close() })
-					talks[fmt.Sprintf("%s begun %s, at %v/%v", who, when, at, proto)] = c
-				}
+			for proto, svc := range local {
+				talk(when, w.Node2, proto, "pod1", netip.AddrPortFrom(w.Pod("pod1").Addr(v6), podPort))
+				talk(when, w.Client, proto, "pod1", w.address(svc, toExternalIP, v6))
+			}
+			if when == "before" {
+				talk(when, w.Node2, inet.TCP, "host", netip.AddrPortFrom(w.Node.Addr(v6), hostPort))
 			}
 		}
 	}
 	ask := func() {
 		for name, c := range talks {
-			if a := c.Ask(t.Context()); a.Err != nil || !strings.HasPrefix(name, a.Who) {
+			if a := c.Ask(t.Context()); a.Err != nil || !strings.HasPrefix(name, a.Who+":") {
 				t.Errorf("%s: %v", name, a)
 			}
 		}
 	}
 	begin("before")
 	ask()
-	slices := append(w.slices(svc.Name, inet.TCP, []endpoint{ready("pod2", true)}), w.slices(svc.Name, inet.UDP, []endpoint{ready("pod2", true)})...)
+	slices := append(w.slices(claim.Name, inet.TCP, []endpoint{ready("pod2", true)}), w.slices(claim.Name, inet.UDP, []endpoint{ready("pod2", true)})...)
 	for i := range slices {
 		slices[i].Ports[0].Name = slices[i].Ports[0].Proto.String()
 	}
-	p.set(svc, slices...)
+	p.set(claim, slices...)
 	p.settle()
 	begin("after")
 	ask()
