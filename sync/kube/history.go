@@ -2,7 +2,9 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -59,7 +61,7 @@ func checkHistory(ctx context.Context, list func(context.Context, metav1.ListOpt
 	}
 	first, err := list(ctx, metav1.ListOptions{Limit: 1})
 	if err != nil {
-		return err
+		return retryable(ctx, fmt.Sprintf("%T", first), err)
 	}
 	access, err := meta.ListAccessor(first)
 	if err != nil {
@@ -72,6 +74,20 @@ func checkHistory(ctx context.Context, list func(context.Context, metav1.ListOpt
 	klog.FromContext(ctx).Info("The API server's history is shorter than it was: it was restored from a backup; reading everything anew",
 		"type", fmt.Sprintf("%T", first), "version", now, "before", from)
 	return apierrors.NewResourceExpired(fmt.Sprintf("the API server is at version %d, before %d", now, from))
+}
+
+// retryable returns the error of an attempt to begin a watch as one after which the informer tries it again, with back-off, if the API
+// server was not reached or cannot tell, as without etcd. After any other error the informer reads everything anew, and all nodes would,
+// each time that a watch ends, from an API server that has trouble as it is. An answer about the request itself stays what it is.
+func retryable(ctx context.Context, typ string, err error) error {
+	var answer apierrors.APIStatus
+	if errors.As(err, &answer) && answer.Status().Code < http.StatusInternalServerError {
+		return err
+	}
+	if ctx.Err() == nil {
+		klog.FromContext(ctx).Info("Cannot begin a watch; trying again, with what was read before", "type", typ, "reason", err)
+	}
+	return apierrors.NewTooManyRequests(err.Error(), 0)
 }
 
 // versionNumber returns a resource version as a number. It reports false for one that names no moment, "" or "0", or is no number.

@@ -3,16 +3,19 @@ package kube
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"syscall"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 func TestCheckHistory(t *testing.T) {
-	away := errors.New("connection refused")
 	yes, no := true, false
 	for _, tt := range []struct {
 		name, from string
@@ -31,7 +34,12 @@ func TestCheckHistory(t *testing.T) {
 		{name: "from any moment", from: "0", now: "222"},
 		{name: "not a number", from: "a290", now: "222"},
 		{name: "the other is not a number", from: "290", now: "b", asks: true},
-		{name: "away", from: "290", err: away, asks: true, want: func(err error) bool { return errors.Is(err, away) }},
+		{name: "away", from: "290", err: syscall.ECONNREFUSED, asks: true, want: apierrors.IsTooManyRequests},
+		{name: "cut off", from: "290", err: fmt.Errorf("dial tcp: %w", os.ErrDeadlineExceeded), asks: true, want: apierrors.IsTooManyRequests},
+		{name: "without etcd", from: "290", err: fmt.Errorf("list: %w", apierrors.NewInternalError(errors.New("request timed out"))), asks: true, want: apierrors.IsTooManyRequests},
+		{name: "too slow", from: "290", err: apierrors.NewTimeoutError("request timed out", 0), asks: true, want: apierrors.IsTooManyRequests},
+		{name: "busy", from: "290", err: apierrors.NewTooManyRequests("try later", 1), asks: true, want: apierrors.IsTooManyRequests},
+		{name: "not allowed", from: "290", err: apierrors.NewForbidden(schema.GroupResource{Resource: "services"}, "", nil), asks: true, want: apierrors.IsForbidden},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var asked []metav1.ListOptions

@@ -24,7 +24,10 @@ type api struct {
 	objects map[string][]any // by resource
 	version int              // that it has reached; watches from earlier ones have expired
 	down    bool
+	cached  bool                       // without etcd, only what is cached is answered: watches, and lists at a version
 	watches map[chan watchEvent]string // resources
+	reads   map[string]int             // of all objects, by resource
+	refused map[string]int             // lists without etcd, by resource
 }
 
 // A watchEvent is a line of a watch.
@@ -41,29 +44,38 @@ var kinds = map[string][2]string{
 
 // ServeHTTP implements http.Handler.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	resource := path.Base(r.URL.Path)
+	resource, q := path.Base(r.URL.Path), r.URL.Query()
+	watching := q.Get("watch") != ""
 	a.mu.Lock()
-	down, version, items, watching := a.down, a.version, a.objects[resource], r.URL.Query().Get("watch") != ""
-	var events chan watchEvent
-	if watching && !down {
-		events = make(chan watchEvent, 100)
-		a.watches[events] = resource
+	down, version, items, refused := a.down, a.version, a.objects[resource], a.cached && !watching && q.Get("resourceVersion") == ""
+	switch {
+	case down || watching:
+	case refused:
+		a.refused[resource]++
+	case q.Get("limit") != "1":
+		a.reads[resource]++
 	}
 	a.mu.Unlock()
 	kind, known := kinds[resource]
-	from, _ := strconv.Atoi(r.URL.Query().Get("resourceVersion"))
+	from, _ := strconv.Atoi(q.Get("resourceVersion"))
 	switch {
 	case down:
 		panic(http.ErrAbortHandler)
 	case !known:
 		http.NotFound(w, r)
-	case r.URL.Query().Get("sendInitialEvents") == "true":
+	case refused:
+		fail(w, http.StatusInternalServerError, metav1.StatusReasonInternalError)
+	case q.Get("sendInitialEvents") == "true":
 		fail(w, http.StatusUnprocessableEntity, metav1.StatusReasonInvalid)
 	case watching && from < version:
 		fail(w, http.StatusGone, metav1.StatusReasonExpired)
 	case !watching && from > version:
 		fail(w, http.StatusGatewayTimeout, metav1.StatusReasonTimeout, metav1.StatusCause{Type: metav1.CauseTypeResourceVersionTooLarge})
 	case watching:
+		events := make(chan watchEvent, 100)
+		a.mu.Lock()
+		a.watches[events] = resource
+		a.mu.Unlock()
 		stream(w, r, events)
 	default:
 		reply(w, http.StatusOK, map[string]any{
@@ -103,15 +115,44 @@ func stream(w http.ResponseWriter, r *http.Request, events chan watchEvent) {
 	}
 }
 
+// newAPI returns a server with a history and objects.
+func newAPI(version int, objects map[string][]any) *api {
+	return &api{version: version, objects: objects, watches: map[chan watchEvent]string{}, reads: map[string]int{}, refused: map[string]int{}}
+}
+
 // leave crashes the server: it does not respond, and all watches break.
 func (a *api) leave() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.down = true
-	for events := range a.watches {
-		close(events)
+	for resource := range kinds {
+		a.end(resource)
 	}
-	clear(a.watches)
+}
+
+// lose ends the watches of a resource, and etcd is away.
+func (a *api) lose(resource string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cached = true
+	a.end(resource)
+}
+
+// end ends the watches of a resource. The caller has the lock.
+func (a *api) end(resource string) {
+	for events, of := range a.watches {
+		if of == resource {
+			close(events)
+			delete(a.watches, events)
+		}
+	}
+}
+
+// find brings etcd back.
+func (a *api) find() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cached = false
 }
 
 // back restarts the server with another history and other objects.
@@ -174,11 +215,11 @@ func TestAnotherHistory(t *testing.T) {
 		return out
 	}
 	nodes := []any{written("Node", "v1", 1, node("a"))}
-	server := &api{version: 1000, watches: map[chan watchEvent]string{}, objects: map[string][]any{
+	server := newAPI(1000, map[string][]any{
 		"services":       {versioned("same", 900, 80), versioned("changed", 901, 80), versioned("gone", 902, 80)},
 		"endpointslices": slices(903, map[string]string{"same": "10.1.0.1", "changed": "10.1.0.2", "gone": "10.1.0.3", "orphan": "10.1.0.4"}),
 		"nodes":          nodes, "servicecidrs": {},
-	}}
+	})
 	front := httptest.NewServer(server)
 	t.Cleanup(front.Close)
 	client, err := Connection{Master: front.URL, QPS: 1000, Burst: 1000, ContentType: "application/json"}.Client()
@@ -242,5 +283,56 @@ func TestAnotherHistory(t *testing.T) {
 		if name == "changed" && (svc.Ports[0].Port != 81 || fmt.Sprint(in[0].Endpoints[0].Addr) != "10.1.0.9") {
 			t.Errorf("changed is %+v at %v", svc, in)
 		}
+	}
+}
+
+// While etcd is away, a watch that ends goes on from its version when etcd is back, and nothing is read anew: each node would read
+// the whole cluster again every few minutes, just then.
+func TestWatchGoesOnAfterETCDWasAway(t *testing.T) {
+	t.Parallel()
+	const services = "services"
+	server := newAPI(1000, map[string][]any{
+		services: {versioned("a", 900, 80)}, "endpointslices": {}, "nodes": {written("Node", "v1", 1, node("a"))}, "servicecidrs": {},
+	})
+	front := httptest.NewServer(server)
+	t.Cleanup(front.Close)
+	client, err := Connection{Master: front.URL, QPS: 1000, Burst: 1000, ContentType: "application/json"}.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, calls := runWith(t, Config{Client: client, NodeName: "n1"})
+	calls.Next(t, "synced")
+	until := func(what string, is func() bool) {
+		t.Helper()
+		for begin := time.Now(); time.Since(begin) < time.Minute; time.Sleep(10 * time.Millisecond) {
+			server.mu.Lock()
+			done := is()
+			server.mu.Unlock()
+			if done {
+				return
+			}
+		}
+		t.Fatalf("%s: not within a minute", what)
+	}
+	isWatched := func() bool {
+		for _, resource := range server.watches {
+			if resource == services {
+				return true
+			}
+		}
+		return false
+	}
+	until("the first watch", isWatched)
+	server.send(services, "MODIFIED", versioned("a", 1000, 81)) // client-go takes a watch without an event for one that failed
+	calls.Next(t, "default/a")
+	before := server.reads[services]
+	server.lose(services)
+	until("the watch is tried twice, or everything is read", func() bool { return server.refused[services] > 1 || server.reads[services] > before })
+	server.find()
+	until("the watch goes on", isWatched)
+	server.send(services, "MODIFIED", versioned("a", 1001, 82))
+	calls.Next(t, "default/a")
+	if got := server.reads[services]; got != before {
+		t.Errorf("all Services were read %d times more", got-before)
 	}
 }
