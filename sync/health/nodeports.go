@@ -219,7 +219,7 @@ func (n *NodePorts) handler(name plan.Name) http.Handler {
 		var b nodePortBody
 		b.Service.Namespace, b.Service.Name = name.Namespace, name.Name
 		b.LocalEndpoints = n.localEndpoints(name)
-		b.ServiceProxyHealthy, _ = n.state.Healthy()
+		b.ServiceProxyHealthy = n.state.unready() == "" // kube-proxy does not open the port before all is programmed
 		code := http.StatusServiceUnavailable
 		if b.LocalEndpoints > 0 && b.ServiceProxyHealthy {
 			code = http.StatusOK

@@ -7,11 +7,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -30,6 +32,45 @@ func freePort(t *testing.T) uint16 {
 	}
 	defer l.Close()
 	return uint16(l.Addr().(*net.TCPAddr).Port)
+}
+
+// ready returns the state of a node on which everything was programmed.
+func ready() *State {
+	s := NewState(time.Minute)
+	s.Converged(nil)
+	return s
+}
+
+// A port answers 200 while the node can serve: there are endpoints, everything was programmed once, and the proxy keeps up.
+func TestNodePortOverTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		state, name := NewState(time.Minute), plan.Name{Namespace: "default", Name: "web"}
+		n := NewNodePorts(state, []netip.Addr{}, func(plan.Name, error) {})
+		endpoints := func(count int) func() {
+			return func() { n.Set(name, &plan.Health{Port: 30000, LocalEndpoints: count}) }
+		}
+		for _, tt := range []struct {
+			name string
+			then func()
+			code int
+		}{
+			{"nothing is programmed yet", endpoints(1), 503},
+			{"the rules are being written", state.Queued, 503},
+			{"they cannot be", func() { state.Converged(errors.New("no")) }, 503},
+			{"everything is programmed", func() { state.Converged(nil) }, 200},
+			{"a change waits", func() { state.Queued(); time.Sleep(59 * time.Second) }, 200},
+			{"for too long", func() { time.Sleep(time.Second) }, 503},
+			{"it is programmed", func() { state.Converged(nil) }, 200},
+			{"no endpoint is here", endpoints(0), 503},
+		} {
+			tt.then()
+			w := httptest.NewRecorder()
+			n.handler(name).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+			if w.Code != tt.code {
+				t.Errorf("%s: %d, want %d", tt.name, w.Code, tt.code)
+			}
+		}
+	})
 }
 
 // Ports listen on the addresses that were set last: all, some, or none.
@@ -62,7 +103,7 @@ func TestNodePortsSetAddresses(t *testing.T) {
 func TestNodePortsOfANewAddress(t *testing.T) {
 	one, other := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("2001:db8::77")
 	var failures []error
-	n := NewNodePorts(NewState(time.Minute), []netip.Addr{one}, func(_ plan.Name, err error) { failures = append(failures, err) })
+	n := NewNodePorts(ready(), []netip.Addr{one}, func(_ plan.Name, err error) { failures = append(failures, err) })
 	t.Cleanup(n.closeAll)
 	port := freePort(t)
 	n.Set(plan.Name{Namespace: "default", Name: "web"}, &plan.Health{Port: port, LocalEndpoints: 1})
@@ -99,7 +140,7 @@ func TestNodePortThatIsTaken(t *testing.T) {
 	port := uint16(taken.Addr().(*net.TCPAddr).Port)
 	name := plan.Name{Namespace: "default", Name: "web"}
 	failures := 0
-	n := NewNodePorts(NewState(time.Minute), []netip.Addr{one, two}, func(of plan.Name, err error) {
+	n := NewNodePorts(ready(), []netip.Addr{one, two}, func(of plan.Name, err error) {
 		if failures++; of != name || !errors.Is(err, syscall.EADDRINUSE) {
 			t.Errorf("%v: %v, want that %v's port is in use", of, err, name)
 		}
