@@ -1,13 +1,16 @@
 package kube
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/cert"
 )
 
 // errClusterIP is the answer to a pod that has no other address of the API server than the cluster IP: only a service proxy makes
@@ -48,8 +51,9 @@ func isClusterIP(host string) bool {
 	return err == nil && host != "" && u.Hostname() == host
 }
 
-// takeServer takes the API server's address from a kubeconfig, and its certificate authority if the file contains that. A path of
-// the authority is the node's and not the container's; then the service account's counts. Credentials are not looked at.
+// takeServer takes the API server's address from a kubeconfig, and its certificate authority if the file contains one that the service
+// account lacks. A path of the authority is the node's and not the container's; then the service account's counts, too. Credentials are
+// not looked at.
 func takeServer(cfg *rest.Config, path string) error {
 	file, err := clientcmd.LoadFromFile(path)
 	if err != nil {
@@ -64,8 +68,19 @@ func takeServer(cfg *rest.Config, path string) error {
 		return fmt.Errorf("the cluster %q has no server", context.Cluster)
 	}
 	cfg.Host, cfg.ServerName = cluster.Server, cluster.TLSServerName
-	if len(cluster.CertificateAuthorityData) > 0 {
-		cfg.CAData, cfg.CAFile = cluster.CertificateAuthorityData, ""
+	if authority := cluster.CertificateAuthorityData; len(authority) > 0 && !trusts(cfg.CAFile, authority) {
+		cfg.CAData, cfg.CAFile = authority, ""
 	}
 	return nil
+}
+
+// trusts reports whether a file has all certificates of an authority. The file is worth more: client-go reads it again, and so follows
+// when the cluster's authority is replaced.
+func trusts(file string, authority []byte) bool {
+	has, err := cert.CertsFromFile(file)
+	if err != nil {
+		return false
+	}
+	wants, err := cert.ParseCertsPEM(authority)
+	return err == nil && !slices.ContainsFunc(wants, func(c *x509.Certificate) bool { return !slices.ContainsFunc(has, c.Equal) })
 }
