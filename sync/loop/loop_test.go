@@ -192,6 +192,17 @@ func (f *fake) attempts() uint64 {
 	return 0
 }
 
+// lastSync is when the last sync that succeeded ended.
+func (f *fake) lastSync() float64 {
+	families, _ := f.seen.Gather()
+	for _, m := range families {
+		if m.GetName() == "kubeproxy_sync_proxy_rules_last_timestamp_seconds" {
+			return m.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	return 0
+}
+
 func expect(t *testing.T, when string, got []string, want ...string) {
 	t.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -294,6 +305,35 @@ func TestResults(t *testing.T) {
 		expect(t, "next", f.take(), "sync")
 		f.sleep(time.Hour)
 		expect(t, "nothing more", f.take())
+	})
+}
+
+// The last sync's time is that of the last one that succeeded, as kube-proxy's: it returns before, if it cannot write its rules. Each
+// attempt is measured.
+func TestFailuresAreAttempts(t *testing.T) {
+	run(t, func(f *fake) {
+		refused := errors.New("refused")
+		f.set("a", "10.96.0.1", 1)
+		f.queue.Synced()
+		f.take()
+		for _, tt := range []struct {
+			name     string
+			result   Result
+			succeeds bool
+		}{
+			{"single objects are refused", Result{Err: refused}, true},
+			{"nothing can be programmed", Result{Err: refused, Blocked: true}, false},
+			{"everything is programmed", Result{}, true},
+		} {
+			at, attempts := f.lastSync(), f.attempts()
+			f.result = tt.result
+			f.sleep(time.Second)
+			f.set("a", "10.96.0.1", 1)
+			f.sleep(10 * time.Minute)
+			if f.lastSync() > at != tt.succeeds || f.attempts() == attempts {
+				t.Errorf("%s: the last sync is %v s younger, after %d attempts", tt.name, f.lastSync()-at, f.attempts()-attempts)
+			}
+		}
 	})
 }
 

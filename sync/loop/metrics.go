@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -58,7 +59,7 @@ func NewMetrics(r prometheus.Registerer, cfg MetricsConfig) *Metrics {
 		families: cfg.Families,
 		syncDuration: cfg.Histogram("kubeproxy_sync_proxy_rules_duration_seconds",
 			"[ALPHA] Time of one attempt to make the kernel equal to what is wanted.", SyncBuckets()),
-		lastSync:   gauge("kubeproxy_sync_proxy_rules_last_timestamp_seconds", "[ALPHA] When the last attempt ended.", familyLabel),
+		lastSync:   gauge("kubeproxy_sync_proxy_rules_last_timestamp_seconds", "[ALPHA] When the last attempt that succeeded, but for single objects, ended.", familyLabel),
 		lastQueued: gauge("kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds", "[ALPHA] When an attempt last became due.", familyLabel),
 		programming: cfg.Histogram("kubeproxy_network_programming_duration_seconds",
 			"[ALPHA] Time from a change of endpoints until it is programmed.", programmingBuckets()),
@@ -105,8 +106,8 @@ func (m *Metrics) worksInAll() {
 	}
 }
 
-// synced notes the end of a sync that began at start. Kube-proxy syncs family by family: each that had work counts.
-func (m *Metrics) synced(start time.Time) {
+// synced notes the end of a sync that began at start, and its error. Kube-proxy syncs family by family: each that had work counts.
+func (m *Metrics) synced(start time.Time, err error) {
 	if len(m.worked) == 0 {
 		m.worksInAll()
 	}
@@ -115,7 +116,9 @@ func (m *Metrics) synced(start time.Time) {
 			continue
 		}
 		m.syncDuration.WithLabelValues(f.String()).Observe(time.Since(start).Seconds())
-		m.lastSync.WithLabelValues(f.String()).SetToCurrentTime()
+		if err == nil || errors.Is(err, ErrObjects) {
+			m.lastSync.WithLabelValues(f.String()).SetToCurrentTime()
+		}
 	}
 	clear(m.worked)
 }

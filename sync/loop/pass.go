@@ -45,7 +45,7 @@ func (l *Loop) measure(begin time.Time, isNews bool, result Result, err error) {
 		h.began = begin
 	}
 	if l.begun && !result.Busy && !h.began.IsZero() {
-		l.count.synced(h.began)
+		l.count.synced(h.began, err)
 		h.end(err, result.Repaired)
 	}
 }
