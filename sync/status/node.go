@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -12,7 +13,7 @@ import (
 	"kube-ipvs/sync/loop"
 )
 
-// A Node sums up what kube-ipvs does on a node. Numbers are 0 as long as it waits to begin.
+// A Node sums up what kube-ipvs does on a node. Numbers are 0 as long as it waits to begin, and where its loop does not answer.
 type Node struct {
 	Version  string    `json:"version"`
 	Mode     string    `json:"mode"`    // ipvs
@@ -85,7 +86,13 @@ func (s *Server) node(ctx context.Context, q Query) (List[Node], error) {
 	return List[Node]{Items: []Node{n}}, err
 }
 
-// sum sums the node up.
+// sumLimit bounds the wait for the loop's part of a summary. It is shorter than the time for which those wait who ask all nodes.
+const sumLimit = 5 * time.Second
+
+// errSilent is the reason why a node is not ready whose loop gives no summary.
+var errSilent = fmt.Errorf("the loop has not answered for %v: it is in a long sync, or stuck", sumLimit)
+
+// sum sums the node up. What is known without the loop is told without it.
 func (s *Server) sum(ctx context.Context, settled time.Duration) (Node, error) {
 	var n Node
 	if s.State != nil {
@@ -94,8 +101,14 @@ func (s *Server) sum(ctx context.Context, settled time.Duration) (Node, error) {
 	if s.waits() != nil {
 		return n, nil
 	}
-	x, err := s.Loop.Summary(ctx, settled)
-	if err != nil {
+	limited, cancel := context.WithTimeoutCause(ctx, sumLimit, errSilent)
+	defer cancel()
+	x, err := s.Loop.Summary(limited, settled)
+	switch {
+	case errors.Is(err, errSilent):
+		n.Ready, n.Reason = false, cmp.Or(n.Reason, err.Error())
+		return n, nil
+	case err != nil:
 		return n, err
 	}
 	n.Services, n.Changed, n.Unserved, n.Conflicts = x.Services, x.Waiting, x.Unserved, x.Conflicts

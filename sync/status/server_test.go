@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -406,6 +407,42 @@ func TestBeforeTheLoop(t *testing.T) {
 	s.Loop, begun = newFake(), true
 	if code, _ := get("/v1alpha1/services"); code != http.StatusOK {
 		t.Errorf("services of a loop: %d", code)
+	}
+}
+
+// A stuck is a loop that does not answer.
+type stuck struct{ *fake }
+
+func (stuck) Summary(ctx context.Context, _ time.Duration) (loop.Summary, error) {
+	<-ctx.Done()
+	return loop.Summary{}, context.Cause(ctx)
+}
+
+// A node whose loop does not answer is not ready, and says so to whoever asks all nodes before they give up (10 s).
+func TestNodeWithAStuckLoop(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		node Node
+		want string
+	}{
+		{"the program knows no reason", Node{Version: "v1", Ready: true}, "the loop has not answered for 5s: it is in a long sync, or stuck"},
+		{"it knows one", Node{Version: "v1", Reason: "the loop has been stuck for 5m0s"}, "the loop has been stuck for 5m0s"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, mux, w := Server{Loop: stuck{newFake()}, State: func() Node { return tt.node }}, http.NewServeMux(), httptest.NewRecorder()
+				s.Register(mux)
+				begin := time.Now()
+				mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1alpha1/nodes", nil))
+				var got List[Node]
+				if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != http.StatusOK || len(got.Items) != 1 || time.Since(begin) >= 10*time.Second {
+					t.Fatalf("after %v: %d %s", time.Since(begin), w.Code, w.Body)
+				}
+				if diff := cmp.Diff(Node{Version: "v1", Reason: tt.want}, got.Items[0]); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+			})
+		})
 	}
 }
 
