@@ -74,10 +74,11 @@ func loadModules(ctx context.Context, names []string) error {
 	return nil
 }
 
-// families returns the kernel's address families. The loop detects whether IPv6 works, as it may be enabled or disabled at
-// any time.
-func families(procSys string) []inet.Family {
+// families returns the kernel's address families, and logs that it has no IPv6. The loop detects whether IPv6 works, as it may be
+// enabled or disabled at any time.
+func families(ctx context.Context, procSys string) []inet.Family {
 	if _, err := os.Stat(filepath.Join(procSys, "net/ipv6")); err != nil {
+		klog.FromContext(ctx).Info("This kernel has no IPv6: Services are served over IPv4 alone", "why", err.Error())
 		return []inet.Family{inet.IPv4}
 	}
 	return []inet.Family{inet.IPv4, inet.IPv6}

@@ -95,7 +95,7 @@ func serve(ctx context.Context, cfg *config.Config) (err error) {
 
 func newProxy(ctx context.Context, cfg *config.Config, k *ipvsmode.Connection) (*proxy, error) {
 	p := &proxy{
-		config: cfg, kernel: k, families: families(cfg.ProcSys), queue: loop.NewQueue(),
+		config: cfg, kernel: k, families: families(ctx, cfg.ProcSys), queue: loop.NewQueue(),
 		state: health.NewState(2 * cfg.IPVS.SyncPeriod), registry: prometheus.NewRegistry(), started: time.Now(),
 	}
 	p.serving.Store(&p.families)

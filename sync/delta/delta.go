@@ -21,6 +21,7 @@ import (
 type Table[K, V comparable] struct {
 	hash    func(K) uint32
 	objects map[uint32]*Object[K, V] // by the hash of the key; the key is in the object alone, since keys are large
+	wanted  int                      // number of wanted objects
 	known   int                      // number of known objects
 	lost    int                      // number of lost objects
 	differ  [inSync][]*Object[K, V]  // the objects of each side of the difference, in no order
@@ -83,7 +84,9 @@ func New[K, V comparable]() *Table[K, V] {
 // practice objects that are shared have none.
 func (t *Table[K, V]) Want(key K, value V) {
 	o := t.findOrAdd(key)
-	o.refs++
+	if o.refs++; o.refs == 1 {
+		t.wanted++
+	}
 	o.wanted, o.kept = value, false
 	t.classify(o)
 }
@@ -91,7 +94,9 @@ func (t *Table[K, V]) Want(key K, value V) {
 // Drop removes a reference. Dropping an object that nobody wants does nothing.
 func (t *Table[K, V]) Drop(key K) {
 	if o := t.find(key); o != nil && o.refs > 0 {
-		o.refs--
+		if o.refs--; o.refs == 0 {
+			t.wanted--
+		}
 		t.classify(o)
 	}
 }
@@ -197,6 +202,9 @@ func (t *Table[K, V]) Extra() iter.Seq[K] {
 
 // Pending returns the number of missing and extra objects.
 func (t *Table[K, V]) Pending() int { return len(t.differ[missing]) + len(t.differ[extra]) }
+
+// WantedLen returns the number of wanted objects.
+func (t *Table[K, V]) WantedLen() int { return t.wanted }
 
 // KnownLen returns the number of known objects.
 func (t *Table[K, V]) KnownLen() int { return t.known }

@@ -417,6 +417,9 @@ func compare(t *rapid.T, table *table, m model) {
 	if diff := cmp.Diff(wants, maps.Collect(table.Wants())); diff != "" {
 		t.Fatalf("wanted (-model +table):\n%s", diff)
 	}
+	if table.WantedLen() != len(wants) || table.KnownLen() != len(m.known) {
+		t.Fatalf("%d wanted and %d known, the model has %d and %d", table.WantedLen(), table.KnownLen(), len(wants), len(m.known))
+	}
 	if count(table) != len(objects) {
 		t.Fatalf("%d objects, the model has %d", count(table), len(objects))
 	}

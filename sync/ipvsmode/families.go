@@ -46,10 +46,7 @@ func (d *Dataplane) rulesOf(f inet.Family) *rulesLayer {
 
 // needed reports whether a Service has a frontend of the family.
 func (d *Dataplane) needed(f inet.Family) bool {
-	for range d.tables.members[d.tables.families[f].Frontends.Name].Wants() {
-		return true
-	}
-	return false
+	return d.tables.members[d.tables.families[f].Frontends.Name].WantedLen() > 0
 }
 
 // whyNot returns why the base of a family is not in place: the failures of its rules, its routes, and the link. It is nil

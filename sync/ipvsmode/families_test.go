@@ -95,6 +95,35 @@ func TestNoIPv6(t *testing.T) {
 	})
 }
 
+// What an operator sees of a Service of both families on a node without IPv6 agrees: its IPv6 address is not served, and not waited for, and
+// nobody is told.
+func TestNoIPv6IsSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		name := r.set(1, pods(1), dual(1))
+		r.start()
+		r.queue.Synced()
+		synctest.Wait()
+		in, err := r.loop.Inspect(t.Context(), name)
+		if err != nil || len(in.Frontends) != 2 || len(in.Problems) > 0 {
+			t.Fatalf("%+v, %v", in, err)
+		}
+		for _, fe := range in.Frontends {
+			verdicts, err := r.loop.Explain(t.Context(), fe.Address, aClient)
+			if err != nil {
+				t.Fatal(err)
+			}
+			isServed := verdicts[0].Outcome != loop.NotServed
+			if isServed != fe.Addr.Is4() || isServed != (fe.Status == loop.Status{}) || fe.Status.Lacks != "" && fe.Status.Lacks != "this node does not have IPv6" {
+				t.Errorf("%v: status %+v, and %v", fe.Address, fe.Status, verdicts[0])
+			}
+		}
+		if s, err := r.loop.Summary(t.Context(), 0); err != nil || s.Frontends != 1 || s.Programmed != 1 || s.Unserved != 0 {
+			t.Errorf("%+v, %v", s, err)
+		}
+	})
+}
+
 // Half an IPv6 is given up with one line in the log where no Service needs it, and IPv4 goes on as if nothing were; a Service
 // that needs it says so, and the node is unhealthy as long as there is one; when it works it is taken up.
 func TestHalfIPv6(t *testing.T) {

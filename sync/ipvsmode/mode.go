@@ -2,6 +2,7 @@ package ipvsmode
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -344,10 +345,11 @@ func (d *Dataplane) IsProgrammed(a plan.Address) bool {
 // Status implements loop.Dataplane.
 func (d *Dataplane) Status(a plan.Address) loop.Status {
 	var s loop.Status
+	f := inet.FamilyOf(a.Addr)
 	if !d.tables.has(a.Addr) {
+		s.Lacks = fmt.Sprintf("this node does not have %v", f)
 		return s
 	}
-	f := inet.FamilyOf(a.Addr)
 	if told := d.fitness[f].told; told != "" {
 		s.Family = f.String() + " does not work on this node: " + told
 	}

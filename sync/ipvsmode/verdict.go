@@ -48,8 +48,7 @@ func (d *Dataplane) situation(to plan.Address) Situation {
 		return s
 	}
 	s.Alias = d.tables.hasAlias(s.Frontend)
-	if !d.tables.has(to.Addr) {
-		s.Off = fmt.Sprintf("this node does not have %v", inet.FamilyOf(to.Addr))
+	if s.Off = d.Status(to).Lacks; s.Off != "" {
 		return s
 	}
 	s.Hairpins = d.hairpins(s.Frontend)

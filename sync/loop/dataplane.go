@@ -54,6 +54,7 @@ type Result struct {
 // A Status has the reasons why a frontend is not served as requested, in words of a user. The zero Status: it is.
 type Status struct {
 	Family  string // why its address family does not work on this node
+	Lacks   string // that this node does not have its address family: no Service is told, as nothing is wrong
 	Limited string // why it is served in part only
 	Refused error  // why it is not served: the kernel refused an object, or an object is foreign
 }

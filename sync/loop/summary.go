@@ -19,7 +19,7 @@ type Summary struct {
 
 // Totals are the numbers of a data plane's objects.
 type Totals struct {
-	Frontends   int // that are wanted
+	Frontends   int // that are wanted, of families that the node has
 	Programmed  int // frontends that are on
 	RealServers int // endpoints of all frontends, draining ones included
 	Draining    int // of them, those that get no new connections and still have some

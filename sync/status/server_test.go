@@ -352,6 +352,7 @@ func TestStates(t *testing.T) {
 		{"of another Service", loop.InspectedFrontend{Frontend: &plan.Frontend{}, Owner: other, Programmed: true}, NotServed},
 		{"of another program", loop.InspectedFrontend{Frontend: &plan.Frontend{}, Owner: me, Status: loop.Status{Refused: errors.New("foreign")}}, NotServed},
 		{"a family that does not work", loop.InspectedFrontend{Frontend: &plan.Frontend{}, Owner: me, Status: loop.Status{Family: "IPv6 does not work"}}, NotServed},
+		{"a family that the node lacks", loop.InspectedFrontend{Frontend: &plan.Frontend{}, Owner: me, Programmed: true, Status: loop.Status{Lacks: "no IPv6"}}, NotServed},
 		{"not yet", loop.InspectedFrontend{Frontend: &plan.Frontend{}, Owner: me}, Pending},
 		{"an endpoint is refused", loop.InspectedFrontend{Frontend: &plan.Frontend{}, Owner: me, Status: loop.Status{Limited: "refused"}}, Limited},
 		{"without endpoints", loop.InspectedFrontend{Frontend: &plan.Frontend{Rejected: true}, Owner: me, Programmed: true}, Rejecting},

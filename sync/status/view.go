@@ -193,6 +193,8 @@ func (v *view) state(fe *loop.InspectedFrontend) (State, string) {
 		return NotServed, fe.ServedFor()
 	case fe.Status.Refused != nil:
 		return NotServed, fe.Status.Refused.Error()
+	case fe.Status.Lacks != "":
+		return NotServed, fe.Status.Lacks
 	case fe.Status.Family != "":
 		return NotServed, fe.Status.Family
 	case !fe.Programmed && fe.Status.Limited == "": // else that is why
