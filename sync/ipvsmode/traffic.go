@@ -15,6 +15,7 @@ import (
 	"kube-ipvs/internal/inet"
 	"kube-ipvs/ipvs"
 	"kube-ipvs/ipvs/sysctl"
+	"kube-ipvs/sync/loop"
 	"kube-ipvs/sync/plan"
 )
 
@@ -301,15 +302,7 @@ services:
 	return detailed, nil
 }
 
-// increase returns the traffic since an earlier reading. A server that was removed and added since counts from zero.
+// increase returns the traffic since an earlier reading.
 func increase(before, now ipvs.Counters) ipvs.Counters {
-	if now.Connections < before.Connections || now.InPackets < before.InPackets || now.OutPackets < before.OutPackets ||
-		now.InBytes < before.InBytes || now.OutBytes < before.OutBytes {
-		return now
-	}
-	return ipvs.Counters{
-		Connections: now.Connections - before.Connections,
-		InPackets:   now.InPackets - before.InPackets, OutPackets: now.OutPackets - before.OutPackets,
-		InBytes: now.InBytes - before.InBytes, OutBytes: now.OutBytes - before.OutBytes,
-	}
+	return ipvs.Counters(loop.Counters(now).Since(loop.Counters(before)))
 }

@@ -64,6 +64,19 @@ func (c Counters) Add(o Counters) Counters {
 	}
 }
 
+// Since returns the traffic since an earlier count. What was removed and added meanwhile counts from zero.
+func (c Counters) Since(before Counters) Counters {
+	if c.Connections < before.Connections || c.InPackets < before.InPackets || c.OutPackets < before.OutPackets ||
+		c.InBytes < before.InBytes || c.OutBytes < before.OutBytes {
+		return c
+	}
+	return Counters{
+		Connections: c.Connections - before.Connections,
+		InPackets:   c.InPackets - before.InPackets, OutPackets: c.OutPackets - before.OutPackets,
+		InBytes: c.InBytes - before.InBytes, OutBytes: c.OutBytes - before.OutBytes,
+	}
+}
+
 // An Inspection is a snapshot of one Service. It refers to the loop's data, which must not be changed.
 type Inspection struct {
 	Desired     *plan.Desired

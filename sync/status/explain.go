@@ -120,7 +120,7 @@ func wayOf(verdict loop.Verdict, from netip.Addr, g guide) Way {
 	return out
 }
 
-// traffic returns the counters of each Service that has any, or of the endpoints of one.
+// traffic returns the counters of each frontend that has any, or of the endpoints of one Service.
 func (s *Server) traffic(ctx context.Context, q Query) (out List[Traffic], err error) {
 	out.Uncounted = s.Meter.Uncounted(ctx)
 	if name, single := q.name(); single {
@@ -132,29 +132,25 @@ func (s *Server) traffic(ctx context.Context, q Query) (out List[Traffic], err e
 	return out, err
 }
 
-// totals returns the counters of each Service that has any.
+// totals returns the counters of each frontend that has any.
 func (s *Server) totals(ctx context.Context) ([]Traffic, error) {
 	totals, err := s.Meter.Totals(ctx)
 	if err != nil {
 		return nil, err
 	}
-	sums := map[plan.Name]loop.Load{}
+	counted := &loads{counted: true}
+	var out []Traffic
 	for a, total := range totals {
 		owner, isOwned, err := s.Loop.Owner(ctx, a)
 		if err != nil {
 			return nil, err
 		}
 		if isOwned {
-			sums[owner] = sums[owner].Add(total)
+			out = append(out, Traffic{Name: titleOf(owner), Frontend: a.String(), Load: *counted.sum(total)})
 		}
 	}
-	counted := &loads{counted: true}
-	var out []Traffic
-	for name, sum := range sums {
-		out = append(out, Traffic{Name: titleOf(name), Load: *counted.sum(sum)})
-	}
 	slices.SortFunc(out, func(a, b Traffic) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Service, b.Service))
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Service, b.Service), cmp.Compare(a.Frontend, b.Frontend))
 	})
 	return out, nil
 }

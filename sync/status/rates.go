@@ -6,9 +6,11 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"kube-ipvs/sync/loop"
 )
 
-// A Rate is the traffic of an item, and how much of it there was in a second.
+// A Rate is the traffic of a Service or endpoint, and how much of it there was in a second.
 type Rate struct {
 	Traffic
 	*PerSecond // nil: it is not counted
@@ -60,39 +62,63 @@ func Next(before *Reading, now List[Traffic]) Reading {
 	return r
 }
 
-// ratesOf returns the rates between two answers, the busiest first. An item that is new counts from its beginning.
+// ratesOf returns the rates between two answers, the busiest first: of endpoints, or of Services, as sums over their frontends. Each
+// frontend is compared with itself: the sum of a Service that loses one is smaller, and did not begin anew. One that is new counts from
+// its beginning.
 func ratesOf(before, now List[Traffic], counted bool) []Rate {
 	type key struct{ namespace, service, frontend, endpoint string }
 	keyOf := func(t Traffic) key { return key{t.Namespace, t.Service, t.Frontend, t.Endpoint} }
-	old := map[key]Counters{}
+	old := map[key]loop.Counters{}
 	for _, t := range before.Items {
-		old[keyOf(t)] = *t.Counters
+		old[keyOf(t)] = loop.Counters(*t.Counters)
 	}
 	seconds := max(now.Time.Sub(before.Time), time.Millisecond).Seconds()
-	out := []Rate{}
+	sums := map[key]sum{}
 	for _, t := range now.Items {
-		if !counted {
-			out = append(out, Rate{Traffic: t})
-			continue
+		counters := loop.Counters(*t.Counters)
+		part := sum{t, counters, counters.Since(old[keyOf(t)])}
+		if t.Endpoint == "" {
+			part.Frontend = ""
 		}
-		was := old[keyOf(t)]
-		per := func(now, was uint64) float64 {
-			if now < was { // removed and added again
-				was = 0
-			}
-			return float64(now-was) / seconds
-		}
-		out = append(out, Rate{t, &PerSecond{
-			per(t.Counters.Connections, was.Connections), per(t.Counters.InPackets, was.InPackets), per(t.Counters.OutPackets, was.OutPackets),
-			per(t.Counters.InBytes, was.InBytes), per(t.Counters.OutBytes, was.OutBytes),
-		}})
+		sums[keyOf(part.Traffic)] = sums[keyOf(part.Traffic)].add(part)
 	}
-	slices.SortStableFunc(out, func(a, b Rate) int {
-		if !counted {
-			return cmp.Compare(b.Active, a.Active)
+	out := []Rate{}
+	for _, s := range sums {
+		out = append(out, s.rate(counted, seconds))
+	}
+	slices.SortFunc(out, func(a, b Rate) int {
+		busier := 0
+		if counted {
+			busier = cmp.Or(cmp.Compare(b.InBytes+b.OutBytes, a.InBytes+a.OutBytes), cmp.Compare(b.Connections, a.Connections))
 		}
-		return cmp.Or(cmp.Compare(b.InBytes+b.OutBytes, a.InBytes+a.OutBytes), cmp.Compare(b.Connections, a.Connections), cmp.Compare(b.Active, a.Active))
+		return cmp.Or(busier, cmp.Compare(b.Active, a.Active), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Service, b.Service),
+			cmp.Compare(a.Frontend, b.Frontend), cmp.Compare(a.Endpoint, b.Endpoint))
 	})
+	return out
+}
+
+// A sum is the traffic of a Service or endpoint.
+type sum struct {
+	Traffic  // its Counters are those of a part
+	counters loop.Counters
+	increase loop.Counters
+}
+
+// add adds a part.
+func (s sum) add(part sum) sum {
+	part.Active, part.Inactive = part.Active+s.Active, part.Inactive+s.Inactive
+	part.counters, part.increase = part.counters.Add(s.counters), part.increase.Add(s.increase)
+	return part
+}
+
+// rate returns the rate of the item, if it is counted.
+func (s sum) rate(counted bool, seconds float64) Rate {
+	out, counters := Rate{Traffic: s.Traffic}, Counters(s.counters)
+	out.Counters = &counters
+	if counted {
+		per, i := func(n uint64) float64 { return float64(n) / seconds }, s.increase
+		out.PerSecond = &PerSecond{per(i.Connections), per(i.InPackets), per(i.OutPackets), per(i.InBytes), per(i.OutBytes)}
+	}
 	return out
 }
 

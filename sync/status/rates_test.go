@@ -13,19 +13,29 @@ import (
 	"time"
 )
 
-// Rates are per second, the busiest first; an item that was added anew counts from its beginning.
+// Rates are per second, the busiest first; a frontend that is new, or was added anew, counts from its beginning, and one that went is not
+// taken for others that begin anew.
 func TestRates(t *testing.T) {
+	at := func(name, frontend string, connections, bytes uint64) Traffic {
+		return Traffic{Name: Name{Service: name}, Frontend: frontend, Load: Load{Active: 1, Counters: &Counters{Connections: connections, InBytes: bytes}}}
+	}
 	item := func(name string, connections, bytes uint64) Traffic {
-		return Traffic{Name: Name{Service: name}, Load: Load{Counters: &Counters{Connections: connections, InBytes: bytes}}}
+		return at(name, "cluster IP", connections, bytes)
 	}
 	begin := time.Now()
-	before := List[Traffic]{Time: begin, Items: []Traffic{item("quiet", 7, 100), item("busy", 10, 1000), item("again", 500, 5000)}}
-	now := List[Traffic]{Time: begin.Add(2 * time.Second), Items: []Traffic{item("quiet", 7, 100), item("busy", 30, 5000), item("again", 4, 40), item("new", 2, 20)}}
+	before := List[Traffic]{Time: begin, Items: []Traffic{
+		item("quiet", 7, 100), item("busy", 10, 1000), item("again", 500, 5000),
+		item("loses", 900, 5_000_000_000), at("loses", "node port", 6, 1000), item("gains", 900, 5_000_000_000),
+	}}
+	now := List[Traffic]{Time: begin.Add(2 * time.Second), Items: []Traffic{
+		item("quiet", 7, 100), item("busy", 30, 5000), item("again", 4, 40), item("new", 2, 20),
+		item("loses", 902, 5_000_000_014), item("gains", 902, 5_000_000_014), at("gains", "node port", 2, 14),
+	}}
 	var got []string
 	for _, r := range Next(&Reading{Traffic: before}, now).Rates {
-		got = append(got, fmt.Sprintf("%s %v %v", r.Service, r.Connections, r.InBytes))
+		got = append(got, fmt.Sprintf("%s%s %v %v %d", r.Service, r.Frontend, r.Connections, r.InBytes, r.Active))
 	}
-	if want := "[busy 10 2000 again 2 20 new 1 10 quiet 0 0]"; fmt.Sprint(got) != want {
+	if want := "[busy 10 2000 1 again 2 20 1 gains 2 14 2 new 1 10 1 loses 1 7 1 quiet 0 0 1]"; fmt.Sprint(got) != want {
 		t.Errorf("%v, want %s", got, want)
 	}
 }

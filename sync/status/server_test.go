@@ -207,6 +207,7 @@ func TestAnswers(t *testing.T) {
 			`{"namespace":"a","service":"web","port":"","address":"10.244.2.11:8080/tcp","node":"n2","state":"Limited","reason":"cluster IP: ready; external IP: not on this node"}`},
 		{"traffic?namespace=a&service=web", `{"namespace":"a","service":"web","frontend":"10.96.0.1:80/tcp","endpoint":"10.244.1.11:8080","pod":"web-a","weight":1,"active":2,"inactive":0,"connections":0,"inPackets":0,"outPackets":0,"inBytes":7,"outBytes":0},` +
 			`{"namespace":"a","service":"web","frontend":"203.0.113.1:80/tcp","endpoint":"10.244.1.11:8080","pod":"web-a","weight":1,"active":2,"inactive":0,"connections":0,"inPackets":0,"outPackets":0,"inBytes":7,"outBytes":0}`},
+		{"traffic", `{"namespace":"a","service":"web","frontend":"10.96.0.1:80/tcp","active":0,"inactive":0,"connections":0,"inPackets":0,"outPackets":0,"inBytes":70,"outBytes":0}`},
 		{"explain?to=203.0.113.1:80&from=10.244.1.11", `{"address":"203.0.113.1:80/tcp","service":"a/web","kind":"external IP","state":"Served","ways":[{"origin":"pod","from":"10.244.1.11","outcome":"delivered",` +
 			`"endpoints":[{"address":"10.244.1.11:8080","pod":"web-a","node":"n1","chance":"1/2","source":"masqueraded"},{"address":"10.244.2.11:8080","node":"n2","chance":"1/2","source":"kept"}],"steps":null}],` +
 			`"others":[{"address":"10.244.2.11:8080","node":"n2","reason":"not on this node, from outside"}]}`},

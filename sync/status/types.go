@@ -135,7 +135,7 @@ type Counters struct {
 	OutBytes    uint64 `json:"outBytes"`
 }
 
-// A Traffic has the counters of a Service, or, asked about one, of each of its endpoints.
+// A Traffic has the counters of a frontend of a Service, or, asked about one Service, of an endpoint behind it.
 type Traffic struct {
 	Name
 	Frontend string `json:"frontend,omitempty"`

@@ -18,13 +18,13 @@ export function add(key, time, load) {
 }
 
 // rates returns the increases of a counter in a second, without times when it was not there, and without the first one afterwards, which
-// may have all that was not counted meanwhile. One that became less was begun anew.
+// may have all that was not counted meanwhile. Nor is there one where it became less: it is a sum, and one of its parts went or began anew.
 export function rates(samples, counter) {
   const out = [], values = samples.map(x => counter(x.load)), isThere = i => i < 0 || Number.isFinite(values[i]);
   for (let i = 1; i < samples.length; i++) {
     const [a, b] = [samples[i - 1], samples[i]], [was, now] = [values[i - 1], values[i]];
-    if (!isThere(i - 2) || !isThere(i - 1) || !isThere(i)) continue;
-    out.push((now < was ? now : now - was) / Math.max((Date.parse(b.time) - Date.parse(a.time)) / 1000, 0.001));
+    if (!isThere(i - 2) || !isThere(i - 1) || !isThere(i) || now < was) continue;
+    out.push((now - was) / Math.max((Date.parse(b.time) - Date.parse(a.time)) / 1000, 0.001));
   }
   return out;
 }
