@@ -3,7 +3,6 @@ package object
 import (
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"kube-ipvs/internal/inet"
@@ -101,20 +100,17 @@ func reserved(a netip.Addr) string {
 	return ""
 }
 
-// appendFrontend appends the address in s to the list, unless the list holds it already or it cannot be a frontend.
-func (r *reader) appendFrontend(list []netip.Addr, field, s string) []netip.Addr {
+// addFrontend adds the address in s to the list, unless it cannot be a frontend.
+func (r *reader) addFrontend(list *distinct[netip.Addr], field, s string) {
 	a, ok := r.addr(field, s)
 	if !ok {
-		return list
+		return
 	}
 	if why := reserved(a); why != "" {
 		r.add(field, "%v is %s, which a Service cannot have", a, why)
-		return list
+		return
 	}
-	if slices.Contains(list, a) {
-		return list
-	}
-	return append(list, a)
+	list.add(a)
 }
 
 // looksLikeIPv6 guesses the intended family of an invalid address.

@@ -74,7 +74,7 @@ func cached[T any](m *metav1.ObjectMeta) *Cached[T] {
 
 // seal frees spare capacity.
 func (c *Cached[T]) seal() *Cached[T] {
-	c.strings.handles = exact(c.strings.handles)
+	c.strings.handles.seal()
 	return c
 }
 

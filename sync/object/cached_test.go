@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -102,6 +103,72 @@ func TestCachedSize(t *testing.T) {
 		t.Errorf("%.0f bytes an endpoint, more than 190", perEndpoint)
 	}
 	runtime.KeepAlive(kept)
+}
+
+// TestHugeObjects has objects several times as large as etcd takes. Each is reduced where all others of its kind are received, so none may
+// hold these up: what is searched for among all before takes minutes with the race detector.
+func TestHugeObjects(t *testing.T) {
+	const many, limit = 400_000, time.Minute
+	ips := web(func(*corev1.Service) {})
+	ranges := web(func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeLoadBalancer })
+	es := sliceOf(at("10.1.0.1"))
+	es.Ports = nil
+	for i := range many {
+		ip := fmt.Sprintf("11.%d.%d.%d", i>>16, i>>8&255, i&255)
+		ips.Spec.ExternalIPs = append(ips.Spec.ExternalIPs, ip)
+		ranges.Spec.LoadBalancerSourceRanges = append(ranges.Spec.LoadBalancerSourceRanges, ip+"/32")
+		es.Ports = append(es.Ports, discoveryv1.EndpointPort{Name: ptr.To(fmt.Sprintf("port-%d", i)), Port: ptr.To[int32](8080)})
+	}
+	ports := web(func(s *corev1.Service) { s.Spec.Type, s.Spec.Ports = corev1.ServiceTypeNodePort, nil })
+	for i := range int32(3 * 65_535) {
+		proto, n := []corev1.Protocol{"TCP", "UDP", "SCTP"}[i%3], i/3+1
+		ports.Spec.Ports = append(ports.Spec.Ports, corev1.ServicePort{Name: fmt.Sprintf("port-%d", i), Protocol: proto, Port: n, NodePort: n})
+	}
+	for _, tt := range []struct {
+		name   string
+		reduce func() int
+		want   int
+	}{
+		{"external IPs", func() int { return len(object.CacheService(ips).Value.ExternalIPs) }, many},
+		{"source ranges", func() int { return len(object.CacheService(ranges).Value.SourceRanges) }, many},
+		{"ports", func() int { return len(object.CacheService(ports).Value.Ports) }, 3 * 65_535},
+		{"ports of a slice", func() int { return len(object.CacheSlice(es).Value.Ports) }, many},
+	} {
+		begin := time.Now()
+		got := tt.reduce()
+		if took := time.Since(begin); got != tt.want || took > limit {
+			t.Errorf("%s: %d of %d, in %v", tt.name, got, tt.want, took)
+		}
+	}
+}
+
+func BenchmarkCacheService(b *testing.B) {
+	for _, ports := range []int{1, 5, 50} {
+		b.Run(fmt.Sprintf("%d ports", ports), func(b *testing.B) {
+			svc := manyService(0)
+			svc.Spec.Type, svc.Spec.Ports = corev1.ServiceTypeNodePort, nil
+			for i := range ports {
+				port := corev1.ServicePort{Name: fmt.Sprintf("port-%d", i), Port: int32(8000 + i), NodePort: int32(30000 + i)}
+				svc.Spec.Ports = append(svc.Spec.Ports, port)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				object.CacheService(svc)
+			}
+		})
+	}
+}
+
+func BenchmarkCacheSlice(b *testing.B) {
+	for _, endpoints := range []int{10, 100} {
+		b.Run(fmt.Sprintf("%d endpoints", endpoints), func(b *testing.B) {
+			es := manySlice(0, endpoints, 500)
+			b.ReportAllocs()
+			for b.Loop() {
+				object.CacheSlice(es)
+			}
+		})
+	}
 }
 
 // grown returns the growth of the live heap, in bytes.

@@ -23,33 +23,36 @@ func (r *reader) addresses(out *plan.Service, svc *corev1.Service) {
 	out.SourceRanges = exact(ranges.list())
 }
 
-func (r *reader) clusterIPs(spec *corev1.ServiceSpec) (list []netip.Addr) {
+func (r *reader) clusterIPs(spec *corev1.ServiceSpec) []netip.Addr {
+	var out distinct[netip.Addr]
 	if len(spec.ClusterIPs) == 0 {
-		return r.appendFrontend(nil, "spec.clusterIP", spec.ClusterIP)
+		r.addFrontend(&out, "spec.clusterIP", spec.ClusterIP)
 	}
 	for i, s := range spec.ClusterIPs {
-		list = r.appendFrontend(list, fmt.Sprintf("spec.clusterIPs[%d]", i), s)
+		r.addFrontend(&out, fmt.Sprintf("spec.clusterIPs[%d]", i), s)
 	}
-	return list
+	return out.list
 }
 
-func (r *reader) externalIPs(spec *corev1.ServiceSpec) (list []netip.Addr) {
+func (r *reader) externalIPs(spec *corev1.ServiceSpec) []netip.Addr {
+	var out distinct[netip.Addr]
 	for i, s := range spec.ExternalIPs {
-		list = r.appendFrontend(list, fmt.Sprintf("spec.externalIPs[%d]", i), s)
+		r.addFrontend(&out, fmt.Sprintf("spec.externalIPs[%d]", i), s)
 	}
-	return list
+	return out.list
 }
 
 // loadBalancerIPs returns the load balancer's addresses whose packets arrive here unchanged. Those of ipMode Proxy end
 // at the load balancer, and a host name cannot be captured.
-func (r *reader) loadBalancerIPs(svc *corev1.Service) (list []netip.Addr) {
+func (r *reader) loadBalancerIPs(svc *corev1.Service) []netip.Addr {
+	var out distinct[netip.Addr]
 	for i, in := range svc.Status.LoadBalancer.Ingress {
 		if in.IP == "" || in.IPMode != nil && *in.IPMode != corev1.LoadBalancerIPModeVIP {
 			continue
 		}
-		list = r.appendFrontend(list, fmt.Sprintf("status.loadBalancer.ingress[%d].ip", i), in.IP)
+		r.addFrontend(&out, fmt.Sprintf("status.loadBalancer.ingress[%d].ip", i), in.IP)
 	}
-	return list
+	return out.list
 }
 
 // A ranges holds the permitted sources of load-balancer IPs, by family.
@@ -57,7 +60,7 @@ type ranges struct{ v4, v6 familyRanges }
 
 // A familyRanges holds the permitted sources of one family's load-balancer IPs: everyone, unless ranges were given.
 type familyRanges struct {
-	list  []netip.Prefix
+	distinct[netip.Prefix]
 	given bool // ranges were given, usable or not
 	all   bool // one of the ranges holds every address
 }
@@ -101,9 +104,7 @@ func (r *reader) sourceRanges(spec *corev1.ServiceSpec) *ranges {
 		}
 		f := rs.of(p.Addr().Is6())
 		f.given, f.all = true, f.all || p.Bits() == 0
-		if !slices.Contains(f.list, p) {
-			f.list = append(f.list, p)
-		}
+		f.add(p)
 	}
 	for _, is6 := range []bool{false, true} {
 		if rs.of(is6).closed() {

@@ -7,7 +7,9 @@ import (
 
 // A pool shares the bytes of equal strings with all other pools for as long as it lives. Strings that are not interned
 // are cloned by hand, so that none keeps a decoded message in memory.
-type pool struct{ handles []unique.Handle[string] }
+type pool struct {
+	handles distinct[unique.Handle[string]]
+}
 
 // intern returns the shared copy of s.
 func (p *pool) intern(s string) string {
@@ -15,9 +17,7 @@ func (p *pool) intern(s string) string {
 		return ""
 	}
 	h := unique.Make(s)
-	if !slices.Contains(p.handles, h) {
-		p.handles = append(p.handles, h)
-	}
+	p.handles.add(h)
 	return h.Value()
 }
 

@@ -17,7 +17,7 @@ func TestPoolsShareStrings(t *testing.T) {
 	if got := q.intern(strings.Clone("node-1")); unsafe.StringData(got) != unsafe.StringData(first) {
 		t.Error("two pools do not share a string")
 	}
-	if p.intern(""); len(p.handles) != 1 {
-		t.Errorf("%d handles for one string", len(p.handles))
+	if p.intern(""); len(p.handles.list) != 1 {
+		t.Errorf("%d handles for one string", len(p.handles.list))
 	}
 }

@@ -51,19 +51,19 @@ func eligible(n *corev1.Node) bool {
 		!slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == drainTaint })
 }
 
-func (r *reader) nodeAddresses(n *corev1.Node) (list []netip.Addr) {
+func (r *reader) nodeAddresses(n *corev1.Node) []netip.Addr {
+	var out distinct[netip.Addr]
 	for _, kind := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeExternalIP} {
 		for i, in := range n.Status.Addresses {
 			if in.Type != kind {
 				continue
 			}
-			a, ok := r.addr(fmt.Sprintf("status.addresses[%d].address", i), in.Address)
-			if ok && !slices.Contains(list, a) {
-				list = append(list, a)
+			if a, ok := r.addr(fmt.Sprintf("status.addresses[%d].address", i), in.Address); ok {
+				out.add(a)
 			}
 		}
 	}
-	return list
+	return out.list
 }
 
 func (r *reader) podCIDRs(n *corev1.Node) []netip.Prefix {
@@ -73,14 +73,14 @@ func (r *reader) podCIDRs(n *corev1.Node) []netip.Prefix {
 	return r.prefixes("spec.podCIDRs", n.Spec.PodCIDRs)
 }
 
-func (r *reader) prefixes(field string, list []string) (out []netip.Prefix) {
+func (r *reader) prefixes(field string, list []string) []netip.Prefix {
+	var out distinct[netip.Prefix]
 	for i, s := range list {
-		p, ok := r.prefix(fmt.Sprintf("%s[%d]", field, i), s)
-		if ok && !slices.Contains(out, p) {
-			out = append(out, p)
+		if p, ok := r.prefix(fmt.Sprintf("%s[%d]", field, i), s); ok {
+			out.add(p)
 		}
 	}
-	return out
+	return out.list
 }
 
 // A CIDRs is the proxy's view of a ServiceCIDR object.

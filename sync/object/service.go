@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"kube-ipvs/internal/inet"
 	"kube-ipvs/sync/plan"
 )
 
@@ -124,14 +125,16 @@ func (r *reader) healthCheckNodePort(spec *corev1.ServiceSpec, local bool) uint1
 // ports returns the usable ports.
 func (r *reader) ports(spec *corev1.ServiceSpec, p *pool) []plan.Port {
 	out := make([]plan.Port, 0, len(spec.Ports))
+	used := &portSet{map[portNumber]bool{}, map[portNumber]bool{}, map[portName]bool{}}
 	for i := range spec.Ports {
 		field := fmt.Sprintf("spec.ports[%d]", i)
 		port, ok := r.port(field, &spec.Ports[i])
 		if ok && hasNodePorts(spec) {
-			port.NodePort = r.nodePort(field+".nodePort", &spec.Ports[i], out)
+			port.NodePort = r.nodePort(field+".nodePort", &spec.Ports[i], used)
 		}
-		if ok && !r.repeats(field, port, out) {
+		if ok && !r.repeats(field, port, used) {
 			port.Name = p.intern(port.Name)
+			used.add(port)
 			out = append(out, port)
 		}
 	}
@@ -149,7 +152,7 @@ func (r *reader) port(field string, in *corev1.ServicePort) (plan.Port, bool) {
 }
 
 // nodePort returns a port's node port, or 0. An unusable node port does not cost the port its other addresses.
-func (r *reader) nodePort(field string, in *corev1.ServicePort, others []plan.Port) uint16 {
+func (r *reader) nodePort(field string, in *corev1.ServicePort, used *portSet) uint16 {
 	if in.NodePort == 0 {
 		return 0
 	}
@@ -158,27 +161,48 @@ func (r *reader) nodePort(field string, in *corev1.ServicePort, others []plan.Po
 		return 0
 	}
 	proto, _ := protocol(in.Protocol)
-	for _, o := range others {
-		if o.Proto == proto && o.NodePort == n {
-			r.add(field, "another port of this Service has %d/%v already", n, proto)
-			return 0
-		}
+	if used.nodePorts[portNumber{proto, n}] {
+		r.add(field, "another port of this Service has %d/%v already", n, proto)
+		return 0
 	}
 	return n
 }
 
 // repeats reports a port that has the number or the name of another port of the Service.
-func (r *reader) repeats(field string, port plan.Port, others []plan.Port) bool {
-	for _, o := range others {
-		switch {
-		case o.Proto != port.Proto:
-		case o.Port == port.Port:
-			r.add(field+".port", "another port of this Service is %d/%v already", port.Port, port.Proto)
-			return true
-		case o.Name == port.Name:
-			r.add(field+".name", "another %v port of this Service is named %q already", port.Proto, port.Name)
-			return true
-		}
+func (r *reader) repeats(field string, port plan.Port, used *portSet) bool {
+	switch {
+	case used.numbers[portNumber{port.Proto, port.Port}]:
+		r.add(field+".port", "another port of this Service is %d/%v already", port.Port, port.Proto)
+	case used.names[portName{port.Proto, port.Name}]:
+		r.add(field+".name", "another %v port of this Service is named %q already", port.Proto, port.Name)
+	default:
+		return false
 	}
-	return false
+	return true
+}
+
+// A portSet holds the numbers, names and node ports of a Service's ports.
+type portSet struct {
+	numbers, nodePorts map[portNumber]bool
+	names              map[portName]bool
+}
+
+// A portNumber is a number, and a portName a name, of one protocol.
+type (
+	portNumber struct {
+		proto inet.Protocol
+		n     uint16
+	}
+	portName struct {
+		proto inet.Protocol
+		name  string
+	}
+)
+
+func (s *portSet) add(p plan.Port) {
+	s.numbers[portNumber{p.Proto, p.Port}] = true
+	s.names[portName{p.Proto, p.Name}] = true
+	if p.NodePort != 0 {
+		s.nodePorts[portNumber{p.Proto, p.NodePort}] = true
+	}
 }
