@@ -70,9 +70,10 @@ func Compute(cfg Config, svc Service, in []Slice, node Node) Desired {
 			f.Frontends = append(f.Frontends, fe)
 		}
 	}
+	listed := listPorts(in)
 	for _, port := range svc.Ports {
 		for _, family := range families(svc) {
-			p := newPort(&cfg, &svc, port, family, choose(&cfg, candidates(port, family.Is4(), in), node))
+			p := newPort(&cfg, &svc, port, family, choose(&cfg, candidates(port, family.Is4(), listed), node))
 			p.frontends(node, add)
 			f.Hairpins = append(f.Hairpins, p.hairpins(node)...)
 			f.noteUnserved(&svc, &p)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -230,6 +231,35 @@ func TestNoEndpointInAServiceRange(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A Service may have as many ports as there are numbers, and its slices, too. They are planned where all Services are, so that none may
+// hold the others up: ports that are searched for among all others take most of a minute.
+func TestHugeServices(t *testing.T) {
+	const limit = 10 * time.Second
+	svc := Service{ClusterIPs: addrs("10.96.0.10", "fd00::10")}
+	few, each := []Slice{sliceOf(ep(1))}, []Slice{}
+	few[0].Ports = nil
+	for i := range 2 * 65_535 {
+		name, proto, n := fmt.Sprintf("port-%d", i), []inet.Protocol{inet.TCP, inet.UDP}[i%2], uint16(i/2+1)
+		svc.Ports = append(svc.Ports, Port{Name: name, Proto: proto, Port: n})
+		few[0].Ports = append(few[0].Ports, SlicePort{name, proto, n})
+		each = append(each, Slice{Ports: []SlicePort{{name, proto, n}}, Endpoints: few[0].Endpoints})
+	}
+	for _, tt := range []struct {
+		name string
+		in   []Slice
+	}{{"all ports in one slice", few}, {"each port in a slice of its own", each}} {
+		begin := time.Now()
+		f := Compute(Config{}, svc, tt.in, thisNode)
+		served := 0
+		for _, fe := range f.Frontends {
+			served += len(fe.Backends)
+		}
+		if took := time.Since(begin); served != len(svc.Ports) || took > limit {
+			t.Errorf("%s: %d of %d served, in %v", tt.name, served, len(svc.Ports), took)
+		}
 	}
 }
 

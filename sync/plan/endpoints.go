@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+
+	"kube-ipvs/internal/inet"
 )
 
 // A choice is the endpoints of one Service port in one family, by use. The rules are those of kube-proxy's
@@ -92,22 +94,46 @@ func filter(in []candidate, keep func(*Endpoint) bool) []candidate {
 	return out
 }
 
-// candidates returns the endpoints of a Service port in a family, one for each address and port, in order.
-func candidates(port Port, is4 bool, in []Slice) []candidate {
-	most := 0
+// A listedPort is a port of a slice, with the slice's endpoints.
+type listedPort struct {
+	SlicePort
+	endpoints []Endpoint
+}
+
+// compare orders listed ports by the port of the Service that they belong to.
+func (l listedPort) compare(name string, proto inet.Protocol) int {
+	return cmp.Or(cmp.Compare(l.Proto, proto), cmp.Compare(l.Name, name))
+}
+
+// listPorts returns the ports of all slices, those of one Service port side by side: both a Service and its slices may have many.
+func listPorts(in []Slice) []listedPort {
+	total := 0
 	for i := range in {
-		most += len(in[i].Endpoints)
+		total += len(in[i].Ports)
+	}
+	out := make([]listedPort, 0, total)
+	for i := range in {
+		for _, p := range in[i].Ports {
+			out = append(out, listedPort{p, in[i].Endpoints})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b listedPort) int { return a.compare(b.Name, b.Proto) })
+	return out
+}
+
+// candidates returns the endpoints of a Service port in a family, one for each address and port, in order.
+func candidates(port Port, is4 bool, listed []listedPort) []candidate {
+	is := func(l listedPort, p Port) int { return l.compare(p.Name, p.Proto) }
+	first, _ := slices.BinarySearchFunc(listed, port, is)
+	end, most := first, 0
+	for ; end < len(listed) && is(listed[end], port) == 0; end++ {
+		most += len(listed[end].endpoints)
 	}
 	out := make([]candidate, 0, most)
-	for i := range in {
-		for _, sp := range in[i].Ports {
-			if sp.Name != port.Name || sp.Proto != port.Proto {
-				continue
-			}
-			for j := range in[i].Endpoints {
-				if ep := &in[i].Endpoints[j]; ep.Addr.Is4() == is4 {
-					out = append(out, candidate{ep, sp.Port})
-				}
+	for _, l := range listed[first:end] {
+		for i := range l.endpoints {
+			if ep := &l.endpoints[i]; ep.Addr.Is4() == is4 {
+				out = append(out, candidate{ep, l.Port})
 			}
 		}
 	}

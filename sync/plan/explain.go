@@ -85,9 +85,10 @@ func Explain(cfg Config, svc Service, in []Slice, node Node) Explanation {
 		}
 		kinds[fe.Address] = fe.Kind
 	}
+	listed := listPorts(in)
 	for _, port := range svc.Ports {
 		for _, family := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
-			all := candidates(port, family.Is4(), in)
+			all := candidates(port, family.Is4(), listed)
 			chosen := choose(&cfg, all, node)
 			p := newPort(&cfg, &svc, port, family, chosen)
 			if !slices.Contains(families(svc), family) {
