@@ -70,10 +70,14 @@ func Compute(cfg Config, svc Service, in []Slice, node Node) Desired {
 			f.Frontends = append(f.Frontends, fe)
 		}
 	}
-	listed := listPorts(in)
+	listed, families := listPorts(in), familiesOf(&svc)
 	for _, port := range svc.Ports {
-		for _, family := range families(svc) {
-			p := newPort(&cfg, &svc, port, family, choose(&cfg, candidates(port, family.Is4(), listed), node))
+		for i := range families {
+			family := &families[i]
+			if !family.served {
+				continue
+			}
+			p := newPort(&cfg, &svc, port, family, choose(&cfg, candidates(port, family.Family, listed), node))
 			p.frontends(node, add)
 			f.Hairpins = append(f.Hairpins, p.hairpins(node)...)
 			f.noteUnserved(&svc, &p)
@@ -99,16 +103,28 @@ func (f *Desired) noteUnserved(svc *Service, p *servicePort) {
 	if f.Unserved == nil {
 		f.Unserved = map[inet.Family]Unserved{}
 	}
-	f.Unserved[inet.FamilyOf(p.family)] = Unserved{Internal: svc.InternalLocal, External: svc.ExternalLocal}
+	f.Unserved[p.family.Family] = Unserved{Internal: svc.InternalLocal, External: svc.ExternalLocal}
 }
 
-// families returns the families of the Service's addresses, IPv4 first, as their unspecified addresses. Node ports are
-// served in the families of the cluster IPs.
-func families(svc Service) []netip.Addr {
-	var out []netip.Addr
-	for _, family := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
-		if slices.ContainsFunc(svc.ClusterIPs, func(a netip.Addr) bool { return a.Is4() == family.Is4() }) {
-			out = append(out, family)
+// A family is what the ports of a Service have in common in one family.
+type family struct {
+	inet.Family
+	served bool           // the Service has a cluster IP of the family
+	ranges []netip.Prefix // its source ranges of the family
+}
+
+func (f *family) has(a netip.Addr) bool { return inet.FamilyOf(a) == f.Family }
+
+// familiesOf returns both families of a Service, IPv4 first. Node ports are served in the families of the cluster IPs.
+func familiesOf(svc *Service) [2]family {
+	out := [2]family{{Family: inet.IPv4}, {Family: inet.IPv6}}
+	for i := range out {
+		f := &out[i]
+		f.served = slices.ContainsFunc(svc.ClusterIPs, f.has)
+		for _, r := range svc.SourceRanges {
+			if f.has(r.Addr()) {
+				f.ranges = append(f.ranges, r)
+			}
 		}
 	}
 	return out

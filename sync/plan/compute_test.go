@@ -235,10 +235,13 @@ func TestNoEndpointInAServiceRange(t *testing.T) {
 }
 
 // A Service may have as many ports as there are numbers, and its slices, too. They are planned where all Services are, so that none may
-// hold the others up: ports that are searched for among all others take most of a minute.
+// hold the others up: ports that are searched for among all others take most of a minute, and so do source ranges that each port copies.
 func TestHugeServices(t *testing.T) {
 	const limit = 10 * time.Second
 	svc := Service{ClusterIPs: addrs("10.96.0.10", "fd00::10")}
+	for i := range 10_000 {
+		svc.SourceRanges = append(svc.SourceRanges, netip.PrefixFrom(netip.AddrFrom4([4]byte{11, 0, byte(i >> 8), byte(i)}), 32))
+	}
 	few, each := []Slice{sliceOf(ep(1))}, []Slice{}
 	few[0].Ports = nil
 	for i := range 2 * 65_535 {

@@ -122,7 +122,7 @@ func listPorts(in []Slice) []listedPort {
 }
 
 // candidates returns the endpoints of a Service port in a family, one for each address and port, in order.
-func candidates(port Port, is4 bool, listed []listedPort) []candidate {
+func candidates(port Port, family inet.Family, listed []listedPort) []candidate {
 	is := func(l listedPort, p Port) int { return l.compare(p.Name, p.Proto) }
 	first, _ := slices.BinarySearchFunc(listed, port, is)
 	end, most := first, 0
@@ -132,7 +132,7 @@ func candidates(port Port, is4 bool, listed []listedPort) []candidate {
 	out := make([]candidate, 0, most)
 	for _, l := range listed[first:end] {
 		for i := range l.endpoints {
-			if ep := &l.endpoints[i]; ep.Addr.Is4() == is4 {
+			if ep := &l.endpoints[i]; inet.FamilyOf(ep.Addr) == family {
 				out = append(out, candidate{ep, l.Port})
 			}
 		}

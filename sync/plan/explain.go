@@ -85,13 +85,14 @@ func Explain(cfg Config, svc Service, in []Slice, node Node) Explanation {
 		}
 		kinds[fe.Address] = fe.Kind
 	}
-	listed := listPorts(in)
+	listed, families := listPorts(in), familiesOf(&svc)
 	for _, port := range svc.Ports {
-		for _, family := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
-			all := candidates(port, family.Is4(), listed)
+		for i := range families {
+			family := &families[i]
+			all := candidates(port, family.Family, listed)
 			chosen := choose(&cfg, all, node)
 			p := newPort(&cfg, &svc, port, family, chosen)
-			if !slices.Contains(families(svc), family) {
+			if !family.served {
 				p.frontends(node, func(fe Frontend) {
 					if fe.Kind != NodePort { // these follow the families of the cluster IPs
 						out.Dropped = append(out.Dropped, DroppedFrontend{fe.Address, fe.Kind, "the Service has no cluster IP of the family"})

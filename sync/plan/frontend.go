@@ -70,7 +70,7 @@ func (a Address) Compare(o Address) int {
 	return cmp.Or(cmp.Compare(a.Protocol, o.Protocol), a.Addr.Compare(o.Addr), cmp.Compare(a.Port, o.Port))
 }
 
-// A Frontend is an address and port of a Service. Frontends of one Service port share their lists.
+// A Frontend is an address and port of a Service. Frontends of one Service port share their lists, and those of one Service their ranges.
 type Frontend struct {
 	Address
 	Kind     Kind

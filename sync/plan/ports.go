@@ -12,7 +12,7 @@ type servicePort struct {
 	cfg     *Config
 	svc     *Service
 	port    Port
-	family  netip.Addr
+	family  *family
 	chosen  choice
 	cluster served
 	local   served // where a policy is Local
@@ -21,7 +21,7 @@ type servicePort struct {
 // A served is a list of serving endpoints, with those that get no new connections and keep theirs.
 type served struct{ backends, draining []netip.AddrPort }
 
-func newPort(cfg *Config, svc *Service, port Port, family netip.Addr, chosen choice) servicePort {
+func newPort(cfg *Config, svc *Service, port Port, family *family, chosen choice) servicePort {
 	all := chosen.all
 	if port.Proto == inet.UDP { // nothing tells its clients that an endpoint serves no more
 		all = filter(all, (*Endpoint).serves)
@@ -64,7 +64,7 @@ func (p *servicePort) frontends(node Node, add func(Frontend)) {
 		{NodePort, p.port.NodePort, node.Addresses, external},
 	} {
 		for _, addr := range group.addrs {
-			if addr.Is4() != p.family.Is4() || group.port == 0 {
+			if !p.family.has(addr) || group.port == 0 {
 				continue
 			}
 			fe := group.as
@@ -129,12 +129,7 @@ func rejects(fe Frontend) bool {
 
 // ranged restricts a frontend to the Service's source ranges of the family.
 func (p *servicePort) ranged(fe Frontend) Frontend {
-	for _, r := range p.svc.SourceRanges {
-		if r.Addr().Is4() == p.family.Is4() {
-			fe.Restricted = true
-			fe.SourceRanges = append(fe.SourceRanges, r)
-		}
-	}
+	fe.Restricted, fe.SourceRanges = len(p.family.ranges) > 0, p.family.ranges
 	return fe
 }
 
