@@ -265,6 +265,8 @@ func (w *world) healthy() {
 func (w *world) clean() {
 	if w.proxy != nil {
 		w.must(w.proxy.Stop())
+		// A restore that is late outlives kube-proxy, and would bring its chains back.
+		w.until("its last ip6tables-restore ended", func() bool { return exec.Command("pgrep", "-f", "ip6tables-restore").Run() != nil })
 	}
 	w.must(w.ours.Stop())
 	w.must(w.ours.Clean(context.Background()))
