@@ -55,8 +55,7 @@ func (p *Commands) KubeProxy(ctx context.Context, f inet.Family) ([]Removal, err
 	if err != nil {
 		return nil, err
 	}
-	p.notice(ctx, f, reading, saved)
-	table, err := nftTable(ctx, f)
+	table, err := p.notice(ctx, f, reading, saved)
 	return slices.Concat(p.removals(f, saved), p.other().removals(f, others), table), err
 }
 
@@ -103,21 +102,22 @@ func (p *Commands) SawKubeProxy(f inet.Family) bool {
 	return p.kubeProxy[f]
 }
 
-// notice notes whether kube-proxy's rules are in the output of iptables-save, or it has a table of its own.
-func (p *Commands) notice(ctx context.Context, f inet.Family, reading int, saved string) {
-	table, err := nftTable(ctx, f)
+// notice notes whether kube-proxy's rules are in the output of iptables-save, or it has a table of its own, whose removal it returns.
+func (p *Commands) notice(ctx context.Context, f inet.Family, reading int, saved string) (table []Removal, err error) {
+	table, err = nftTable(ctx, f)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	saw := hasKubeProxys(saved) || table != nil
 	if err != nil && !saw {
 		if p.newest[f] > 0 {
-			return
+			return nil, err
 		}
 		saw = true // nothing is known yet: KubeProxy reads it again, and reports the error
 	}
 	if reading > p.newest[f] { // or it began before rules were removed, and ended late
 		p.newest[f], p.kubeProxy[f] = reading, saw
 	}
+	return table, err
 }
 
 // reading numbers a reading of all rules that begins.
