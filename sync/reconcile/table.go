@@ -111,8 +111,10 @@ func (l *TableLayer[K, V, Op]) Pending() int {
 	return n
 }
 
+func (l *TableLayer[K, V, Op]) isQuiet(k K) bool { return l.Quiet != nil && l.Quiet(k) }
+
 func (l *TableLayer[K, V, Op]) uncounted(k K) bool {
-	return l.Quiet != nil && l.Quiet(k) || l.Aside != nil && l.Aside(k)
+	return l.isQuiet(k) || l.Aside != nil && l.Aside(k)
 }
 
 // Retry implements Layer.
@@ -134,7 +136,7 @@ func (l *TableLayer[K, V, Op]) Err() error {
 	}
 	errs := []error{l.readErr}
 	for _, k := range slices.SortedFunc(maps.Keys(l.failed), l.Compare) {
-		if l.Quiet == nil || !l.Quiet(k) {
+		if !l.isQuiet(k) {
 			errs = append(errs, l.failed[k].error)
 		}
 	}
@@ -151,7 +153,7 @@ const manyRefused = 10
 func (l *TableLayer[K, V, Op]) Blocked() bool {
 	causes := map[any]struct{}{}
 	for k, f := range l.failed {
-		if _, excused := l.excused[k]; !excused && !isDeclined(f.error) && (l.Quiet == nil || !l.Quiet(k)) {
+		if _, excused := l.excused[k]; !excused && !isDeclined(f.error) && !l.isQuiet(k) {
 			causes[l.cause(k)] = struct{}{}
 		}
 	}
@@ -197,13 +199,16 @@ func (l *TableLayer[K, V, Op]) Observe(ctx context.Context) {
 }
 
 // Ensure implements Layer.
-func (l *TableLayer[K, V, Op]) Ensure(ctx context.Context) {
+func (l *TableLayer[K, V, Op]) Ensure(ctx context.Context) { l.Make(ctx, l.MayAdd) }
+
+// Make makes the objects that are desired and may be made, and changes those that differ.
+func (l *TableLayer[K, V, Op]) Make(ctx context.Context, may func(K) bool) {
 	if l.Table.Pending() == 0 || l.Ready != nil && !l.Ready() {
 		return
 	}
 	due := make([]*delta.Object[K, V], 0, l.Table.Pending())
 	for o := range l.Table.Missing() {
-		if k := o.Key(); l.failed[k] == nil && (l.MayAdd == nil || l.MayAdd(k)) {
+		if k := o.Key(); l.failed[k] == nil && (may == nil || may(k)) {
 			due = append(due, o)
 		}
 	}
