@@ -301,18 +301,10 @@ func TestForeignServerIsNotPending(t *testing.T) {
 		r.change(2, pods(2), externalIP("203.0.113.5"))
 		time.Sleep(6 * time.Minute)
 		synctest.Wait()
-		families, err := r.seen.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, family := range families {
-			if name := family.GetName(); name != "kube_ipvs_layer_objects" && name != "kube_ipvs_layer_operation_failures_total" {
-				continue
-			}
-			for _, m := range family.GetMetric() {
-				labels := fmt.Sprint(m.GetLabel())
-				if v := m.GetGauge().GetValue() + m.GetCounter().GetValue(); v > 0 && !strings.Contains(labels, "present") {
-					t.Errorf("%s %s %v", family.GetName(), labels, v)
+		for _, name := range []string{"kube_ipvs_layer_objects", "kube_ipvs_layer_operation_failures_total"} {
+			for labels, value := range r.values(name) {
+				if !strings.Contains(labels, "present") {
+					t.Errorf("%s %s %v", name, labels, value)
 				}
 			}
 		}

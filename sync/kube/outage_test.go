@@ -12,6 +12,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"kube-ipvs/sync/plan"
 	"kube-ipvs/sync/source/sourcetest"
@@ -220,13 +221,7 @@ func TestAnotherHistory(t *testing.T) {
 		"endpointslices": slices(903, map[string]string{"same": "10.1.0.1", "changed": "10.1.0.2", "gone": "10.1.0.3", "orphan": "10.1.0.4"}),
 		"nodes":          nodes, "servicecidrs": {},
 	})
-	front := httptest.NewServer(server)
-	t.Cleanup(front.Close)
-	client, err := Connection{Master: front.URL, QPS: 1000, Burst: 1000, ContentType: "application/json"}.Client()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, calls := runWith(t, Config{Client: client, NodeName: "n1"})
+	s, calls := runWith(t, Config{Client: clientOf(t, server), NodeName: "n1"})
 	calls.Next(t, "synced")
 
 	for range 3 { // duplicates, and one object removed twice
@@ -286,6 +281,18 @@ func TestAnotherHistory(t *testing.T) {
 	}
 }
 
+// clientOf returns a client of a server that ends with the test.
+func clientOf(t *testing.T, server http.Handler) kubernetes.Interface {
+	t.Helper()
+	front := httptest.NewServer(server)
+	t.Cleanup(front.Close)
+	client, err := Connection{Master: front.URL, QPS: 1000, Burst: 1000, ContentType: "application/json"}.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
 // While etcd is away, a watch that ends goes on from its version when etcd is back, and nothing is read anew: each node would read
 // the whole cluster again every few minutes, just then.
 func TestWatchGoesOnAfterETCDWasAway(t *testing.T) {
@@ -294,13 +301,7 @@ func TestWatchGoesOnAfterETCDWasAway(t *testing.T) {
 	server := newAPI(1000, map[string][]any{
 		services: {versioned("a", 900, 80)}, "endpointslices": {}, "nodes": {written("Node", "v1", 1, node("a"))}, "servicecidrs": {},
 	})
-	front := httptest.NewServer(server)
-	t.Cleanup(front.Close)
-	client, err := Connection{Master: front.URL, QPS: 1000, Burst: 1000, ContentType: "application/json"}.Client()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, calls := runWith(t, Config{Client: client, NodeName: "n1"})
+	_, calls := runWith(t, Config{Client: clientOf(t, server), NodeName: "n1"})
 	calls.Next(t, "synced")
 	until := func(what string, is func() bool) {
 		t.Helper()

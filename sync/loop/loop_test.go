@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
 	"k8s.io/klog/v2"
 
@@ -183,24 +184,23 @@ func run(t *testing.T, test func(*fake)) {
 
 // attempts is how many attempts were measured.
 func (f *fake) attempts() uint64 {
-	families, _ := f.seen.Gather()
-	for _, m := range families {
-		if m.GetName() == "kubeproxy_sync_proxy_rules_duration_seconds" {
-			return m.GetMetric()[0].GetHistogram().GetSampleCount()
-		}
-	}
-	return 0
+	return f.metric("kubeproxy_sync_proxy_rules_duration_seconds").GetHistogram().GetSampleCount()
 }
 
 // lastSync is when the last sync that succeeded ended.
 func (f *fake) lastSync() float64 {
+	return f.metric("kubeproxy_sync_proxy_rules_last_timestamp_seconds").GetGauge().GetValue()
+}
+
+// metric returns the first series of a metric, or nil.
+func (f *fake) metric(name string) *dto.Metric {
 	families, _ := f.seen.Gather()
 	for _, m := range families {
-		if m.GetName() == "kubeproxy_sync_proxy_rules_last_timestamp_seconds" {
-			return m.GetMetric()[0].GetGauge().GetValue()
+		if m.GetName() == name {
+			return m.GetMetric()[0]
 		}
 	}
-	return 0
+	return nil
 }
 
 func expect(t *testing.T, when string, got []string, want ...string) {
